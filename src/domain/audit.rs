@@ -1,0 +1,50 @@
+//! The record of a call.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Which link of a call's record an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Committed before the backend is contacted, for tools that are not read-only.
+    Intent,
+    /// Committed before the answer leaves.
+    Outcome,
+}
+
+/// One entry of the audit log, as it is hashed and exported. Field order is the order in the hashed text.
+///
+/// A tool that is not read-only has two entries with the same `id`, the intent and the outcome;
+/// everything else has the outcome alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    pub id: String,
+    pub phase: Phase,
+    /// RFC 3339, UTC, milliseconds.
+    pub time: String,
+    pub request_id: String,
+    /// `mcp`, `rest` or `cli`.
+    pub entrance: String,
+    pub key: Option<String>,
+    pub user: Option<String>,
+    pub agent: Option<String>,
+    pub server: Option<String>,
+    pub tool: Option<String>,
+    /// `allow`, `deny`, `approval` or `error`.
+    pub decision: String,
+    /// `answered`, `refused`, `failed`, `cancelled`, `interrupted`; absent in an intent.
+    pub outcome: Option<String>,
+    pub policies: Vec<String>,
+    pub policy_version: String,
+    pub reason: Option<String>,
+    pub dlp_result: String,
+    pub latency_ms: Option<f64>,
+    /// `sha256:` and the digest of the canonical arguments.
+    pub arguments_digest: Option<String>,
+    /// Redacted as configured, or absent.
+    pub arguments: Option<Value>,
+    /// Policies in shadow mode that would have decided otherwise, and other facts worth keeping.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}

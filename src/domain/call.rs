@@ -1,0 +1,66 @@
+//! A request to call a tool, before anybody trusts it.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::id::RequestId;
+use super::json::Json;
+use super::principal::Surface;
+
+/// Which door a request came through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Entrance {
+    Mcp,
+    Rest,
+    Cli,
+}
+
+impl Entrance {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Mcp => "mcp",
+            Self::Rest => "rest",
+            Self::Cli => "cli",
+        }
+    }
+}
+
+/// A tool as the caller names it; what it means depends on what the caller can see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToolRef {
+    /// Server and tool said apart.
+    Pair { server: String, tool: String },
+    /// One text: `server:tool`, `server/tool`, `server.tool`, `server__tool`, or an own tool's name.
+    Text(String),
+}
+
+impl ToolRef {
+    /// As the caller would write it.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match self {
+            Self::Pair { server, tool } => format!("{server}:{tool}"),
+            Self::Text(text) => text.clone(),
+        }
+    }
+}
+
+/// What every entrance decodes to. Well-formed, the transport forgotten, trusted by nobody.
+#[derive(Debug)]
+pub struct CallRequest {
+    pub id: RequestId,
+    pub entrance: Entrance,
+    pub tool: ToolRef,
+    /// Absent stays absent on the way to the backend.
+    pub arguments: Option<Json>,
+    /// Members of `params._meta` that travel on: `traceparent`, `tracestate`, `baggage`.
+    pub trace: Vec<(&'static str, String)>,
+    pub surface: Surface,
+    pub source: Option<IpAddr>,
+    /// The caller's own limit on how long it waits, if it has one.
+    pub timeout: Option<Duration>,
+}

@@ -1,0 +1,70 @@
+//! Globs over tool ids: `*` stands for any run of characters, everything else for itself.
+
+use serde::{Serialize, Serializer};
+
+/// A pattern such as `github:*`. Matching takes time linear in pattern times text, with no backtracking blow-up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Glob(String);
+
+impl Glob {
+    #[must_use]
+    pub fn new(pattern: &str) -> Self {
+        Self(pattern.to_owned())
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// True where the pattern has no wildcard, so it names one thing.
+    #[must_use]
+    pub fn is_literal(&self) -> bool {
+        !self.0.contains('*')
+    }
+
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        let Some((head, rest)) = self.0.split_once('*') else { return self.0 == text };
+        let Some(mut left) = text.strip_prefix(head) else { return false };
+        let Some((middle, tail)) = rest.rsplit_once('*') else { return left.ends_with(rest) };
+        let Some(end) = left.len().checked_sub(tail.len()) else { return false };
+        if !left.ends_with(tail) {
+            return false;
+        }
+        left = left.get(..end).unwrap_or_default();
+        for piece in middle.split('*') {
+            let Some(at) = left.find(piece) else { return false };
+            left = left.get(at + piece.len()..).unwrap_or_default();
+        }
+        true
+    }
+}
+
+impl Serialize for Glob {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Glob;
+
+    #[test]
+    fn a_star_is_any_run() {
+        for (pattern, text, fits) in [
+            ("*", "github:list_repos", true),
+            ("github:*", "github:list_repos", true),
+            ("github:*", "gitlab:list_repos", false),
+            ("*:list_*", "github:list_repos", true),
+            ("a*b*c", "abc", true),
+            ("a*b*c", "acb", false),
+            ("ab*ba", "aba", false),
+            ("github:list_repos", "github:list_repos", true),
+            ("github:list", "github:list_repos", false),
+        ] {
+            assert_eq!(Glob::new(pattern).matches(text), fits, "{pattern} on {text}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Names and identifiers: each is checked once, where it is parsed.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// The server that the gateway's own tools belong to.
+pub const OWN_SERVER: &str = "toolgate";
+
+/// Why a text is not a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a server name: 1 to 64 of `A-Z a-z 0-9 _ . -`")]
+pub struct BadName {
+    text: String,
+}
+
+/// The name a backend server is registered under: `[A-Za-z0-9_.-]{1,64}`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct ServerName(Arc<str>);
+
+impl ServerName {
+    /// The server of the gateway's own tools, `toolgate`.
+    #[must_use]
+    pub fn own() -> Self {
+        Self(OWN_SERVER.into())
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        &*self.0 == OWN_SERVER
+    }
+}
+
+impl FromStr for ServerName {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let fits = (1..=64).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
+        if fits { Ok(Self(text.into())) } else { Err(BadName { text: text.chars().take(80).collect() }) }
+    }
+}
+
+impl fmt::Display for ServerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// `server:tool`, the canonical name of a tool. The tool's own name is whatever its backend says.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ToolId {
+    pub server: ServerName,
+    pub tool: Arc<str>,
+}
+
+impl ToolId {
+    #[must_use]
+    pub fn new(server: ServerName, tool: &str) -> Self {
+        Self { server, tool: tool.into() }
+    }
+
+    /// A tool of the gateway itself, `toolgate:NAME`.
+    #[must_use]
+    pub fn own(tool: &str) -> Self {
+        Self::new(ServerName::own(), tool)
+    }
+}
+
+impl fmt::Display for ToolId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.server, self.tool)
+    }
+}
+
+impl Serialize for ToolId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// A fresh one: the prefix and 32 hexadecimal digits, ordered by the time they were made.
+            #[must_use]
+            pub fn fresh() -> Self {
+                Self(format!(concat!($prefix, "{}"), uuid::Uuid::now_v7().simple()).into())
+            }
+
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self(text.into())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+text_id!(
+    /// Names a key in lists, records and revocations; says nothing about the secret.
+    KeyId, "key_"
+);
+text_id!(
+    /// One request, from the first byte to the last; the same in logs, answers and records.
+    RequestId, "req_"
+);
+text_id!(
+    /// One audit record.
+    EventId, "evt_"
+);

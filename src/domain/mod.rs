@@ -1,0 +1,13 @@
+//! Floor 1: the words of the product. Plain data, no I/O, no clock but the one in [`clock`].
+
+pub mod audit;
+pub mod call;
+pub mod clock;
+pub mod decision;
+pub mod glob;
+pub mod id;
+pub mod json;
+pub mod outcome;
+pub mod principal;
+pub mod secret;
+pub mod tool;

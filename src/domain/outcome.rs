@@ -1,0 +1,134 @@
+//! How a call ended.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::decision::Judgement;
+use super::id::EventId;
+use super::json::Json;
+use super::tool::Tool;
+
+/// The end of a call. One per request, and final.
+#[derive(Debug)]
+pub enum Outcome {
+    Answered(Answer),
+    Refused(Refusal),
+    Failed(UpstreamError),
+    /// Nobody waits for the answer any more.
+    Cancelled,
+}
+
+/// What the backend said.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The MCP result, as the bytes that came.
+    pub result: Json,
+    /// The tool's own error flag.
+    pub is_error: bool,
+    /// Served from the response cache.
+    pub cached: bool,
+}
+
+/// Where arguments do not fit the schema.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SchemaFault {
+    /// JSON Pointer into the arguments; empty for the whole.
+    pub path: String,
+    /// What was expected there.
+    pub expected: String,
+}
+
+/// The gateway's own no.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Refusal {
+    #[error("unknown tool `{asked}`")]
+    UnknownTool { asked: String, nearest: Vec<String> },
+    #[error("`{asked}` names more than one tool: {}", readings.join(", "))]
+    Ambiguous { asked: String, readings: Vec<String> },
+    #[error("the key lacks the scope `{scope}`")]
+    InsufficientScope { asked: String, scope: &'static str },
+    #[error("{message}")]
+    InvalidRequest { message: String },
+    #[error("the arguments of `{tool}` do not fit its schema")]
+    InvalidArguments { tool: String, faults: Vec<SchemaFault>, example: Option<Value>, schema: Arc<Value> },
+    #[error("request denied by policy: {}", .0.policy())]
+    Denied(Box<Judgement>),
+    #[error("approval needed: {}", .0.policy())]
+    ApprovalNeeded(Box<Judgement>),
+    #[error("over the limit of {limit} on {scope}: try again in {retry_after} s")]
+    LimitReached { scope: String, limit: String, retry_after: u64 },
+    #[error("the audit log cannot be written, so nothing is called: {0}")]
+    Unrecorded(String),
+    #[error("the gateway is stopping")]
+    Stopping,
+}
+
+impl Refusal {
+    /// A stable word for programs.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownTool { .. } => "unknown_tool",
+            Self::Ambiguous { .. } => "ambiguous_tool",
+            Self::InsufficientScope { .. } => "insufficient_scope",
+            Self::InvalidRequest { .. } => "invalid_request",
+            Self::InvalidArguments { .. } => "invalid_arguments",
+            Self::Denied(_) => "policy_denied",
+            Self::ApprovalNeeded(_) => "approval_required",
+            Self::LimitReached { .. } => "rate_limited",
+            Self::Unrecorded(_) => "audit_unavailable",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// Why a backend gave no result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpstreamFault {
+    /// Not connected, refused, crashed, or the breaker is open.
+    Down,
+    /// No answer in time.
+    Timeout,
+    /// It answered something that is not MCP.
+    Garbled,
+    /// It is busy: its own limit or ours on calls in flight.
+    Busy,
+    /// It answered with a JSON-RPC error: the error object as it came.
+    Rpc(Json),
+}
+
+/// A call that was permitted and did not come back with a result.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct UpstreamError {
+    pub fault: UpstreamFault,
+    /// For the caller: says which server and what to do, nothing of its inside.
+    pub message: String,
+    /// Whether the same call may be sent again.
+    pub retryable: bool,
+    /// `closed`, `open` or `half-open`.
+    pub breaker: &'static str,
+    /// Seconds after which another try makes sense.
+    pub retry_after: Option<u64>,
+}
+
+/// What the governance block says of a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Governance {
+    /// `allow`, `deny`, `approval` or `error`.
+    pub decision: &'static str,
+    pub policy: Arc<str>,
+    pub dlp_result: &'static str,
+    pub audit_event_id: EventId,
+}
+
+/// A finished call: its outcome and what the record says of it.
+#[derive(Debug)]
+pub struct Carried {
+    pub outcome: Outcome,
+    pub governance: Governance,
+    /// The tool that was resolved, where one was.
+    pub tool: Option<Arc<Tool>>,
+}

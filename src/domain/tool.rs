@@ -1,0 +1,128 @@
+//! A tool as its backend describes it, with what the operator says about it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::id::ToolId;
+use super::json::Json;
+
+/// What a call of the tool may do to the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Risk {
+    Read,
+    Write,
+    Destructive,
+}
+
+impl Risk {
+    /// `read` where `readOnlyHint` is true, `destructive` where `destructiveHint` is explicitly true, else `write`.
+    #[must_use]
+    pub fn from_hints(hints: Hints) -> Self {
+        match hints {
+            Hints { read_only: Some(true), .. } => Self::Read,
+            Hints { destructive: Some(true), .. } => Self::Destructive,
+            _ => Self::Write,
+        }
+    }
+
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Read, Self::Write, Self::Destructive].into_iter().find(|risk| risk.as_str() == text)
+    }
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Destructive => "destructive",
+        }
+    }
+}
+
+/// The annotations of a tool (MCP `ToolAnnotations`): claims of its backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Hints {
+    pub read_only: Option<bool>,
+    pub destructive: Option<bool>,
+    pub idempotent: Option<bool>,
+    pub open_world: Option<bool>,
+}
+
+/// What a string argument is, where the operator or its name says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ArgumentKind {
+    Sql,
+    Shell,
+    Url,
+    Path,
+}
+
+impl ArgumentKind {
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "sql" => Some(Self::Sql),
+            "shell" => Some(Self::Shell),
+            "url" => Some(Self::Url),
+            "path" => Some(Self::Path),
+            _ => None,
+        }
+    }
+}
+
+/// At most `count` calls in any `window`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Rate {
+    pub count: u32,
+    pub window: Duration,
+}
+
+/// What `[servers.X.tools.Y]` says, with the server's defaults filled in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ToolSettings {
+    /// Replaces the risk that the hints give.
+    pub risk: Option<Risk>,
+    /// Permits the tool to holders of one of the roles and forbids it to everybody else.
+    pub allowed_roles: Option<Vec<Arc<str>>>,
+    /// Listed without a key.
+    pub public: bool,
+    pub rate_limit: Option<Rate>,
+    /// How long a result may be reused; only ever for read-only tools.
+    pub cache: Option<Duration>,
+    /// Argument name to what it holds.
+    pub effects: BTreeMap<String, ArgumentKind>,
+    pub tags: Vec<Arc<str>>,
+    pub timeout: Option<Duration>,
+}
+
+/// One tool of one backend. Immutable: a change of the catalogue makes new ones.
+#[derive(Debug)]
+pub struct Tool {
+    pub id: ToolId,
+    /// `server:tool`, kept because every judgement compares it.
+    pub label: Arc<str>,
+    pub title: Option<String>,
+    pub description: String,
+    /// The definition as the backend sent it, byte for byte.
+    pub definition: Json,
+    pub input_schema: Arc<Value>,
+    pub hints: Hints,
+    pub risk: Risk,
+    /// SHA-256 in hexadecimal over the canonical definition.
+    pub digest: Arc<str>,
+    pub settings: Arc<ToolSettings>,
+}
+
+impl Tool {
+    /// Whether sending the same call twice does no more than sending it once.
+    #[must_use]
+    pub fn repeatable(&self) -> bool {
+        self.risk == Risk::Read || self.hints.idempotent == Some(true)
+    }
+}
