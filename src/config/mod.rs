@@ -1,1 +1,8 @@
-//! (empty)
+//! Floor 3: what the operator wrote, as it is meant.
+//!
+//! Text becomes [`Settings`] in one step that reports every fault with its file and line; nothing above this floor
+//! sees raw configuration, and nothing but this floor and the command line reads the environment.
+
+pub mod settings;
+
+pub use settings::{Permissions, ServerSettings, Settings, Transport};

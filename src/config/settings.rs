@@ -1,0 +1,167 @@
+//! The configuration after every check: defaults filled in, variables expanded, names parsed.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::id::ServerName;
+use crate::domain::secret::Secret;
+use crate::domain::tool::{Rate, ToolSettings};
+
+/// One immutable configuration; a reload makes another.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    pub gateway: GatewaySettings,
+    pub audit: AuditSettings,
+    pub servers: BTreeMap<ServerName, Arc<ServerSettings>>,
+    pub plans: BTreeMap<Arc<str>, Plan>,
+}
+
+/// `[gateway]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GatewaySettings {
+    /// Host names (without port) that requests may name; loopback names unless set.
+    pub allowed_hosts: Vec<String>,
+    /// Origins that browsers may come from; loopback origins unless set.
+    pub allowed_origins: Vec<String>,
+    pub public_url: Option<String>,
+    /// Peers whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Which spelling of the own tools is listed.
+    pub tool_names: ToolNames,
+    /// Seals session ids; replicas share one. In the data directory unless set.
+    pub session_key: Option<Secret>,
+    /// Up to how many tokens of definitions the surface `auto` lists tools directly.
+    pub surface_budget: usize,
+    /// How long calls in flight may take to end when the gateway stops.
+    pub drain: Duration,
+    pub max_connections: usize,
+    pub max_body: usize,
+}
+
+/// Which spelling of the own tools `tools/list` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ToolNames {
+    /// Safe names for hosts, dotted names for bare requests.
+    #[default]
+    Auto,
+    Dotted,
+    Safe,
+}
+
+/// `[audit]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuditSettings {
+    /// True for `durability = "power"`: every commit reaches the disk.
+    pub power: bool,
+    pub arguments: ArgumentsInAudit,
+}
+
+/// How arguments stand in the audit record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArgumentsInAudit {
+    /// Structure and numbers, no text.
+    Redacted,
+    /// The digest alone.
+    Absent,
+    /// As they came.
+    Plain,
+}
+
+/// `[plans.NAME]`; absent means without limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Plan {
+    pub requests_per_minute: Option<u32>,
+    pub invocations_per_minute: Option<u32>,
+}
+
+/// `[servers.NAME]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerSettings {
+    pub name: ServerName,
+    pub transport: Transport,
+    /// Shown in directories and searched.
+    pub description: Option<String>,
+    /// The part before the name in the directory.
+    pub namespace: String,
+    /// A call that has no answer after this long fails; progress starts it again, up to `max_timeout`.
+    pub timeout: Duration,
+    pub max_timeout: Duration,
+    /// Calls in flight at most; more wait for a place, within their timeout.
+    pub concurrency: usize,
+    pub rate_limit: Option<Rate>,
+    /// Calls a second that are let through evenly; more wait.
+    pub pace: Option<u32>,
+    pub permissions: Permissions,
+    pub tools: BTreeMap<String, Arc<ToolSettings>>,
+    /// For tools without a row.
+    pub default_tool: Arc<ToolSettings>,
+}
+
+impl ServerSettings {
+    /// A server with the defaults of the configuration file.
+    #[must_use]
+    pub fn new(name: ServerName, transport: Transport) -> Self {
+        Self {
+            name,
+            transport,
+            description: None,
+            namespace: String::from("local"),
+            timeout: Duration::from_secs(30),
+            max_timeout: Duration::from_secs(300),
+            concurrency: 64,
+            rate_limit: None,
+            pace: None,
+            permissions: Permissions::Open,
+            tools: BTreeMap::new(),
+            default_tool: Arc::default(),
+        }
+    }
+
+    /// What the operator says of one tool.
+    #[must_use]
+    pub fn tool(&self, name: &str) -> &Arc<ToolSettings> {
+        self.tools.get(name).unwrap_or(&self.default_tool)
+    }
+}
+
+/// Whether a tool without a row of its own exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Permissions {
+    #[default]
+    Open,
+    Explicit,
+}
+
+/// How a backend is reached.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Transport {
+    /// A child process that speaks on its standard input and output.
+    Stdio { command: String, args: Vec<String>, env: BTreeMap<String, Secret>, cwd: Option<PathBuf> },
+    /// Streamable HTTP.
+    Http { url: http::Uri, headers: Vec<(http::HeaderName, Secret)> },
+}
+
+impl Transport {
+    /// `stdio` or `http`.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Stdio { .. } => "stdio",
+            Self::Http { .. } => "http",
+        }
+    }
+}
+
+/// Where `toolgate serve` finds and keeps things.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// `None`: no configuration file was found, so the demo backends run.
+    pub config: Option<PathBuf>,
+    pub profiles: Option<PathBuf>,
+    pub policies: Option<PathBuf>,
+    pub data: PathBuf,
+    pub listen: SocketAddr,
+}
