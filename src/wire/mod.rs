@@ -1,1 +1,8 @@
-//! (empty)
+//! Floor 2: bytes to words and back, for every protocol that is spoken at the doors. No I/O.
+
+pub mod envelope;
+pub mod era;
+pub mod meta;
+pub mod rpc;
+pub mod splice;
+pub mod strict;
