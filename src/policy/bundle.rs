@@ -14,7 +14,7 @@ use super::deep::on_deep_stack;
 use super::names::{ACTION, NAMESPACE, nearest};
 use super::reads::Reads;
 use super::scope::Scope;
-use super::source::{Piece, PolicyFault, PolicySource, pieces};
+use super::source::{Piece, PolicyFault, PolicySource, in_order, pieces};
 use super::visible::favourable;
 
 /// Bounds of a bundle: far above what people write, far below what hurts.
@@ -132,6 +132,7 @@ impl Bundle {
                 Err(mut found) => faults.append(&mut found),
             }
         }
+        in_order(&mut faults);
         if faults.is_empty() { Ok(Self { version: version(&policies), policies, by_id }) } else { Err(faults) }
     }
 

@@ -19,7 +19,7 @@ use super::reads::Reads;
 use super::schema::{general_schema, schema_of};
 use super::scope::Named;
 use super::snapshot::Policies;
-use super::source::PolicyFault;
+use super::source::{PolicyFault, in_order};
 
 /// How many entries each list of a report holds.
 pub(super) const MAX_REPORTED: usize = 200;
@@ -197,7 +197,7 @@ impl Defect {
     fn explain(&mut self, plan: &InputPlan) {
         let left_out = plan.left_out.iter().find(|left| {
             let name = left.path.trim_start_matches('/');
-            self.message.starts_with(&format!("attribute `{name}`"))
+            self.message.starts_with(&format!("attribute `context.input.{name}`"))
         });
         if let Some(left) = left_out {
             self.hint = Some(format!("`{}` is not in `context.input`: {}", left.path, left.why));
@@ -223,7 +223,7 @@ fn defects(schema: Schema, policies: &[&Policy]) -> HashMap<Arc<str>, Vec<Defect
         let message = error.message.strip_prefix(&format!("for policy `{id}`, ")).unwrap_or(&error.message);
         let defect = Defect {
             offset: error.source_locations.first().map_or(0, |label| label.loc.start),
-            message: one_line(message),
+            message: in_context(one_line(message)),
             hint: error.help.as_deref().map(one_line),
         };
         let defects = found.entry(id.into()).or_default();
@@ -235,6 +235,13 @@ fn defects(schema: Schema, policies: &[&Policy]) -> HashMap<Arc<str>, Vec<Defect
         defects.sort_by(|one, other| (one.offset, &one.message).cmp(&(other.offset, &other.message)));
     }
     found
+}
+
+/// Cedar says "attribute `input.x` in context for ACTION"; we say `context.input.x`, the same for every tool.
+fn in_context(message: String) -> String {
+    let Some((attribute, rest)) = message.split_once(" in context for ") else { return message };
+    let after = rest.rsplit_once('"').map_or("", |(_, after)| after);
+    format!("{}{after}", attribute.replacen("attribute `", "attribute `context.", 1))
 }
 
 /// Gathers faults, so that a thousand tools with one fault are one line.
@@ -249,11 +256,17 @@ impl Gathered {
 
     pub(super) fn into_faults(self, bundle: &Bundle) -> Vec<PolicyFault> {
         let faults = self.0.into_iter().filter_map(|((policy, offset, message), (hint, tool, times))| {
-            let more = if times > 1 { format!(" (and for {} more tools)", times - 1) } else { String::new() };
+            let more = match times {
+                0 | 1 => String::new(),
+                2 => " (and for 1 more tool)".into(),
+                _ => format!(" (and for {} more tools)", times - 1),
+            };
             let mut fault = fault_of(bundle.policies().get(policy)?, offset, message + &more, hint);
             fault.tool = tool;
             Some(fault)
         });
-        faults.take(MAX_REPORTED).collect()
+        let mut faults: Vec<PolicyFault> = faults.take(MAX_REPORTED).collect();
+        in_order(&mut faults);
+        faults
     }
 }

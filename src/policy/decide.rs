@@ -43,7 +43,10 @@ impl Policies {
     pub fn judge(&self, who: &Principal, tool: &Tool, arguments: Option<&Value>, facts: &Facts<'_>) -> Judgement {
         let state = match self.state(tool) {
             Ok(state) => state,
-            Err(reason) => return self.failure(Vec::new(), reason, facts),
+            Err((policy, reason)) => {
+                let marks = policy.and_then(|at| self.policy(at)).map(|policy| policy.mark.clone());
+                return self.failure(marks.into_iter().collect(), reason, facts);
+            }
         };
         let known = self.acquaintances.meet(who);
         if !state.slice.cacheable() {
@@ -65,8 +68,8 @@ impl Policies {
         View { policies: self, who, known: self.acquaintances.meet(who) }
     }
 
-    /// What judging `tool` takes, or why it is withheld.
-    fn state(&self, tool: &Tool) -> Result<&ToolPolicy, Arc<str>> {
+    /// What judging `tool` takes, or why it is withheld, with the position of the policy that does not fit it.
+    fn state(&self, tool: &Tool) -> Result<&ToolPolicy, (Option<usize>, Arc<str>)> {
         let state = self.tools.get(&tool.label).filter(|state| {
             std::ptr::eq(&*state.tool, tool)
                 || (state.tool.digest == tool.digest
@@ -74,8 +77,11 @@ impl Policies {
                     && state.tool.settings == tool.settings)
         });
         match state {
-            None => Err("the policies have not been checked against this tool yet: try again in a moment".into()),
-            Some(state) => state.withheld.as_ref().map_or(Ok(state), |reason| Err(Arc::clone(reason))),
+            None => {
+                let reason = "the policies have not been checked against this tool yet: try again in a moment";
+                Err((None, reason.into()))
+            }
+            Some(state) => state.withheld.clone().map_or(Ok(state), Err),
         }
     }
 
@@ -334,7 +340,7 @@ impl Case<'_> {
         let mut add = |name: &str, value| pairs.push((name.to_owned(), value));
         if reads.any(Reads::INPUT) {
             let value = self.state.plan.value(self.arguments).map_err(|misfit| {
-                let place = if misfit.path.is_empty() { "the arguments" } else { &misfit.path };
+                let place = if misfit.path.is_empty() { "/" } else { &misfit.path };
                 let why = format!("`{place}` does not fit its type in `context.input`: {}", misfit.why);
                 Unbuilt { part: Reads::INPUT, why }
             })?;

@@ -43,8 +43,8 @@ pub(super) struct ToolPolicy {
     pub(super) entities: Entities,
     pub(super) slice: Arc<Slice>,
     pub(super) plan: InputPlan,
-    /// Why nobody may call it, where its policies do not fit it.
-    pub(super) withheld: Option<Arc<str>>,
+    /// Why nobody may call it, where its policies do not fit it, with the position of the first that does not.
+    pub(super) withheld: Option<(Option<usize>, Arc<str>)>,
     /// Which of a principal's outlooks is this tool's.
     pub(super) outlook: usize,
     checked: Checked,
@@ -144,14 +144,14 @@ impl Builder<'_> {
         self.note_left_out(tool, &plan);
         let (members, mut withheld) = self.members(&applicable, tool, &checked);
         let slice = self.slice(&members).unwrap_or_else(|message| {
-            withheld = Some(message.into());
+            withheld = Some((None, message.into()));
             Arc::default()
         });
         let entities = entities(tool).unwrap_or_else(|message| {
-            withheld = Some(message.into());
+            withheld = Some((None, message.into()));
             Entities::empty()
         });
-        if let Some(reason) = &withheld {
+        if let Some((_, reason)) = &withheld {
             self.report.withheld.push((Arc::clone(&tool.label), Arc::clone(reason)));
         }
         let outlook = self.outlook(&slice, members, number);
@@ -176,7 +176,7 @@ impl Builder<'_> {
         applicable: &[(usize, &Policy)],
         tool: &Tool,
         checked: &Checked,
-    ) -> (Vec<usize>, Option<Arc<str>>) {
+    ) -> (Vec<usize>, Option<(Option<usize>, Arc<str>)>) {
         let (mut members, mut withheld) = (Vec::new(), None);
         for (at, policy) in applicable {
             self.applied.insert(*at);
@@ -190,7 +190,7 @@ impl Builder<'_> {
             match defects.first() {
                 None => members.push(*at),
                 Some(defect) if policy.mode() == Mode::Enforce => {
-                    withheld.get_or_insert_with(|| misfit(policy, defect));
+                    withheld.get_or_insert_with(|| (Some(*at), misfit(policy, defect)));
                 }
                 // A shadow policy changes nothing, so it cannot withhold a tool either.
                 Some(_) => {}
@@ -226,7 +226,9 @@ impl Builder<'_> {
     /// Says which policies could not be checked in full, for want of a tool.
     fn unapplied(&mut self) {
         for (at, policy) in self.bundle.policies().iter().enumerate() {
-            if reads_input(policy) && !self.applied.contains(&at) && self.report.warnings.len() < MAX_REPORTED {
+            let unchecked = reads_input(policy) && !self.applied.contains(&at);
+            let said = self.report.warnings.iter().any(|warning| warning.policy.as_ref() == Some(policy.id()));
+            if unchecked && !said && self.report.warnings.len() < MAX_REPORTED {
                 let message = "applies to no known tool, so what it reads of `context.input` is not checked";
                 self.report.warnings.push(fault_of(policy, 0, message.into(), None));
             }

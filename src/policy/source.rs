@@ -37,6 +37,11 @@ impl fmt::Display for PolicyFault {
     }
 }
 
+/// As a reader of the files meets them.
+pub(super) fn in_order(faults: &mut [PolicyFault]) {
+    faults.sort_by(|one, other| (&one.file, one.line, one.column).cmp(&(&other.file, other.line, other.column)));
+}
+
 /// The text of one policy and where it starts in its file.
 #[derive(Debug, Clone)]
 pub(super) struct Piece {

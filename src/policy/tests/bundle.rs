@@ -42,7 +42,23 @@ permit(principal, action == Toolgate::Action::"read", resource);
 permit(principal, action in Toolgate::Action::"reads", resource);
 permit(principal, action == Toolgate::Action::"list_repos", resource);
 permit(principal, action, resource)"#;
-    insta::assert_snapshot!(faults(text), @"");
+    insta::assert_snapshot!(faults(text), @r##"
+    p.cedar:2:66: unexpected token `}` (expected identifier)
+    p.cedar:4:1: the id `one` is taken by the policy at p.cedar:3 (give each policy an `@id` of its own)
+    p.cedar:5:1: unknown annotation `@raeson` (did you mean `@reason`?)
+    p.cedar:5:16: `@mode` knows `shadow`, not `dry` (write `@mode("shadow")`, or leave it out to enforce)
+    p.cedar:6:1: `@requires("approval")` on a forbid (only a permit can wait for an approval)
+    p.cedar:7:1: `@requires` knows `approval`, not `two` (write `@requires("approval")`)
+    p.cedar:8:1: the id is empty
+    p.cedar:9:1: ids that start with `roles:` belong to the gateway's own rules
+    p.cedar:10:21: templates are not served: the policy has a slot (write the principal or the resource out in place of the slot)
+    p.cedar:11:21: `Role::"writer"` lacks the namespace (write `Toolgate::Role::"writer"`)
+    p.cedar:11:47: `Action::"read"` lacks the namespace (write `Toolgate::Action::"read"`)
+    p.cedar:12:47: `action == Toolgate::Action::"read"` never matches: it is a group (write `action in` for a group)
+    p.cedar:13:47: no action or group is called `reads` (did you mean `read`?)
+    p.cedar:14:47: no action or group is called `list_repos` (a tool is `server:tool`; the groups are `call`, `read`, `write` and `destructive`)
+    p.cedar:15:36: unexpected end of input (expected `;` or identifier)
+    "##);
 }
 
 #[test]
@@ -50,7 +66,7 @@ fn bounds_hold() {
     let long = format!("permit(principal, action, resource) when {{ {} }};", vec!["true"; 4000].join("&&"));
     assert_eq!(
         faults(&long),
-        "p.cedar:1:1: a policy of 24043 bytes is too long: at most 16384 (split it into several policies)"
+        "p.cedar:1:1: a policy of 24044 bytes is too long: at most 16384 (split it into several policies)"
     );
     let busy = format!("permit(principal, action, resource) when {{ {} }};", vec!["true"; 600].join("&&"));
     assert_eq!(

@@ -18,7 +18,32 @@ fn the_shipped_policies_do_what_they_say() {
             }
         }
     }
-    insta::assert_snapshot!(table, @"");
+    insta::assert_snapshot!(table, @r##"
+    db:query nobody [] allow: default-allow-read; tools that only read are open to every agent
+    db:query nobody ["sql.drop"] deny: block-sql-drop; SQL that drops or truncates is blocked: use another statement, or ask a person to run it
+    db:query nobody ["sql.truncate"] deny: block-sql-drop; SQL that drops or truncates is blocked: use another statement, or ask a person to run it
+    db:query nobody ["sql.unparsed"] allow: default-allow-read; tools that only read are open to every agent
+    db:query writer [] allow: default-allow-read; tools that only read are open to every agent
+    db:query writer ["sql.drop"] deny: block-sql-drop; SQL that drops or truncates is blocked: use another statement, or ask a person to run it
+    db:query writer ["sql.truncate"] deny: block-sql-drop; SQL that drops or truncates is blocked: use another statement, or ask a person to run it
+    db:query writer ["sql.unparsed"] allow: default-allow-read; tools that only read are open to every agent
+    db:execute nobody [] deny (default_deny): ; no policy permits `db:execute` to `a`: ask for a role or a policy that does
+    db:execute nobody ["sql.drop"] deny: block-sql-drop; SQL that drops or truncates is blocked: use another statement, or ask a person to run it
+    db:execute nobody ["sql.truncate"] deny: block-sql-drop; SQL that drops or truncates is blocked: use another statement, or ask a person to run it
+    db:execute nobody ["sql.unparsed"] deny: block-sql-drop; SQL that drops or truncates is blocked: use another statement, or ask a person to run it
+    db:execute writer [] allow: allow-write-to-writers; holders of the role writer may change things
+    db:execute writer ["sql.drop"] deny: block-sql-drop; SQL that drops or truncates is blocked: use another statement, or ask a person to run it
+    db:execute writer ["sql.truncate"] deny: block-sql-drop; SQL that drops or truncates is blocked: use another statement, or ask a person to run it
+    db:execute writer ["sql.unparsed"] deny: block-sql-drop; SQL that drops or truncates is blocked: use another statement, or ask a person to run it
+    db:wipe nobody [] deny (default_deny): ; no policy permits `db:wipe` to `a`: ask for a role or a policy that does
+    db:wipe nobody ["sql.drop"] deny: block-sql-drop; SQL that drops or truncates is blocked: use another statement, or ask a person to run it
+    db:wipe nobody ["sql.truncate"] deny: block-sql-drop; SQL that drops or truncates is blocked: use another statement, or ask a person to run it
+    db:wipe nobody ["sql.unparsed"] deny: block-sql-drop; SQL that drops or truncates is blocked: use another statement, or ask a person to run it
+    db:wipe writer [] approval: destructive-needs-approval; destructive tools run once a person has approved the call
+    db:wipe writer ["sql.drop"] deny: block-sql-drop; SQL that drops or truncates is blocked: use another statement, or ask a person to run it
+    db:wipe writer ["sql.truncate"] deny: block-sql-drop; SQL that drops or truncates is blocked: use another statement, or ask a person to run it
+    db:wipe writer ["sql.unparsed"] deny: block-sql-drop; SQL that drops or truncates is blocked: use another statement, or ask a person to run it
+    "##);
 }
 
 #[test]
@@ -97,10 +122,10 @@ fn an_error_denies_even_where_another_policy_permits() {
         judge(json!({ "n": 6 })),
         "deny: sum; `sum` forbids `a:b`: change what you ask for, or ask who keeps the policy"
     );
-    insta::assert_snapshot!(judge(json!({ "n": i64::MAX })), @"");
-    insta::assert_snapshot!(judge(json!({ "n": u64::MAX })), @"");
-    insta::assert_snapshot!(judge(json!({ "n": "1" })), @"");
-    insta::assert_snapshot!(judge(json!([1])), @"");
+    insta::assert_snapshot!(judge(json!({ "n": i64::MAX })), @"deny (policy_error): sum; the policy `sum` cannot be evaluated, so nothing is permitted: integer overflow while attempting to multiply the values `9223372036854775807` and `2`");
+    insta::assert_snapshot!(judge(json!({ "n": u64::MAX })), @"deny (policy_error): sum; the policy `sum` cannot be evaluated, so nothing is permitted: `/n` does not fit its type in `context.input`: not an integer of 64 bits");
+    insta::assert_snapshot!(judge(json!({ "n": "1" })), @"deny (policy_error): sum; the policy `sum` cannot be evaluated, so nothing is permitted: `/n` does not fit its type in `context.input`: a value of another type");
+    insta::assert_snapshot!(judge(json!([1])), @"deny (policy_error): sum; the policy `sum` cannot be evaluated, so nothing is permitted: `/` does not fit its type in `context.input`: not an object");
     assert_eq!(judge(json!({})), "allow: all; `all` permits `a:b`");
 }
 
@@ -204,7 +229,7 @@ fn an_error_in_a_shadow_policy_is_only_seen() {
     );
     let judgement = world(&text, &tools).judge(&agent("x", &[]), &tools[0], Some(&json!({ "n": "a" })), &FACTS);
     assert_eq!((judgement.verdict, judgement.shadow), (Verdict::Allow, Some(Verdict::Deny)));
-    insta::assert_snapshot!(judgement.rules[1].reason.as_deref().unwrap(), @"");
+    insta::assert_snapshot!(judgement.rules[1].reason.as_deref().unwrap(), @"cannot be evaluated: `/n` does not fit its type in `context.input`: a value of another type");
 }
 
 #[test]
