@@ -1,0 +1,415 @@
+//! The one judgement: who, which tool, with what, under which circumstances.
+//!
+//! Enforcement, simulation and the record all use [`Policies::judge`]. It differs from Cedar's own authorizer in one
+//! point: a policy that cannot be evaluated is not skipped, it denies.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use cedar_policy::{AuthorizationError, Authorizer, Context, Decision as CedarDecision, Entities, Request};
+use cedar_policy::{PolicyId, RestrictedExpression};
+use moka::sync::Cache;
+use serde_json::Value;
+
+use crate::domain::clock::Moment;
+use crate::domain::decision::{Judgement, Mode, PolicyEffect, RuleMark, Verdict};
+use crate::domain::principal::{Principal, Surface};
+use crate::domain::tool::Tool;
+
+use super::bundle::{Policy, one_line};
+use super::reads::Reads;
+use super::slice::Group;
+use super::snapshot::{Policies, ToolPolicy};
+use super::visible::Outlook;
+use super::who::{Known, text, texts};
+
+/// Decisions kept at a time.
+const MAX_DECISIONS: u64 = 16 * 1024;
+
+/// The circumstances of a call, besides who, what and with which arguments.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// What the arguments were recognised to do, sorted.
+    pub effects: &'a [&'static str],
+    pub surface: Surface,
+    pub now: Moment,
+    pub source: Option<IpAddr>,
+}
+
+impl Policies {
+    /// Judges a call without making it. `arguments` are the call's, absent where it brings none.
+    #[must_use]
+    pub fn judge(&self, who: &Principal, tool: &Tool, arguments: Option<&Value>, facts: &Facts<'_>) -> Judgement {
+        let state = match self.state(tool) {
+            Ok(state) => state,
+            Err((policy, reason)) => {
+                let marks = policy.and_then(|at| self.policy(at)).map(|policy| policy.mark.clone());
+                return self.failure(marks.into_iter().collect(), reason, facts);
+            }
+        };
+        let known = self.acquaintances.meet(who);
+        if !state.slice.cacheable() {
+            return self.evaluate(who, &known, state, arguments, facts);
+        }
+        self.decisions.recall(&known, state, facts, || self.evaluate(who, &known, state, arguments, facts))
+    }
+
+    /// Whether policies and roles could ever permit this tool to this principal, whatever the arguments. Never false
+    /// where [`Self::judge`] could allow or ask for approval.
+    #[must_use]
+    pub fn could_permit(&self, who: &Principal, tool: &Tool) -> bool {
+        self.view(who).could_permit(tool)
+    }
+
+    /// The catalogue as one principal may see it: for asking about many tools.
+    #[must_use]
+    pub fn view<'a>(&'a self, who: &'a Principal) -> View<'a> {
+        View { policies: self, who, known: self.acquaintances.meet(who) }
+    }
+
+    /// What judging `tool` takes, or why it is withheld, with the position of the policy that does not fit it.
+    fn state(&self, tool: &Tool) -> Result<&ToolPolicy, (Option<usize>, Arc<str>)> {
+        let state = self.tools.get(&tool.label).filter(|state| {
+            std::ptr::eq(&*state.tool, tool)
+                || (state.tool.digest == tool.digest
+                    && state.tool.risk == tool.risk
+                    && state.tool.settings == tool.settings)
+        });
+        match state {
+            None => {
+                let reason = "the policies have not been checked against this tool yet: try again in a moment";
+                Err((None, reason.into()))
+            }
+            Some(state) => state.withheld.clone().map_or(Ok(state), Err),
+        }
+    }
+
+    fn evaluate(
+        &self,
+        who: &Principal,
+        known: &Known,
+        state: &ToolPolicy,
+        arguments: Option<&Value>,
+        facts: &Facts<'_>,
+    ) -> Judgement {
+        let Some(entities) = entities(known, state) else {
+            return self.failure(Vec::new(), "the key's attributes cannot be judged".into(), facts);
+        };
+        let case = Case { policies: self, known, state, entities: &entities, arguments, facts };
+        let found = case.run(&state.slice.enforced);
+        let mut judgement = self.conclude(who, state, &found, facts);
+        if !state.slice.shadow.is_empty() {
+            self.watch(&case, &mut judgement);
+        }
+        judgement
+    }
+
+    /// The verdict on what was found.
+    fn conclude(&self, who: &Principal, state: &ToolPolicy, found: &Findings, facts: &Facts<'_>) -> Judgement {
+        if let Some((policy, error)) = found.errors.first().and_then(|(at, error)| Some((self.policy(*at)?, error))) {
+            let reason = format!("the policy `{}` cannot be evaluated, so nothing is permitted: {error}", policy.id());
+            let marks = found.errors.iter().filter_map(|(at, _)| Some(self.policy(*at)?.mark.clone())).collect();
+            return self.failure(marks, reason.into(), facts);
+        }
+        let role = role_rule(who, &state.tool);
+        let matched = |effect| {
+            let policies = found.matched.iter().filter_map(|at| self.policy(*at));
+            policies.filter(move |policy| policy.effect() == effect)
+        };
+        let role_of = |effect| role.iter().filter(move |mark| mark.effect == effect).cloned();
+        let forbids: Vec<RuleMark> = role_of(PolicyEffect::Forbid)
+            .chain(matched(PolicyEffect::Forbid).map(|policy| policy.mark.clone()))
+            .collect();
+        if !forbids.is_empty() {
+            return self.verdict(Verdict::Deny, forbids, state, facts);
+        }
+        // A permit that waits for approval decides only where no other permit does without.
+        let plain: Vec<RuleMark> = role_of(PolicyEffect::Permit)
+            .chain(matched(PolicyEffect::Permit).filter(|policy| !policy.requires_approval()).map(|p| p.mark.clone()))
+            .collect();
+        if !plain.is_empty() {
+            return self.verdict(Verdict::Allow, plain, state, facts);
+        }
+        let waiting: Vec<RuleMark> = matched(PolicyEffect::Permit).map(|policy| policy.mark.clone()).collect();
+        if !waiting.is_empty() {
+            return self.verdict(Verdict::Approval, waiting, state, facts);
+        }
+        let reason = format!(
+            "no policy permits `{}` to `{}`: ask for a role or a policy that does",
+            state.tool.label, who.agent
+        );
+        self.denial(Vec::new(), reason.into(), "default_deny", facts)
+    }
+
+    fn verdict(&self, verdict: Verdict, rules: Vec<RuleMark>, state: &ToolPolicy, facts: &Facts<'_>) -> Judgement {
+        let first = rules.first();
+        let reason = first.and_then(|mark| mark.reason.clone()).unwrap_or_else(|| {
+            let (id, tool) = (first.map_or("", |mark| &*mark.id), &state.tool.label);
+            match verdict {
+                Verdict::Allow => format!("`{id}` permits `{tool}`"),
+                Verdict::Deny => {
+                    format!("`{id}` forbids `{tool}`: change what you ask for, or ask who keeps the policy")
+                }
+                Verdict::Approval => format!("`{id}` permits `{tool}` once a person has approved this call"),
+            }
+            .into()
+        });
+        Judgement { verdict, rules, reason, code: None, ..self.blank(facts) }
+    }
+
+    /// A deny because something could not be judged.
+    fn failure(&self, rules: Vec<RuleMark>, reason: Arc<str>, facts: &Facts<'_>) -> Judgement {
+        self.denial(rules, reason, "policy_error", facts)
+    }
+
+    fn denial(&self, rules: Vec<RuleMark>, reason: Arc<str>, code: &'static str, facts: &Facts<'_>) -> Judgement {
+        Judgement { rules, reason, code: Some(code), ..self.blank(facts) }
+    }
+
+    /// A deny that says nothing yet.
+    pub(super) fn blank(&self, facts: &Facts<'_>) -> Judgement {
+        Judgement {
+            verdict: Verdict::Deny,
+            rules: Vec::new(),
+            reason: Arc::default(),
+            code: None,
+            effects: facts.effects.into(),
+            policy_version: Arc::clone(self.bundle.version()),
+            shadow: None,
+        }
+    }
+
+    /// Adds the shadow policies that match, and what the verdict would have been with them.
+    fn watch(&self, case: &Case<'_>, judgement: &mut Judgement) {
+        let (mut forbidden, mut allowed, mut waiting) = (false, false, false);
+        for group in &case.state.slice.shadow {
+            let found = case.run(group);
+            forbidden |= !found.errors.is_empty();
+            let errors = found.errors.iter().filter_map(|(at, error)| {
+                let reason = format!("cannot be evaluated: {error}").into();
+                Some(RuleMark { reason: Some(reason), ..self.policy(*at)?.mark.clone() })
+            });
+            judgement.rules.extend(errors);
+            for policy in found.matched.iter().filter_map(|at| self.policy(*at)) {
+                match (policy.effect(), policy.requires_approval()) {
+                    (PolicyEffect::Forbid, _) => forbidden = true,
+                    (PolicyEffect::Permit, false) => allowed = true,
+                    (PolicyEffect::Permit, true) => waiting = true,
+                }
+                judgement.rules.push(policy.mark.clone());
+            }
+        }
+        let default = judgement.code == Some("default_deny");
+        let otherwise = match judgement.verdict {
+            Verdict::Deny if !default => Verdict::Deny,
+            _ if forbidden => Verdict::Deny,
+            Verdict::Allow => Verdict::Allow,
+            _ if allowed => Verdict::Allow,
+            Verdict::Deny if !waiting => Verdict::Deny,
+            Verdict::Deny | Verdict::Approval => Verdict::Approval,
+        };
+        judgement.shadow = (otherwise != judgement.verdict).then_some(otherwise);
+    }
+
+    fn policy(&self, at: usize) -> Option<&Policy> {
+        self.bundle.policies().get(at)
+    }
+}
+
+/// What `allowed_roles` says: a permit to holders, a forbid to everybody else.
+fn role_rule(who: &Principal, tool: &Tool) -> Option<RuleMark> {
+    let roles = tool.settings.allowed_roles.as_ref()?;
+    let id = format!("roles:{}", tool.label);
+    if roles.iter().any(|role| who.roles.contains(role)) {
+        return Some(RuleMark::built_in(id, PolicyEffect::Permit, None));
+    }
+    let reason = match roles.as_slice() {
+        [] => format!("`{}` is open to no role", tool.label),
+        roles => format!("`{}` needs one of the roles {}: ask for one", tool.label, quoted(roles)),
+    };
+    Some(RuleMark::built_in(id, PolicyEffect::Forbid, Some(&reason)))
+}
+
+fn quoted(names: &[Arc<str>]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// The catalogue as one principal may see it.
+#[derive(Debug)]
+pub struct View<'a> {
+    policies: &'a Policies,
+    who: &'a Principal,
+    known: Arc<Known>,
+}
+
+impl View<'_> {
+    /// See [`Policies::could_permit`].
+    #[must_use]
+    pub fn could_permit(&self, tool: &Tool) -> bool {
+        let Ok(state) = self.policies.state(tool) else { return false };
+        let roles = tool.settings.allowed_roles.as_ref();
+        let holds = roles.is_some_and(|roles| roles.iter().any(|role| self.who.roles.contains(role)));
+        if roles.is_some() && !holds {
+            return false;
+        }
+        match self.known.outlooks.at(state.outlook, || outlook(&self.known, state)) {
+            Outlook::Permit => true,
+            Outlook::Nothing => holds,
+            Outlook::Forbid => false,
+        }
+    }
+}
+
+/// What the policies could say at best. A forbid that cannot be evaluated is no certain one.
+fn outlook(known: &Known, state: &ToolPolicy) -> Outlook {
+    let (Some(entities), Ok(request)) = (entities(known, state), request(known, state, Context::empty())) else {
+        return Outlook::Forbid;
+    };
+    let response = Authorizer::new().is_authorized(&request, &state.slice.favourable, &entities);
+    match response.decision() {
+        CedarDecision::Allow => Outlook::Permit,
+        CedarDecision::Deny if response.diagnostics().reason().next().is_some() => Outlook::Forbid,
+        CedarDecision::Deny => Outlook::Nothing,
+    }
+}
+
+fn entities(known: &Known, state: &ToolPolicy) -> Option<Entities> {
+    state.entities.clone().add_entities([known.entity.clone()?], None).ok()
+}
+
+fn request(known: &Known, state: &ToolPolicy, context: Context) -> Result<Request, String> {
+    Request::new(known.uid.clone(), state.action.clone(), state.resource.clone(), context, None)
+        .map_err(|error| one_line(&error.to_string()))
+}
+
+/// One evaluation of one call.
+struct Case<'a> {
+    policies: &'a Policies,
+    known: &'a Known,
+    state: &'a ToolPolicy,
+    entities: &'a Entities,
+    arguments: Option<&'a Value>,
+    facts: &'a Facts<'a>,
+}
+
+/// Positions in the bundle, in order.
+struct Findings {
+    matched: Vec<usize>,
+    errors: Vec<(usize, String)>,
+}
+
+/// A part of the request that could not be built: it fails every policy that reads it.
+struct Unbuilt {
+    part: Reads,
+    why: String,
+}
+
+impl Case<'_> {
+    fn run(&self, group: &Group) -> Findings {
+        let context = self.context(group.reads);
+        let request = context.and_then(|context| {
+            request(self.known, self.state, context).map_err(|why| Unbuilt { part: Reads::EVERYTHING, why })
+        });
+        let request = match request {
+            Ok(request) => request,
+            Err(Unbuilt { part, why }) => {
+                let hit = group.members.iter().filter(|(_, reads)| part == Reads::EVERYTHING || reads.any(part));
+                return Findings { matched: Vec::new(), errors: hit.map(|(at, _)| (*at, why.clone())).collect() };
+            }
+        };
+        let response = Authorizer::new().is_authorized(&request, &group.set, self.entities);
+        let position = |id: &PolicyId| self.policies.bundle.position(id.as_ref());
+        let mut matched: Vec<usize> = response.diagnostics().reason().filter_map(position).collect();
+        matched.sort_unstable();
+        let mut errors: Vec<(usize, String)> = response
+            .diagnostics()
+            .errors()
+            .filter_map(|error| {
+                let AuthorizationError::PolicyEvaluationError(error) = error;
+                Some((position(error.policy_id())?, one_line(&error.inner().to_string())))
+            })
+            .collect();
+        errors.sort();
+        Findings { matched, errors }
+    }
+
+    /// The parts of `context` that are read, and no others.
+    fn context(&self, reads: Reads) -> Result<Context, Unbuilt> {
+        let mut pairs: Vec<(String, RestrictedExpression)> = Vec::new();
+        let mut add = |name: &str, value| pairs.push((name.to_owned(), value));
+        if reads.any(Reads::INPUT) {
+            let value = self.state.plan.value(self.arguments).map_err(|misfit| {
+                let place = if misfit.path.is_empty() { "/" } else { &misfit.path };
+                let why = format!("`{place}` does not fit its type in `context.input`: {}", misfit.why);
+                Unbuilt { part: Reads::INPUT, why }
+            })?;
+            add("input", value);
+        }
+        if reads.any(Reads::EFFECTS) {
+            add("effects", texts(self.facts.effects.iter().copied()));
+        }
+        if reads.any(Reads::SURFACE) {
+            add("surface", text(self.facts.surface.as_str()));
+        }
+        if reads.any(Reads::TIME) {
+            add("time", RestrictedExpression::new_datetime(self.facts.now.rfc3339()));
+        }
+        if let Some(source) = self.facts.source.filter(|_| reads.any(Reads::SOURCE)) {
+            add("source_ip", RestrictedExpression::new_ip(source.to_string()));
+        }
+        Context::from_pairs(pairs).map_err(|error| Unbuilt { part: Reads::CONTEXT, why: one_line(&error.to_string()) })
+    }
+}
+
+/// Decisions that depend on the principal, the tool, the effects and the surface alone.
+#[derive(Debug)]
+pub(super) struct Decisions {
+    kept: Cache<u64, Arc<Kept>>,
+    hasher: RandomState,
+}
+
+/// A decision with everything that it depends on.
+#[derive(Debug)]
+struct Kept {
+    who: u64,
+    tool: usize,
+    surface: Surface,
+    /// Holds the effects.
+    judgement: Judgement,
+}
+
+impl Default for Decisions {
+    fn default() -> Self {
+        Self { kept: Cache::new(MAX_DECISIONS), hasher: RandomState::new() }
+    }
+}
+
+impl Decisions {
+    /// The decision, made where it is new. The hash only finds it: what is found is compared in full.
+    fn recall(&self, who: &Known, tool: &ToolPolicy, facts: &Facts<'_>, make: impl FnOnce() -> Judgement) -> Judgement {
+        let hash = self.hasher.hash_one((who.serial, tool.number, facts.effects, facts.surface));
+        if let Some(kept) = self.kept.get(&hash)
+            && kept.who == who.serial
+            && kept.tool == tool.number
+            && kept.surface == facts.surface
+            && *kept.judgement.effects == *facts.effects
+        {
+            return kept.judgement.clone();
+        }
+        let judgement = make();
+        let kept = Kept { who: who.serial, tool: tool.number, surface: facts.surface, judgement: judgement.clone() };
+        self.kept.insert(hash, Arc::new(kept));
+        judgement
+    }
+}
+
+/// Turns a judgement into the profile's refusal, as simulate shows it: `profile:NAME` forbids, before all else.
+#[must_use]
+pub fn refused_by_profile(mut judgement: Judgement, profile: &str, reason: &str) -> Judgement {
+    let mark = RuleMark::built_in(format!("profile:{profile}"), PolicyEffect::Forbid, Some(reason));
+    // The permits determine nothing any more; forbids and what was watched stay.
+    judgement.rules.retain(|rule| rule.mode == Mode::Shadow || rule.effect == PolicyEffect::Forbid);
+    judgement.rules.insert(0, mark);
+    Judgement { verdict: Verdict::Deny, reason: reason.into(), code: None, shadow: None, ..judgement }
+}

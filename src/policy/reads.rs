@@ -1,0 +1,75 @@
+//! What a policy reads of a call: decides what has to be built for it, and what its decision may be cached by.
+
+use std::ops::BitOr;
+use std::sync::Arc;
+
+use cedar_policy::pst::{Clause, Expr, Template, Var};
+
+/// The parts of `context` that an expression reads, and whether it looks at the tool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub(super) struct Reads(u8);
+
+impl Reads {
+    pub(super) const NOTHING: Self = Self(0);
+    pub(super) const INPUT: Self = Self(1);
+    pub(super) const EFFECTS: Self = Self(2);
+    pub(super) const SURFACE: Self = Self(4);
+    pub(super) const TIME: Self = Self(8);
+    pub(super) const SOURCE: Self = Self(16);
+    /// `action` or `resource`, outside the scope.
+    pub(super) const TOOL: Self = Self(32);
+    /// Every part of `context`.
+    pub(super) const CONTEXT: Self = Self(31);
+    pub(super) const EVERYTHING: Self = Self(63);
+
+    pub(super) const fn any(self, of: Self) -> bool {
+        self.0 & of.0 != 0
+    }
+
+    /// Whether the outcome depends on the circumstances of one call.
+    pub(super) const fn context(self) -> bool {
+        self.any(Self::CONTEXT)
+    }
+
+    /// The part that `context.NAME` stands for. An unknown name is a fault of validation, not ours.
+    fn of_attribute(name: &str) -> Self {
+        match name {
+            "input" => Self::INPUT,
+            "effects" => Self::EFFECTS,
+            "surface" => Self::SURFACE,
+            "time" => Self::TIME,
+            "source_ip" => Self::SOURCE,
+            _ => Self::EVERYTHING,
+        }
+    }
+
+    pub(super) fn of_expression(expression: &Expr) -> Self {
+        let context = |inner: &Arc<Expr>| matches!(**inner, Expr::Var(Var::Context));
+        expression.reduce(
+            &|node| match node {
+                Expr::GetAttr { expr, attr } if context(expr) => Some(Self::of_attribute(attr)),
+                Expr::HasAttr { expr, attrs } if context(expr) => Some(Self::of_attribute(attrs.first())),
+                // `context` on its own, as in `context == {…}`.
+                Expr::Var(Var::Context) => Some(Self::CONTEXT),
+                Expr::Var(Var::Action | Var::Resource) => Some(Self::TOOL),
+                _ => None,
+            },
+            &|one, other| one | other,
+            Self::NOTHING,
+        )
+    }
+
+    pub(super) fn of_conditions(template: &Template) -> Self {
+        template.clauses().iter().fold(Self::NOTHING, |reads, clause| match clause {
+            Clause::When(expression) | Clause::Unless(expression) => reads | Self::of_expression(expression),
+        })
+    }
+}
+
+impl BitOr for Reads {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
