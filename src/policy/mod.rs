@@ -8,6 +8,7 @@ mod call;
 mod check;
 mod decide;
 mod deep;
+pub mod effects;
 mod input;
 mod names;
 mod reads;
