@@ -33,6 +33,7 @@ CREATE TABLE documents (
 
 -- The audit log. `entry` is the exact text that was hashed; hash = SHA-256(prev || entry).
 -- The other columns repeat what the text says, for look-ups; verification compares them.
+-- It has no index but its key: what every call would pay for is written a block at a time, below.
 CREATE TABLE audit (
     seq        INTEGER NOT NULL PRIMARY KEY,
     id         TEXT    NOT NULL,
@@ -44,13 +45,23 @@ CREATE TABLE audit (
     tool       TEXT,
     decision   TEXT    NOT NULL,
     outcome    TEXT,
+    intent     INTEGER, -- of an outcome: the seq of its intent, where it had one
     entry      TEXT    NOT NULL,
     prev       BLOB    NOT NULL,
     hash       BLOB    NOT NULL
 ) STRICT;
--- Ids and times grow, so both indices are written at their right edge only.
-CREATE INDEX audit_by_id ON audit (id);
-CREATE INDEX audit_by_time ON audit (time) WHERE phase = 'outcome';
+
+-- Of every full block of 256 entries, numbered from 0: which times it holds, and where each id is.
+CREATE TABLE audit_spans (
+    block    INTEGER NOT NULL PRIMARY KEY,
+    earliest INTEGER NOT NULL,
+    latest   INTEGER NOT NULL
+) STRICT;
+CREATE TABLE audit_ids (
+    id  TEXT    NOT NULL,
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (id, seq)
+) STRICT, WITHOUT ROWID;
 
 -- Intents that still wait for their outcome: what a restart after a crash has to close.
 CREATE TABLE audit_open (

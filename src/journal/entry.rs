@@ -154,13 +154,18 @@ impl Closing {
 pub struct OpenEntry {
     journal: Journal,
     id: EventId,
+    /// Absent once the outcome is on its way.
+    draft: Option<Draft>,
+}
+
+#[derive(Debug)]
+struct Draft {
     entry: Entry,
     /// Encoded when the first of the two entries is written.
     arguments: Option<Json>,
     /// [`Clock::ticks`](crate::domain::clock::Clock::ticks) at the opening.
     started: u64,
     intended: bool,
-    closed: bool,
 }
 
 impl OpenEntry {
@@ -181,7 +186,7 @@ impl OpenEntry {
         }
         let started = journal.0.clock.ticks();
         journal.0.open.fetch_add(1, Ordering::SeqCst);
-        Self { journal, id, entry, arguments, started, intended: false, closed: false }
+        Self { journal, id, draft: Some(Draft { entry, arguments, started, intended: false }) }
     }
 
     /// The id of the record, which every answer to the call carries.
@@ -192,38 +197,31 @@ impl OpenEntry {
 
     /// Which tool the request turned out to mean.
     pub fn resolved(&mut self, tool: &ToolId) {
-        self.entry.server = Some(tool.server.as_str().to_owned());
-        self.entry.tool = Some(tool.tool.as_ref().to_owned());
+        if let Some(Draft { entry, .. }) = &mut self.draft {
+            entry.server = Some(tool.server.as_str().to_owned());
+            entry.tool = Some(tool.tool.as_ref().to_owned());
+        }
     }
 
     /// The arguments of the tool itself, where they stood inside those of another (`gateway_invoke`).
     pub fn arguments(&mut self, arguments: Option<Json>) {
-        self.arguments = arguments;
+        if let Some(draft) = &mut self.draft {
+            draft.arguments = arguments;
+        }
     }
 
     /// What was decided, and by which rules.
     pub fn judged(&mut self, judgement: &Judgement) {
-        let enforced = |mode: Mode| mode == Mode::Enforce;
-        self.entry.decision = Decision::from(judgement.verdict).as_str().into();
-        self.entry.policies =
-            judgement.rules.iter().filter(|rule| enforced(rule.mode)).map(|rule| rule.id.as_ref().to_owned()).collect();
-        self.entry.policy_version = judgement.policy_version.as_ref().to_owned();
-        self.entry.reason = (!judgement.reason.is_empty()).then(|| bounded(&judgement.reason));
-        for rule in judgement.rules.iter().filter(|rule| !enforced(rule.mode)) {
-            let would = match rule.effect {
-                PolicyEffect::Forbid => "forbid",
-                PolicyEffect::Permit => "permit",
-            };
-            self.note(format!("shadow: `{}` would {would}", rule.id));
-        }
-        if !judgement.effects.is_empty() {
-            self.note(format!("effects: {}", judgement.effects.join(", ")));
+        if let Some(Draft { entry, .. }) = &mut self.draft {
+            judge(entry, judgement);
         }
     }
 
     /// Adds a fact worth keeping.
-    pub fn note(&mut self, note: impl AsRef<str>) {
-        self.entry.notes.push(bounded(note.as_ref()));
+    pub fn note(&mut self, note: &str) {
+        if let Some(Draft { entry, .. }) = &mut self.draft {
+            entry.notes.push(bounded(note));
+        }
     }
 
     /// Commits the intent: for a tool that is not read-only, before its backend is contacted.
@@ -231,10 +229,11 @@ impl OpenEntry {
     /// # Errors
     /// Where it was not committed; then the call must not be sent.
     pub async fn intend(&mut self) -> Result<(), JournalError> {
-        self.encode_arguments();
-        let intent = Entry { phase: Phase::Intent, ..self.entry.clone() };
+        let Some(draft) = &mut self.draft else { return Ok(()) };
+        draft.encode_arguments(&self.journal);
         // Set before the wait: a call given up during it may have its intent committed all the same.
-        self.intended = true;
+        draft.intended = true;
+        let intent = Entry { phase: Phase::Intent, ..draft.entry.clone() };
         self.journal.append(intent, false).await
     }
 
@@ -245,55 +244,31 @@ impl OpenEntry {
     /// Where it was not committed; then the answer must be withheld. The record follows, saying so, once the store
     /// can be written.
     pub async fn close(mut self, closing: Closing) -> Result<EventId, JournalError> {
-        self.apply(closing);
-        self.closed = true;
-        let row = self.journal.row(self.entry.clone(), self.intended);
-        match self.journal.0.store.append_audit(row).await {
-            Ok(()) => Ok(self.id.clone()),
-            Err(error) => {
-                if self.entry.outcome.as_deref() == Some(Ending::Answered.as_str()) {
-                    self.entry.outcome = Some(Ending::Failed.as_str().into());
-                    self.entry.reason = Some("the answer was withheld: its record could not be written in time".into());
-                }
-                self.note("recorded late: the store could not be written");
-                self.append_later();
-                Err(error.into())
-            }
+        let Some(draft) = self.draft.take() else { return Ok(self.id.clone()) };
+        let intended = draft.intended;
+        let row = self.journal.row(draft.ended(&self.journal, closing), intended);
+        let Err(error) = self.journal.0.store.append_audit(Arc::clone(&row)).await else {
+            return Ok(self.id.clone());
+        };
+        let mut entry = row.entry.clone();
+        if entry.outcome.as_deref() == Some(Ending::Answered.as_str()) {
+            entry.outcome = Some(Ending::Failed.as_str().into());
+            entry.reason = Some("the answer was withheld: its record could not be written in time".into());
         }
+        entry.notes.push("recorded late: the store could not be written".into());
+        self.append_later(entry, intended);
+        Err(error.into())
     }
 
     /// Ends as a crash would: nothing more is recorded.
     #[cfg(test)]
     pub(super) fn crash(mut self) {
-        self.closed = true;
+        self.draft = None;
     }
 
-    fn apply(&mut self, closing: Closing) {
-        let Closing { ending, decision, reason, dlp_result, notes } = closing;
-        self.encode_arguments();
-        self.entry.outcome = Some(ending.as_str().into());
-        if let Some(decision) = decision {
-            self.entry.decision = decision.as_str().into();
-        }
-        if let Some(reason) = reason {
-            self.entry.reason = Some(bounded(&reason));
-        }
-        self.entry.dlp_result = dlp_result.into();
-        self.entry.notes.extend(notes.iter().map(|note| bounded(note)));
-        self.entry.latency_ms = Some(millis(self.journal.0.clock.ticks().saturating_sub(self.started)));
-    }
-
-    fn encode_arguments(&mut self) {
-        if let Some(arguments) = self.arguments.take() {
-            let (digest, kept) = redact::record(&arguments, self.journal.0.config.arguments);
-            self.entry.arguments_digest = Some(digest);
-            self.entry.arguments = kept;
-        }
-    }
-
-    /// Leaves the outcome to the writer, which keeps it until the disk takes it.
-    fn append_later(&mut self) {
-        let row = self.journal.row(self.entry.clone(), self.intended);
+    /// Leaves an outcome to the writer, which keeps it until the disk takes it.
+    fn append_later(&self, entry: Entry, settles: bool) {
+        let row = self.journal.row(entry, settles);
         if let Err(error) = self.journal.0.store.append_audit_later(row) {
             tracing::error!(id = %self.id, %error, "an audit record is lost");
         }
@@ -302,12 +277,59 @@ impl OpenEntry {
 
 impl Drop for OpenEntry {
     fn drop(&mut self) {
-        if !self.closed {
-            self.apply(Closing::new(Ending::Interrupted));
-            self.note("given up before its outcome was known");
-            self.append_later();
+        if let Some(draft) = self.draft.take() {
+            let intended = draft.intended;
+            let mut entry = draft.ended(&self.journal, Closing::new(Ending::Interrupted));
+            entry.notes.push("given up before its outcome was known".into());
+            self.append_later(entry, intended);
         }
         self.journal.0.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Draft {
+    /// The outcome entry.
+    fn ended(mut self, journal: &Journal, closing: Closing) -> Entry {
+        self.encode_arguments(journal);
+        let Self { mut entry, started, .. } = self;
+        let Closing { ending, decision, reason, dlp_result, notes } = closing;
+        entry.outcome = Some(ending.as_str().into());
+        if let Some(decision) = decision {
+            entry.decision = decision.as_str().into();
+        }
+        if let Some(reason) = reason {
+            entry.reason = Some(bounded(&reason));
+        }
+        entry.dlp_result = dlp_result.into();
+        entry.notes.extend(notes.iter().map(|note| bounded(note)));
+        entry.latency_ms = Some(millis(journal.0.clock.ticks().saturating_sub(started)));
+        entry
+    }
+
+    fn encode_arguments(&mut self, journal: &Journal) {
+        if let Some(arguments) = self.arguments.take() {
+            let (digest, kept) = redact::record(&arguments, journal.0.config.arguments);
+            self.entry.arguments_digest = Some(digest);
+            self.entry.arguments = kept;
+        }
+    }
+}
+
+fn judge(entry: &mut Entry, judgement: &Judgement) {
+    let (enforced, shadow): (Vec<_>, Vec<_>) = judgement.rules.iter().partition(|rule| rule.mode == Mode::Enforce);
+    entry.decision = Decision::from(judgement.verdict).as_str().into();
+    entry.policies = enforced.iter().map(|rule| rule.id.as_ref().to_owned()).collect();
+    entry.policy_version = judgement.policy_version.as_ref().to_owned();
+    entry.reason = (!judgement.reason.is_empty()).then(|| bounded(&judgement.reason));
+    for rule in shadow {
+        let would = match rule.effect {
+            PolicyEffect::Forbid => "forbid",
+            PolicyEffect::Permit => "permit",
+        };
+        entry.notes.push(format!("shadow: `{}` would {would}", rule.id));
+    }
+    if !judgement.effects.is_empty() {
+        entry.notes.push(format!("effects: {}", judgement.effects.join(", ")));
     }
 }
 

@@ -22,7 +22,7 @@ use crate::domain::call::Entrance;
 use crate::domain::clock::Clock;
 use crate::domain::id::{EventId, OWN_SERVER, RequestId};
 use crate::domain::json::hex;
-use crate::store::{Cursor, Filter, Row, Store, StoreError};
+use crate::store::{Filter, Row, Store, StoreError};
 
 pub use entry::{Closing, Decision, Ending, OpenEntry, Opening};
 pub use record::{CSV_HEADER, Record};
@@ -86,8 +86,8 @@ struct Inner {
 #[derive(Debug)]
 pub struct Page {
     pub records: Vec<Record>,
-    /// Where the next page begins; a page may be short, or empty, and still have a next one.
-    pub next: Option<Cursor>,
+    /// The `before` of the next page; a page may be short, or empty, and still have a next one.
+    pub next: Option<i64>,
 }
 
 impl Journal {
@@ -217,12 +217,13 @@ impl Journal {
         Ok(page.records)
     }
 
-    /// Closed records that match, newest first.
+    /// Closed records that match and come before the entry `before`, newest first, at most `limit`. The number that
+    /// leads from page to page is stable: what is written meanwhile comes before the first page.
     ///
     /// # Errors
     /// Where the store cannot be read.
-    pub async fn page(&self, filter: Filter, after: Option<Cursor>, limit: usize) -> Result<Page, JournalError> {
-        let (records, next) = self.0.store.audit_page(filter, after, limit).await?;
+    pub async fn page(&self, filter: Filter, before: Option<i64>, limit: usize) -> Result<Page, JournalError> {
+        let (records, next) = self.0.store.audit_page(filter, before, limit).await?;
         Ok(Page { records: records.into_iter().map(Record::from).collect(), next })
     }
 
@@ -293,7 +294,7 @@ impl Journal {
         Ok(self.0.store.append_audit(row).await?)
     }
 
-    fn row(&self, mut entry: Entry, settles: bool) -> Row {
+    fn row(&self, mut entry: Entry, settles: bool) -> Arc<Row> {
         let now = self.0.clock.now();
         entry.time = now.rfc3339();
         Row::new(entry, now, settles)

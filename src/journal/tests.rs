@@ -247,12 +247,13 @@ async fn every_way_of_tampering_is_found_where_it_happened() {
     let swap = "UPDATE audit SET seq = -1 WHERE seq = 4; UPDATE audit SET seq = 4 WHERE seq = 6;
                 UPDATE audit SET seq = 6 WHERE seq = -1";
     let insert = "INSERT INTO audit SELECT 99, 'evt_x', phase, time, request_id, key, server, tool, decision, outcome,
-                  entry, prev, hash FROM audit WHERE seq = 8";
+                  intent, entry, prev, hash FROM audit WHERE seq = 8";
     let cases = [
         ("UPDATE audit SET entry = replace(entry, 'github', 'gathub') WHERE seq = 5", 5),
         ("UPDATE audit SET entry = substr(entry, 2) WHERE seq = 5", 5),
         ("UPDATE audit SET tool = 'other' WHERE seq = 5", 5),
         ("UPDATE audit SET time = time + 1 WHERE seq = 5", 5),
+        ("UPDATE audit SET intent = 3 WHERE seq = 6", 6),
         ("UPDATE audit SET outcome = 'refused' WHERE seq = 5", 5),
         ("UPDATE audit SET hash = zeroblob(32) WHERE seq = 5", 5),
         ("UPDATE audit SET prev = zeroblob(32) WHERE seq = 5", 5),
@@ -344,8 +345,7 @@ async fn pages_are_stable_and_filters_exact() {
     let first = bench.journal.page(only.clone(), None, 3).await.unwrap();
     assert_eq!(first.records.iter().map(Record::seq).collect::<Vec<_>>(), [10, 8, 6]);
     bench.call("odd").await;
-    let cursor = first.next.unwrap().to_string().parse().unwrap();
-    let second = bench.journal.page(only, Some(cursor), 3).await.unwrap();
+    let second = bench.journal.page(only, first.next, 3).await.unwrap();
     assert_eq!(second.records.iter().map(Record::seq).collect::<Vec<_>>(), [4, 2]);
     assert_eq!(second.next, None);
 
@@ -355,7 +355,6 @@ async fn pages_are_stable_and_filters_exact() {
     assert_eq!(page.records.iter().map(Record::seq).collect::<Vec<_>>(), [4, 3]);
     let nobody = Filter { key: Some("key_2".into()), ..Filter::default() };
     assert!(bench.journal.page(nobody, None, 100).await.unwrap().records.is_empty());
-    assert!("12".parse::<Cursor>().is_err());
 }
 
 #[tokio::test]

@@ -126,6 +126,7 @@ fn contradiction(found: &Link) -> Option<&'static str> {
         ("tool", entry.tool == found.tool),
         ("decision", entry.decision == found.decision),
         ("outcome", entry.outcome == found.outcome),
+        ("intent", found.intent_agrees),
     ];
     agreements.into_iter().find_map(|(column, agrees)| (!agrees).then_some(column))
 }

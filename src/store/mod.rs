@@ -9,6 +9,7 @@
 
 mod audit;
 pub mod chain;
+mod checkpoint;
 mod documents;
 mod error;
 mod files;
@@ -27,7 +28,7 @@ use std::sync::atomic::Ordering;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-pub use audit::{AuditRecord, BadCursor, Cursor, Filter, IntentLink, Link, Links, Row};
+pub use audit::{AuditRecord, Filter, IntentLink, Link, Links, Row};
 pub use error::StoreError;
 pub use files::Key32;
 pub use keys::KeyRecord;
@@ -144,16 +145,6 @@ impl Store {
     /// Where the file cannot be read, made, or is not a secret. It is never overwritten.
     pub fn secret(&self, name: &'static str) -> Result<Key32, StoreError> {
         files::secret(&self.0.folder, name)
-    }
-
-    /// Looks for damage in the database file itself, page by page; the first finding, or nothing.
-    ///
-    /// # Errors
-    /// Where the file cannot be read at all.
-    pub async fn check_file(&self) -> Result<Option<String>, StoreError> {
-        let sql = "PRAGMA integrity_check(1)";
-        let found = self.readers().read(move |connection| connection.query_row(sql, [], |row| row.get::<_, String>(0)));
-        Ok(Some(found.await?).filter(|text| text != "ok"))
     }
 
     /// Keeps the head of the chain in a file beside the database, so that a database cut short is noticed.

@@ -12,8 +12,8 @@ use std::thread::{self, JoinHandle};
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::audit::{self, Row};
-use super::chain::Tip;
+use super::audit::{Pen, Row, holds};
+use super::checkpoint::Checkpointer;
 use super::schema::open_writer;
 use super::{Durability, StoreError};
 
@@ -23,14 +23,16 @@ const QUEUE: usize = 8192;
 const BATCH: usize = 512;
 /// Entries kept for a second try while the disk cannot be written.
 const BACKLOG: usize = 1024;
+/// What a change that is no audit entry counts for, where its size is unknown.
+const TASK_BYTES: usize = 4096;
 
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 pub(super) enum Job {
     /// An audit entry whose writer waits for the commit.
-    Append(Box<Row>, Reply<()>),
+    Append(Arc<Row>, Reply<()>),
     /// An audit entry that nobody waits for: where it cannot be written now, it is kept and tried again.
-    AppendLater(Box<Row>),
+    AppendLater(Arc<Row>),
     Task(Box<dyn Work>),
     /// Writes what is queued, checkpoints and ends the thread.
     Stop(Reply<()>),
@@ -66,11 +68,14 @@ impl Writer {
     pub(super) fn start(connection: Connection, path: PathBuf, durability: Durability) -> Result<Self, StoreError> {
         let (jobs, queue) = sync_channel(QUEUE);
         let gauges = Arc::new(Gauges::default());
+        let own = path.clone();
+        let beside = move || open_writer(&own, durability);
         let worker = Worker {
             connection: Some(connection),
             path: path.clone(),
             durability,
-            tip: None,
+            pen: None,
+            checkpointer: Some(Checkpointer::start(beside, &path)),
             backlog: VecDeque::new(),
             gauges: Arc::clone(&gauges),
         };
@@ -161,8 +166,9 @@ struct Worker {
     path: PathBuf,
     durability: Durability,
     /// Absent until read from the file: at the start, and after a failed batch.
-    tip: Option<Tip>,
-    backlog: VecDeque<Box<Row>>,
+    pen: Option<Pen>,
+    checkpointer: Option<Checkpointer>,
+    backlog: VecDeque<Arc<Row>>,
     gauges: Arc<Gauges>,
 }
 
@@ -214,25 +220,35 @@ impl Worker {
             none => none.insert(open_writer(&self.path, self.durability)?),
         };
         let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut tip = match self.tip {
-            Some(tip) => tip,
-            None => audit::tip(&transaction)?,
+        let mut bytes = 0;
+        let mut pen = match self.pen {
+            Some(pen) => pen,
+            None => Pen::pick_up(&transaction)?,
         };
         for row in &self.backlog {
             // A commit that was reported as failed may have reached the disk after all.
-            if !audit::holds(&transaction, row)? {
-                tip = audit::append(&transaction, tip, row)?;
+            if !holds(&transaction, row)? {
+                pen = pen.append(&transaction, row)?;
             }
         }
         for job in batch {
             match job {
-                Job::Append(row, _) | Job::AppendLater(row) => tip = audit::append(&transaction, tip, row)?,
-                Job::Task(task) => task.run(&mut transaction)?,
+                Job::Append(row, _) | Job::AppendLater(row) => {
+                    pen = pen.append(&transaction, row)?;
+                    bytes += row.size();
+                }
+                Job::Task(task) => {
+                    task.run(&mut transaction)?;
+                    bytes += TASK_BYTES;
+                }
                 Job::Stop(_) => {}
             }
         }
         transaction.commit()?;
-        self.tip = Some(tip);
+        self.pen = Some(pen);
+        if let Some(checkpointer) = &mut self.checkpointer {
+            checkpointer.committed(bytes);
+        }
         Ok(())
     }
 
@@ -245,7 +261,7 @@ impl Worker {
     }
 
     fn failed(&mut self, error: &rusqlite::Error) {
-        self.tip = None;
+        self.pen = None;
         let heals_by_itself = matches!(
             error.sqlite_error_code(),
             Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
@@ -258,12 +274,12 @@ impl Worker {
         }
     }
 
-    fn keep(&mut self, row: Box<Row>) {
+    fn keep(&mut self, row: Arc<Row>) {
         if self.backlog.len() < BACKLOG {
             self.backlog.push_back(row);
         } else {
             self.gauges.lost.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(id = row.id, "an audit entry is lost: the store has been unwritable for too long");
+            tracing::error!(id = row.entry.id, "an audit entry is lost: the store has been unwritable for too long");
         }
     }
 
@@ -273,6 +289,7 @@ impl Worker {
             tracing::error!(lost, "audit entries are lost: the store could not be written until the end");
             return Err(StoreError::Write("entries that waited for the disk are lost".into()));
         }
+        self.checkpointer = None;
         let Some(connection) = self.connection.take() else { return Ok(()) };
         let checkpoint = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         let closed = connection.close().map_err(|(_, error)| error);
