@@ -4,6 +4,8 @@ pub mod envelope;
 pub mod era;
 pub mod mcp;
 pub mod meta;
+pub mod reply;
 pub mod rpc;
 pub mod splice;
+pub mod sse;
 pub mod strict;

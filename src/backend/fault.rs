@@ -1,0 +1,102 @@
+//! What goes wrong between the gateway and a backend, before it is told to a caller.
+
+use crate::domain::json::Json;
+
+/// Why a request to a backend gave no result. The detail is for operators, never for callers.
+#[derive(Debug, Clone)]
+pub(crate) struct Fault {
+    pub kind: FaultKind,
+    pub detail: String,
+}
+
+/// The kinds of fault, by what follows from them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum FaultKind {
+    /// Nothing of the request reached the backend.
+    Connect,
+    /// The connection or the child ended before an answer.
+    Broken,
+    /// An HTTP status of the 5xx class.
+    Status(u16),
+    /// A legacy session that the backend no longer knows.
+    SessionLost,
+    /// The backend does not take the gateway's credentials (401, 403).
+    Rejected,
+    Timeout,
+    /// The answer is no MCP.
+    Garbled,
+    /// 429, or too many calls wait already; seconds after which another try makes sense.
+    Busy(Option<u64>),
+    /// A JSON-RPC error, as it came.
+    Rpc(Json),
+    /// The backend asks for something that the gateway cannot give.
+    Unsupported,
+    /// The server is being removed, or the gateway stops.
+    Stopped,
+}
+
+impl Fault {
+    pub(crate) fn new(kind: FaultKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into() }
+    }
+
+    pub(crate) fn garbled(detail: impl ToString) -> Self {
+        Self::new(FaultKind::Garbled, detail.to_string())
+    }
+
+    pub(crate) fn broken(detail: impl ToString) -> Self {
+        Self::new(FaultKind::Broken, detail.to_string())
+    }
+
+    /// Whether the backend's health is in doubt. What it refused in good order is no failure of it.
+    pub(crate) const fn counts(&self) -> bool {
+        matches!(
+            self.kind,
+            FaultKind::Connect
+                | FaultKind::Broken
+                | FaultKind::Status(_)
+                | FaultKind::Timeout
+                | FaultKind::Garbled
+                | FaultKind::Rejected
+        )
+    }
+
+    /// Whether a repeatable call may be sent once more at once.
+    pub(crate) const fn worth_repeating(&self) -> bool {
+        matches!(self.kind, FaultKind::Connect | FaultKind::Broken | FaultKind::Status(_) | FaultKind::SessionLost)
+    }
+
+    /// Whether the call certainly had no effect, so that sending it again is safe for any tool.
+    pub(crate) const fn without_effect(&self) -> bool {
+        matches!(self.kind, FaultKind::Connect | FaultKind::Busy(_) | FaultKind::SessionLost)
+    }
+
+    /// The JSON-RPC error code, where the fault is one.
+    pub(crate) fn code(&self) -> Option<i64> {
+        #[derive(serde::Deserialize)]
+        struct Code {
+            code: i64,
+        }
+        match &self.kind {
+            FaultKind::Rpc(error) => error.decode::<Code>().ok().map(|error| error.code),
+            _ => None,
+        }
+    }
+
+    /// A short word for metrics and logs.
+    pub(crate) const fn word(&self) -> &'static str {
+        match self.kind {
+            FaultKind::Connect => "connect",
+            FaultKind::Broken => "broken",
+            FaultKind::Status(_) => "http_status",
+            FaultKind::SessionLost => "session_lost",
+            FaultKind::Rejected => "rejected",
+            FaultKind::Timeout => "timeout",
+            FaultKind::Garbled => "garbled",
+            FaultKind::Busy(_) => "busy",
+            FaultKind::Rpc(_) => "rpc_error",
+            FaultKind::Unsupported => "unsupported",
+            FaultKind::Stopped => "stopped",
+        }
+    }
+}

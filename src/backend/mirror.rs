@@ -1,0 +1,170 @@
+//! Headers that repeat a part of the body (MCP 2026-07-28, SEP-2243), derived from what is sent to the backend.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderName, HeaderValue};
+use serde_json::{Map, Value};
+
+use crate::domain::json::Json;
+
+const ANNOTATION: &str = "x-mcp-header";
+
+/// One argument that a tool wants repeated in a header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mirror {
+    header: HeaderName,
+    /// Member names from the root of the arguments.
+    path: Vec<String>,
+}
+
+/// A text as a header value: as it is where that is possible, else in base64 between `=?base64?` and `?=`.
+pub(crate) fn header_value(text: &str) -> HeaderValue {
+    let plain = text.bytes().all(|b| (0x20..=0x7e).contains(&b))
+        && !text.starts_with(' ')
+        && !text.ends_with(' ')
+        && !(text.starts_with("=?base64?") && text.ends_with("?="));
+    if plain && let Ok(value) = HeaderValue::from_str(text) {
+        return value;
+    }
+    HeaderValue::from_str(&format!("=?base64?{}?=", STANDARD.encode(text)))
+        .unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// The annotations of an input schema.
+///
+/// # Errors
+/// Why they are invalid; such a tool must not be used over HTTP.
+pub(crate) fn mirrors(schema: &Value) -> Result<Vec<Mirror>, String> {
+    let Value::Object(root) = schema else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    if root.contains_key(ANNOTATION) {
+        return Err(format!("`{ANNOTATION}` must stand on a property, not on the whole schema"));
+    }
+    walk(root, &mut Vec::new(), true, &mut found)?;
+    Ok(found)
+}
+
+/// `on_chain`: the schema is reached from the root through `properties` alone.
+fn walk(schema: &Map<String, Value>, path: &mut Vec<String>, on_chain: bool, found: &mut Vec<Mirror>) -> Result<(), String> {
+    if let Some(header) = schema.get(ANNOTATION) {
+        if !on_chain {
+            return Err(format!("`{ANNOTATION}` must be reachable through `properties` alone"));
+        }
+        found.push(annotation(schema, header, path, found)?);
+    }
+    for (key, value) in schema {
+        match (key.as_str(), value) {
+            ("properties", Value::Object(properties)) => {
+                for (name, property) in properties {
+                    if let Value::Object(property) = property {
+                        path.push(name.clone());
+                        walk(property, path, on_chain, found)?;
+                        path.pop();
+                    }
+                }
+            }
+            ("$defs" | "definitions" | "dependentSchemas" | "patternProperties", Value::Object(schemas)) => {
+                for schema in schemas.values().filter_map(Value::as_object) {
+                    walk(schema, path, false, found)?;
+                }
+            }
+            // Data, not schemas.
+            ("default" | "const" | "enum" | "examples", _) => {}
+            (_, Value::Object(inner)) => walk(inner, path, false, found)?,
+            (_, Value::Array(items)) => {
+                for item in items.iter().filter_map(Value::as_object) {
+                    walk(item, path, false, found)?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn annotation(schema: &Map<String, Value>, header: &Value, path: &[String], found: &[Mirror]) -> Result<Mirror, String> {
+    let place = path.join(".");
+    let name = header.as_str().filter(|name| !name.is_empty() && name.len() <= 128);
+    let parsed = name.and_then(|name| HeaderName::from_bytes(format!("mcp-param-{name}").as_bytes()).ok());
+    let Some(parsed) = parsed else { return Err(format!("`{ANNOTATION}` of `{place}` is not a header name")) };
+    if found.iter().any(|mirror| mirror.header == parsed) {
+        return Err(format!("`{ANNOTATION}` of `{place}` is used twice"));
+    }
+    match schema.get("type").and_then(Value::as_str) {
+        Some("string" | "integer" | "boolean") => Ok(Mirror { header: parsed, path: path.to_vec() }),
+        _ => Err(format!("`{ANNOTATION}` of `{place}` needs the type string, integer or boolean")),
+    }
+}
+
+/// The headers for one call. Absent and null values have none.
+pub(crate) fn headers(mirrors: &[Mirror], arguments: Option<&Json>) -> Vec<(HeaderName, HeaderValue)> {
+    let Some(arguments) = arguments.filter(|_| !mirrors.is_empty()).map(Json::value) else { return Vec::new() };
+    mirrors
+        .iter()
+        .filter_map(|mirror| {
+            let value = mirror.path.iter().try_fold(&arguments, |value, name| value.get(name))?;
+            let text = match value {
+                Value::String(text) => header_value(text),
+                Value::Number(number) => header_value(&number.to_string()),
+                Value::Bool(flag) => HeaderValue::from_static(if *flag { "true" } else { "false" }),
+                _ => return None,
+            };
+            Some((mirror.header.clone(), text))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn names_that_are_no_header_values_are_encoded() {
+        for (text, value) in [
+            ("list_repos", "list_repos"),
+            ("two words", "two words"),
+            ("", ""),
+            ("é", "=?base64?w6k=?="),
+            (" x", "=?base64?IHg=?="),
+            ("a\nb", "=?base64?YQpi?="),
+            ("=?base64?x?=", "=?base64?PT9iYXNlNjQ/eD89?="),
+        ] {
+            assert_eq!(header_value(text), value, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn annotated_arguments_become_headers() {
+        let schema = json!({"type":"object","properties":{
+            "region":{"type":"string","x-mcp-header":"Region"},
+            "deep":{"type":"object","properties":{"n":{"type":"integer","x-mcp-header":"N"}}},
+            "flag":{"type":"boolean","x-mcp-header":"Flag"}}});
+        let mirrors = mirrors(&schema).unwrap();
+        let arguments = Json::from_parts(r#"{"region":"eü","deep":{"n":42},"flag":null}"#.into());
+        let found = headers(&mirrors, Some(&arguments));
+        let found: Vec<(&str, &str)> = found.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
+        assert_eq!(found, [("mcp-param-region", "=?base64?ZcO8?="), ("mcp-param-n", "42")]);
+        assert!(headers(&mirrors, None).is_empty());
+    }
+
+    #[test]
+    fn invalid_annotations_are_refused() {
+        let property = |schema: Value| json!({"properties":{"a":schema}});
+        for schema in [
+            json!({"x-mcp-header":"A"}),
+            property(json!({"type":"string","x-mcp-header":""})),
+            property(json!({"type":"string","x-mcp-header":"a b"})),
+            property(json!({"type":"string","x-mcp-header":"A\r\nX: y"})),
+            property(json!({"type":"string","x-mcp-header":7})),
+            property(json!({"type":"number","x-mcp-header":"A"})),
+            property(json!({"type":"array","items":{"type":"string","x-mcp-header":"A"}})),
+            json!({"$defs":{"d":{"properties":{"a":{"type":"string","x-mcp-header":"A"}}}}}),
+            json!({"properties":{"a":{"type":"string","x-mcp-header":"A"},"b":{"type":"string","x-mcp-header":"a"}}}),
+        ] {
+            assert!(mirrors(&schema).is_err(), "{schema}");
+        }
+        assert!(mirrors(&property(json!({"type":"string","default":{"x-mcp-header":"A"}}))).unwrap().is_empty());
+    }
+}

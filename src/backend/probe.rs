@@ -1,0 +1,151 @@
+//! Which era a backend speaks, and what it says of itself when it is greeted (versioning.mdx, "Era probe").
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::fault::{Fault, FaultKind};
+use crate::domain::json::Json;
+use crate::wire::era::{Era, MODERN};
+
+/// How long `server/discover` may take before the backend is taken for a legacy one.
+pub(crate) const DISCOVER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long `initialize` may take.
+pub(crate) const INITIALIZE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Legacy revisions that the gateway can speak to a backend.
+const LEGACY: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
+
+/// What a backend said when it was greeted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hello {
+    pub era: Era,
+    pub version: String,
+    pub title: Option<String>,
+    pub instructions: Option<String>,
+    /// It says when its tools change.
+    pub list_changed: bool,
+    /// It has tools at all.
+    pub tools: bool,
+}
+
+/// What follows from the answer to `server/discover`.
+#[derive(Debug)]
+pub(crate) enum Probed {
+    Modern(Hello),
+    /// Anything that is not a modern answer.
+    TryLegacy,
+    Failed(Fault),
+}
+
+#[derive(Deserialize, Default)]
+struct Greeting {
+    #[serde(rename = "supportedVersions", default)]
+    supported: Vec<String>,
+    #[serde(rename = "protocolVersion")]
+    version: Option<String>,
+    #[serde(default)]
+    capabilities: Value,
+    #[serde(rename = "serverInfo", default)]
+    info: Value,
+    instructions: Option<String>,
+    #[serde(rename = "_meta", default)]
+    meta: Value,
+}
+
+impl Greeting {
+    fn hello(self, era: Era, version: String) -> Hello {
+        let info = self.meta.get("io.modelcontextprotocol/serverInfo").unwrap_or(&self.info);
+        let title = info.get("title").or_else(|| info.get("name")).and_then(Value::as_str);
+        let tools = self.capabilities.get("tools");
+        Hello {
+            era,
+            version,
+            title: title.map(|title| title.chars().take(200).collect()),
+            instructions: self.instructions.map(|text| text.chars().take(16 << 10).collect()),
+            list_changed: tools.and_then(|tools| tools.get("listChanged")).and_then(Value::as_bool).unwrap_or(false),
+            tools: tools.is_some(),
+        }
+    }
+}
+
+/// Judges the answer to `server/discover`. Only revision 2026-07-28 itself counts: a server that supports others alone
+/// is greeted with `initialize`.
+pub(crate) fn judge(answer: Result<Json, Fault>) -> Probed {
+    match answer {
+        Ok(result) => match result.decode::<Greeting>() {
+            Ok(greeting) if greeting.supported.iter().any(|version| version == MODERN) => {
+                Probed::Modern(greeting.hello(Era::Modern, MODERN.to_owned()))
+            }
+            _ => Probed::TryLegacy,
+        },
+        Err(fault) => match &fault.kind {
+            // Codes that only a modern server gives: it stays modern, and the fault is real.
+            FaultKind::Rpc(_) if matches!(fault.code(), Some(-32020 | -32021)) => Probed::Failed(fault),
+            FaultKind::Connect | FaultKind::Rejected | FaultKind::Busy(_) | FaultKind::Stopped => Probed::Failed(fault),
+            _ => Probed::TryLegacy,
+        },
+    }
+}
+
+/// Reads the result of `initialize`.
+pub(crate) fn initialized(result: &Json) -> Result<Hello, Fault> {
+    let greeting: Greeting = result.decode().map_err(|error| Fault::garbled(format!("initialize: {error}")))?;
+    match greeting.version.clone() {
+        Some(version) if LEGACY.contains(&version.as_str()) => Ok(greeting.hello(Era::Legacy, version)),
+        version => Err(Fault::garbled(format!("initialize: revision `{}` is not known", version.unwrap_or_default()))),
+    }
+}
+
+/// True where an answer shows that the backend speaks another era than it did.
+pub(crate) fn contradicts(fault: &Fault, era: Era) -> bool {
+    match era {
+        Era::Modern => matches!(fault.code(), Some(-32022)) || fault.kind == FaultKind::SessionLost,
+        Era::Legacy => matches!(fault.code(), Some(-32022..=-32020)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(text: &str) -> Json {
+        Json::from_parts(text.to_owned())
+    }
+
+    fn rpc(text: &str) -> Fault {
+        Fault::new(FaultKind::Rpc(json(text)), "")
+    }
+
+    #[test]
+    fn only_the_modern_revision_itself_makes_a_backend_modern() {
+        let result = json(r#"{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{"listChanged":true}},"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"x"}}}"#);
+        let Probed::Modern(hello) = judge(Ok(result)) else { panic!() };
+        assert_eq!((hello.title.as_deref(), hello.list_changed, hello.tools), (Some("x"), true, true));
+        for text in [r#"{"supportedVersions":["2027-01-01"]}"#, "{}", "[]", r#"{"supportedVersions":"2026-07-28"}"#] {
+            assert!(matches!(judge(Ok(json(text))), Probed::TryLegacy), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_single_code_decides() {
+        for text in [r#"{"code":-32601}"#, r#"{"code":-32600}"#, r#"{"code":-32022}"#, r#"{"code":0}"#, "{}"] {
+            assert!(matches!(judge(Err(rpc(text))), Probed::TryLegacy), "{text}");
+        }
+        assert!(matches!(judge(Err(rpc(r#"{"code":-32020}"#))), Probed::Failed(_)));
+        for kind in [FaultKind::Timeout, FaultKind::Garbled, FaultKind::Status(500), FaultKind::SessionLost] {
+            assert!(matches!(judge(Err(Fault::new(kind, ""))), Probed::TryLegacy));
+        }
+        for kind in [FaultKind::Connect, FaultKind::Rejected] {
+            assert!(matches!(judge(Err(Fault::new(kind, ""))), Probed::Failed(_)));
+        }
+    }
+
+    #[test]
+    fn an_unknown_legacy_revision_is_refused() {
+        assert!(initialized(&json(r#"{"protocolVersion":"2024-11-05","capabilities":{}}"#)).is_ok());
+        assert!(initialized(&json(r#"{"protocolVersion":"1.0","capabilities":{}}"#)).is_err());
+        assert!(initialized(&json("{}")).is_err());
+    }
+}

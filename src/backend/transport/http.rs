@@ -1,0 +1,347 @@
+//! Streamable HTTP, both eras (MCP 2026-07-28 and 2025-11-25, basic/transports).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::Full;
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+
+use super::answer::{self, Aside};
+use super::client::{Exchange, HttpClient};
+use crate::backend::ask::{self, Ask, Params};
+use crate::backend::fault::{Fault, FaultKind};
+use crate::backend::mirror::header_value;
+use crate::backend::probe::{self, DISCOVER_TIMEOUT, Hello, INITIALIZE_TIMEOUT, Probed};
+use crate::domain::json::Json;
+use crate::domain::secret::Secret;
+use crate::wire::era::{Era, MODERN};
+
+const MCP_SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+const MCP_PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
+const MCP_NAME: HeaderName = HeaderName::from_static("mcp-name");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
+const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
+/// How long a message that nobody waits for may take.
+const ASIDE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A backend at a URL, greeted and ready.
+#[derive(Debug)]
+pub(crate) struct HttpLink {
+    wire: Wire,
+    talk: ArcSwap<Talk>,
+    ids: AtomicU64,
+    renewing: tokio::sync::Mutex<()>,
+    hello: Hello,
+    contradicted: AtomicBool,
+    pub(crate) contradiction: Notify,
+    pub(crate) tools_changed: Arc<Notify>,
+}
+
+/// What it takes to send a message.
+#[derive(Debug, Clone)]
+struct Wire {
+    client: HttpClient,
+    uri: Uri,
+    /// Headers of every request: the configured ones, and those that never change.
+    headers: HeaderMap,
+    tracker: TaskTracker,
+}
+
+/// The state of the conversation: replaced as a whole when a session is renewed.
+#[derive(Debug)]
+struct Talk {
+    era: Era,
+    /// Headers of every request in this conversation.
+    headers: HeaderMap,
+    session: bool,
+}
+
+impl Wire {
+    fn new(url: &Uri, configured: &[(HeaderName, Secret)], tracker: &TaskTracker) -> Result<Self, Fault> {
+        let client = HttpClient::new(url, tracker)?;
+        let mut headers = HeaderMap::with_capacity(16);
+        headers.insert(CONTENT_TYPE, JSON);
+        headers.insert(ACCEPT, BOTH);
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("toolgate/", env!("CARGO_PKG_VERSION"))));
+        let mut uri = url.clone();
+        if client.is_plain() {
+            let host = url.authority().map_or("", |authority| authority.as_str());
+            let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+            let value = HeaderValue::from_str(host).map_err(|_| Fault::new(FaultKind::Connect, "the URL's host is odd"))?;
+            headers.insert(HOST, value);
+            let path = url.path_and_query().map_or("/", |path| path.as_str());
+            uri = path.parse().map_err(|_| Fault::new(FaultKind::Connect, "the URL's path is odd"))?;
+        }
+        for (name, value) in configured {
+            let mut value = HeaderValue::from_str(value.expose())
+                .map_err(|_| Fault::new(FaultKind::Connect, format!("the header `{name}` holds a control character")))?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        Ok(Self { client, uri, headers, tracker: tracker.clone() })
+    }
+
+    async fn post(&self, headers: HeaderMap, body: String) -> Result<Exchange, Fault> {
+        self.request(Method::POST, headers, Bytes::from(body)).await
+    }
+
+    async fn request(&self, method: Method, headers: HeaderMap, body: Bytes) -> Result<Exchange, Fault> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = headers;
+        self.client.send(request).await
+    }
+
+    /// Sends a message that has no answer, and does not wait for it.
+    fn tell(&self, headers: HeaderMap, body: String) {
+        let wire = self.clone();
+        self.tracker.spawn(async move {
+            let told = async {
+                let exchange = wire.post(headers, body).await?;
+                exchange.body(64 << 10).await.map(drop)
+            };
+            if !matches!(tokio::time::timeout(ASIDE_TIMEOUT, told).await, Ok(Ok(()))) {
+                tracing::debug!("a backend did not take a notification");
+            }
+        });
+    }
+}
+
+impl HttpLink {
+    /// Greets the backend: modern first, unless it was legacy when last seen.
+    pub(crate) async fn open(
+        url: &Uri,
+        configured: &[(HeaderName, Secret)],
+        before: Option<Era>,
+        tracker: &TaskTracker,
+    ) -> Result<Self, Fault> {
+        let wire = Wire::new(url, configured, tracker)?;
+        let ids = AtomicU64::new(1);
+        let known_legacy = if before == Some(Era::Legacy) { initialize(&wire, &ids).await.ok() } else { None };
+        let (hello, talk) = match known_legacy {
+            Some(greeted) => greeted,
+            None => match discover(&wire, &ids).await {
+                Probed::Modern(hello) => {
+                    let talk = Talk { era: Era::Modern, headers: modern_headers(&wire), session: false };
+                    (hello, talk)
+                }
+                Probed::Failed(fault) => return Err(fault),
+                Probed::TryLegacy => initialize(&wire, &ids).await?,
+            },
+        };
+        Ok(Self {
+            wire,
+            talk: ArcSwap::from_pointee(talk),
+            ids,
+            renewing: tokio::sync::Mutex::default(),
+            hello,
+            contradicted: AtomicBool::new(false),
+            contradiction: Notify::new(),
+            tools_changed: Arc::default(),
+        })
+    }
+
+    pub(crate) const fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    /// Sends one request and waits for its result. Dropping the future cancels the call at the backend.
+    pub(crate) async fn ask(&self, ask: &Ask<'_>) -> Result<Json, Fault> {
+        let talk = self.talk.load_full();
+        let first = self.ask_once(ask, &talk).await;
+        let Err(fault) = first else { return first };
+        if fault.kind == FaultKind::SessionLost && talk.session {
+            self.renew(&talk).await?;
+            if ask.repeatable {
+                return self.ask_once(ask, &self.talk.load_full()).await;
+            }
+            return Err(fault);
+        }
+        if probe::contradicts(&fault, talk.era) && !self.contradicted.swap(true, Ordering::Relaxed) {
+            self.contradiction.notify_one();
+        }
+        Err(if fault.kind == FaultKind::SessionLost { Fault::garbled(fault.detail) } else { fault })
+    }
+
+    async fn ask_once(&self, ask: &Ask<'_>, talk: &Arc<Talk>) -> Result<Json, Fault> {
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let body = ask.body(id, talk.era);
+        let mut headers = talk.headers.clone();
+        if talk.era == Era::Modern {
+            mirror(&mut headers, ask);
+        }
+        let mut guard = CancelGuard { link: self, talk, id: (talk.era == Era::Legacy).then_some(id) };
+        let answer = match self.wire.post(headers, body).await {
+            Ok(exchange) => {
+                answer::read(exchange, id, |aside| match aside {
+                    Aside::Notification { method, params: Some(params) } if method == "notifications/progress" => {
+                        if let Some(progress) = ask.progress {
+                            progress.take(id, params);
+                        }
+                    }
+                    other => self.aside(talk, other),
+                })
+                .await
+            }
+            Err(fault) => Err(fault),
+        };
+        guard.id = None;
+        answer
+    }
+
+    /// What a backend says beside an answer.
+    fn aside(&self, talk: &Talk, aside: Aside) {
+        match aside {
+            Aside::Notification { method, .. } if method == "notifications/tools/list_changed" => {
+                self.tools_changed.notify_one();
+            }
+            Aside::Notification { .. } => {}
+            // A modern server must not send requests; there is nowhere to answer them.
+            Aside::Request { .. } if talk.era == Era::Modern => {}
+            Aside::Request { id, method } => {
+                self.wire.tell(talk.headers.clone(), ask::answer_to(&id, &method));
+            }
+        }
+    }
+
+    /// Opens a new legacy session in place of a lost one; of several callers one does it.
+    async fn renew(&self, lost: &Arc<Talk>) -> Result<(), Fault> {
+        let _one = self.renewing.lock().await;
+        if !Arc::ptr_eq(&self.talk.load(), lost) {
+            return Ok(());
+        }
+        let (_, talk) = initialize(&self.wire, &self.ids).await?;
+        self.talk.store(Arc::new(talk));
+        self.tools_changed.notify_one();
+        Ok(())
+    }
+
+    /// Follows the backend's notifications until the stream ends. `Ok(false)`: it offers none.
+    pub(crate) async fn listen(&self) -> Result<bool, Fault> {
+        let talk = self.talk.load_full();
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let mut headers = talk.headers.clone();
+        let exchange = if talk.era == Era::Modern {
+            let ask = Ask::plain("subscriptions/listen", Params::Members(LISTEN));
+            mirror(&mut headers, &ask);
+            self.wire.post(headers, ask.body(id, talk.era)).await?
+        } else {
+            headers.insert(ACCEPT, EVENTS);
+            headers.remove(CONTENT_TYPE);
+            self.wire.request(Method::GET, headers, Bytes::new()).await?
+        };
+        if matches!(exchange.response.status(), StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_FOUND) {
+            return Ok(false);
+        }
+        match answer::follow(exchange, id, |aside| self.aside(&talk, aside)).await {
+            Err(Fault { kind: FaultKind::Rpc(_), .. }) => Ok(false),
+            other => other.map(|()| true),
+        }
+    }
+
+    /// Ends the session, where there is one, and the idle connections.
+    pub(crate) async fn close(&self) {
+        let talk = self.talk.load_full();
+        if talk.session {
+            let ended = async {
+                let exchange = self.wire.request(Method::DELETE, talk.headers.clone(), Bytes::new()).await?;
+                exchange.body(64 << 10).await
+            };
+            let ended = tokio::time::timeout(Duration::from_secs(2), ended).await;
+            tracing::debug!(ended = matches!(ended, Ok(Ok(_))), "session with a backend");
+        }
+        if let HttpClient::Plain(pool) = &self.wire.client {
+            pool.clear();
+        }
+    }
+}
+
+/// The params of `subscriptions/listen`.
+pub(crate) const LISTEN: &str = r#""notifications":{"toolsListChanged":true}"#;
+
+/// Tells a legacy backend that nobody waits any more. (Closing the stream tells a modern one.)
+struct CancelGuard<'a> {
+    link: &'a HttpLink,
+    talk: &'a Talk,
+    /// Set while the answer is awaited.
+    id: Option<u64>,
+}
+
+impl Drop for CancelGuard<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.link.wire.tell(self.talk.headers.clone(), ask::cancelled(id));
+        }
+    }
+}
+
+fn mirror(headers: &mut HeaderMap, ask: &Ask<'_>) {
+    headers.insert(MCP_METHOD, HeaderValue::from_static(ask.method));
+    if let Some(name) = ask.name() {
+        headers.insert(MCP_NAME, header_value(name));
+    }
+    for (name, value) in ask.mirrored {
+        headers.insert(name, value.clone());
+    }
+}
+
+fn modern_headers(wire: &Wire) -> HeaderMap {
+    let mut headers = wire.headers.clone();
+    headers.insert(MCP_PROTOCOL_VERSION, HeaderValue::from_static(MODERN));
+    headers
+}
+
+async fn discover(wire: &Wire, ids: &AtomicU64) -> Probed {
+    let ask = Ask::plain("server/discover", Params::None);
+    let id = ids.fetch_add(1, Ordering::Relaxed);
+    let mut headers = modern_headers(wire);
+    mirror(&mut headers, &ask);
+    let answer = async { answer::read(wire.post(headers, ask.body(id, Era::Modern)).await?, id, |_| {}).await };
+    match tokio::time::timeout(DISCOVER_TIMEOUT, answer).await {
+        Ok(answer) => probe::judge(answer),
+        Err(_) => Probed::TryLegacy,
+    }
+}
+
+/// Opens a legacy session.
+async fn initialize(wire: &Wire, ids: &AtomicU64) -> Result<(Hello, Talk), Fault> {
+    let opened = tokio::time::timeout(INITIALIZE_TIMEOUT, async {
+        let id = ids.fetch_add(1, Ordering::Relaxed);
+        let members = ask::initialize_members();
+        let body = Ask::plain("initialize", Params::Members(&members)).body(id, Era::Legacy);
+        let exchange = wire.post(wire.headers.clone(), body).await?;
+        let session = exchange.response.headers().get(MCP_SESSION_ID).cloned();
+        let hello = probe::initialized(&answer::read(exchange, id, |_| {}).await?)?;
+        let mut headers = wire.headers.clone();
+        if let Ok(version) = HeaderValue::from_str(&hello.version) {
+            headers.insert(MCP_PROTOCOL_VERSION, version);
+        }
+        let talk = Talk { era: Era::Legacy, session: session.is_some(), headers };
+        let talk = match session {
+            Some(session) => {
+                let mut headers = talk.headers;
+                headers.insert(MCP_SESSION_ID, session);
+                Talk { headers, ..talk }
+            }
+            None => talk,
+        };
+        let told = wire.post(talk.headers.clone(), ask::INITIALIZED.to_owned()).await?;
+        if !told.response.status().is_success() {
+            let status = told.response.status().as_u16();
+            return Err(Fault::garbled(format_args!("HTTP {status} to notifications/initialized")));
+        }
+        told.body(64 << 10).await?;
+        Ok((hello, talk))
+    });
+    opened.await.unwrap_or_else(|_| Err(Fault::new(FaultKind::Timeout, "no answer to initialize")))
+}

@@ -1,0 +1,10 @@
+//! How backends are reached: one file per transport.
+
+mod answer;
+mod child;
+mod client;
+mod http;
+mod stdio;
+
+pub(crate) use self::http::{HttpLink, LISTEN};
+pub(crate) use self::stdio::StdioLink;

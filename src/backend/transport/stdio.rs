@@ -1,0 +1,383 @@
+//! A backend that is a child process: JSON-RPC messages, one per line, many requests in flight.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use tokio::io::{AsyncWriteExt, BufWriter};
+use tokio::process::{ChildStdin, ChildStdout};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::LISTEN;
+use super::child::{Lines, NoLine, Pipes, Process, Program, Tail};
+use crate::backend::ask::{self, Ask, Params};
+use crate::backend::deadline::Progress;
+use crate::backend::fault::{Fault, FaultKind};
+use crate::backend::probe::{self, DISCOVER_TIMEOUT, Hello, INITIALIZE_TIMEOUT, Probed};
+use crate::domain::json::Json;
+use crate::wire::era::Era;
+use crate::wire::reply::{self, Reply};
+
+/// Longest line that is read from a child, in bytes. A child that writes a longer one is killed.
+const MAX_LINE: usize = 16 << 20;
+/// Messages that wait to be written.
+const QUEUE: usize = 1024;
+/// Requests of the backend's own that are answered per line read; a flood of them is not.
+const MAX_NOISE_LOGGED: u32 = 10;
+
+/// A child that has been greeted and is ready.
+#[derive(Debug)]
+pub(crate) struct StdioLink {
+    shared: Arc<Shared>,
+    hello: Hello,
+    /// Ends the child.
+    stop: CancellationToken,
+}
+
+/// What the tasks of one child share.
+#[derive(Debug)]
+struct Shared {
+    ids: AtomicU64,
+    pending: Mutex<Pending>,
+    writer: mpsc::Sender<Bytes>,
+    /// How the child ended.
+    ended: OnceLock<String>,
+    gone: CancellationToken,
+    tools_changed: Arc<Notify>,
+}
+
+/// Requests that wait for an answer; `None` once the child has gone.
+#[derive(Debug)]
+struct Pending(Option<HashMap<u64, Waiter>>);
+
+#[derive(Debug)]
+struct Waiter {
+    answer: oneshot::Sender<Result<Json, Fault>>,
+    progress: Option<Progress>,
+}
+
+impl StdioLink {
+    /// Starts the child and greets it: modern first, unless it was legacy when last seen.
+    pub(crate) async fn open(
+        program: &Program<'_>,
+        before: Option<Era>,
+        tracker: &TaskTracker,
+        tail: &Tail,
+    ) -> Result<Self, Fault> {
+        let mut link = Self::start(program, tracker, tail)?;
+        let greeted = match before {
+            Some(Era::Legacy) => link.initialize().await,
+            _ => match link.discover().await {
+                Probed::Modern(hello) => Ok(hello),
+                Probed::Failed(fault) => Err(fault),
+                Probed::TryLegacy => {
+                    // Some legacy servers end at the first request that they do not know.
+                    if link.shared.gone.is_cancelled() {
+                        link = Self::start(program, tracker, tail)?;
+                    }
+                    link.initialize().await
+                }
+            },
+        };
+        match greeted {
+            Ok(hello) => {
+                link.hello = hello;
+                link.follow_changes();
+                Ok(link)
+            }
+            Err(fault) => {
+                link.stop.cancel();
+                Err(fault)
+            }
+        }
+    }
+
+    fn start(program: &Program<'_>, tracker: &TaskTracker, tail: &Tail) -> Result<Self, Fault> {
+        let (process, pipes) = program.start()?;
+        let Pipes { stdin, stdout, stderr } = pipes;
+        let (writer, queue) = mpsc::channel(QUEUE);
+        let shared = Arc::new(Shared {
+            ids: AtomicU64::new(1),
+            pending: Mutex::new(Pending(Some(HashMap::new()))),
+            writer,
+            ended: OnceLock::new(),
+            gone: CancellationToken::new(),
+            tools_changed: Arc::default(),
+        });
+        let stop = CancellationToken::new();
+        let broken = CancellationToken::new();
+        tracker.spawn(write(stdin, queue, stop.clone()));
+        tracker.spawn(tail.clone().drain(stderr));
+        tracker.spawn(read(Arc::clone(&shared), stdout, broken.clone()));
+        tracker.spawn(mind(process, Arc::clone(&shared), stop.clone(), broken));
+        let hello = Hello {
+            era: Era::Legacy,
+            version: String::new(),
+            title: None,
+            instructions: None,
+            list_changed: false,
+            tools: false,
+        };
+        Ok(Self { shared, hello, stop })
+    }
+
+    pub(crate) const fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    pub(crate) fn tools_changed(&self) -> &Notify {
+        &self.shared.tools_changed
+    }
+
+    /// Completes when the child has ended; says how.
+    pub(crate) async fn gone(&self) -> String {
+        self.shared.gone.cancelled().await;
+        self.shared.ended.get().cloned().unwrap_or_default()
+    }
+
+    /// Sends one request and waits for its result. Dropping the future cancels the call at the backend.
+    pub(crate) async fn ask(&self, ask: &Ask<'_>) -> Result<Json, Fault> {
+        self.ask_as(self.hello.era, ask).await
+    }
+
+    async fn ask_as(&self, era: Era, ask: &Ask<'_>) -> Result<Json, Fault> {
+        let id = self.shared.ids.fetch_add(1, Ordering::Relaxed);
+        let (sender, answer) = oneshot::channel();
+        if !self.shared.register(id, Waiter { answer: sender, progress: ask.progress.cloned() }) {
+            return Err(self.shared.crashed());
+        }
+        let mut guard = PendingGuard { shared: &self.shared, id, sent: false };
+        let mut line = ask.body(id, era);
+        line.push('\n');
+        if self.shared.writer.send(Bytes::from(line)).await.is_err() {
+            return Err(self.shared.crashed());
+        }
+        guard.sent = true;
+        let answer = answer.await;
+        // Whoever answers takes the waiter out: there is nothing left to cancel.
+        guard.sent = false;
+        answer.unwrap_or_else(|_| Err(self.shared.crashed()))
+    }
+
+    async fn discover(&self) -> Probed {
+        let ask = Ask::plain("server/discover", Params::None);
+        match tokio::time::timeout(DISCOVER_TIMEOUT, self.ask_as(Era::Modern, &ask)).await {
+            Ok(answer) => probe::judge(answer),
+            Err(_) => Probed::TryLegacy,
+        }
+    }
+
+    async fn initialize(&self) -> Result<Hello, Fault> {
+        let members = ask::initialize_members();
+        let ask = Ask::plain("initialize", Params::Members(&members));
+        let answer = tokio::time::timeout(INITIALIZE_TIMEOUT, self.ask_as(Era::Legacy, &ask)).await;
+        let result = answer.unwrap_or_else(|_| Err(Fault::new(FaultKind::Timeout, "no answer to initialize")))?;
+        let hello = probe::initialized(&result)?;
+        self.shared.tell(ask::INITIALIZED.to_owned());
+        Ok(hello)
+    }
+
+    /// A modern server tells of changes only who listens; a legacy one tells everybody.
+    fn follow_changes(&self) {
+        if self.hello.era == Era::Modern && self.hello.list_changed {
+            let id = self.shared.ids.fetch_add(1, Ordering::Relaxed);
+            self.shared.tell(Ask::plain("subscriptions/listen", Params::Members(LISTEN)).body(id, Era::Modern));
+        }
+    }
+
+    /// Asks the child to end, and makes it end if it does not.
+    pub(crate) async fn close(&self) {
+        self.stop.cancel();
+        self.shared.gone.cancelled().await;
+    }
+}
+
+impl Drop for StdioLink {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Shared {
+    /// False where the child has gone already.
+    fn register(&self, id: u64, waiter: Waiter) -> bool {
+        match &mut self.lock().0 {
+            Some(pending) => {
+                pending.insert(id, waiter);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn take(&self, id: u64) -> Option<Waiter> {
+        self.lock().0.as_mut()?.remove(&id)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a message that has no answer; one that finds the queue full is lost.
+    fn tell(&self, mut message: String) {
+        message.push('\n');
+        if self.writer.try_send(Bytes::from(message)).is_err() {
+            tracing::debug!("a child does not read its input; a notification is lost");
+        }
+    }
+
+    fn crashed(&self) -> Fault {
+        let how = self.ended.get().map_or("the child takes no input", String::as_str);
+        Fault::broken(how)
+    }
+
+    /// Fails every request in flight, at once.
+    fn end(&self, how: String) {
+        let waiting = self.lock().0.take();
+        let how = self.ended.get_or_init(|| how);
+        for waiter in waiting.unwrap_or_default().into_values() {
+            drop(waiter.answer.send(Err(Fault::broken(how))));
+        }
+        self.gone.cancel();
+    }
+
+    /// What one line of the child means. False where it is no message at all.
+    fn hear(&self, line: &Bytes) -> bool {
+        match reply::decode(line) {
+            Ok(Reply::Response { id, result }) => self.answer(id, Ok(Json::slice_of(line, result))),
+            Ok(Reply::Error { id: Some(id), error }) => {
+                self.answer(id, Err(Fault::new(FaultKind::Rpc(Json::slice_of(line, error)), "JSON-RPC error")));
+            }
+            Ok(Reply::Error { id: None, .. }) => {}
+            Ok(Reply::Request { id, method, .. }) => {
+                self.tell(ask::answer_to(&Json::slice_of(line, id), &method));
+            }
+            Ok(Reply::Notification { method, params }) => self.notice(&method, params, line),
+            Err(_) => return self.misheard(line),
+        }
+        true
+    }
+
+    fn answer(&self, id: &RawValue, answer: Result<Json, Fault>) {
+        let waiter = id.get().parse().ok().and_then(|id| self.take(id));
+        match waiter {
+            Some(waiter) => drop(waiter.answer.send(answer)),
+            None => tracing::debug!("a child answered a request that nobody waits for"),
+        }
+    }
+
+    fn notice(&self, method: &str, params: Option<&RawValue>, line: &Bytes) {
+        match (method, params) {
+            ("notifications/tools/list_changed", _) => self.tools_changed.notify_one(),
+            ("notifications/progress", Some(params)) => {
+                #[derive(serde::Deserialize)]
+                struct Token {
+                    #[serde(rename = "progressToken")]
+                    token: u64,
+                }
+                let Ok(Token { token }) = serde_json::from_str(params.get()) else { return };
+                let progress =
+                    self.lock().0.as_ref().and_then(|pending| pending.get(&token)?.progress.clone());
+                if let Some(progress) = progress {
+                    progress.take(token, Json::slice_of(line, params));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A line that is no message: if it was meant as the answer to one of our requests, that one fails now and not at
+    /// its timeout.
+    fn misheard(&self, line: &Bytes) -> bool {
+        #[derive(serde::Deserialize)]
+        struct Id {
+            id: u64,
+        }
+        let Ok(Id { id }) = serde_json::from_slice(line) else { return false };
+        if let Some(waiter) = self.take(id) {
+            drop(waiter.answer.send(Err(Fault::garbled("the child's answer is no JSON-RPC response"))));
+        }
+        true
+    }
+}
+
+/// Forgets a request whose answer nobody waits for, and tells the child so.
+struct PendingGuard<'a> {
+    shared: &'a Shared,
+    id: u64,
+    sent: bool,
+}
+
+impl Drop for PendingGuard<'_> {
+    fn drop(&mut self) {
+        let waited = self.shared.take(self.id).is_some();
+        if waited && self.sent {
+            self.shared.tell(ask::cancelled(self.id));
+        }
+    }
+}
+
+/// Writes what is queued, many messages at a time; closes the child's input when told to stop.
+async fn write(stdin: ChildStdin, mut queue: mpsc::Receiver<Bytes>, stop: CancellationToken) {
+    let mut stdin = BufWriter::with_capacity(64 << 10, stdin);
+    let work = async {
+        while let Some(message) = queue.recv().await {
+            stdin.write_all(&message).await?;
+            while let Ok(message) = queue.try_recv() {
+                stdin.write_all(&message).await?;
+            }
+            stdin.flush().await?;
+        }
+        Ok::<(), std::io::Error>(())
+    };
+    if let Some(Err(error)) = stop.run_until_cancelled(work).await {
+        tracing::debug!(%error, "a child takes no more input");
+    }
+}
+
+/// Reads lines until the child's output ends.
+async fn read(shared: Arc<Shared>, stdout: ChildStdout, broken: CancellationToken) {
+    let mut lines = Lines::new(stdout, MAX_LINE);
+    let mut noise = 0_u32;
+    loop {
+        match lines.next().await {
+            Ok(line) if line.trim_ascii().is_empty() => {}
+            Ok(line) => {
+                if !shared.hear(&line) {
+                    noise = noise.saturating_add(1);
+                    if noise <= MAX_NOISE_LOGGED {
+                        tracing::warn!(bytes = line.len(), "a child wrote a line that is no message to its output");
+                    }
+                }
+            }
+            Err(NoLine::TooLong) => {
+                shared.end(format!("wrote a line longer than {MAX_LINE} bytes and was killed"));
+                broken.cancel();
+                return;
+            }
+            Err(NoLine::End) => {
+                broken.cancel();
+                return;
+            }
+        }
+    }
+}
+
+/// Waits for the child's end, and brings it about where it has to be.
+async fn mind(mut process: Process, shared: Arc<Shared>, stop: CancellationToken, broken: CancellationToken) {
+    let how = tokio::select! {
+        how = process.wait() => how,
+        () = stop.cancelled() => process.end().await,
+        // Without output it is of no use: it has a moment to leave by itself, so that its exit status can be told.
+        () = broken.cancelled() => match shared.ended.get() {
+            Some(_) => process.kill().await,
+            None => process.end().await,
+        },
+    };
+    stop.cancel();
+    shared.end(how);
+}
