@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 use super::{Gateway, Keyring, Leaving, Line, NewKey};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::{KeyId, RequestId};
-use crate::domain::json::Json;
+use crate::domain::json::{Json, hex};
 use crate::domain::outcome::{Carried, Outcome};
 use crate::domain::principal::Surface;
 use crate::journal::CSV_HEADER;
 use crate::policy::check;
+use crate::store::chain::Tip;
 use crate::store::KeyRecord;
 use crate::wire::era::Era;
 use crate::wire::mcp::tell;
@@ -33,7 +34,7 @@ pub enum Command {
     AuditTail { count: usize },
     AuditShow { id: String },
     AuditExport { after: i64, limit: usize, csv: bool },
-    AuditVerify { seq: i64, prev: Option<String>, limit: usize },
+    AuditVerify { seq: i64, head: Option<String>, limit: usize },
     Health,
 }
 
@@ -93,9 +94,12 @@ impl Gateway {
                     records.iter().map(|record| if csv { record.csv() } else { record.json().as_str().to_owned() }).collect();
                 Ok(json!({"lines": lines, "last": last, "header": csv.then_some(CSV_HEADER)}))
             }
-            Command::AuditVerify { seq, prev, limit } => {
-                let step = journal.verify_from(seq, prev.as_deref(), limit.min(50_000)).await.map_err(|error| Failed::of(&error))?;
+            Command::AuditVerify { seq, head, limit } => {
+                let from = head.and_then(|text| Tip::at(seq, &text)).unwrap_or(Tip::START);
+                let step = journal.verify_from(from, limit.min(50_000)).await.map_err(|error| Failed::of(&error))?;
                 let (entries, _) = journal.head().await.map_err(|error| Failed::of(&error))?;
+                let (seq, head) = (step.head.seq, hex(&step.head.hash));
+                let step = json!({"checked": step.checked, "seq": seq, "head": head, "done": step.done, "fault": step.fault});
                 Ok(json!({"step": step, "entries": entries}))
             }
             _ => Err(Failed("not a command about the audit log".into())),
