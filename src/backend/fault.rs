@@ -27,6 +27,8 @@ pub(crate) enum FaultKind {
     Garbled,
     /// 429, or too many calls wait already; seconds after which another try makes sense.
     Busy(Option<u64>),
+    /// The breaker is open for this many seconds.
+    Resting(u64),
     /// A JSON-RPC error, as it came.
     Rpc(Json),
     /// The backend asks for something that the gateway cannot give.
@@ -68,7 +70,7 @@ impl Fault {
 
     /// Whether the call certainly had no effect, so that sending it again is safe for any tool.
     pub(crate) const fn without_effect(&self) -> bool {
-        matches!(self.kind, FaultKind::Connect | FaultKind::Busy(_) | FaultKind::SessionLost)
+        matches!(self.kind, FaultKind::Connect | FaultKind::Busy(_) | FaultKind::Resting(_) | FaultKind::SessionLost)
     }
 
     /// The JSON-RPC error code, where the fault is one.
@@ -94,6 +96,7 @@ impl Fault {
             FaultKind::Timeout => "timeout",
             FaultKind::Garbled => "garbled",
             FaultKind::Busy(_) => "busy",
+            FaultKind::Resting(_) => "resting",
             FaultKind::Rpc(_) => "rpc_error",
             FaultKind::Unsupported => "unsupported",
             FaultKind::Stopped => "stopped",

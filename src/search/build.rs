@@ -59,23 +59,37 @@ impl Builder {
     pub(super) fn add(&mut self, ordinal: u32, server: u32, tool: &ToolText<'_>) {
         self.occurrences.clear();
         self.read(tool.name, NAME_BYTES, Field::Name);
-        let mut name: Vec<TermId> = self.occurrences.iter().map(|&(term, _)| term).collect();
+        let name = self.terms_since(0);
         self.read(tool.title.unwrap_or_default(), NAME_BYTES, Field::Name);
+        let before_server = self.occurrences.len();
         self.read(tool.server, NAME_BYTES, Field::Server);
+        let server_name = self.terms_since(before_server);
         self.read(tool.description, TEXT_BYTES, Field::Description);
         parameters::read(tool.input_schema, |part| match part {
             Part::Name(text) => self.read(text, NAME_BYTES, Field::Parameter),
             Part::Description(text) => self.read(text, TEXT_BYTES, Field::ParameterText),
         });
         self.read_server_text(tool);
-        name.sort_unstable();
-        name.dedup();
-        self.names.push_row(name);
         self.count();
+        self.add_name(name, &server_name);
         let row = u32::try_from(self.tools.len()).unwrap_or(u32::MAX);
         let full = spelling(&format!("{}:{}", tool.server, tool.name));
         self.spellings.extend([(full.into(), row), (spelling(tool.name).into(), row)]);
         self.tools.push(ToolRow { ordinal, server });
+    }
+
+    fn terms_since(&self, start: usize) -> Vec<TermId> {
+        self.occurrences.iter().skip(start).map(|&(term, _)| term).collect()
+    }
+
+    /// Keeps the distinct terms of a tool's name, without the server's that many names begin with.
+    fn add_name(&mut self, mut name: Vec<TermId>, server: &[TermId]) {
+        name.sort_unstable();
+        name.dedup();
+        if name.iter().any(|term| !server.contains(term)) {
+            name.retain(|term| !server.contains(term));
+        }
+        self.names.push_row(name);
     }
 
     fn read(&mut self, text: &str, bytes: usize, field: Field) {
@@ -108,7 +122,7 @@ impl Builder {
         }
         let start = self.occurrences.len();
         self.read(tool.server_text, TEXT_BYTES, Field::ServerText);
-        let new = self.occurrences.iter().skip(start).map(|&(term, _)| term).collect();
+        let new = self.terms_since(start);
         self.server_texts.insert(key, new);
     }
 

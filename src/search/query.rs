@@ -7,7 +7,7 @@ use super::vocabulary::TermId;
 
 /// Bytes of a query that are read.
 const QUERY_BYTES: usize = 4_096;
-/// Distinct words of a query that are used; one bit each in [`Needs`].
+/// Distinct words of a query that are used.
 const WORDS: usize = 64;
 /// Unknown words for which something like them is looked for.
 const GUESSES: usize = 8;
@@ -24,13 +24,15 @@ pub(super) struct Term {
     pub(super) need: u8,
     /// How surely it does, 0 to 1.
     pub(super) likeness: f32,
+    /// How much of that word a tool with the term speaks of, 0 to 1.
+    pub(super) covers: f32,
 }
 
 /// A query in terms of one index.
 #[derive(Debug, Default)]
 pub(super) struct Query {
     pub(super) terms: Vec<Term>,
-    /// For each word of the query how much it says (its idf).
+    /// For each word of the query how much it says about whether a tool serves: its idf, as a rule.
     pub(super) needs: Vec<f32>,
     /// Each term once and how surely it is meant, by term.
     pub(super) meant: Vec<(TermId, f32)>,
@@ -72,7 +74,7 @@ impl Index {
                 self.add_word(word, &mut query, &mut guesses);
             }
         }
-        self.add_joins(&all, &mut query);
+        self.add_joins(&all, &seen, &mut query);
         query.finish();
         query
     }
@@ -90,28 +92,33 @@ impl Index {
     }
 
     fn add_word(&self, word: &Word, query: &mut Query, guesses: &mut usize) {
-        let need = u8::try_from(query.needs.len()).unwrap_or(u8::MAX);
+        let weights = &self.weights;
+        let need = number(query.needs.len());
         let known = self.vocabulary.find(&word.stem);
         let idf = known.map_or_else(|| self.idf(0), |id| self.term_idf(id));
-        let mut push = |id, share: f32, idf: f32| {
-            query.terms.push(Term { id, weight: share * idf, need, likeness: share });
+        let mut says = if word.is_number() { weights.number * idf } else { idf };
+        let mut push = |id, share: f32, idf: f32, covers: f32| {
+            query.terms.push(Term { id, weight: share * idf, need, likeness: share, covers });
         };
         if let Some(id) = known {
-            push(id, 1.0, idf);
+            push(id, 1.0, idf, 1.0);
         }
-        let mut synonyms: Vec<TermId> = self.thesaurus.of(&word.stem).filter(|&id| Some(id) != known).collect();
-        synonyms.sort_unstable();
-        synonyms.dedup();
-        for &id in &synonyms {
-            push(id, self.weights.synonym, idf.min(self.term_idf(id)));
+        let others = self.thesaurus.of(&word.stem, known);
+        for &(id, same) in &others {
+            let (share, covers) =
+                if same { (weights.short_form, 1.0) } else { (weights.synonym, weights.synonym_covers) };
+            push(id, share, idf.min(self.term_idf(id)), covers);
         }
-        if known.is_none() && word.cut == Cut::Whole && *guesses > 0 {
+        if known.is_none() && !others.is_empty() {
+            // A word that only the thesaurus knows says what its synonyms say.
+            says = others.iter().map(|&(id, _)| self.term_idf(id)).fold(0.0, f32::max);
+        } else if known.is_none() && word.cut == Cut::Whole && *guesses > 0 {
             *guesses -= 1;
             for id in self.resembling(word) {
-                push(id, self.weights.resemblance, self.term_idf(id));
+                push(id, weights.resemblance, self.term_idf(id), weights.resemblance);
             }
         }
-        query.needs.push(idf);
+        query.needs.push(says);
     }
 
     /// What an unknown word may mean: two known words in one, the start of a longer one, or a slip of the pen.
@@ -151,21 +158,27 @@ impl Index {
         pairs.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(pair, _)| pair)
     }
 
-    /// `deep writer` also means `deepwriter`, where there is such a term.
-    fn add_joins(&self, all: &[Word], query: &mut Query) {
+    /// `deep writer` also means `deepwriter`, where there is such a term; it covers both words.
+    fn add_joins(&self, all: &[Word], seen: &[&str], query: &mut Query) {
         let whole: Vec<&Word> = all.iter().filter(|word| word.cut == Cut::Whole).take(WORDS).collect();
+        let need = |word: &Word| seen.iter().position(|stem| *stem == word.stem).map(number);
         for pair in whole.windows(2) {
-            let [left, right] = pair else { continue };
+            let &[left, right] = pair else { continue };
             let joined = format!("{}{}", left.written, right.written);
             let Some(id) = self.vocabulary.find(&self.stems.stem(&joined)) else { continue };
-            let need = all_needs(query, self, &left.stem);
-            query.terms.push(Term { id, weight: self.term_idf(id), need, likeness: 1.0 });
+            let term = |weight, need| Term { id, weight, need, likeness: 1.0, covers: 1.0 };
+            query.terms.extend(need(left).map(|need| term(self.term_idf(id), need)));
+            query.terms.extend(need(right).map(|need| term(0.0, need)));
         }
     }
 }
 
-/// The word of the query that `stem` was counted as.
-fn all_needs(query: &Query, index: &Index, stem: &str) -> u8 {
-    let known = index.vocabulary.find(stem);
-    query.terms.iter().find(|term| Some(term.id) == known && term.likeness >= 1.0).map_or(u8::MAX, |term| term.need)
+impl Word {
+    fn is_number(&self) -> bool {
+        self.written.bytes().all(|byte| byte.is_ascii_digit())
+    }
+}
+
+fn number(index: usize) -> u8 {
+    u8::try_from(index).unwrap_or(u8::MAX)
 }

@@ -7,6 +7,9 @@ use super::index::Index;
 use super::query::Query;
 use super::{Found, Hit, MOST_MATCHES, SearchOptions};
 
+/// A term covers its word in full from an impact of one over this.
+const PASSING: f32 = 2.5;
+
 /// A tool that has a term of the query.
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
@@ -48,7 +51,7 @@ impl Index {
     /// tool first; a query without words gives the tools of `options.server` by name.
     ///
     /// `visible` says whether the caller may see a tool of those given to [`Index::build`]. A tool that it hides
-    /// changes nothing in the answer but how rare words are. It is asked about candidates from the best downwards and
+    /// takes no place and sets no floor; it only counts in how rare words are and how well its server fits. It is asked about candidates from the best downwards and
     /// only until [`MOST_MATCHES`] are visible or the rest is below the floor, so it may cost something.
     pub fn search(&self, query: &str, options: &SearchOptions<'_>, visible: impl Fn(u32) -> bool) -> Found {
         let server = match options.server.map(|name| self.server(name)) {
@@ -79,23 +82,45 @@ impl Index {
         let mut cells = vec![Cell::default(); self.tools.len()];
         for term in &query.terms {
             let need = u32::from(term.need) + 1;
-            let says = term.likeness * query.needs.get(usize::from(term.need)).copied().unwrap_or(0.0);
+            let covers = term.covers * query.needs.get(usize::from(term.need)).copied().unwrap_or(0.0);
             for posting in self.postings.row(term.id) {
                 let Some(cell) = cells.get_mut(posting.tool as usize) else { continue };
-                cell.score += term.weight * posting.impact;
-                if cell.need != need {
-                    cell.need = need;
-                    // A word in passing, deep in the parameters, covers less than one in the description.
-                    cell.covered += says * (2.0 * posting.impact).min(1.0);
+                let first = cell.need != need;
+                if first {
+                    (cell.need, cell.speaks) = (need, 0.0);
+                }
+                cell.score += term.weight * posting.impact * if first { 1.0 } else { self.weights.again };
+                // A word in passing, deep in the parameters, covers less than one in the description.
+                let speaks = covers * (PASSING * posting.impact).min(1.0);
+                if speaks > cell.speaks {
+                    cell.covered += speaks - cell.speaks;
+                    cell.speaks = speaks;
                 }
             }
         }
+        let means = self.server_means(&cells);
         let all: f32 = query.needs.iter().sum();
         let rows = (0..).zip(cells).zip(&self.tools);
         let wanted = rows.filter(|((_, cell), tool)| cell.score > 0.0 && server.is_none_or(|only| only == tool.server));
-        wanted
-            .map(|((row, cell), _)| Candidate { row, named: false, score: cell.score, covered: cell.covered / all })
-            .collect()
+        let candidates = wanted.map(|((row, cell), tool)| {
+            let mean = means.get(tool.server as usize).copied().unwrap_or(0.0);
+            let covered = cell.covered / all;
+            let score = (cell.score + self.weights.siblings * mean) * (1.0 + self.weights.query_coverage * covered);
+            Candidate { row, named: false, score, covered }
+        });
+        candidates.collect()
+    }
+
+    /// The mean score of each server's tools: that its other tools fit speaks for a tool.
+    fn server_means(&self, cells: &[Cell]) -> Vec<f32> {
+        let mut sums = vec![(0.0_f32, 0.0_f32); self.servers.len()];
+        for (cell, tool) in cells.iter().zip(&self.tools) {
+            if let Some((sum, count)) = sums.get_mut(tool.server as usize) {
+                *sum += cell.score;
+                *count += 1.0;
+            }
+        }
+        sums.into_iter().map(|(sum, count)| sum / count.max(1.0)).collect()
     }
 
     fn mark_named(&self, query: &str, server: Option<u32>, candidates: &mut Vec<Candidate>) {
@@ -172,6 +197,7 @@ struct Cell {
     score: f32,
     /// The idf of the query's words that the tool has.
     covered: f32,
-    /// One more than the word that was counted last.
+    /// One more than the word that was counted last, and how much of it the tool has.
     need: u32,
+    speaks: f32,
 }

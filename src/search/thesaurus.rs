@@ -1,6 +1,6 @@
 //! The synonym groups, in terms of one index.
 
-use super::synonyms::GROUPS;
+use super::synonyms::{GROUPS, SHORT_FORMS};
 use super::text::Stems;
 use super::vocabulary::{TermId, Vocabulary};
 
@@ -9,17 +9,18 @@ use super::vocabulary::{TermId, Vocabulary};
 pub(super) struct Thesaurus {
     /// Stem and the group it is in, sorted; a stem may be in several.
     stems: Vec<(Box<str>, usize)>,
-    /// The terms of each group that the index has.
-    groups: Vec<Vec<TermId>>,
+    /// The terms of each group that the index has, and whether they are one word written in several ways.
+    groups: Vec<(Vec<TermId>, bool)>,
 }
 
 impl Thesaurus {
     pub(super) fn new(stems: &Stems, vocabulary: &Vocabulary) -> Self {
         let mut pairs: Vec<(Box<str>, usize)> = Vec::new();
-        let mut groups = Vec::with_capacity(GROUPS.len());
-        for (group, line) in GROUPS.iter().enumerate() {
+        let mut groups = Vec::with_capacity(SHORT_FORMS.len() + GROUPS.len());
+        let lines = SHORT_FORMS.iter().map(|line| (line, true)).chain(GROUPS.iter().map(|line| (line, false)));
+        for (group, (line, same)) in lines.enumerate() {
             let members: Vec<Box<str>> = line.split(' ').map(|word| stems.stem(word).as_ref().into()).collect();
-            groups.push(members.iter().filter_map(|stem| vocabulary.find(stem)).collect());
+            groups.push((members.iter().filter_map(|stem| vocabulary.find(stem)).collect(), same));
             pairs.extend(members.into_iter().map(|stem| (stem, group)));
         }
         pairs.sort_unstable();
@@ -27,10 +28,15 @@ impl Thesaurus {
         Self { stems: pairs, groups }
     }
 
-    /// The terms that share a group with `stem`, itself perhaps included and none promised to come once.
-    pub(super) fn of<'a>(&'a self, stem: &'a str) -> impl Iterator<Item = TermId> + 'a {
+    /// The terms but for `itself` that share a group with `stem`, and whether they are the same word.
+    pub(super) fn of(&self, stem: &str, itself: Option<TermId>) -> Vec<(TermId, bool)> {
         let start = self.stems.partition_point(|(known, _)| **known < *stem);
-        let same = self.stems.iter().skip(start).take_while(move |(known, _)| **known == *stem);
-        same.filter_map(|&(_, group)| self.groups.get(group)).flatten().copied()
+        let same = self.stems.iter().skip(start).take_while(|(known, _)| **known == *stem);
+        let groups = same.filter_map(|&(_, group)| self.groups.get(group));
+        let terms = groups.flat_map(|(terms, same)| terms.iter().map(|&term| (term, *same)));
+        let mut terms: Vec<(TermId, bool)> = terms.filter(|&(term, _)| Some(term) != itself).collect();
+        terms.sort_unstable_by_key(|&(term, same)| (term, !same));
+        terms.dedup_by_key(|(term, _)| *term);
+        terms
     }
 }

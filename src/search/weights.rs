@@ -35,12 +35,24 @@ pub(super) struct Weights {
     pub(super) fields: [FieldWeight; FIELDS],
     /// BM25's `k1`: how soon more occurrences stop to count.
     pub(super) saturation: f32,
-    /// Weight of a word's synonym, as a share of the word's own.
+    /// Weight of another way to write a word (`repo`), as a share of the word's own.
+    pub(super) short_form: f32,
+    /// Weight of a word's synonym.
     pub(super) synonym: f32,
+    /// How much of a word its synonym covers, when it is asked whether a tool serves the query.
+    pub(super) synonym_covers: f32,
     /// Weight of a term that only begins like the word, or that the word may be misspelt for.
     pub(super) resemblance: f32,
+    /// What a second term for the same word still adds.
+    pub(super) again: f32,
+    /// How much a number says about whether a tool serves the query: it is mostly a value to call with.
+    pub(super) number: f32,
     /// How much a tool gains whose whole name is in the query.
     pub(super) name_coverage: f32,
+    /// How much a tool gains that speaks of the whole query.
+    pub(super) query_coverage: f32,
+    /// Share of the mean score of a server's tools that each of them gains.
+    pub(super) siblings: f32,
     /// What a tool must score to be a match, as a share of the best one's score.
     pub(super) relative_floor: f32,
     /// What the best tool must cover of a query of `n` words, else there is no answer: the share
@@ -61,12 +73,18 @@ impl Weights {
             FieldWeight { weight: 0.4, length: 0.7 },
         ],
         saturation: 1.0,
-        synonym: 0.25,
+        short_form: 0.8,
+        synonym: 0.35,
+        synonym_covers: 0.75,
         resemblance: 0.6,
-        name_coverage: 0.5,
-        relative_floor: 0.1,
-        floor: 1.3,
+        again: 0.5,
+        number: 0.3,
+        name_coverage: 0.4,
+        query_coverage: 0.3,
+        siblings: 0.2,
+        relative_floor: 0.15,
+        floor: 2.1,
         floor_power: 1.4,
-        most_floor: 0.5,
+        most_floor: 0.45,
     };
 }

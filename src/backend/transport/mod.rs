@@ -6,5 +6,6 @@ mod client;
 mod http;
 mod stdio;
 
+pub(crate) use self::child::{Program, Tail};
 pub(crate) use self::http::{HttpLink, LISTEN};
 pub(crate) use self::stdio::StdioLink;

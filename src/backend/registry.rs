@@ -1,0 +1,303 @@
+//! All backends of the gateway.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::breaker::BreakerView;
+use super::cache::ResponseCache;
+use super::catalog::{Catalog, Part};
+use super::names;
+use super::server::{Server, ServerStatus};
+use super::supervisor::supervise;
+use crate::config::ServerSettings;
+use crate::domain::clock::Clock;
+use crate::domain::id::ServerName;
+use crate::domain::json::Json;
+
+/// Servers that are connected at the same time.
+const CONNECTING: usize = 16;
+/// How long calls in flight on a server that was removed may take.
+const REMOVAL_GRACE: Duration = Duration::from_secs(60);
+/// What a child gets to end, on top of the calls' grace.
+const CHILD_GRACE: Duration = Duration::from_secs(6);
+
+/// The servers behind the gateway, and the catalogue of their tools. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Backends {
+    pub(crate) hub: Arc<Hub>,
+}
+
+/// What all servers share.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub clock: Arc<dyn Clock>,
+    pub environment: Vec<(OsString, OsString)>,
+    pub tracker: TaskTracker,
+    pub connecting: Semaphore,
+    pub servers: ArcSwap<HashMap<ServerName, Arc<Server>>>,
+    pub catalog: ArcSwap<Catalog>,
+    pub cache: ResponseCache,
+    stop: CancellationToken,
+    /// The catalogue's epoch.
+    epoch: watch::Sender<u64>,
+    /// Moves whenever a server comes or goes.
+    progress: watch::Sender<u64>,
+    /// Held while the set of servers or the catalogue is replaced.
+    changing: Mutex<()>,
+    grace: AtomicU64,
+}
+
+impl Hub {
+    /// A server came, went or listed other tools.
+    pub(crate) fn progressed(&self, changed: bool) {
+        if changed {
+            self.publish();
+        }
+        self.progress.send_modify(|count| *count += 1);
+    }
+
+    fn publish(&self) {
+        let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let parts: Vec<Part> = self.servers.load().values().map(|server| server.part()).collect();
+        let epoch = self.catalog.load().epoch() + 1;
+        let catalog = Catalog::build(parts, epoch);
+        for warning in catalog.warnings() {
+            tracing::warn!("{warning}");
+        }
+        self.catalog.store(Arc::new(catalog));
+        self.epoch.send_replace(epoch);
+    }
+
+    pub(crate) fn grace(&self) -> Duration {
+        Duration::from_millis(self.grace.load(Ordering::Relaxed))
+    }
+}
+
+impl Backends {
+    /// No servers yet. `environment` is the gateway's own: children inherit a few harmless variables of it. Install the
+    /// metrics recorder before this.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, environment: Vec<(OsString, OsString)>) -> Self {
+        let grace = u64::try_from(REMOVAL_GRACE.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            hub: Arc::new(Hub {
+                clock,
+                environment,
+                tracker: TaskTracker::new(),
+                connecting: Semaphore::new(CONNECTING),
+                servers: ArcSwap::default(),
+                catalog: ArcSwap::default(),
+                cache: ResponseCache::default(),
+                stop: CancellationToken::new(),
+                epoch: watch::Sender::new(0),
+                progress: watch::Sender::new(0),
+                changing: Mutex::new(()),
+                grace: AtomicU64::new(grace),
+            }),
+        }
+    }
+
+    /// Makes the servers be these. Unchanged ones keep their connections, and so do those of which only tools,
+    /// permissions or descriptions changed; calls in flight on the others finish. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// Every fault of the set as a whole; nothing has changed then.
+    pub fn apply(&self, wanted: &BTreeMap<ServerName, Arc<ServerSettings>>) -> Result<(), Vec<String>> {
+        let faults = faults(wanted);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let hub = &self.hub;
+        if hub.stop.is_cancelled() {
+            return Err(vec![String::from("the gateway is stopping")]);
+        }
+        {
+            let _one = hub.changing.lock().unwrap_or_else(PoisonError::into_inner);
+            let old = hub.servers.load_full();
+            let mut servers = HashMap::with_capacity(wanted.len());
+            for (name, settings) in wanted {
+                servers.insert(name.clone(), self.server(old.get(name), settings));
+            }
+            hub.servers.store(Arc::new(servers.clone()));
+            for (name, server) in old.iter() {
+                if !servers.get(name).is_some_and(|kept| Arc::ptr_eq(kept, server)) {
+                    server.stop.cancel();
+                }
+            }
+        }
+        hub.progressed(true);
+        Ok(())
+    }
+
+    /// The server for these settings: the one there is, where it can stay, else a new one that is started.
+    fn server(&self, old: Option<&Arc<Server>>, settings: &Arc<ServerSettings>) -> Arc<Server> {
+        if let Some(old) = old {
+            if **old.settings() == **settings {
+                return Arc::clone(old);
+            }
+            if same_connection(&old.settings(), settings) {
+                old.adopt(Arc::clone(settings));
+                return Arc::clone(old);
+            }
+        }
+        let hub = &self.hub;
+        let server = Arc::new(Server::new(Arc::clone(settings), hub.stop.child_token(), &*hub.clock));
+        if let Some(old) = old {
+            let (definitions, title, instructions) = old.known();
+            server.seed(definitions, title, instructions);
+        }
+        hub.tracker.spawn(supervise(Arc::clone(&server), Arc::clone(hub)));
+        server
+    }
+
+    /// The catalogue as it is now.
+    #[must_use]
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.hub.catalog.load_full()
+    }
+
+    /// The catalogue's epoch, whenever it changes.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.hub.epoch.subscribe()
+    }
+
+    /// All servers, by name.
+    #[must_use]
+    pub fn status(&self) -> Vec<ServerStatus> {
+        let now = self.hub.clock.ticks();
+        let mut all: Vec<ServerStatus> = self.hub.servers.load().values().map(|server| server.status(now)).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// The breaker of one server; `None` where there is no such server.
+    #[must_use]
+    pub fn breaker(&self, server: &ServerName) -> Option<BreakerView> {
+        Some(self.hub.servers.load().get(server)?.breaker.view(self.hub.clock.ticks()))
+    }
+
+    /// True once every server has been listed or has failed once.
+    #[must_use]
+    pub fn settled(&self) -> bool {
+        self.hub.servers.load().values().all(|server| server.is_settled())
+    }
+
+    /// Waits for [`Self::settled`].
+    pub async fn wait_settled(&self) {
+        self.wait_until(Self::settled).await;
+    }
+
+    async fn wait_until(&self, holds: impl Fn(&Self) -> bool) {
+        let mut progress = self.hub.progress.subscribe();
+        while !holds(self) {
+            if progress.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Has a server's tools listed again soon; one that is down is tried at once.
+    pub fn refresh(&self, server: &ServerName) {
+        if let Some(server) = self.hub.servers.load().get(server) {
+            server.refresh.notify_one();
+        }
+    }
+
+    /// What a server last listed, to be kept over a restart; `None` where it has not been listed since it was configured.
+    #[must_use]
+    pub fn listing(&self, server: &ServerName) -> Option<Json> {
+        let server = self.hub.servers.load().get(server).cloned()?;
+        if !server.has_listed() {
+            return None;
+        }
+        let (definitions, title, instructions) = server.known();
+        let tools: Vec<&str> = definitions.iter().map(Json::as_str).collect();
+        let text = format!(
+            "{{\"title\":{},\"instructions\":{},\"tools\":[{}]}}",
+            serde_json::Value::from(title),
+            serde_json::Value::from(instructions),
+            tools.join(",")
+        );
+        Some(Json::from_parts(text))
+    }
+
+    /// Takes kept listings for servers that have not been listed yet; their tools are marked stale until they are.
+    /// Gives the names whose listing could not be read.
+    pub fn seed(&self, listings: &[(ServerName, Json)]) -> Vec<ServerName> {
+        #[derive(Deserialize)]
+        struct Listing<'a> {
+            title: Option<String>,
+            instructions: Option<String>,
+            #[serde(borrow)]
+            tools: Vec<&'a RawValue>,
+        }
+        let servers = self.hub.servers.load_full();
+        let mut bad = Vec::new();
+        for (name, json) in listings {
+            let Some(server) = servers.get(name) else { continue };
+            match serde_json::from_slice::<Listing<'_>>(json.bytes()) {
+                Ok(kept) => {
+                    let tools = kept.tools.into_iter().map(|tool| Json::slice_of(json.bytes(), tool)).collect();
+                    server.seed(tools, kept.title, kept.instructions);
+                }
+                Err(_) => bad.push(name.clone()),
+            }
+        }
+        self.hub.progressed(true);
+        bad
+    }
+
+    /// Takes no more calls, gives those in flight `grace` to finish, and ends every child and connection.
+    pub async fn stop(&self, grace: Duration) {
+        let hub = &self.hub;
+        hub.grace.store(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        hub.stop.cancel();
+        hub.tracker.close();
+        if tokio::time::timeout(grace + CHILD_GRACE, hub.tracker.wait()).await.is_err() {
+            tracing::warn!(tasks = hub.tracker.len(), "stopped before every backend was done");
+        }
+    }
+}
+
+/// What is wrong with a set of servers.
+fn faults(wanted: &BTreeMap<ServerName, Arc<ServerSettings>>) -> Vec<String> {
+    let mut faults: Vec<String> = names::colliding(wanted.keys())
+        .into_iter()
+        .map(|(one, two)| format!("the servers `{one}` and `{two}` could be mistaken for each other in flat names; rename one"))
+        .collect();
+    if wanted.keys().any(ServerName::is_own) {
+        faults.push(String::from("`toolgate` is the gateway's own server; give this one another name"));
+    }
+    faults
+}
+
+/// Whether a server can go on with its connection and its limits as they are.
+fn same_connection(old: &ServerSettings, new: &ServerSettings) -> bool {
+    old.transport == new.transport && old.concurrency == new.concurrency && old.pace == new.pace
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::definition::tests::server;
+    use super::*;
+
+    #[test]
+    fn sets_that_cannot_work_are_refused_whole() {
+        let set = |names: &[&str]| -> BTreeMap<ServerName, Arc<ServerSettings>> {
+            names.iter().map(|name| (name.parse().unwrap(), Arc::new(server(name)))).collect()
+        };
+        assert_eq!(faults(&set(&["a", "a__b", "toolgate"])).len(), 2);
+        assert!(faults(&set(&["a", "b"])).is_empty());
+    }
+}

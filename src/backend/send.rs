@@ -1,0 +1,223 @@
+//! One call to one tool: cache, place, breaker, backend; and what is told of a failure.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::ask::{Ask, Params};
+use super::cache::CacheKey;
+use super::deadline::{Deadline, Progress};
+use super::fault::{Fault, FaultKind};
+use super::meters::Ending;
+use super::mirror;
+use super::registry::Backends;
+use super::server::Server;
+use crate::domain::json::Json;
+use crate::domain::outcome::{Answer, UpstreamError, UpstreamFault};
+use crate::domain::tool::{Risk, Tool};
+use crate::wire::reply::{self, ResultType};
+
+/// What goes with a call beside its arguments.
+#[derive(Debug, Default)]
+pub struct SendOptions<'a> {
+    /// `traceparent` and its like.
+    pub trace: &'a [(&'static str, String)],
+    /// The caller's own limit.
+    pub timeout: Option<Duration>,
+    /// Takes the `params` of `notifications/progress`; the `progressToken` in them is the gateway's. Progress is asked
+    /// for only with this. A full channel loses progress.
+    pub progress: Option<mpsc::Sender<Json>>,
+    /// Names everything that the decision and the call used, arguments included. Without it nothing is cached.
+    pub cache_digest: Option<Arc<str>>,
+}
+
+impl Backends {
+    /// Sends a call that was permitted. Dropping the future cancels it at the backend.
+    ///
+    /// # Errors
+    /// Why there is no result; a JSON-RPC error of the backend is one such reason.
+    pub async fn send(
+        &self,
+        tool: &Tool,
+        arguments: Option<&Json>,
+        options: SendOptions<'_>,
+    ) -> Result<Answer, UpstreamError> {
+        let Some(server) = self.hub.servers.load().get(&tool.id.server).cloned() else {
+            return Err(gone(tool));
+        };
+        let kept = match (tool.risk, tool.settings.cache, options.cache_digest.clone()) {
+            (Risk::Read, Some(ttl), Some(digest)) => Some((CacheKey { label: Arc::clone(&tool.label), digest }, ttl)),
+            _ => None,
+        };
+        let clock = &*self.hub.clock;
+        let began = clock.ticks();
+        if tool.risk != Risk::Read {
+            server.writes.fetch_add(1, Ordering::AcqRel);
+        }
+        let writes = server.writes.load(Ordering::Acquire);
+        if let Some((key, _)) = &kept
+            && let Some(answer) = self.hub.cache.get(key, began, writes)
+        {
+            return Ok(answer);
+        }
+        let written = Written { server: &server, wrote: tool.risk != Risk::Read };
+        let outcome = self.carry(&server, tool, arguments, &options).await;
+        drop(written);
+        let micros = clock.ticks().saturating_sub(began);
+        server.meters.call(ending(&outcome), micros);
+        match outcome {
+            Ok(answer) => {
+                if let Some((key, ttl)) = kept {
+                    self.hub.cache.put(key, &answer, ttl, clock.ticks(), writes);
+                }
+                Ok(answer)
+            }
+            Err(fault) => Err(told(&server, tool, fault)),
+        }
+    }
+
+    async fn carry(
+        &self,
+        server: &Server,
+        tool: &Tool,
+        arguments: Option<&Json>,
+        options: &SendOptions<'_>,
+    ) -> Result<Answer, Fault> {
+        let clock = &*self.hub.clock;
+        if server.stop.is_cancelled() {
+            return Err(Fault::new(FaultKind::Stopped, "the server is stopping"));
+        }
+        let (deadline, by_caller) = limits(server, tool, options.timeout);
+        let mirrored = mirror::headers(self.hub.catalog.load().mirrors(tool), arguments);
+        let progress = options.progress.clone().map(|sink| Progress::new(deadline.clone(), sink));
+        let ask = Ask {
+            method: "tools/call",
+            params: Params::Call { name: &tool.id.tool, arguments },
+            trace: options.trace,
+            progress: progress.as_ref(),
+            mirrored: &mirrored,
+            repeatable: tool.repeatable(),
+        };
+        let place = match deadline.bound(server.place()).await {
+            Ok(place) => place?,
+            Err(_) => return Err(Fault::new(FaultKind::Busy(Some(1)), "no place among the calls in flight in time")),
+        };
+        let mut answer = server.attempt(&ask, &deadline, by_caller, clock).await;
+        if let Err(fault) = &answer
+            && tool.repeatable()
+            && fault.worth_repeating()
+        {
+            tracing::debug!(server = %server.name, fault = fault.word(), "a repeatable call is sent once more");
+            answer = server.attempt(&ask, &deadline, by_caller, clock).await;
+        }
+        drop(place);
+        if let Err(fault) = &answer
+            && fault.code() == Some(-32020)
+        {
+            // Headers and body disagree: its annotations are not those that were listed.
+            server.refresh.notify_one();
+        }
+        finish(answer?)
+    }
+}
+
+/// Counts a write at its end too: what was read meanwhile may be half of it.
+struct Written<'a> {
+    server: &'a Server,
+    wrote: bool,
+}
+
+impl Drop for Written<'_> {
+    fn drop(&mut self) {
+        if self.wrote {
+            self.server.writes.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
+
+/// The call's limits, and whether the caller's impatience is the tighter one.
+fn limits(server: &Server, tool: &Tool, caller: Option<Duration>) -> (Deadline, bool) {
+    let settings = server.settings();
+    let idle = tool.settings.timeout.unwrap_or(settings.timeout);
+    let hard = settings.max_timeout.max(idle);
+    match caller {
+        Some(caller) if caller < hard => (Deadline::start(idle.min(caller), caller), caller < idle),
+        _ => (Deadline::start(idle, hard), false),
+    }
+}
+
+fn finish(result: Json) -> Result<Answer, Fault> {
+    let shape = reply::scan(result.as_str()).map_err(Fault::garbled)?;
+    match shape.kind {
+        ResultType::Absent | ResultType::Complete => Ok(Answer { result, is_error: shape.is_error, cached: false }),
+        ResultType::InputRequired => Err(Fault::new(FaultKind::Unsupported, "it asks for input")),
+        ResultType::Other => Err(Fault::new(FaultKind::Unsupported, "it answers with a kind of result that is not known")),
+    }
+}
+
+fn ending(outcome: &Result<Answer, Fault>) -> Ending {
+    match outcome {
+        Ok(answer) if answer.is_error => Ending::ToolError,
+        Ok(_) => Ending::Ok,
+        Err(Fault { kind: FaultKind::Rpc(_), .. }) => Ending::RpcError,
+        Err(_) => Ending::Failed,
+    }
+}
+
+fn gone(tool: &Tool) -> UpstreamError {
+    UpstreamError {
+        fault: UpstreamFault::Down,
+        message: format!("the server `{}` is not configured any more", tool.id.server),
+        retryable: false,
+        breaker: "closed",
+        retry_after: None,
+    }
+}
+
+/// A fault in words for the caller: which server and what to do, nothing of its inside.
+fn told(server: &Server, tool: &Tool, fault: Fault) -> UpstreamError {
+    if !matches!(fault.kind, FaultKind::Rpc(_)) {
+        tracing::warn!(server = %server.name, tool = %tool.id.tool, fault = fault.word(), detail = fault.detail, "call failed");
+    }
+    let name = &server.name;
+    let retryable = !matches!(fault.kind, FaultKind::Rejected | FaultKind::Unsupported | FaultKind::Rpc(_))
+        && (tool.repeatable() || fault.without_effect());
+    let again = if retryable { "; try again" } else { "; whether the call took effect is not known" };
+    let code = fault.code();
+    let (upstream, message, retry_after) = match fault.kind {
+        FaultKind::Connect => (UpstreamFault::Down, format!("the server `{name}` cannot be reached; try again"), Some(1)),
+        FaultKind::Broken => (UpstreamFault::Down, format!("the server `{name}` broke off before it answered{again}"), None),
+        FaultKind::Status(status) => {
+            (UpstreamFault::Down, format!("the server `{name}` failed with HTTP {status}{again}"), None)
+        }
+        FaultKind::SessionLost => {
+            (UpstreamFault::Down, format!("the server `{name}` had lost its session; a new one is open, try again"), None)
+        }
+        FaultKind::Rejected => {
+            (UpstreamFault::Down, format!("the server `{name}` does not accept the gateway's credentials; tell the operator"), None)
+        }
+        FaultKind::Timeout => (UpstreamFault::Timeout, format!("the server `{name}` gave no answer in time{again}"), None),
+        FaultKind::Garbled => {
+            (UpstreamFault::Garbled, format!("the server `{name}` answered something that is not MCP; tell the operator"), None)
+        }
+        FaultKind::Busy(after) => {
+            (UpstreamFault::Busy, format!("the server `{name}` is busy; try again"), Some(after.unwrap_or(1)))
+        }
+        FaultKind::Resting(after) => (
+            UpstreamFault::Down,
+            format!("the server `{name}` failed several times in a row and is left alone; try again in {after} s"),
+            Some(after),
+        ),
+        FaultKind::Rpc(error) => {
+            let code = code.map_or_else(String::new, |code| format!(" {code}"));
+            (UpstreamFault::Rpc(error), format!("the server `{name}` answered with the error{code}"), None)
+        }
+        FaultKind::Unsupported => {
+            (UpstreamFault::Garbled, format!("the tool `{}` asks for something that this gateway cannot give", tool.label), None)
+        }
+        FaultKind::Stopped => (UpstreamFault::Down, format!("the server `{name}` is stopping"), None),
+    };
+    UpstreamError { fault: upstream, message, retryable, breaker: server.breaker.state().as_str(), retry_after }
+}

@@ -1,0 +1,434 @@
+//! One configured server: its link, its limits, its health, and what it last listed.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use governor::DefaultDirectRateLimiter;
+use governor::clock::{Clock as _, DefaultClock};
+use serde::Serialize;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::ask::Ask;
+use super::breaker::{BreakerCell, BreakerView};
+use super::catalog::Part;
+use super::deadline::Deadline;
+use super::definition::{self, Indexed};
+use super::fault::{Fault, FaultKind};
+use super::link::{Link, Listed};
+use super::meters::Meters;
+use super::transport::Tail;
+use crate::config::ServerSettings;
+use crate::domain::clock::{Clock, Moment};
+use crate::domain::id::ServerName;
+use crate::domain::json::Json;
+use crate::wire::era::Era;
+
+/// Calls that may wait for a place, for each place.
+const WAITING_PER_PLACE: usize = 16;
+/// How long a call waits for a server that is just being connected.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where a server stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServerState {
+    /// Being connected for the first time, or again.
+    Connecting,
+    /// Connected, its tools listed.
+    Ready,
+    /// Not there; tried again after a while.
+    Down,
+    /// Removed, or the gateway stops.
+    Stopped,
+}
+
+impl ServerState {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Ready => "ready",
+            Self::Down => "down",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// A server as operators see it.
+#[derive(Debug, Clone, Serialize)]
+pub struct ServerStatus {
+    pub name: ServerName,
+    /// `stdio` or `http`.
+    pub transport: &'static str,
+    pub state: ServerState,
+    /// Milliseconds since 1970 when the state began.
+    pub since: i64,
+    /// `legacy` or `modern`, once it has been greeted.
+    pub era: Option<&'static str>,
+    /// The revision spoken.
+    pub version: Option<String>,
+    pub title: Option<String>,
+    pub tools: usize,
+    /// The tools are what it listed before it went away.
+    pub stale: bool,
+    pub last_error: Option<String>,
+    /// The last lines of a child's standard error.
+    pub stderr: Vec<String>,
+    pub breaker: BreakerView,
+    pub in_flight: usize,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Facts {
+    since: Moment,
+    era: Option<Era>,
+    version: Option<String>,
+    title: Option<String>,
+    instructions: Option<String>,
+    last_error: Option<String>,
+    warning: Option<String>,
+    /// As the backend listed them.
+    definitions: Vec<Json>,
+    tools: Vec<Arc<Indexed>>,
+    warnings: Vec<String>,
+    stale: bool,
+    /// It has been listed since it was configured.
+    listed: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub name: ServerName,
+    settings: ArcSwap<ServerSettings>,
+    link: ArcSwapOption<Link>,
+    pub breaker: BreakerCell,
+    places: Semaphore,
+    waiting: AtomicUsize,
+    pace: Option<DefaultDirectRateLimiter>,
+    /// Grows with every call that may have written: what was cached before is old.
+    pub writes: AtomicU64,
+    phase: watch::Sender<ServerState>,
+    settled: AtomicBool,
+    facts: Mutex<Facts>,
+    /// The tools should be listed again.
+    pub refresh: Notify,
+    pub tail: Tail,
+    pub stop: CancellationToken,
+    pub meters: Meters,
+}
+
+impl Server {
+    pub(crate) fn new(settings: Arc<ServerSettings>, stop: CancellationToken, clock: &dyn Clock) -> Self {
+        let pace = settings.pace.and_then(std::num::NonZeroU32::new).and_then(|pace| {
+            let every = Duration::from_secs(1).checked_div(pace.get())?;
+            Some(governor::RateLimiter::direct(governor::Quota::with_period(every)?))
+        });
+        let facts = Facts {
+            since: clock.now(),
+            era: None,
+            version: None,
+            title: None,
+            instructions: None,
+            last_error: None,
+            warning: None,
+            definitions: Vec::new(),
+            tools: Vec::new(),
+            warnings: Vec::new(),
+            stale: true,
+            listed: false,
+        };
+        Self {
+            name: settings.name.clone(),
+            link: ArcSwapOption::empty(),
+            breaker: BreakerCell::default(),
+            places: Semaphore::new(settings.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
+            waiting: AtomicUsize::new(0),
+            pace,
+            writes: AtomicU64::new(0),
+            phase: watch::Sender::new(ServerState::Connecting),
+            settled: AtomicBool::new(false),
+            facts: Mutex::new(facts),
+            refresh: Notify::new(),
+            tail: Tail::default(),
+            stop,
+            meters: Meters::new(settings.name.as_str()),
+            settings: ArcSwap::new(settings),
+        }
+    }
+
+    pub(crate) fn settings(&self) -> arc_swap::Guard<Arc<ServerSettings>> {
+        self.settings.load()
+    }
+
+    pub(crate) fn state(&self) -> ServerState {
+        *self.phase.borrow()
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn era(&self) -> Option<Era> {
+        self.facts().era
+    }
+
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, state: ServerState, clock: &dyn Clock) {
+        self.facts().since = clock.now();
+        self.phase.send_replace(state);
+        self.meters.up(state == ServerState::Ready);
+    }
+
+    // === what the supervisor tells ===
+
+    pub(crate) fn connecting(&self, clock: &dyn Clock) {
+        self.enter(ServerState::Connecting, clock);
+    }
+
+    /// Connected and listed. True where the catalogue has to change.
+    pub(crate) fn ready(&self, link: Arc<Link>, listed: Listed, clock: &dyn Clock) -> bool {
+        {
+            let mut facts = self.facts();
+            let hello = link.hello();
+            facts.era = Some(hello.era);
+            facts.version = Some(hello.version.clone());
+            facts.title.clone_from(&hello.title);
+            facts.instructions.clone_from(&hello.instructions);
+            facts.last_error = None;
+        }
+        let changed = self.listed(listed);
+        self.link.store(Some(link));
+        self.breaker.reset();
+        self.meters.circuit(super::BreakerState::Closed);
+        self.settled.store(true, Ordering::Release);
+        self.enter(ServerState::Ready, clock);
+        changed
+    }
+
+    /// Takes a new list of tools. True where the catalogue has to change.
+    pub(crate) fn listed(&self, listed: Listed) -> bool {
+        let mut facts = self.facts();
+        facts.definitions = listed.definitions;
+        facts.warning = listed.warning;
+        let fresh = !std::mem::replace(&mut facts.stale, false) && facts.listed;
+        facts.listed = true;
+        self.reindex(&mut facts) || !fresh
+    }
+
+    /// Reads the definitions as the settings want them now. True where a tool changed.
+    fn reindex(&self, facts: &mut Facts) -> bool {
+        let index = definition::index(&self.settings.load(), &facts.definitions, &facts.tools);
+        let same = index.tools.len() == facts.tools.len()
+            && index.tools.iter().zip(&facts.tools).all(|(one, other)| Arc::ptr_eq(one, other));
+        for warning in index.warnings.iter().filter(|warning| !facts.warnings.contains(warning)) {
+            tracing::warn!(server = %self.name, "{warning}");
+        }
+        facts.tools = index.tools;
+        facts.warnings = index.warnings;
+        self.meters.tools(facts.tools.len());
+        !same
+    }
+
+    /// No link, for this reason. True where the catalogue has to change.
+    pub(crate) fn down(&self, why: &str, clock: &dyn Clock) -> bool {
+        self.link.store(None);
+        self.settled.store(true, Ordering::Release);
+        self.note(why);
+        self.enter(ServerState::Down, clock);
+        !std::mem::replace(&mut self.facts().stale, true)
+    }
+
+    /// Keeps the last thing that went wrong, for operators.
+    pub(crate) fn note(&self, why: &str) {
+        self.facts().last_error = Some(why.chars().take(500).collect());
+    }
+
+    pub(crate) fn stopped(&self, clock: &dyn Clock) -> Option<Arc<Link>> {
+        let link = self.link.swap(None);
+        self.settled.store(true, Ordering::Release);
+        self.enter(ServerState::Stopped, clock);
+        link
+    }
+
+    /// Waits until no call is in flight.
+    pub(crate) async fn drained(&self) {
+        let all = u32::try_from(self.settings.load().concurrency).unwrap_or(u32::MAX);
+        drop(self.places.acquire_many(all).await);
+    }
+
+    // === what the registry asks ===
+
+    /// Takes settings that need no other connection. True where the catalogue has to change.
+    pub(crate) fn adopt(&self, settings: Arc<ServerSettings>) -> bool {
+        self.settings.store(settings);
+        let mut facts = self.facts();
+        self.reindex(&mut facts);
+        true
+    }
+
+    /// What was known before, until it is listed itself.
+    pub(crate) fn seed(&self, definitions: Vec<Json>, title: Option<String>, instructions: Option<String>) -> bool {
+        let mut facts = self.facts();
+        if facts.listed {
+            return false;
+        }
+        facts.definitions = definitions;
+        facts.title = title;
+        facts.instructions = instructions;
+        self.reindex(&mut facts)
+    }
+
+    /// What it last listed: definitions, title, instructions.
+    pub(crate) fn known(&self) -> (Vec<Json>, Option<String>, Option<String>) {
+        let facts = self.facts();
+        (facts.definitions.clone(), facts.title.clone(), facts.instructions.clone())
+    }
+
+    pub(crate) fn has_listed(&self) -> bool {
+        self.facts().listed
+    }
+
+    pub(crate) fn part(&self) -> Part {
+        let facts = self.facts();
+        Part {
+            settings: self.settings.load_full(),
+            title: facts.title.clone(),
+            instructions: facts.instructions.clone(),
+            tools: facts.tools.clone(),
+            stale: facts.stale,
+        }
+    }
+
+    pub(crate) fn status(&self, now: u64) -> ServerStatus {
+        let settings = self.settings.load();
+        let facts = self.facts();
+        let mut warnings: Vec<String> = facts.warning.iter().cloned().collect();
+        warnings.extend(facts.warnings.iter().cloned());
+        let places = settings.concurrency.clamp(1, Semaphore::MAX_PERMITS);
+        ServerStatus {
+            name: self.name.clone(),
+            transport: settings.transport.kind(),
+            state: self.state(),
+            since: facts.since.0,
+            era: facts.era.map(era_word),
+            version: facts.version.clone(),
+            title: facts.title.clone(),
+            tools: facts.tools.len(),
+            stale: facts.stale,
+            last_error: facts.last_error.clone(),
+            stderr: self.tail.lines(),
+            breaker: self.breaker.view(now),
+            in_flight: places.saturating_sub(self.places.available_permits()),
+            warnings,
+        }
+    }
+
+    // === what a call needs ===
+
+    /// A place among the calls in flight, at the server's pace.
+    pub(crate) async fn place(&self) -> Result<SemaphorePermit<'_>, Fault> {
+        let place = match self.places.try_acquire() {
+            Ok(place) => place,
+            Err(_) => self.queue().await?,
+        };
+        if let Some(pace) = &self.pace {
+            let clock = DefaultClock::default();
+            while let Err(wait) = pace.check() {
+                tokio::time::sleep(wait.wait_time_from(clock.now())).await;
+            }
+        }
+        Ok(place)
+    }
+
+    async fn queue(&self) -> Result<SemaphorePermit<'_>, Fault> {
+        struct Waiting<'a>(&'a AtomicUsize);
+        impl Drop for Waiting<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        let most = self.settings.load().concurrency.saturating_mul(WAITING_PER_PLACE);
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= most {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(Fault::new(FaultKind::Busy(Some(1)), "too many calls wait already"));
+        }
+        let _waiting = Waiting(&self.waiting);
+        self.places.acquire().await.map_err(|_| Fault::new(FaultKind::Stopped, "the server is gone"))
+    }
+
+    /// The link; while the server is being connected, waits for it a while.
+    pub(crate) async fn link(&self) -> Result<Arc<Link>, Fault> {
+        if let Some(link) = self.link.load_full() {
+            return Ok(link);
+        }
+        let mut phase = self.phase.subscribe();
+        let connected = phase.wait_for(|state| *state != ServerState::Connecting);
+        let state = tokio::time::timeout(CONNECT_PATIENCE, connected).await.ok().and_then(Result::ok).map(|state| *state);
+        match (self.link.load_full(), state) {
+            (Some(link), _) => Ok(link),
+            (None, Some(ServerState::Stopped)) => Err(Fault::new(FaultKind::Stopped, "the server is stopping")),
+            (None, _) => Err(Fault::new(FaultKind::Connect, "not connected")),
+        }
+    }
+
+    /// Sends one request within the deadline, and tells the breaker how it went.
+    ///
+    /// `by_caller`: the caller's own impatience set the deadline, so running into it says nothing of the server.
+    pub(crate) async fn attempt(
+        &self,
+        ask: &Ask<'_>,
+        deadline: &Deadline,
+        by_caller: bool,
+        clock: &dyn Clock,
+    ) -> Result<Json, Fault> {
+        let link = match deadline.bound(self.link()).await {
+            Ok(link) => link?,
+            Err(_) => return Err(Fault::new(FaultKind::Timeout, "not connected in time")),
+        };
+        let ticket = self.breaker.admit(clock.ticks()).map_err(|rest| {
+            let seconds = u64::try_from(rest.retry_after.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1);
+            Fault::new(FaultKind::Resting(seconds), "the breaker is open")
+        })?;
+        let answer = match deadline.bound(link.ask(ask)).await {
+            Ok(answer) => answer.and_then(usable),
+            Err(_) => Err(Fault::new(FaultKind::Timeout, "no answer in time")),
+        };
+        match &answer {
+            Err(fault) if fault.kind == FaultKind::Timeout && by_caller => drop(ticket),
+            Err(fault) if fault.counts() => {
+                self.note(&fault.detail);
+                if ticket.failed(clock.ticks()) {
+                    tracing::warn!(server = %self.name, "too many failures in a row: the server is left alone for a while");
+                }
+                self.meters.circuit(self.breaker.state());
+            }
+            _ => {
+                if ticket.succeeded() {
+                    tracing::info!(server = %self.name, "the server answers again");
+                    self.meters.circuit(self.breaker.state());
+                    self.refresh.notify_one();
+                }
+            }
+        }
+        answer
+    }
+}
+
+/// A result must be an object that can be read in one way only.
+fn usable(result: Json) -> Result<Json, Fault> {
+    if result.bytes().starts_with(b"{") { Ok(result) } else { Err(Fault::garbled("the result is no object")) }
+}
+
+pub(crate) const fn era_word(era: Era) -> &'static str {
+    match era {
+        Era::Legacy => "legacy",
+        Era::Modern => "modern",
+    }
+}

@@ -1,0 +1,116 @@
+//! Keeps one server connected: connects, lists, follows changes, and starts again after a while when it is lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::breaker::{backoff, jitter};
+use super::fault::Fault;
+use super::link::{Link, Listed};
+use super::registry::Hub;
+use super::server::Server;
+
+/// Changes that come close together are listed once.
+const DEBOUNCE: Duration = Duration::from_millis(150);
+/// A list that failed is asked for again after this.
+const LIST_AGAIN: Duration = Duration::from_secs(5);
+/// A link that lived so long was a good one: the next start is not delayed by those before.
+const GOOD_LIFE: Duration = Duration::from_secs(60);
+/// All of connecting and listing.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// Runs until the server is stopped; then waits for its calls and closes the link.
+pub(crate) async fn supervise(server: Arc<Server>, hub: Arc<Hub>) {
+    let stop = server.stop.clone();
+    let clock = &*hub.clock;
+    let mut attempt = 0_u32;
+    loop {
+        let Some(opened) = stop.run_until_cancelled(connect(&server, &hub)).await else { break };
+        let why = match opened {
+            Ok((link, listed)) => {
+                let link = Arc::new(link);
+                tracing::info!(server = %server.name, tools = listed.definitions.len(), "connected");
+                let changed = server.ready(Arc::clone(&link), listed, clock);
+                hub.progressed(changed);
+                let began = clock.ticks();
+                let Some(why) = stop.run_until_cancelled(tend(&server, &hub, &link)).await else { break };
+                if Duration::from_micros(clock.ticks().saturating_sub(began)) >= GOOD_LIFE {
+                    attempt = 0;
+                }
+                why
+            }
+            Err(fault) => fault.detail,
+        };
+        tracing::warn!(server = %server.name, why, attempt, "not connected");
+        let changed = server.down(&why, clock);
+        hub.progressed(changed);
+        let rest = tokio::time::sleep(backoff(attempt, jitter()));
+        let waited = async {
+            tokio::select! {
+                () = rest => {}
+                // Somebody wants it now.
+                () = server.refresh.notified() => {}
+            }
+        };
+        if stop.run_until_cancelled(waited).await.is_none() {
+            break;
+        }
+        attempt = attempt.saturating_add(1);
+        server.connecting(clock);
+    }
+    if tokio::time::timeout(hub.grace(), server.drained()).await.is_err() {
+        tracing::warn!(server = %server.name, "stopped with calls still in flight");
+    }
+    if let Some(link) = server.stopped(clock) {
+        link.close().await;
+    }
+    tracing::debug!(server = %server.name, "stopped");
+}
+
+async fn connect(server: &Server, hub: &Hub) -> Result<(Link, Listed), Fault> {
+    let connecting = async {
+        let _place = hub.connecting.acquire().await;
+        let settings = Arc::clone(&server.settings());
+        let link =
+            Link::open(&settings.transport, server.era(), &hub.environment, &hub.tracker, &server.tail).await?;
+        match link.list_tools().await {
+            Ok(listed) => Ok((link, listed)),
+            Err(fault) => {
+                link.close().await;
+                Err(fault)
+            }
+        }
+    };
+    let timeout = Fault::new(super::fault::FaultKind::Timeout, "not connected in time");
+    tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or(Err(timeout))
+}
+
+/// Follows changes until the link is lost; says why it was.
+async fn tend(server: &Server, hub: &Hub, link: &Link) -> String {
+    let follow = link.follow();
+    let work = async {
+        loop {
+            tokio::select! {
+                () = link.tools_changed() => {}
+                () = server.refresh.notified() => {}
+            }
+            tokio::time::sleep(DEBOUNCE + DEBOUNCE.mul_f64(jitter())).await;
+            match link.list_tools().await {
+                Ok(listed) => {
+                    let changed = server.listed(listed);
+                    hub.progressed(changed);
+                }
+                Err(fault) => {
+                    tracing::warn!(server = %server.name, detail = fault.detail, "the tools cannot be listed again");
+                    server.note(&fault.detail);
+                    tokio::time::sleep(LIST_AGAIN).await;
+                    server.refresh.notify_one();
+                }
+            }
+        }
+    };
+    tokio::select! {
+        why = link.ended() => why,
+        () = follow => String::new(),
+        () = work => String::new(),
+    }
+}
