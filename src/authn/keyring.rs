@@ -21,7 +21,7 @@ use crate::domain::secret::Secret;
 use crate::store::{KeyRecord, Store, StoreError};
 
 /// Wrong credentials that one source may send in a minute before it has to wait.
-const WRONG_PER_MINUTE: NonZeroU32 = NonZeroU32::new(20).unwrap_or(NonZeroU32::MIN);
+const WRONG_PER_MINUTE: u32 = 20;
 /// Sources that are remembered at most.
 const MAX_SOURCES: usize = 10_000;
 /// The id of the key that `TOOLGATE_ADMIN_KEY` sets.
@@ -84,6 +84,15 @@ impl NotAdmitted {
     }
 }
 
+/// Why no key was made.
+#[derive(Debug, thiserror::Error)]
+pub enum NotCreated {
+    #[error("the system gives no random bytes")]
+    NoRandomness,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// What a new key shall be.
 #[derive(Debug, Clone, Default)]
 pub struct NewKey {
@@ -125,7 +134,7 @@ impl Keyring {
             pepper,
             keys: ArcSwap::from_pointee(keys),
             admin: admin.map(|secret| (secret, local_owner())),
-            wrong: RateLimiter::keyed(Quota::per_minute(WRONG_PER_MINUTE)),
+            wrong: RateLimiter::keyed(Quota::per_minute(NonZeroU32::new(WRONG_PER_MINUTE).unwrap_or(NonZeroU32::MIN))),
             used: Mutex::default(),
             clock,
             store,
@@ -223,9 +232,9 @@ impl Keyring {
     /// Makes a key. It works as soon as this returns; its text is nowhere but in the answer.
     ///
     /// # Errors
-    /// Where the store cannot be written.
-    pub async fn create(&self, new: NewKey) -> Result<(SecretKey, Arc<KeyRecord>), StoreError> {
-        let key = SecretKey::mint().map_err(|_| StoreError::Unavailable("the system gives no random bytes".into()))?;
+    /// Where the store cannot be written, or the system gives no random bytes.
+    pub async fn create(&self, new: NewKey) -> Result<(SecretKey, Arc<KeyRecord>), NotCreated> {
+        let key = SecretKey::mint().map_err(|_| NotCreated::NoRandomness)?;
         let now = self.clock.now();
         let expires = new.expires_in.map(|after| Moment(now.0.saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX))));
         let record = KeyRecord {

@@ -7,5 +7,5 @@ mod keyring;
 mod secret_key;
 pub mod session;
 
-pub use keyring::{Credential, Keyring, NewKey, NotAdmitted};
+pub use keyring::{Credential, Keyring, NewKey, NotAdmitted, NotCreated};
 pub use secret_key::SecretKey;

@@ -7,7 +7,7 @@ use ring::rand::SecureRandom;
 use crate::domain::secret::Secret;
 
 /// How every key begins.
-pub const PREFIX: &str = "inv_live_";
+pub(super) const PREFIX: &str = "inv_live_";
 const BODY: usize = 43;
 const CHECK: usize = 6;
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";

@@ -85,6 +85,7 @@ impl Common {
             policies: Place::of(self.policies.clone(), "policies"),
             program,
             lookup: environment,
+            environment: std::env::vars_os().collect(),
         }
     }
 }

@@ -121,7 +121,7 @@ impl Probe {
             let response = client.request(request).await.map_err(|error| format!("no answer from {}: {error}", self.endpoint))?;
             let status = response.status();
             let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| error.to_string())?;
-            Ok((status, body.to_bytes()))
+            Ok::<_, String>((status, body.to_bytes()))
         };
         let (status, body) = tokio::time::timeout(DEADLINE, exchange).await.map_err(|_| "no answer in time".to_owned())??;
         let value: Value = serde_json::from_slice(&body).map_err(|_| format!("{status} and no JSON"))?;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Gateway, Keyring, Leaving, Line, NewKey};
+use crate::backend::ServerStatus;
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::{KeyId, RequestId};
 use crate::domain::json::{Json, hex};
@@ -18,6 +19,9 @@ use crate::store::chain::Tip;
 use crate::store::KeyRecord;
 use crate::wire::era::Era;
 use crate::wire::mcp::tell;
+
+/// How long a test of servers waits for them.
+const TEST_PATIENCE: Duration = Duration::from_secs(20);
 
 /// One question of the command line.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -159,18 +163,22 @@ impl Gateway {
     }
 
     async fn test_servers(&self, name: Option<&str>) -> Result<Value, Failed> {
-        let mut tested = self.pipeline.backends.test(name).await;
-        tested.sort_by(|one, other| one.name.cmp(&other.name));
-        match name {
-            Some(name) if tested.is_empty() => Err(Failed(format!("there is no server `{name}`: see `toolgate servers list`"))),
-            _ => Ok(json!({"servers": tested})),
+        let backends = &self.pipeline.backends;
+        let named = |status: &ServerStatus| name.is_none_or(|name| status.name.as_str() == name);
+        let wanted: Vec<ServerStatus> = backends.status().into_iter().filter(named).collect();
+        if let Some(name) = name.filter(|_| wanted.is_empty()) {
+            return Err(Failed(format!("there is no server `{name}`: see `toolgate servers list`")));
         }
+        let names: Vec<_> = wanted.into_iter().map(|status| status.name).collect();
+        backends.relist(&names, TEST_PATIENCE).await;
+        let tested: Vec<ServerStatus> = backends.status().into_iter().filter(named).collect();
+        Ok(json!({"servers": tested}))
     }
 
     fn list_tools(&self) -> Value {
         let state = self.state();
         let own = self.own_tools().iter().map(|own| &own.tool);
-        let tools = own.chain(state.catalog.tools()).map(|tool| {
+        let tools = own.chain(state.catalog.entries().iter().map(|entry| entry.tool())).map(|tool| {
             json!({"id": tool.id, "risk": tool.risk, "title": tool.title, "description": tool.description,
                    "input_schema": tool.input_schema, "digest": tool.digest})
         });
@@ -196,7 +204,8 @@ impl Gateway {
 
     async fn check_policies(&self) -> Result<Value, Failed> {
         let bundle = self.desk.bundle().await;
-        let mut tools = self.state().catalog.tools().to_vec();
+        let state = self.state();
+        let mut tools: Vec<_> = state.catalog.entries().iter().map(|entry| std::sync::Arc::clone(entry.tool())).collect();
         tools.extend(self.own_tools().iter().map(|own| std::sync::Arc::clone(&own.tool)));
         let (count, checked) = (tools.len(), std::sync::Arc::clone(&bundle));
         let report = tokio::task::spawn_blocking(move || check(&checked, &tools)).await.map_err(|error| Failed::of(&error))?;

@@ -51,6 +51,10 @@ impl Desk {
         &self.0.sources
     }
 
+    pub(super) async fn is_demo(&self) -> bool {
+        self.0.inputs.lock().await.demo
+    }
+
     /// The policies that are active.
     pub(super) async fn bundle(&self) -> Arc<Bundle> {
         Arc::clone(&self.0.inputs.lock().await.bundle)
@@ -74,7 +78,8 @@ impl Desk {
             return Err(Refused(Faults(report.faults.into_iter().map(fault).collect())));
         }
         tell(&report);
-        self.0.backends.apply(&inputs.settings.servers).await;
+        let applied = self.0.backends.apply(&inputs.settings.servers);
+        applied.map_err(|faults| Refused(Faults(faults.iter().map(|fault| internal_fault(fault)).collect())))?;
         self.0.state.store(Arc::new(state));
         *active = inputs;
         self.0.changes.send_modify(|count| *count += 1);
@@ -106,8 +111,10 @@ impl Desk {
 
     /// Keeps the definitions for the next start, whose policies are checked before any backend has answered.
     async fn keep_definitions(&self, catalog: &Catalog) {
-        for (server, definitions) in catalog.fresh_definitions() {
-            if let Err(error) = self.0.store.put_definitions(&server, definitions).await {
+        for card in catalog.servers().iter().filter(|card| !card.stale) {
+            let server = &card.name;
+            let Some(listing) = self.0.backends.listing(server) else { continue };
+            if let Err(error) = self.0.store.put_definitions(server, listing.bytes().clone()).await {
                 tracing::warn!(%server, %error, "the tool definitions could not be kept");
             }
         }
@@ -115,7 +122,12 @@ impl Desk {
 }
 
 fn internal(message: &str) -> Refused {
-    Refused(Faults(vec![Fault { file: "toolgate".into(), line: 1, column: 1, message: message.to_owned(), hint: None }]))
+    Refused(Faults(vec![internal_fault(message)]))
+}
+
+/// A fault that stands in no file.
+fn internal_fault(message: &str) -> Fault {
+    Fault { file: "toolgate".into(), line: 1, column: 1, message: message.to_owned(), hint: None }
 }
 
 fn fault(fault: PolicyFault) -> Fault {

@@ -77,9 +77,8 @@ fn direct_tools(state: &State, principal: &Principal, surface: Surface) -> Vec<(
         return Vec::new();
     }
     let view = state.policies.view(principal);
-    let shown = state.catalog.tools().iter().filter(|tool| state.admits(principal, tool) && view.could_permit(tool));
-    let tools: Vec<(Arc<Tool>, String)> =
-        shown.filter_map(|tool| Some((Arc::clone(tool), state.catalog.flat_name(&tool.id)?.to_owned()))).collect();
+    let shown = state.catalog.entries().iter().filter(|entry| state.admits(principal, entry.tool()) && view.could_permit(entry.tool()));
+    let tools: Vec<(Arc<Tool>, String)> = shown.map(|entry| (Arc::clone(entry.tool()), entry.flat.to_string())).collect();
     let tokens: usize = tools.iter().map(|(tool, _)| tool.definition.bytes().len()).sum::<usize>() / CHARS_PER_TOKEN;
     if surface == Surface::Auto && tokens > state.settings.gateway.surface_budget { Vec::new() } else { tools }
 }

@@ -174,8 +174,9 @@ impl Gateway {
         if !self.pipeline.journal.healthy() {
             reasons.push("the audit log cannot be written".into());
         }
-        let waiting = self.pipeline.backends.waiting();
-        reasons.extend(waiting.iter().map(|server| format!("`{server}` has neither been listed nor failed yet")));
+        if !self.settled() {
+            reasons.push("a server has neither been listed nor failed yet".into());
+        }
         reasons
     }
 
@@ -183,6 +184,17 @@ impl Gateway {
     #[must_use]
     pub fn metrics(&self) -> String {
         self.metrics.as_ref().map(metrics_exporter_prometheus::PrometheusHandle::render).unwrap_or_default()
+    }
+
+    /// Whether every server has been listed or has failed, and what was listed can be called.
+    #[must_use]
+    pub fn settled(&self) -> bool {
+        self.pipeline.backends.settled() && self.state.load().catalog.epoch() == self.pipeline.backends.catalog().epoch()
+    }
+
+    /// Whether the demo servers run because no configuration file was found.
+    pub async fn is_demo(&self) -> bool {
+        self.desk.is_demo().await
     }
 
     /// Stops: nothing new is taken, calls in flight end within `grace`, children stop, the store closes.

@@ -15,11 +15,12 @@ use super::sessions::Sessions;
 use super::sources::{Inputs, Sources};
 use super::{Gateway, watch};
 use crate::authn::session::Sealer;
-use crate::authn::{Keyring, NewKey, SecretKey};
+use crate::authn::{Keyring, NewKey, NotCreated, SecretKey};
 use crate::backend::Backends;
 use crate::config::Faults;
 use crate::config::settings::ArgumentsInAudit;
 use crate::domain::clock::{Clock, SystemClock};
+use crate::domain::json::Json;
 use crate::domain::secret::Secret;
 use crate::journal::{ArgumentsMode, Journal, JournalConfig, JournalError};
 use crate::ledger::Ledger;
@@ -56,6 +57,8 @@ pub enum OpenError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Journal(#[from] JournalError),
+    #[error(transparent)]
+    Key(#[from] NotCreated),
     #[error("the system gives no random bytes")]
     Random,
 }
@@ -114,14 +117,20 @@ impl Gateway {
 }
 
 async fn backends(inputs: &Inputs, store: &Store, clock: &Arc<dyn Clock>, start: bool) -> Result<Backends, StoreError> {
-    let backends = Backends::new(Arc::clone(clock));
-    for (name, settings) in &inputs.settings.servers {
-        if let Some(definitions) = store.definitions(name).await? {
-            backends.seed(settings, definitions);
-        }
+    let backends = Backends::new(Arc::clone(clock), inputs.environment.clone());
+    if !start {
+        return Ok(backends);
     }
-    if start {
-        backends.apply(&inputs.settings.servers).await;
+    let mut kept = Vec::new();
+    for name in inputs.settings.servers.keys() {
+        let definitions = store.definitions(name).await?;
+        kept.extend(definitions.and_then(|bytes| Json::parse(bytes).ok()).map(|json| (name.clone(), json)));
+    }
+    if let Err(faults) = backends.apply(&inputs.settings.servers) {
+        tracing::error!("{}", faults.join("; "));
+    }
+    for server in backends.seed(&kept) {
+        tracing::warn!(%server, "the kept tool definitions cannot be read");
     }
     Ok(backends)
 }
@@ -155,7 +164,7 @@ const fn arguments_mode(setting: ArgumentsInAudit) -> ArgumentsMode {
 }
 
 /// An admin key, unless the environment sets one; a key for an agent that may write; a key that may only look.
-async fn first_keys(keys: &Keyring) -> Result<FirstKeys, StoreError> {
+async fn first_keys(keys: &Keyring) -> Result<FirstKeys, NotCreated> {
     let mut made = FirstKeys::default();
     let wanted = [("admin", "admin", true), ("agent", "agent", true), ("mcp_readonly", "mcp_readonly", false)];
     for (name, profile, writer) in wanted {

@@ -1,5 +1,6 @@
 //! Where configuration comes from: files that are named, files that lie in the working directory, or what ships.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ pub struct Sources {
     /// The program that runs the demo servers.
     pub program: String,
     pub lookup: fn(&str) -> Option<String>,
+    /// The gateway's own environment, of which children get a few harmless variables.
+    pub environment: Vec<(OsString, OsString)>,
 }
 
 /// A path, and whether somebody asked for it.
@@ -54,6 +57,7 @@ pub struct Inputs {
     pub bundle: Arc<Bundle>,
     /// Whether the demo servers run because no configuration file was found.
     pub demo: bool,
+    pub environment: Vec<(OsString, OsString)>,
     /// The texts that were read, to see whether a change is one.
     texts: Vec<(String, String)>,
 }
@@ -79,7 +83,7 @@ impl Sources {
         let bundle = self.bundle(&mut texts).map_err(|found| faults.extend(found.0)).ok();
         match (settings, profiles, bundle) {
             (Some((settings, demo)), Some(profiles), Some(bundle)) => {
-                Ok(Inputs { settings: Arc::new(settings), profiles: Arc::new(profiles), bundle: Arc::new(bundle), demo, texts })
+                Ok(Inputs { settings: Arc::new(settings), profiles: Arc::new(profiles), bundle: Arc::new(bundle), demo, environment: self.environment.clone(), texts })
             }
             _ => Err(Faults(faults)),
         }

@@ -77,7 +77,7 @@ pub(super) fn unwrapped(own: &Own, principal: &Principal, request: CallRequest) 
 fn misfit(outer: &Json) -> Refusal {
     let schema = tool().tool.input_schema.clone();
     let given = outer.value();
-    let faults = crate::backend::validator::validate(&tool().tool, &given).err().unwrap_or_else(|| {
+    let faults = crate::backend::Catalog::default().validate(&tool().tool, &given).err().unwrap_or_else(|| {
         vec![SchemaFault { path: String::new(), expected: "only the members `server`, `tool` and `arguments`".into() }]
     });
     let example = Some(json!({"server": "github", "tool": "list_repos", "arguments": {}}));

@@ -54,15 +54,15 @@ pub(super) fn run(state: &Arc<State>, call: &PermittedCall) -> Result<Answer, Re
     let limit = arguments.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     let full = arguments.detail.as_deref() == Some("full");
     let principal = call.principal();
-    let tools = state.catalog.tools();
+    let tools = state.catalog.entries();
     let view = state.policies.view(principal);
     let shown = |tool: &Tool| state.admits(principal, tool) && view.could_permit(tool);
-    let at = |ordinal: u32| tools.get(usize::try_from(ordinal).unwrap_or(usize::MAX));
+    let at = |ordinal: u32| tools.get(usize::try_from(ordinal).unwrap_or(usize::MAX)).map(|entry| entry.tool());
     let options = SearchOptions { limit, server: arguments.server.as_deref() };
     let found = state.index.search(&arguments.query, &options, |ordinal| at(ordinal).is_some_and(|tool| shown(tool)));
     let hits: Vec<(&Arc<Tool>, f32)> = found.hits.iter().filter_map(|hit| Some((at(hit.tool)?, hit.score))).collect();
     let of_server = |tool: &Tool| options.server.is_none_or(|server| tool.id.server.as_str() == server);
-    let searched = tools.iter().filter(|tool| of_server(tool) && principal.profile.admits(tool)).count();
+    let searched = tools.iter().map(|entry| entry.tool()).filter(|tool| of_server(tool) && principal.profile.admits(tool)).count();
     let signatures: Vec<String> = hits.iter().map(|(tool, _)| signature(&tool.id.tool, &tool.input_schema)).collect();
     let shown_lines = hits.iter().zip(&signatures).map(|((tool, _), signature)| Line {
         server: tool.id.server.as_str(),

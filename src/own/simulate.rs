@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::Description;
 use crate::authn::Keyring;
-use crate::backend::{Resolution, validator};
+use crate::backend::Resolved as Found;
 use crate::domain::call::ToolRef;
 use crate::domain::decision::{Judgement, PolicyEffect, RuleMark, Verdict};
 use crate::domain::outcome::{Answer, Refusal};
@@ -92,12 +92,12 @@ impl Simulation<'_> {
             return self.of_own(own, given);
         }
         match self.state.catalog.resolve(asked, |_| true) {
-            Resolution::One(tool) => self.of_backend(&tool, given),
-            Resolution::Several(ids) => {
+            Found::One(tool) => self.of_backend(&tool, given),
+            Found::Several(ids) => {
                 let readings: Vec<String> = ids.iter().map(ToString::to_string).collect();
                 self.unknown(given, "ambiguous_tool", &format!("names more than one tool: {}", readings.join(", ")))
             }
-            Resolution::None => self.unknown(given, "unknown_tool", "there is no such tool"),
+            Found::None { .. } => self.unknown(given, "unknown_tool", "there is no such tool"),
         }
     }
 
@@ -110,7 +110,7 @@ impl Simulation<'_> {
         if let Some(reason) = self.profile_refuses(tool) {
             judgement = refused_by_profile(judgement, &self.who.profile.name, &reason);
         }
-        let faults = validator::validate(tool, value).err().unwrap_or_default();
+        let faults = self.state.catalog.validate(tool, value).err().unwrap_or_default();
         let limits = self.pipeline.ledger.peek(&self.state.charges(self.who, tool), self.pipeline.clock.ticks());
         let breaker = self.pipeline.backends.breaker(&tool.id.server);
         report(&judgement, Some(tool), json!(faults), json!(limits), json!(breaker))
@@ -130,7 +130,7 @@ impl Simulation<'_> {
 
     fn of_own(&self, own: &OwnTool, given: Option<&Value>) -> Value {
         let empty = Value::Object(Map::new());
-        let faults = validator::validate(&own.tool, given.unwrap_or(&empty)).err().unwrap_or_default();
+        let faults = self.state.catalog.validate(&own.tool, given.unwrap_or(&empty)).err().unwrap_or_default();
         let allowed = self.who.profile.has(own.scope);
         let id = format!("scope:{}", own.scope.as_str());
         let (verdict, effect) = if allowed { (Verdict::Allow, PolicyEffect::Permit) } else { (Verdict::Deny, PolicyEffect::Forbid) };

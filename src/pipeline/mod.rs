@@ -13,18 +13,18 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use self::record::{Record, cache_key};
+use self::record::{Record, cache_digest};
 pub use self::resolve::{OwnTool, OwnTools, Road, Running, own_answer};
 pub use self::state::State;
 use crate::backend::{Backends, SendOptions};
 use crate::domain::call::CallRequest;
 use crate::domain::clock::Clock;
 use crate::domain::json::Json;
-use crate::domain::outcome::{Answer, Carried, Outcome, Refusal};
+use crate::domain::outcome::{Carried, Outcome, Refusal};
 use crate::domain::principal::Principal;
 use crate::domain::tool::Risk;
 use crate::journal::Journal;
-use crate::ledger::Ledger;
+use crate::ledger::{Charge, Ledger, Standing};
 use crate::policy::PermittedCall;
 
 /// Everything that a call passes.
@@ -41,11 +41,25 @@ pub struct Pipeline {
 #[derive(Debug, Default)]
 pub struct Line {
     pub cancel: CancellationToken,
-    /// Progress notifications of the backend, as they come.
-    pub notices: Option<mpsc::Sender<Json>>,
+    /// Takes the params of the backend's progress notifications, as they come.
+    pub progress: Option<mpsc::Sender<Json>>,
 }
 
 impl Pipeline {
+    /// Charges windows.
+    ///
+    /// # Errors
+    /// Which one is full, and for how long; then none is charged.
+    pub fn charge(&self, charges: &[Charge]) -> Result<(), Refusal> {
+        self.ledger.charge(charges, self.clock.ticks()).map_err(|over| state::over(&over))
+    }
+
+    /// Where the nearest of a principal's plan windows stands; `None` without a plan that limits.
+    #[must_use]
+    pub fn standing(&self, state: &State, principal: &Principal) -> Option<Standing> {
+        self.ledger.standing(&state.plan_charges(principal), self.clock.ticks())
+    }
+
     /// Carries one call from request to recorded outcome. `state` is what this request sees, whatever changes meanwhile.
     pub async fn carry(&self, state: &Arc<State>, principal: Principal, request: CallRequest, line: Line) -> Carried {
         let mut record = match Record::open(&self.journal, &principal, &request).await {
@@ -88,16 +102,16 @@ impl Pipeline {
         record: &mut Record,
     ) -> Result<Outcome, Refusal> {
         let tool = call.tool();
-        let cache_key = tool.settings.cache.filter(|_| tool.risk == Risk::Read).map(|_| cache_key(call));
-        if let Some(result) = cache_key.as_ref().and_then(|key| self.backends.cached(tool, key)) {
-            return Ok(Outcome::Answered(Answer { result, is_error: false, cached: true }));
+        let cache_digest: Option<Arc<str>> = tool.settings.cache.map(|_| cache_digest(call).into());
+        if let Some(answer) = cache_digest.as_ref().and_then(|digest| self.backends.cached(call, digest)) {
+            return Ok(Outcome::Answered(answer));
         }
-        self.ledger.charge(&state.charges(call.principal(), tool), self.clock.ticks()).map_err(|over| state::over(&over))?;
+        self.charge(&state.charges(call.principal(), tool))?;
         if tool.risk != Risk::Read {
             record.intend().await?;
         }
-        let options = SendOptions { trace, timeout, notices: line.notices.clone(), cache_key };
-        Ok(match self.backends.send(call.tool(), call.arguments(), options).await {
+        let options = SendOptions { trace, timeout, progress: line.progress.clone(), cache_digest };
+        Ok(match self.backends.send(call, options).await {
             Ok(answer) => Outcome::Answered(answer),
             Err(error) => Outcome::Failed(error),
         })

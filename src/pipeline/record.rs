@@ -17,7 +17,7 @@ const DLP_OFF: &str = "off";
 
 /// An open record, and what is known of the call so far.
 #[derive(Debug)]
-pub struct Record {
+pub(super) struct Record {
     entry: OpenEntry,
     tool: Option<Arc<Tool>>,
     decision: &'static str,
@@ -49,7 +49,7 @@ impl Record {
 
     /// Notes the true reason where the caller is only told that the tool is unknown.
     pub(super) fn outside_profile(&mut self, profile: &str) {
-        self.entry.note(format!("the tool lies outside the profile `{profile}`"));
+        self.entry.note(&format!("the tool lies outside the profile `{profile}`"));
     }
 
     pub(super) fn judged(&mut self, judgement: &Judgement) {
@@ -90,7 +90,7 @@ fn governance(decision: &'static str, policy: Arc<str>, audit_event_id: EventId)
 }
 
 /// Names an answer in the response cache by everything that the decision used.
-pub(super) fn cache_key(call: &PermittedCall) -> String {
+pub(super) fn cache_digest(call: &PermittedCall) -> String {
     let principal = call.principal();
     let text = format!(
         "{}\n{}\n{}\n{}\n{}",

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::record::Record;
 use super::{Pipeline, State};
-use crate::backend::{Resolution, validator};
+use crate::backend::{Catalog, Resolved as Found};
 use crate::domain::call::{CallRequest, ToolRef};
 use crate::domain::clock::Moment;
 use crate::domain::id::OWN_SERVER;
@@ -115,7 +115,7 @@ impl Pipeline {
             None => Value::Object(Map::new()),
             Some(text) => text.decode().map_err(|error| Refusal::InvalidRequest { message: format!("the arguments cannot be read: {error}") })?,
         };
-        check_arguments(&tool, &value)?;
+        check_arguments(&state.catalog, &tool, &value)?;
         Ok(Resolved {
             call: Call::resolved(principal, tool, request.arguments, value),
             road: match own {
@@ -145,17 +145,21 @@ impl Pipeline {
 fn backend_tool(state: &State, principal: &Principal, asked: &ToolRef, record: &mut Record) -> Result<Arc<Tool>, Refusal> {
     let inside = |tool: &Tool| state.admits(principal, tool);
     match state.catalog.resolve(asked, inside) {
-        Resolution::One(tool) if principal.profile.has(Scope::ToolsInvoke) => Ok(tool),
-        Resolution::One(_) => Err(Refusal::InsufficientScope { asked: asked.label(), scope: Scope::ToolsInvoke.as_str() }),
-        Resolution::Several(ids) => {
+        Found::One(tool) if principal.profile.has(Scope::ToolsInvoke) => Ok(tool),
+        Found::One(_) => Err(Refusal::InsufficientScope { asked: asked.label(), scope: Scope::ToolsInvoke.as_str() }),
+        Found::Several(ids) => {
             Err(Refusal::Ambiguous { asked: asked.label(), readings: ids.iter().map(ToString::to_string).collect() })
         }
-        Resolution::None => {
-            if matches!(state.catalog.resolve(asked, |_| true), Resolution::One(_)) {
+        Found::None { .. } => {
+            if matches!(state.catalog.resolve(asked, |_| true), Found::One(_)) {
                 record.outside_profile(&principal.profile.name);
             }
-            let shown = |tool: &Tool| state.shows(principal, tool);
-            Err(Refusal::UnknownTool { asked: asked.label(), nearest: state.catalog.nearest(asked, shown) })
+            // Near names are shown, so they are what a list would show.
+            let nearest = match state.catalog.resolve(asked, |tool| state.shows(principal, tool)) {
+                Found::None { nearest } => nearest,
+                _ => Vec::new(),
+            };
+            Err(Refusal::UnknownTool { asked: asked.label(), nearest })
         }
     }
 }
@@ -164,10 +168,10 @@ fn backend_tool(state: &State, principal: &Principal, asked: &ToolRef, record: &
 ///
 /// # Errors
 /// Every fault, with an example that would fit where one can be made.
-pub(super) fn check_arguments(tool: &Tool, value: &Value) -> Result<(), Refusal> {
-    validator::validate(tool, value).map_err(|faults| Refusal::InvalidArguments {
+fn check_arguments(catalog: &Catalog, tool: &Tool, value: &Value) -> Result<(), Refusal> {
+    catalog.validate(tool, value).map_err(|faults| Refusal::InvalidArguments {
         tool: tool.label.to_string(),
-        example: validator::example(&tool.input_schema, value, &faults),
+        example: catalog.example(tool, value),
         faults,
         schema: Arc::clone(&tool.input_schema),
     })

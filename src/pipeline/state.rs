@@ -1,9 +1,11 @@
 //! What one request sees: settings, profiles, policies and the catalogue of one moment.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::backend::Catalog;
+use crate::backend::{Catalog, ServerCard};
 use crate::config::{Profiles, Settings};
+use crate::domain::id::ServerName;
 use crate::domain::outcome::Refusal;
 use crate::domain::principal::{Principal, Scope};
 use crate::domain::tool::{Rate, Tool};
@@ -32,7 +34,7 @@ impl State {
         own: &[Arc<Tool>],
         previous: Option<&Self>,
     ) -> (Self, Report) {
-        let mut tools: Vec<Arc<Tool>> = catalog.tools().to_vec();
+        let mut tools: Vec<Arc<Tool>> = catalog.entries().iter().map(|entry| Arc::clone(entry.tool())).collect();
         tools.extend(own.iter().cloned());
         let (policies, report) = Policies::build(bundle, &tools, previous.map(|state| &*state.policies));
         let index = match previous.filter(|state| Arc::ptr_eq(&state.catalog, &catalog)) {
@@ -63,10 +65,20 @@ impl State {
         add(LimitScope::Tool(tool.id.clone()), tool.settings.rate_limit);
         let server = self.settings.servers.get(&tool.id.server);
         add(LimitScope::Server(tool.id.server.clone()), server.and_then(|server| server.rate_limit));
-        let plan = principal.plan.as_ref().and_then(|plan| self.settings.plans.get(plan));
-        let invocations = plan.and_then(|plan| plan.invocations_per_minute).map(per_minute);
-        add(LimitScope::PlanInvocations(principal.key.clone()), invocations);
+        charges.extend(self.invocation_charge(principal));
         charges
+    }
+
+    /// The windows of a principal's plan.
+    #[must_use]
+    pub fn plan_charges(&self, principal: &Principal) -> Vec<Charge> {
+        self.request_charge(principal).into_iter().chain(self.invocation_charge(principal)).collect()
+    }
+
+    fn invocation_charge(&self, principal: &Principal) -> Option<Charge> {
+        let plan = self.settings.plans.get(principal.plan.as_ref()?)?;
+        let rate = per_minute(plan.invocations_per_minute?);
+        Some(Charge { scope: LimitScope::PlanInvocations(principal.key.clone()), rate })
     }
 
     /// The window of a principal's requests, where its plan has one.
@@ -83,14 +95,21 @@ fn per_minute(count: u32) -> Rate {
 }
 
 fn index(catalog: &Catalog) -> Index {
-    Index::build(catalog.tools().iter().map(|tool| ToolText {
+    let texts: HashMap<&ServerName, String> = catalog.servers().iter().map(|card| (&card.name, server_text(card))).collect();
+    Index::build(catalog.entries().iter().map(|entry| entry.tool()).map(|tool| ToolText {
         server: tool.id.server.as_str(),
-        server_text: catalog.server_text(&tool.id.server),
+        server_text: texts.get(&tool.id.server).map_or("", String::as_str),
         name: &tool.id.tool,
         title: tool.title.as_deref(),
         description: &tool.description,
         input_schema: &tool.input_schema,
     }))
+}
+
+/// What is searched of a server beside its name.
+fn server_text(card: &ServerCard) -> String {
+    let parts = [&card.title, &card.description, &card.instructions];
+    parts.into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join("\n")
 }
 
 /// A full window as a refusal.

@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use cedar_policy::ffi::DetailedError;
 use cedar_policy::{PolicySet, Schema, ValidationMode, Validator};
 
@@ -25,7 +27,7 @@ use super::source::{PolicyFault, in_order};
 pub(super) const MAX_REPORTED: usize = 200;
 
 /// What became of a build: everything at once.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
     /// Policies that do not fit the schema.
     pub faults: Vec<PolicyFault>,
@@ -41,7 +43,7 @@ pub struct Report {
 }
 
 /// An argument without a Cedar type: it is not in `context.input`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LeftOutArgument {
     pub tool: Arc<str>,
     /// JSON Pointer into the arguments; `*` stands for every element.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 /// One policy file, or one text that came over the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicySource {
@@ -12,7 +14,7 @@ pub struct PolicySource {
 }
 
 /// Something wrong with a policy, or worth a warning: where, what, and what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PolicyFault {
     pub file: Arc<str>,
     /// From 1.

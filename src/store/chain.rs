@@ -32,4 +32,18 @@ pub struct Tip {
 impl Tip {
     /// Before the first entry.
     pub const START: Self = Self { seq: 0, hash: GENESIS };
+
+    /// A tip whose hash is given in hexadecimal.
+    #[must_use]
+    pub fn at(seq: i64, hash: &str) -> Option<Self> {
+        let mut bytes = GENESIS;
+        let digits = hash.as_bytes().as_chunks::<2>().0;
+        if hash.len() != 2 * bytes.len() {
+            return None;
+        }
+        for (byte, pair) in bytes.iter_mut().zip(digits) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(Self { seq, hash: bytes })
+    }
 }

@@ -62,14 +62,14 @@ pub(super) async fn answer(gateway: Arc<Gateway>, asked: Asked, id: Id, params: 
         source: asked.source,
         timeout: None,
     };
-    let (notices, heard) = match asked.meta.progress_token.as_ref().filter(|_| asked.streams) {
+    let (progress, heard) = match asked.meta.progress_token.as_ref().filter(|_| asked.streams) {
         Some(_) => {
             let (sender, receiver) = mpsc::channel(NOTICES);
             (Some(sender), Some(receiver))
         }
         None => (None, None),
     };
-    let line = Line { notices, ..Line::default() };
+    let line = Line { progress, ..Line::default() };
     let leaving = if asked.era == Era::Modern { Leaving::Cancels } else { Leaving::IsIgnored };
     let registered =
         (asked.era == Era::Legacy).then(|| gateway.inflight().register(&session_name(&asked), id.text(), line.cancel.clone()));
