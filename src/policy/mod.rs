@@ -11,6 +11,7 @@ mod deep;
 mod input;
 mod names;
 mod reads;
+mod rewrite;
 mod schema;
 mod scope;
 mod slice;
