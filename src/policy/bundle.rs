@@ -13,9 +13,9 @@ use crate::domain::json::sha256_hex;
 use super::deep::on_deep_stack;
 use super::names::{ACTION, NAMESPACE, nearest};
 use super::reads::Reads;
+use super::rewrite::{favourable, settled};
 use super::scope::Scope;
 use super::source::{Piece, PolicyFault, PolicySource, in_order, pieces};
-use super::visible::favourable;
 
 /// Bounds of a bundle: far above what people write, far below what hurts.
 const MAX_POLICIES: usize = 4096;
@@ -37,6 +37,8 @@ pub struct Policy {
     pub(super) mark: RuleMark,
     approval: bool,
     pub(super) cedar: CedarPolicy,
+    /// What is left to evaluate once the scope has settled action and resource; absent where nothing is.
+    pub(super) settled: Option<CedarPolicy>,
     /// The policy with what it asks of `context` assumed to favour the caller; absent where it then never forbids.
     pub(super) favourable: Option<CedarPolicy>,
     pub(super) favourable_reads: Reads,
@@ -215,10 +217,11 @@ fn assemble(piece: &Piece, parsed: &CedarPolicy, body: &pst::Template, notes: No
     let id = PolicyId::new(&*notes.id);
     let (favourable, favourable_reads) = favourable(body, &id)?;
     Ok(Policy {
+        settled: settled(body, &id)?,
         cedar: parsed.new_id(id),
         favourable,
         favourable_reads,
-        reads: Reads::of_conditions(body),
+        reads: Reads::of_settled(body),
         scope: Scope::of(body),
         actions: literals(body)
             .into_iter()

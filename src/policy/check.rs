@@ -54,7 +54,7 @@ pub struct LeftOutArgument {
 /// Checks a bundle against the tools, for `toolgate policy check`.
 #[must_use]
 pub fn check(bundle: &Arc<Bundle>, tools: &[Arc<Tool>]) -> Report {
-    Policies::build(Arc::clone(bundle), tools, None).1
+    Policies::build(bundle, tools, None).1
 }
 
 /// Something wrong with a policy, placed in its own text.
@@ -246,18 +246,27 @@ fn in_context(message: String) -> String {
     format!("{}{after}", attribute.replacen("attribute `", "attribute `context.", 1))
 }
 
-/// Gathers faults, so that a thousand tools with one fault are one line.
+/// Gathers faults, so that a thousand tools with one fault are one line. Keyed by policy, place and message.
 #[derive(Debug, Default)]
-pub(super) struct Gathered(BTreeMap<(usize, usize, String), (Option<String>, Option<Arc<str>>, usize)>);
+pub(super) struct Gathered(BTreeMap<(usize, usize, String), Told>);
+
+/// A fault that was met `times`, first at `tool`.
+#[derive(Debug)]
+struct Told {
+    hint: Option<String>,
+    tool: Option<Arc<str>>,
+    times: usize,
+}
 
 impl Gathered {
     pub(super) fn add(&mut self, policy: usize, defect: &Defect, tool: Option<&Arc<str>>) {
         let place = (policy, defect.offset, defect.message.clone());
-        self.0.entry(place).or_insert_with(|| (defect.hint.clone(), tool.cloned(), 0)).2 += 1;
+        let told = || Told { hint: defect.hint.clone(), tool: tool.cloned(), times: 0 };
+        self.0.entry(place).or_insert_with(told).times += 1;
     }
 
     pub(super) fn into_faults(self, bundle: &Bundle) -> Vec<PolicyFault> {
-        let faults = self.0.into_iter().filter_map(|((policy, offset, message), (hint, tool, times))| {
+        let faults = self.0.into_iter().filter_map(|((policy, offset, message), Told { hint, tool, times })| {
             let more = match times {
                 0 | 1 => String::new(),
                 2 => " (and for 1 more tool)".into(),

@@ -7,8 +7,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use cedar_policy::{AuthorizationError, Authorizer, Context, Decision as CedarDecision, Entities, Request};
-use cedar_policy::{PolicyId, RestrictedExpression};
+use cedar_policy::{
+    AuthorizationError, Authorizer, Context, Decision as CedarDecision, Entities, PolicyId, Request, Response,
+    RestrictedExpression,
+};
 use moka::sync::Cache;
 use serde_json::Value;
 
@@ -20,7 +22,7 @@ use crate::domain::tool::Tool;
 use super::bundle::{Policy, one_line};
 use super::reads::Reads;
 use super::slice::Group;
-use super::snapshot::{Policies, ToolPolicy};
+use super::snapshot::{Policies, ToolPolicy, Withheld};
 use super::visible::Outlook;
 use super::who::{Known, text, texts};
 
@@ -43,7 +45,7 @@ impl Policies {
     pub fn judge(&self, who: &Principal, tool: &Tool, arguments: Option<&Value>, facts: &Facts<'_>) -> Judgement {
         let state = match self.state(tool) {
             Ok(state) => state,
-            Err((policy, reason)) => {
+            Err(Withheld { policy, reason }) => {
                 let marks = policy.and_then(|at| self.policy(at)).map(|policy| policy.mark.clone());
                 return self.failure(marks.into_iter().collect(), reason, facts);
             }
@@ -68,8 +70,8 @@ impl Policies {
         View { policies: self, who, known: self.acquaintances.meet(who) }
     }
 
-    /// What judging `tool` takes, or why it is withheld, with the position of the policy that does not fit it.
-    fn state(&self, tool: &Tool) -> Result<&ToolPolicy, (Option<usize>, Arc<str>)> {
+    /// What judging `tool` takes.
+    fn state(&self, tool: &Tool) -> Result<&ToolPolicy, Withheld> {
         let state = self.tools.get(&tool.label).filter(|state| {
             std::ptr::eq(&*state.tool, tool)
                 || (state.tool.digest == tool.digest
@@ -79,7 +81,7 @@ impl Policies {
         match state {
             None => {
                 let reason = "the policies have not been checked against this tool yet: try again in a moment";
-                Err((None, reason.into()))
+                Err(Withheld::from(reason.to_owned()))
             }
             Some(state) => state.withheld.clone().map_or(Ok(state), Err),
         }
@@ -93,10 +95,7 @@ impl Policies {
         arguments: Option<&Value>,
         facts: &Facts<'_>,
     ) -> Judgement {
-        let Some(entities) = entities(known, state) else {
-            return self.failure(Vec::new(), "the key's attributes cannot be judged".into(), facts);
-        };
-        let case = Case { policies: self, known, state, entities: &entities, arguments, facts };
+        let case = Case { policies: self, who, known, state, arguments, facts };
         let found = case.run(&state.slice.enforced);
         let mut judgement = self.conclude(who, state, &found, facts);
         if !state.slice.shadow.is_empty() {
@@ -286,9 +285,9 @@ fn request(known: &Known, state: &ToolPolicy, context: Context) -> Result<Reques
 /// One evaluation of one call.
 struct Case<'a> {
     policies: &'a Policies,
+    who: &'a Principal,
     known: &'a Known,
     state: &'a ToolPolicy,
-    entities: &'a Entities,
     arguments: Option<&'a Value>,
     facts: &'a Facts<'a>,
 }
@@ -307,31 +306,47 @@ struct Unbuilt {
 
 impl Case<'_> {
     fn run(&self, group: &Group) -> Findings {
-        let context = self.context(group.reads);
-        let request = context.and_then(|context| {
-            request(self.known, self.state, context).map_err(|why| Unbuilt { part: Reads::EVERYTHING, why })
-        });
-        let request = match request {
-            Ok(request) => request,
-            Err(Unbuilt { part, why }) => {
-                let hit = group.members.iter().filter(|(_, reads)| part == Reads::EVERYTHING || reads.any(part));
-                return Findings { matched: Vec::new(), errors: hit.map(|(at, _)| (*at, why.clone())).collect() };
+        let admitted =
+            |at: &usize| self.policies.policy(*at).is_some_and(|policy| policy.scope.admits_principal(self.who));
+        let matched = group.unconditional.iter().copied().filter(admitted).collect();
+        let mut found = Findings { matched, errors: Vec::new() };
+        if !group.conditional.is_empty() {
+            match self.ask(group) {
+                Ok(response) => self.note(&response, &mut found),
+                Err(Unbuilt { part, why }) => {
+                    let hit =
+                        group.conditional.iter().filter(|(_, reads)| part == Reads::EVERYTHING || reads.any(part));
+                    found.errors.extend(hit.map(|(at, _)| (*at, why.clone())));
+                }
             }
-        };
-        let response = Authorizer::new().is_authorized(&request, &group.set, self.entities);
+            found.matched.sort_unstable();
+            found.errors.sort();
+        }
+        found
+    }
+
+    /// Asks Cedar about the policies with conditions.
+    fn ask(&self, group: &Group) -> Result<Response, Unbuilt> {
+        let context = self.context(group.reads)?;
+        let request =
+            request(self.known, self.state, context).map_err(|why| Unbuilt { part: Reads::EVERYTHING, why })?;
+        let authorizer = Authorizer::new();
+        if !group.reads.any(Reads::PRINCIPAL) {
+            return Ok(authorizer.is_authorized(&request, &group.set, &self.state.entities));
+        }
+        let why = || "the attributes of the key cannot be read".to_owned();
+        let entities =
+            entities(self.known, self.state).ok_or_else(|| Unbuilt { part: Reads::EVERYTHING, why: why() })?;
+        Ok(authorizer.is_authorized(&request, &group.set, &entities))
+    }
+
+    fn note(&self, response: &Response, found: &mut Findings) {
         let position = |id: &PolicyId| self.policies.bundle.position(id.as_ref());
-        let mut matched: Vec<usize> = response.diagnostics().reason().filter_map(position).collect();
-        matched.sort_unstable();
-        let mut errors: Vec<(usize, String)> = response
-            .diagnostics()
-            .errors()
-            .filter_map(|error| {
-                let AuthorizationError::PolicyEvaluationError(error) = error;
-                Some((position(error.policy_id())?, one_line(&error.inner().to_string())))
-            })
-            .collect();
-        errors.sort();
-        Findings { matched, errors }
+        found.matched.extend(response.diagnostics().reason().filter_map(position));
+        found.errors.extend(response.diagnostics().errors().filter_map(|error| {
+            let AuthorizationError::PolicyEvaluationError(error) = error;
+            Some((position(error.policy_id())?, one_line(&error.inner().to_string())))
+        }));
     }
 
     /// The parts of `context` that are read, and no others.

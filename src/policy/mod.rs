@@ -12,6 +12,7 @@ pub mod effects;
 mod input;
 mod names;
 mod reads;
+mod rewrite;
 mod schema;
 mod scope;
 mod slice;

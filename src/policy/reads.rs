@@ -3,9 +3,9 @@
 use std::ops::BitOr;
 use std::sync::Arc;
 
-use cedar_policy::pst::{Clause, Expr, Template, Var};
+use cedar_policy::pst::{Clause, Expr, PrincipalConstraint, Template, Var};
 
-/// The parts of `context` that an expression reads, and whether it looks at the tool.
+/// The parts of `context` that an expression reads, and whether it looks at the tool or the principal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub(super) struct Reads(u8);
 
@@ -20,7 +20,9 @@ impl Reads {
     pub(super) const TOOL: Self = Self(32);
     /// Every part of `context`.
     pub(super) const CONTEXT: Self = Self(31);
-    pub(super) const EVERYTHING: Self = Self(63);
+    /// `principal`, its attributes or its roles.
+    pub(super) const PRINCIPAL: Self = Self(64);
+    pub(super) const EVERYTHING: Self = Self(127);
 
     pub(super) const fn any(self, of: Self) -> bool {
         self.0 & of.0 != 0
@@ -52,6 +54,7 @@ impl Reads {
                 // `context` on its own, as in `context == {…}`.
                 Expr::Var(Var::Context) => Some(Self::CONTEXT),
                 Expr::Var(Var::Action | Var::Resource) => Some(Self::TOOL),
+                Expr::Var(Var::Principal) => Some(Self::PRINCIPAL),
                 _ => None,
             },
             &|one, other| one | other,
@@ -59,8 +62,13 @@ impl Reads {
         )
     }
 
-    pub(super) fn of_conditions(template: &Template) -> Self {
-        template.clauses().iter().fold(Self::NOTHING, |reads, clause| match clause {
+    /// What is left to read once the scope has settled action and resource.
+    pub(super) fn of_settled(template: &Template) -> Self {
+        let principal = match template.principal {
+            PrincipalConstraint::In(_) | PrincipalConstraint::IsIn(..) => Self::PRINCIPAL,
+            PrincipalConstraint::Any | PrincipalConstraint::Eq(_) | PrincipalConstraint::Is(_) => Self::NOTHING,
+        };
+        template.clauses().iter().fold(principal, |reads, clause| match clause {
             Clause::When(expression) | Clause::Unless(expression) => reads | Self::of_expression(expression),
         })
     }

@@ -6,16 +6,27 @@ use cedar_policy::pst::{
     ActionConstraint, EntityOrSlot, EntityType, EntityUID, PrincipalConstraint, ResourceConstraint, Template,
 };
 
+use crate::domain::principal::Principal;
 use crate::domain::tool::Tool;
 
-use super::names::{CALL, GROUPS, NAMESPACE, SERVER, TOOL, nearest};
+use super::names::{AGENT, CALL, GROUPS, NAMESPACE, ROLE, SERVER, TOOL, nearest};
 use super::source::{Piece, PolicyFault};
 
 /// Which tools a policy's scope admits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Scope {
+    principal: PrincipalScope,
     action: ActionScope,
     resource: ResourceScope,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum PrincipalScope {
+    Any,
+    Agent(Arc<str>),
+    Role(Arc<str>),
+    /// Something that is no agent.
+    Nothing,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +71,17 @@ impl Scope {
             ResourceConstraint::IsIn(kind, within) if is_kind(kind, TOOL) => ancestor(within),
             _ => ResourceScope::Nothing,
         };
-        Self { action, resource }
+        Self { principal: PrincipalScope::of(&template.principal), action, resource }
+    }
+
+    /// Whether the policy can apply to this principal.
+    pub(super) fn admits_principal(&self, who: &Principal) -> bool {
+        match &self.principal {
+            PrincipalScope::Any => true,
+            PrincipalScope::Agent(id) => *id == who.agent,
+            PrincipalScope::Role(id) => who.roles.contains(id),
+            PrincipalScope::Nothing => false,
+        }
     }
 
     /// The entities that the scope names.
@@ -144,6 +165,28 @@ impl Scope {
             ResourceScope::Any | ResourceScope::Nothing => {}
         }
         found
+    }
+}
+
+impl PrincipalScope {
+    fn of(constraint: &PrincipalConstraint) -> Self {
+        let within = match constraint {
+            PrincipalConstraint::Any => return Self::Any,
+            PrincipalConstraint::Is(kind) if is_kind(kind, AGENT) => return Self::Any,
+            PrincipalConstraint::IsIn(kind, _) if !is_kind(kind, AGENT) => return Self::Nothing,
+            PrincipalConstraint::Is(_) => return Self::Nothing,
+            PrincipalConstraint::Eq(one) | PrincipalConstraint::In(one) | PrincipalConstraint::IsIn(_, one) => one,
+        };
+        match within {
+            EntityOrSlot::Entity(uid) if is_kind(&uid.ty, AGENT) => Self::Agent(uid.eid.as_str().into()),
+            // An agent is in its roles, and equal to none of them.
+            EntityOrSlot::Entity(uid)
+                if is_kind(&uid.ty, ROLE) && !matches!(constraint, PrincipalConstraint::Eq(_)) =>
+            {
+                Self::Role(uid.eid.as_str().into())
+            }
+            _ => Self::Nothing,
+        }
     }
 }
 

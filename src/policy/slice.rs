@@ -12,22 +12,33 @@ use super::reads::Reads;
 /// Policies that are evaluated together.
 #[derive(Debug, Default)]
 pub(super) struct Group {
+    /// Those with conditions. What their scopes say of action and resource is settled.
     pub(super) set: PolicySet,
-    /// What any of them reads.
+    /// What any of the set reads.
     pub(super) reads: Reads,
-    /// Their positions in the bundle, in order, and what each reads.
-    pub(super) members: Vec<(usize, Reads)>,
+    /// The positions in the bundle of those with conditions, and what each reads.
+    pub(super) conditional: Vec<(usize, Reads)>,
+    /// The positions of those without: their scope says it all.
+    pub(super) unconditional: Vec<usize>,
 }
 
 impl Group {
     fn of<'a>(members: impl Iterator<Item = (usize, &'a Policy)>) -> Result<Self, String> {
         let mut group = Self::default();
         for (at, policy) in members {
-            group.set.add(policy.cedar.clone()).map_err(|error| error.to_string())?;
+            let Some(settled) = &policy.settled else {
+                group.unconditional.push(at);
+                continue;
+            };
+            group.set.add(settled.clone()).map_err(|error| error.to_string())?;
             group.reads = group.reads | policy.reads;
-            group.members.push((at, policy.reads));
+            group.conditional.push((at, policy.reads));
         }
         Ok(group)
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.conditional.is_empty() && self.unconditional.is_empty()
     }
 }
 
@@ -55,7 +66,7 @@ impl Slice {
         for effect in [PolicyEffect::Forbid, PolicyEffect::Permit] {
             let watched = all().filter(|(_, policy)| policy.mode() == Mode::Shadow && policy.effect() == effect);
             let group = Group::of(watched)?;
-            if !group.set.is_empty() {
+            if !group.is_empty() {
                 slice.shadow.push(group);
             }
         }

@@ -43,11 +43,25 @@ pub(super) struct ToolPolicy {
     pub(super) entities: Entities,
     pub(super) slice: Arc<Slice>,
     pub(super) plan: InputPlan,
-    /// Why nobody may call it, where its policies do not fit it, with the position of the first that does not.
-    pub(super) withheld: Option<(Option<usize>, Arc<str>)>,
+    /// Set where nobody may call it.
+    pub(super) withheld: Option<Withheld>,
     /// Which of a principal's outlooks is this tool's.
     pub(super) outlook: usize,
     checked: Checked,
+}
+
+/// Why a tool is not to be called.
+#[derive(Debug, Clone)]
+pub(super) struct Withheld {
+    /// The position of the policy that does not fit it, where it is that.
+    pub(super) policy: Option<usize>,
+    pub(super) reason: Arc<str>,
+}
+
+impl From<String> for Withheld {
+    fn from(reason: String) -> Self {
+        Self { policy: None, reason: reason.into() }
+    }
 }
 
 impl Policies {
@@ -56,11 +70,11 @@ impl Policies {
     /// The snapshot is safe to serve whatever the report says, because tools whose policies do not fit are withheld;
     /// where the report is not `acceptable` the caller keeps the snapshot it has.
     #[must_use]
-    pub fn build(bundle: Arc<Bundle>, tools: &[Arc<Tool>], previous: Option<&Self>) -> (Self, Report) {
-        on_deep_stack(|| Self::build_here(Arc::clone(&bundle), tools, previous))
+    pub fn build(bundle: &Arc<Bundle>, tools: &[Arc<Tool>], previous: Option<&Self>) -> (Self, Report) {
+        on_deep_stack(|| Self::build_here(bundle, tools, previous))
     }
 
-    fn build_here(bundle: Arc<Bundle>, tools: &[Arc<Tool>], previous: Option<&Self>) -> (Self, Report) {
+    fn build_here(bundle: &Arc<Bundle>, tools: &[Arc<Tool>], previous: Option<&Self>) -> (Self, Report) {
         let mut builder = Builder {
             catalogue: Catalogue::of(tools),
             general: Checked::new(),
@@ -69,18 +83,18 @@ impl Policies {
             faults: Gathered::default(),
             report: Report::default(),
             applied: HashSet::new(),
-            bundle: &bundle,
+            bundle,
             previous,
         };
         builder.general();
         let tools = tools.iter().enumerate().map(|(number, tool)| builder.tool(number, tool)).collect();
         builder.unapplied();
         let Builder { general, outlooks, faults, mut report, .. } = builder;
-        report.faults = faults.into_faults(&bundle);
+        report.faults = faults.into_faults(bundle);
         report.acceptable =
             report.faults.is_empty() || previous.is_some_and(|old| old.bundle.version() == bundle.version());
         let acquaintances = Acquaintances::new(outlooks.len());
-        (Self { bundle, tools, general, acquaintances, decisions: Decisions::default() }, report)
+        (Self { bundle: Arc::clone(bundle), tools, general, acquaintances, decisions: Decisions::default() }, report)
     }
 
     /// The bundle that judges.
@@ -144,14 +158,14 @@ impl Builder<'_> {
         self.note_left_out(tool, &plan);
         let (members, mut withheld) = self.members(&applicable, tool, &checked);
         let slice = self.slice(&members).unwrap_or_else(|message| {
-            withheld = Some((None, message.into()));
+            withheld = Some(message.into());
             Arc::default()
         });
         let entities = entities(tool).unwrap_or_else(|message| {
-            withheld = Some((None, message.into()));
+            withheld = Some(message.into());
             Entities::empty()
         });
-        if let Some((_, reason)) = &withheld {
+        if let Some(Withheld { reason, .. }) = &withheld {
             self.report.withheld.push((Arc::clone(&tool.label), Arc::clone(reason)));
         }
         let outlook = self.outlook(&slice, members, number);
@@ -176,7 +190,7 @@ impl Builder<'_> {
         applicable: &[(usize, &Policy)],
         tool: &Tool,
         checked: &Checked,
-    ) -> (Vec<usize>, Option<(Option<usize>, Arc<str>)>) {
+    ) -> (Vec<usize>, Option<Withheld>) {
         let (mut members, mut withheld) = (Vec::new(), None);
         for (at, policy) in applicable {
             self.applied.insert(*at);
@@ -190,7 +204,7 @@ impl Builder<'_> {
             match defects.first() {
                 None => members.push(*at),
                 Some(defect) if policy.mode() == Mode::Enforce => {
-                    withheld.get_or_insert_with(|| (Some(*at), misfit(policy, defect)));
+                    withheld.get_or_insert_with(|| Withheld { policy: Some(*at), reason: misfit(policy, defect) });
                 }
                 // A shadow policy changes nothing, so it cannot withhold a tool either.
                 Some(_) => {}

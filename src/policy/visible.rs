@@ -1,56 +1,10 @@
 //! Whether policy may ever permit a tool to somebody, whatever the arguments: what lists and searches show.
 //!
-//! A policy is split at its top-level `&&`. What reads nothing of `context` is evaluated as it is; what does is
-//! assumed to favour the caller: a permit loses that part, a forbid that has such a part is left out. So a tool that
-//! some call could be allowed is never hidden.
+//! A policy is split at its top-level `&&` (see `rewrite`). What reads nothing of `context` is evaluated as it is;
+//! what does is assumed to favour the caller: a permit loses that part, a forbid that has such a part is left out.
+//! So a tool that some call could be allowed is never hidden.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-
-use cedar_policy::pst::{self, BinaryOp, Clause, Effect, Expr, StaticPolicy, Template};
-use cedar_policy::{Policy as CedarPolicy, PolicyId};
-
-use super::reads::Reads;
-
-/// The policy as favourable as a call could make it, and what that still reads. No policy where it then never
-/// forbids.
-///
-/// # Errors
-/// What Cedar says where the parts do not make a policy.
-pub(super) fn favourable(body: &Template, id: &PolicyId) -> Result<(Option<CedarPolicy>, Reads), String> {
-    let mut parts = Vec::new();
-    for clause in body.clauses() {
-        match clause {
-            Clause::When(expression) => split(expression, BinaryOp::And, &Clause::When, &mut parts),
-            Clause::Unless(expression) => split(expression, BinaryOp::Or, &Clause::Unless, &mut parts),
-        }
-    }
-    let reads = |clause: &Clause| match clause {
-        Clause::When(expression) | Clause::Unless(expression) => Reads::of_expression(expression),
-    };
-    let (dropped, kept): (Vec<Clause>, Vec<Clause>) = parts.into_iter().partition(|part| reads(part).context());
-    if body.effect == Effect::Forbid && !dropped.is_empty() {
-        return Ok((None, Reads::NOTHING));
-    }
-    let left = kept.iter().fold(Reads::NOTHING, |all, part| all | reads(part));
-    let id = pst::PolicyID(AsRef::<str>::as_ref(id).into());
-    let template = Template::new(id, body.effect, body.principal.clone(), body.action.clone(), body.resource.clone())
-        .try_with_clauses(kept)
-        .and_then(|template| Ok(StaticPolicy::try_from(template)?))
-        .map_err(|error| error.to_string())?;
-    let policy = CedarPolicy::from_pst(pst::Policy::Static(template)).map_err(|error| error.to_string())?;
-    Ok((Some(policy), left))
-}
-
-fn split(expression: &Arc<Expr>, at: BinaryOp, clause: &dyn Fn(Arc<Expr>) -> Clause, parts: &mut Vec<Clause>) {
-    match &**expression {
-        Expr::BinaryOp { op, left, right } if *op == at => {
-            split(left, at, clause, parts);
-            split(right, at, clause, parts);
-        }
-        _ => parts.push(clause(Arc::clone(expression))),
-    }
-}
 
 /// What the policies could say of a tool at best.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

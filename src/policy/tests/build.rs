@@ -10,7 +10,7 @@ fn report(text: &str, tools: &[Arc<Tool>]) -> Report {
 
 #[test]
 fn faults_say_where_what_and_what_to_do() {
-    let tools = [tool_taking("a:b", "name", json!({ "type": "string" })), tool("github:list_repos", Risk::Read)];
+    let tools = [tool_taking("a:b", "name", &json!({ "type": "string" })), tool("github:list_repos", Risk::Read)];
     let text = r#"@id("one") permit(principal, action, resource)
   when { principal.rols.contains("x") };
 @id("two") permit(principal, action == Toolgate::Action::"a:b", resource) when { context.input.name == "x" };
@@ -48,9 +48,9 @@ permit(principal, action, resource == Toolgate::Tool::"db:zap") when { context.i
     "##);
     // When the tool comes and the policy does not fit it, the tool is withheld, not the bundle.
     let bundle = bundle(text);
-    let (before, _) = Policies::build(Arc::clone(&bundle), &tools, None);
+    let (before, _) = Policies::build(&bundle, &tools, None);
     let late = [Arc::clone(&tools[0]), tool("db:zap", Risk::Read)];
-    let (after, report) = Policies::build(bundle, &late, Some(&before));
+    let (after, report) = Policies::build(&bundle, &late, Some(&before));
     assert!(report.acceptable);
     insta::assert_snapshot!(lines(&report.faults), @"p.cedar:3:72: attribute `context.input.x` not found");
     let judgement = after.judge(&agent("x", &[]), &late[1], None, &FACTS);
@@ -62,17 +62,17 @@ permit(principal, action, resource == Toolgate::Tool::"db:zap") when { context.i
 #[test]
 fn drift_withholds_the_tool_and_a_new_bundle_must_fit() {
     let bundle = bundle(READER);
-    let old = [tool_taking("a:b", "name", json!({ "type": "string" }))];
-    let (before, report) = Policies::build(Arc::clone(&bundle), &old, None);
+    let old = [tool_taking("a:b", "name", &json!({ "type": "string" }))];
+    let (before, report) = Policies::build(&bundle, &old, None);
     assert!(report.acceptable && report.withheld.is_empty());
-    let drifted = [tool_taking("a:b", "name", json!({ "type": "integer" }))];
-    let (_, report) = Policies::build(Arc::clone(&bundle), &drifted, Some(&before));
+    let drifted = [tool_taking("a:b", "name", &json!({ "type": "integer" }))];
+    let (_, report) = Policies::build(&bundle, &drifted, Some(&before));
     assert!(report.acceptable);
     assert_eq!(report.withheld.len(), 1);
-    let (_, report) = Policies::build(bundle, &drifted, None);
+    let (_, report) = Policies::build(&bundle, &drifted, None);
     assert!(!report.acceptable);
     // Back to the old definition, and the tool is back.
-    let (after, report) = Policies::build(Arc::clone(before.bundle()), &old, Some(&before));
+    let (after, report) = Policies::build(before.bundle(), &old, Some(&before));
     assert!(report.withheld.is_empty());
     let name = json!({ "name": "xyz" });
     assert_eq!(after.judge(&agent("x", &[]), &old[0], Some(&name), &FACTS).verdict, Verdict::Allow);
@@ -83,7 +83,7 @@ fn a_shadow_policy_that_does_not_fit_withholds_nothing() {
     let tools = [tool("a:b", Risk::Read)];
     let text = format!("@mode(\"shadow\") {READER} @id(\"all\") permit(principal, action, resource);")
         .replace("context.input has name && ", "");
-    let (policies, report) = Policies::build(bundle(&text), &tools, None);
+    let (policies, report) = Policies::build(&bundle(&text), &tools, None);
     assert_eq!((report.faults.len(), report.withheld.len(), report.acceptable), (1, 0, false));
     let judgement = policies.judge(&agent("x", &[]), &tools[0], None, &FACTS);
     assert_eq!(told(&judgement), "allow: all; `all` permits `a:b`");

@@ -98,8 +98,8 @@ fn the_longest_hostile_policies_fit_a_small_stack() {
         let work = move || {
             drop(Bundle::compile(&sources(&[("p.cedar", &text)])).map(|bundle| {
                 let tools = [tool("a:b", Risk::Read)];
-                let policies = Policies::build(Arc::new(bundle), &tools, None).0;
-                let _ = policies.judge(&agent("x", &[]), &tools[0], None, &FACTS);
+                let policies = Policies::build(&Arc::new(bundle), &tools, None).0;
+                assert!(!policies.judge(&agent("x", &[]), &tools[0], None, &FACTS).reason.is_empty());
             }))
         };
         std::thread::Builder::new().stack_size(2 << 20).spawn(work).unwrap().join().unwrap();

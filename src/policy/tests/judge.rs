@@ -111,7 +111,7 @@ fn roles_permit_their_holders_and_forbid_everybody_else() {
 
 #[test]
 fn an_error_denies_even_where_another_policy_permits() {
-    let tools = [tool_taking("a:b", "n", json!({ "type": "integer" }))];
+    let tools = [tool_taking("a:b", "n", &json!({ "type": "integer" }))];
     let text = format!(
         r#"{ALL} @id("sum") forbid(principal, action, resource) when {{ context.input has n && context.input.n * 2 > 10 }};"#
     );
@@ -131,7 +131,7 @@ fn an_error_denies_even_where_another_policy_permits() {
 
 #[test]
 fn a_value_that_does_not_fit_matters_only_where_it_is_read() {
-    let tools = [tool_taking("a:b", "n", json!({ "type": "number" }))];
+    let tools = [tool_taking("a:b", "n", &json!({ "type": "number" }))];
     let reader = r#"@id("small") permit(principal, action, resource) when { context.input has n && context.input.n.lessThan(decimal("10.0")) };"#;
     let judge = |text: &str, n: Value| {
         world(text, &tools).judge(&agent("x", &[]), &tools[0], Some(&json!({ "n": n })), &FACTS).verdict
@@ -223,7 +223,7 @@ fn shadow_policies_are_seen_and_change_nothing() {
 
 #[test]
 fn an_error_in_a_shadow_policy_is_only_seen() {
-    let tools = [tool_taking("a:b", "n", json!({ "type": "integer" }))];
+    let tools = [tool_taking("a:b", "n", &json!({ "type": "integer" }))];
     let text = format!(
         r#"{ALL} @id("s") @mode("shadow") permit(principal, action, resource) when {{ context.input has n }};"#
     );

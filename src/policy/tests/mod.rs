@@ -18,6 +18,7 @@ use super::*;
 mod build;
 mod bundle;
 mod judge;
+mod oracle;
 mod schema;
 mod visible;
 
@@ -72,7 +73,7 @@ fn tool(label: &str, risk: Risk) -> Arc<Tool> {
 }
 
 /// A tool with one property.
-fn tool_taking(label: &str, name: &str, property: Value) -> Arc<Tool> {
+fn tool_taking(label: &str, name: &str, property: &Value) -> Arc<Tool> {
     let schema = json!({ "type": "object", "properties": { name: property } });
     tool_with(label, Risk::Write, schema, ToolSettings::default())
 }
@@ -100,14 +101,14 @@ const FACTS: Facts<'static> =
 
 /// A world of one bundle and some tools, which must fit each other.
 fn world(text: &str, tools: &[Arc<Tool>]) -> Policies {
-    let (policies, report) = Policies::build(bundle(text), tools, None);
+    let (policies, report) = Policies::build(&bundle(text), tools, None);
     assert_eq!(lines(&report.faults), "");
     policies
 }
 
 fn shipped(tools: &[Arc<Tool>]) -> Policies {
     let bundle = Bundle::compile(&sources(&SHIPPED)).unwrap();
-    let (policies, report) = Policies::build(Arc::new(bundle), tools, None);
+    let (policies, report) = Policies::build(&Arc::new(bundle), tools, None);
     assert!(report.acceptable && report.faults.is_empty() && report.warnings.is_empty(), "{report:?}");
     policies
 }

@@ -69,7 +69,7 @@ fn condition() -> impl Strategy<Value = String> {
     })
 }
 
-fn policy() -> impl Strategy<Value = String> {
+pub(super) fn policy() -> impl Strategy<Value = String> {
     let clause = (prop::sample::select(vec!["when", "unless"]), condition());
     (
         prop::sample::select(vec!["permit", "@requires(\"approval\") permit", "forbid"]),
@@ -108,7 +108,7 @@ proptest! {
             tool_with("a:c", Risk::Write, schema.clone(), ToolSettings::default()),
             tool_with("b:d", Risk::Write, schema, roles),
         ];
-        let (policies, _) = Policies::build(bundle(&policies.concat()), &tools, None);
+        let (policies, _) = Policies::build(&bundle(&policies.concat()), &tools, None);
         for who in [agent("x", &[]), agent("y", &["writer"]), agent("z", &["audit"])] {
             for tool in &tools {
                 let shown = policies.could_permit(&who, tool);
