@@ -38,8 +38,18 @@ pub(super) fn recognise(text: &str) -> Effects {
     }
 }
 
+/// Schemes of clients that look a name without a dot up in the local domain. (`memo://insights` names no host.)
+const NETWORK_SCHEMES: &[&str] = &[
+    "http", "https", "ws", "wss", "ftp", "ftps", "sftp", "ssh", "scp", "git", "svn", "rsync", "gopher", "dict", "telnet",
+    "tcp", "udp", "tftp", "smb", "nfs", "ldap", "ldaps", "imap", "imaps", "smtp", "smtps", "redis", "rediss", "postgres",
+    "postgresql", "mysql", "mariadb", "mongodb", "amqp", "amqps", "nats", "kafka", "memcached", "mssql", "clickhouse",
+];
+
 /// `localhost:8080` parses as a URL of the scheme `localhost`: a scheme counts if `/` or no port follows it.
 fn is_scheme_of_url(text: &str, url: &Url) -> bool {
+    if NETWORK_SCHEMES.contains(&url.scheme()) {
+        return true;
+    }
     let rest = text.get(url.scheme().len() + 1..).unwrap_or("");
     !url.scheme().contains('.') && (rest.starts_with(['/', '\\']) || !rest.starts_with(|c: char| c.is_ascii_digit()))
 }
@@ -53,7 +63,7 @@ fn of_bare(text: &str) -> Effects {
     }
     match Url::parse(&format!("http://{rest}")).as_ref().map(Url::host) {
         // A single word is a word, not a host.
-        Ok(Some(Host::Domain(name))) if !rest.contains(['.', ':']) && name != "localhost" => Effects::NONE,
+        Ok(Some(Host::Domain(name))) if !is_dotted(name) && !rest.contains(':') => Effects::NONE,
         Ok(Some(host)) => of_host(&host),
         Ok(None) | Err(_) => Effects::NONE,
     }
@@ -71,7 +81,10 @@ fn of_url(url: &Url) -> Effects {
     }
     match url.host() {
         // Only the special schemes have their hosts read as addresses by the parser.
-        Some(Host::Domain(name)) => effects |= of_name(name),
+        Some(Host::Domain(name)) if is_dotted(name) || NETWORK_SCHEMES.contains(&url.scheme()) => {
+            effects |= of_name(name);
+        }
+        Some(Host::Domain(_)) => {}
         Some(host) => effects |= of_host(&host),
         None => {}
     }
@@ -83,7 +96,14 @@ fn of_authority(text: &str) -> Effects {
     let Some((_, rest)) = text.split_once("//").or_else(|| text.split_once("\\\\")) else { return Effects::NONE };
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let authority = rest.get(..end).unwrap_or(rest);
-    authority.split(['@', '\\', '#']).fold(Effects::NONE, |effects, part| effects | of_name(without_port(part)))
+    let hosts = authority.split(['@', '\\', '#']).map(without_port).filter(|part| is_dotted(part));
+    hosts.fold(Effects::NONE, |effects, part| effects | of_name(part))
+}
+
+/// Whether a text says by itself that it is a host: an address, a name with a dot, this machine.
+fn is_dotted(text: &str) -> bool {
+    text.contains(['.', ':', '%']) || !text.is_ascii() || text.eq_ignore_ascii_case("localhost")
+        || text.starts_with(|c: char| c.is_ascii_digit())
 }
 
 fn without_port(part: &str) -> &str {
@@ -328,6 +348,8 @@ mod tests {
             "?q=1",
             "mailto:me@example.com",
             "users",
+            "memo://insights",
+            "https://token@example.com/",
             "data:text/plain,hi",
         ];
         for text in public {
@@ -371,9 +393,10 @@ mod tests {
             ("https://token@example.com/", &["url.credentials", "url.http"]),
             ("file:///etc/passwd", &["path.absolute", "path.system", "url.file"]),
             ("FILE:/home/x", &["path.absolute", "url.file"]),
+            ("memo://insights", &["url.other_scheme"]),
             ("javascript:alert(1)", &["url.other_scheme"]),
             ("ftp://example.com/x", &["url.other_scheme"]),
-            ("http://[::1", &["url.private_network", "url.unparsed"]),
+            ("http://[::1", &["url.unparsed"]),
             ("http://256.256.256.256/", &["url.unparsed"]),
             ("http://", &["url.unparsed"]),
             ("", &[]),

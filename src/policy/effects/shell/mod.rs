@@ -18,8 +18,10 @@ use wrappers::Inner;
 const MAX_BYTES: usize = 64 * 1024;
 /// Commands inside each other: `sudo env nice sh -c "…"`.
 const MAX_DEPTH: usize = 32;
-/// Commands looked at in one text, through all readings.
-const MAX_STEPS: usize = 20_000;
+/// The first so many words of `docker exec …` in which a command is looked for.
+const FURTHEST: usize = 24;
+/// Commands, and words of commands, looked at in one text through all readings.
+const MAX_STEPS: usize = 100_000;
 
 /// What a text that is certainly a command would do.
 pub(super) fn certain(text: &str) -> Effects {
@@ -163,6 +165,7 @@ impl Run {
         if first.computed || first.text.contains("{}") {
             return Effect::ShellRun | Effect::ShellUnparsed;
         }
+        self.steps = self.steps.saturating_sub(words.len());
         let name = base_name(&first.text);
         let by_name = commands::effects(&name, arguments);
         self.known |= by_name.is_some();
@@ -186,6 +189,11 @@ impl Run {
             Inner::Command(words) => self.command(words, documents, input),
             Inner::Commands(all) => {
                 all.iter().fold(Effects::NONE, |effects, words| effects | self.command(words, documents, input))
+            }
+            Inner::AnyOf(words) => {
+                let plain = |at: &usize| *at == 0 || words.get(*at).is_some_and(|word| !word.text.starts_with(['-', '/']));
+                let starts = (0..words.len().min(FURTHEST)).filter(plain).filter_map(|at| words.get(at..));
+                starts.fold(Effects::NONE, |effects, words| effects | self.command(words, documents, input))
             }
             Inner::Text(None) => Effect::ShellUnparsed | self.fetched(arguments, documents),
             Inner::Text(Some(text)) => self.text(&text),

@@ -110,7 +110,7 @@ fn operators_and_compounds_hide_nothing() {
         ("cat <(rm x)", "delete run"),
         ("echo $((1 + $(rm x)))", "delete run"),
         ("echo '$(rm x)'", "run"),
-        ("echo \\$(rm x)", "run unparsed"),
+        ("echo \\$(rm x)", "unparsed"),
         ("echo $((1 + 2))", "run"),
         ("'r'm x", "delete run"),
         ("r\\m x", "delete run"),

@@ -10,6 +10,8 @@ pub(super) enum Inner<'a> {
     Nothing,
     Command(&'a [Word]),
     Commands(Vec<Vec<Word>>),
+    /// It cannot be told which of these words is the command: each may be.
+    AnyOf(&'a [Word]),
     /// A text to parse; nothing where it is computed.
     Text(Option<Cow<'a, str>>),
     /// What is on standard input.
@@ -71,9 +73,6 @@ const WRAPPERS: &[Wrapper] = &[
     },
 ];
 
-/// The first so many words of `docker exec …` in which a command is looked for.
-const FURTHEST: usize = 24;
-
 pub(super) fn inner<'a>(name: &str, arguments: &'a [Word]) -> Inner<'a> {
     match name {
         "eval" => Inner::Text(joined(arguments)),
@@ -98,7 +97,7 @@ pub(super) fn inner<'a>(name: &str, arguments: &'a [Word]) -> Inner<'a> {
             if local || !rest.is_empty() { Inner::Text(joined(rest).filter(|_| !local)) } else { Inner::Nothing }
         }
         "xargs" => Inner::Commands(vec![xargs(arguments)]),
-        "docker" | "podman" | "nerdctl" | "kubectl" | "lxc" | "parallel" | "cmd" => any_suffix(arguments),
+        "docker" | "podman" | "nerdctl" | "kubectl" | "lxc" | "parallel" | "cmd" => Inner::AnyOf(arguments),
         _ => wrapped(name, arguments),
     }
 }
@@ -107,7 +106,7 @@ fn wrapped<'a>(name: &str, arguments: &'a [Word]) -> Inner<'a> {
     let Some(wrapper) = WRAPPERS.iter().find(|wrapper| wrapper.names.contains(&name)) else { return Inner::Nothing };
     let (rest, unsure) = after_options(arguments, wrapper.short, wrapper.long, wrapper.operands);
     if unsure {
-        return any_suffix(arguments);
+        return Inner::AnyOf(arguments);
     }
     let skipped = rest.iter().take_while(|word| word.is_assignment()).count();
     Inner::Command(rest.get(skipped..).unwrap_or_default())
@@ -200,13 +199,6 @@ fn xargs(arguments: &[Word]) -> Vec<Word> {
 fn replaced(mut word: Word, marker: &str) -> Word {
     word.computed |= word.text.contains(marker);
     word
-}
-
-/// Where it cannot be told which word is the command, each may be.
-fn any_suffix(arguments: &[Word]) -> Inner<'_> {
-    let plain = |at: &usize| arguments.get(*at).is_some_and(|word| !word.text.starts_with(['-', '/']) || at == &0);
-    let starts = (0..arguments.len().min(FURTHEST)).filter(plain);
-    Inner::Commands(starts.filter_map(|at| arguments.get(at..)).map(<[Word]>::to_vec).collect())
 }
 
 /// Where a shell that is called with `arguments` takes its script from.

@@ -25,7 +25,9 @@ const MAX_BYTES: usize = 64 * 1024;
 const MAX_TOKENS: usize = 4096;
 /// Open brackets at one place: the parser tries each in several ways.
 const MAX_BRACKETS: usize = 24;
-const RECURSION_LIMIT: usize = 40;
+/// Statements that begin inside each other (`EXPLAIN EXPLAIN …`, `IF … THEN IF …`): the parser's frames are large.
+const MAX_BLOCKS: usize = 8;
+const RECURSION_LIMIT: usize = 32;
 
 /// What a text that is certainly SQL would do.
 pub(super) fn certain(text: &str) -> Effects {
@@ -98,10 +100,16 @@ fn read_as(dialect: &dyn Dialect, text: &str) -> Reading {
         if parser.peek_token_ref().token == Token::EOF {
             break true;
         }
-        let Ok(statement) = parser.parse_statement() else { break false };
         statements += 1;
-        reading.effects |= effects_of(&statement);
-        reading.unmistakable |= statement::is_unmistakable(&statement);
+        if parser.parse_keyword(Keyword::PRAGMA) {
+            let Some(effects) = pragma(&mut parser) else { break false };
+            reading.effects |= effects;
+            reading.unmistakable = true;
+        } else {
+            let Ok(statement) = parser.parse_statement() else { break false };
+            reading.effects |= effects_of(&statement);
+            reading.unmistakable |= statement::is_unmistakable(&statement);
+        }
         if !matches!(parser.peek_token_ref().token, Token::SemiColon | Token::EOF) {
             break false;
         }
@@ -110,18 +118,44 @@ fn read_as(dialect: &dyn Dialect, text: &str) -> Reading {
     reading
 }
 
+/// After `PRAGMA`: the parser knows only numbers and strings as values, and `table_info(users)` is what is asked most.
+fn pragma(parser: &mut Parser<'_>) -> Option<Effects> {
+    let name = parser.parse_object_name(false).ok()?;
+    let (has_value, is_assignment) = (parser.peek_token_ref().token == Token::LParen, parser.consume_token(&Token::Eq));
+    if is_assignment {
+        let _negative = parser.consume_token(&Token::Minus);
+        parser.next_token();
+    } else if parser.consume_token(&Token::LParen) {
+        parser.next_token();
+        parser.expect_token(&Token::RParen).ok()?;
+    }
+    Some(statement::of_pragma(&name, has_value || is_assignment, is_assignment))
+}
+
 /// Whether the tree of these tokens is small enough to build, walk and drop on a thread's stack.
 fn is_bounded(tokens: &[TokenWithSpan]) -> bool {
-    let (mut count, mut open) = (0_usize, 0_usize);
+    let (mut count, mut open, mut blocks) = (0_usize, 0_usize, 0_usize);
     for token in tokens {
         match &token.token {
             Token::LParen | Token::LBracket | Token::LBrace => open += 1,
             Token::RParen | Token::RBracket | Token::RBrace => open = open.saturating_sub(1),
             Token::Whitespace(_) | Token::Comma | Token::Number(..) | Token::SingleQuotedString(_) => {}
-            Token::Word(word) if word.keyword == Keyword::NULL => {}
+            Token::Word(word) => match word.keyword {
+                Keyword::NULL => {}
+                Keyword::EXPLAIN | Keyword::DESCRIBE | Keyword::PREPARE | Keyword::IF | Keyword::WHILE
+                | Keyword::CASE | Keyword::BEGIN => {
+                    blocks += 1;
+                    count += 1;
+                }
+                Keyword::END | Keyword::EXISTS | Keyword::COMMIT | Keyword::ROLLBACK | Keyword::SELECT => {
+                    blocks = blocks.saturating_sub(1);
+                    count += 1;
+                }
+                _ => count += 1,
+            },
             _ => count += 1,
         }
-        if open > MAX_BRACKETS || count > MAX_TOKENS {
+        if open > MAX_BRACKETS || count > MAX_TOKENS || blocks > MAX_BLOCKS {
             return false;
         }
     }

@@ -31,7 +31,6 @@ pub(super) fn effects(statement: &Statement) -> Effects {
         }
         Statement::Remove(_) => Effect::SqlWrite | Effect::SqlDelete,
         Statement::Unload { .. } | Statement::ExportData(_) => Effect::SqlRead | Effect::SqlOther,
-        Statement::Pragma { name, value, is_eq } => of_pragma(name, value.is_some(), *is_eq),
         Statement::Grant(_) | Statement::Deny(_) | Statement::Revoke(_) => Effect::SqlGrant | Effect::SqlWrite,
         _ => of_definition(statement),
     }
@@ -149,7 +148,8 @@ const READING_PRAGMAS: &[&str] = &[
 /// And these do something without one.
 const ACTING_PRAGMAS: &[&str] = &["wal_checkpoint", "optimize", "incremental_vacuum", "shrink_memory"];
 
-fn of_pragma(name: &ObjectName, has_value: bool, is_assignment: bool) -> Effects {
+/// What a pragma of SQLite does.
+pub(super) fn of_pragma(name: &ObjectName, has_value: bool, is_assignment: bool) -> Effects {
     let is = |list: &[&str]| last_part(name).is_some_and(|name| list.iter().any(|one| one.eq_ignore_ascii_case(name)));
     let reads = (is(READING_PRAGMAS) && !is_assignment) || (!has_value && !is(ACTING_PRAGMAS));
     if reads { Effect::SqlRead.into() } else { Effect::SqlOther.into() }
@@ -259,7 +259,6 @@ pub(super) fn is_unmistakable(statement: &Statement) -> bool {
         | Statement::Merge(_)
         | Statement::Truncate(_)
         | Statement::Copy { .. }
-        | Statement::Pragma { .. }
         | Statement::Prepare { .. }
         | Statement::AttachDatabase { .. }
         | Statement::Grant(_)

@@ -18,7 +18,6 @@ fn statements_do_what_they_say() {
         ("select * from users where id = 1;", "read"),
         ("SELECT * FROM a JOIN b USING (id) WHERE a.x IN (SELECT y FROM c)", "read"),
         ("VALUES (1), (2)", "read"),
-        ("TABLE users", "read"),
         ("SHOW TABLES", "read"),
         ("DESCRIBE users", "read"),
         ("EXPLAIN SELECT 1", "read"),
@@ -137,7 +136,7 @@ fn what_does_not_parse_says_so() {
     for text in [
         "what is this",
         "DROP",
-        "SELECT FROM WHERE",
+        "SELECT * FROM",
         "SELECT 'never closed",
         "SELECT 1 DROP TABLE t",
         "DO $$ BEGIN DROP TABLE t; END $$",
