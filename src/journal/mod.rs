@@ -236,6 +236,15 @@ impl Journal {
         Ok(self.0.store.audit_after(seq, limit).await?.into_iter().map(Record::from).collect())
     }
 
+    /// Looks for damage in the database file and in the index of the log; the first finding, or nothing. The chain
+    /// itself is [`Journal::verify_from`]'s. Takes as long as the file is large.
+    ///
+    /// # Errors
+    /// Where the store cannot be read at all.
+    pub async fn check_file(&self) -> Result<Option<String>, JournalError> {
+        Ok(self.0.store.check_file().await?)
+    }
+
     async fn close_interrupted(&self) -> Result<usize, JournalError> {
         let mut closed = 0;
         for text in self.0.store.open_intents().await? {

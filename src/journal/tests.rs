@@ -27,6 +27,16 @@ mod rusqlite_raw {
             Self(connection)
         }
 
+        /// The bytes of one field, put back with one bit turned.
+        pub(super) fn flip(&self, column: &str, seq: i64, bit: usize) {
+            let read = format!("SELECT CAST({column} AS BLOB) FROM audit WHERE seq = {seq}");
+            let mut bytes: Vec<u8> = self.0.query_row(&read, [], |row| row.get(0)).unwrap();
+            let bit = bit % (bytes.len() * 8);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let kind = if column == "entry" { "CAST(?1 AS TEXT)" } else { "?1" };
+            self.0.execute(&format!("UPDATE audit SET {column} = {kind} WHERE seq = {seq}"), [bytes]).unwrap();
+        }
+
         pub(super) fn run(&self, sql: &str) {
             self.0.execute_batch(sql).unwrap();
         }
@@ -294,23 +304,115 @@ async fn a_log_rewritten_from_its_first_entry_differs_from_the_kept_head() {
 }
 
 #[tokio::test]
+async fn any_bit_turned_is_found_in_its_entry() {
+    let bench = Bench::new().await;
+    for _ in 0..4 {
+        bench.write_call("create_issue").await;
+    }
+    let raw = Raw::open(bench.folder.path());
+    let mut random: usize = 42;
+    for _ in 0..300 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let column = ["entry", "prev", "hash"][(random >> 8) % 3];
+        let seq = i64::try_from((random >> 16) % 8).unwrap() + 1;
+        let bit = random >> 24;
+        raw.flip(column, seq, bit);
+        let fault = bench.verify().await.fault;
+        assert_eq!(fault.as_ref().map(|fault| fault.seq), Some(seq), "{column} bit {bit}: {fault:?}");
+        raw.flip(column, seq, bit);
+        assert_eq!(bench.verify().await.fault, None);
+    }
+}
+
+#[tokio::test]
 async fn a_damaged_page_is_a_fault_that_names_the_entry() {
     let bench = Bench::new().await;
     for _ in 0..200 {
         bench.call("list_repos").await;
     }
-    let folder = bench.folder;
-    bench.journal.close().await.unwrap();
-    drop(bench.journal);
+    let Bench { folder, clock, journal } = bench;
+    journal.close().await.unwrap();
+    drop(journal);
     let path = folder.path().join("toolgate.db");
     let mut bytes = std::fs::read(&path).unwrap();
-    let middle = bytes.len() / 2 / 4096 * 4096;
-    bytes[middle..middle + 4096].fill(0xa5);
+    let middle = bytes.len() * 2 / 3 / 8192 * 8192;
+    bytes[middle..middle + 8192].fill(0xa5);
     std::fs::write(&path, bytes).unwrap();
     let store = Store::open(folder.path(), Durability::Process).unwrap();
-    let journal = Journal::attach(store, Arc::new(bench.clock), JournalConfig::default());
-    let damaged = journal.0.store.check_file().await.unwrap_or_else(|error| Some(error.to_string()));
-    assert!(damaged.is_some());
+    let journal = Journal::attach(store, Arc::new(clock.clone()), JournalConfig::default());
+    assert!(journal.check_file().await.unwrap().is_some());
+    let bench = Bench { folder, clock, journal };
+    let step = bench.verify().await;
+    let fault = step.fault.unwrap();
+    assert!(fault.what.starts_with("the file is damaged here"), "{fault:?}");
+    assert_eq!(i64::try_from(step.checked).unwrap() + 1, fault.seq);
+}
+
+#[tokio::test]
+async fn the_log_goes_on_after_a_last_entry_that_cannot_be_followed() {
+    let bench = Bench::new().await;
+    bench.call("a").await;
+    bench.call("b").await;
+    Raw::open(bench.folder.path()).run("UPDATE audit SET hash = zeroblob(3) WHERE seq = 2");
+    let (bench, recovery) = bench.reopen().await;
+    assert_eq!(recovery.fault.map(|fault| fault.seq), Some(2));
+    bench.call("c").await;
+    assert_eq!(bench.verify().await.fault.unwrap().seq, 2);
+}
+
+#[tokio::test]
+async fn blocks_find_what_a_full_scan_finds() {
+    let bench = Bench::new().await;
+    let mut ids = Vec::new();
+    for at in 0..700_i64 {
+        // The wall clock steps back now and then.
+        bench.clock.advance(if at % 90 == 89 { -40_000 } else { 1_000 });
+        ids.push(bench.call(if at % 7 == 0 { "rare" } else { "common" }).await);
+    }
+    let all = bench.journal.export(0, 1000).await.unwrap();
+    assert_eq!(all.len(), 700);
+    for (from, to) in [(0, 700_000), (100_000, 101_000), (45_000, 200_000), (250_000, 900_000), (600_000, 900_000)] {
+        let (since, until) = (Moment(NOON.0 + from), Moment(NOON.0 + to));
+        let within = |record: &Record| {
+            let entry = record.entry().unwrap();
+            let (since, until) = (since.rfc3339(), until.rfc3339());
+            entry.tool.as_deref() == Some("rare") && entry.time >= since && entry.time < until
+        };
+        let expected: Vec<_> = all.iter().rev().filter(|record| within(record)).map(Record::seq).collect();
+        let filter = Filter { since: Some(since), until: Some(until), tool: Some("rare".into()), ..Filter::default() };
+        let (mut found, mut before) = (Vec::new(), None);
+        loop {
+            let page = bench.journal.page(filter.clone(), before, 3).await.unwrap();
+            found.extend(page.records.iter().map(Record::seq));
+            before = page.next;
+            if before.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, expected);
+    }
+    for at in [0, 255, 256, 511, 512, 699] {
+        let record = bench.journal.get(ids[at].as_str()).await.unwrap().unwrap();
+        assert_eq!(record.seq(), i64::try_from(at).unwrap() + 1);
+    }
+    assert!(bench.journal.get("evt_none").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_index_that_hides_entries_is_found() {
+    for sql in [
+        "UPDATE audit_spans SET latest = 0 WHERE block = 1",
+        "DELETE FROM audit_spans",
+        "DELETE FROM audit_ids WHERE seq = 300",
+    ] {
+        let bench = Bench::new().await;
+        for _ in 0..600 {
+            bench.call("a").await;
+        }
+        assert_eq!(bench.journal.check_file().await.unwrap(), None);
+        Raw::open(bench.folder.path()).run(sql);
+        assert!(bench.journal.check_file().await.unwrap().is_some(), "{sql}");
+    }
 }
 
 #[tokio::test]

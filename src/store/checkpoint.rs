@@ -1,7 +1,7 @@
 //! Moves committed pages from the write-ahead log into the database, beside the writer: the waiting for the disk that
 //! this costs is nobody's who has a call in flight.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
@@ -20,7 +20,7 @@ pub(super) struct Checkpointer {
 
 impl Checkpointer {
     /// Starts the thread. Without it the writer checkpoints by itself, only less smoothly; so failing is no error.
-    pub(super) fn start(open: impl FnOnce() -> rusqlite::Result<Connection> + Send + 'static, path: &PathBuf) -> Self {
+    pub(super) fn start(open: impl FnOnce() -> rusqlite::Result<Connection> + Send + 'static, path: &Path) -> Self {
         let (wake, wakened) = sync_channel(1);
         let work = move || {
             let Ok(connection) = open() else { return };

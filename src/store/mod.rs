@@ -90,7 +90,7 @@ impl Store {
         let mut connection = schema::open_writer(&path, durability).map_err(failed)?;
         schema::migrate(&mut connection, &path)?;
         let readers = Readers::open(&path).map_err(failed)?;
-        let writer = Writer::start(connection, path.clone(), durability)?;
+        let writer = Writer::start(connection, &path, durability)?;
         Ok(Self(Arc::new(Inner { writer, readers, folder: folder.to_owned(), durability, _lock: lock })))
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,22 +65,22 @@ impl fmt::Debug for Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, path: PathBuf, durability: Durability) -> Result<Self, StoreError> {
+    pub(super) fn start(connection: Connection, path: &Path, durability: Durability) -> Result<Self, StoreError> {
         let (jobs, queue) = sync_channel(QUEUE);
         let gauges = Arc::new(Gauges::default());
-        let own = path.clone();
+        let own = path.to_owned();
         let beside = move || open_writer(&own, durability);
         let worker = Worker {
             connection: Some(connection),
-            path: path.clone(),
+            path: path.to_owned(),
             durability,
             pen: None,
-            checkpointer: Some(Checkpointer::start(beside, &path)),
+            checkpointer: Some(Checkpointer::start(beside, path)),
             backlog: VecDeque::new(),
             gauges: Arc::clone(&gauges),
         };
         let thread = thread::Builder::new().name("store-writer".into()).spawn(move || worker.run(&queue));
-        let thread = thread.map_err(|error| StoreError::file(&path, &error))?;
+        let thread = thread.map_err(|error| StoreError::file(path, &error))?;
         Ok(Self { jobs, thread: Mutex::new(Some(thread)), gauges })
     }
 
@@ -176,16 +176,15 @@ impl Worker {
     fn run(mut self, queue: &Receiver<Job>) {
         let mut batch = Vec::with_capacity(BATCH);
         while let Ok(job) = queue.recv() {
-            let mut stop = None;
-            let mut next = Some(job);
-            while let Some(job) = next {
-                match job {
-                    Job::Stop(reply) => stop = Some(reply),
-                    job => batch.push(job),
-                }
-                next = if batch.len() < BATCH { queue.try_recv().ok() } else { None };
-            }
+            let mut stop = gather(job, queue, &mut batch);
             self.commit(&mut batch);
+            // What was queued before the end is still written.
+            while stop.is_some()
+                && let Ok(job) = queue.try_recv()
+            {
+                stop = gather(job, queue, &mut batch).or(stop);
+                self.commit(&mut batch);
+            }
             if let Some(reply) = stop {
                 drop(reply.send(self.close()));
                 return;
@@ -295,4 +294,18 @@ impl Worker {
         let closed = connection.close().map_err(|(_, error)| error);
         checkpoint.and(closed).map_err(|error| StoreError::write(&error))
     }
+}
+
+/// Takes what is queued, up to a full batch; where somebody asks to stop, gives whom to tell.
+fn gather(first: Job, queue: &Receiver<Job>, batch: &mut Vec<Job>) -> Option<Reply<()>> {
+    let mut stop = None;
+    let mut next = Some(first);
+    while let Some(job) = next {
+        match job {
+            Job::Stop(reply) => stop = Some(reply),
+            job => batch.push(job),
+        }
+        next = if batch.len() < BATCH { queue.try_recv().ok() } else { None };
+    }
+    stop
 }

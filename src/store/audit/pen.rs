@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{BLOCK, Row, block_start, phase_word, seqs_of_id};
 use crate::domain::audit::Phase;
-use crate::store::chain::{Hash, Tip, link};
+use crate::store::chain::{GENESIS, Hash, Tip, link};
 
 /// Where the chain ends, and what the block that is not yet full holds.
 #[derive(Debug, Clone, Copy)]
@@ -15,13 +15,15 @@ pub(in crate::store) struct Pen {
     latest: i64,
 }
 
-/// The last link of the chain.
+/// The last link of the chain. One whose hash was altered beyond reading is followed as if it had none: verification
+/// names it, and the log goes on.
 pub(super) fn tip(connection: &Connection) -> rusqlite::Result<Tip> {
     let last = connection
         .prepare_cached("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")?
-        .query_row([], |row| Ok(Tip { seq: row.get(0)?, hash: row.get::<_, Hash>(1)? }))
+        .query_row([], |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?)))
         .optional()?;
-    Ok(last.unwrap_or(Tip::START))
+    let tip = last.map(|(seq, hash)| Tip { seq, hash: Hash::try_from(hash.as_slice()).unwrap_or(GENESIS) });
+    Ok(tip.unwrap_or(Tip::START))
 }
 
 impl Pen {
