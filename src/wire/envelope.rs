@@ -24,10 +24,19 @@ impl Id {
 /// One message from a client.
 #[derive(Debug)]
 pub enum Message {
-    Request { id: Id, method: String, params: Option<Json> },
-    Notification { method: String, params: Option<Json> },
+    Request {
+        id: Id,
+        method: String,
+        params: Option<Json>,
+    },
+    Notification {
+        method: String,
+        params: Option<Json>,
+    },
     /// An answer to a request of the server; which one is said by `id`.
-    Response { id: Id },
+    Response {
+        id: Id,
+    },
 }
 
 /// Why a body is no message. The id is kept where it could be read.
@@ -77,7 +86,8 @@ pub fn decode(body: &Bytes) -> Result<Message, BadMessage> {
     if first == Some('[') {
         return Err(invalid(None, "batches are not supported: send one message a request"));
     }
-    let raw: Raw<'_> = serde_json::from_str(text).map_err(|_| invalid(None, "a message is an object with `jsonrpc`, `id`, `method`, `params`"))?;
+    let raw: Raw<'_> = serde_json::from_str(text)
+        .map_err(|_| invalid(None, "a message is an object with `jsonrpc`, `id`, `method`, `params`"))?;
     assemble(body, &raw)
 }
 
@@ -115,7 +125,8 @@ fn assemble(body: &Bytes, raw: &Raw<'_>) -> Result<Message, BadMessage> {
 
 /// A string, or an integer (MCP forbids null and fractions).
 fn is_id(text: &str) -> bool {
-    text.starts_with('"') || (!text.is_empty() && text.strip_prefix('-').unwrap_or(text).bytes().all(|b| b.is_ascii_digit()))
+    text.starts_with('"')
+        || (!text.is_empty() && text.strip_prefix('-').unwrap_or(text).bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// The members of `tools/call` params, arguments and `_meta` as text.
@@ -198,7 +209,9 @@ mod tests {
 
     #[test]
     fn arguments_are_the_bytes_that_came() {
-        let body = Bytes::from_static(br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":{ "n" : 1.50e2 }}}"#);
+        let body = Bytes::from_static(
+            br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":{ "n" : 1.50e2 }}}"#,
+        );
         let Ok(Message::Request { params, .. }) = decode(&body) else { panic!("a request") };
         let call = call_params(params.as_ref()).unwrap();
         assert_eq!(call.arguments.unwrap().as_str(), r#"{ "n" : 1.50e2 }"#);

@@ -88,7 +88,11 @@ pub fn check_modern(headers: &Mirrored<'_>, method: &str, params: Option<&Value>
         Header::Malformed => return Err(mismatch("`MCP-Protocol-Version` is sent twice or is not plain text")),
     };
     let Some(version) = meta.protocol_version.as_deref() else {
-        return Err(RpcError::new(400, -32602, "`params._meta[\"io.modelcontextprotocol/protocolVersion\"]` is required"));
+        return Err(RpcError::new(
+            400,
+            -32602,
+            "`params._meta[\"io.modelcontextprotocol/protocolVersion\"]` is required",
+        ));
     };
     if header != version {
         return Err(mismatch(format!("`MCP-Protocol-Version: {header}` differs from `{version}` in `_meta`")));

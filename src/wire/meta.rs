@@ -38,9 +38,16 @@ impl Meta {
             present: meta.keys().any(|name| name.starts_with("io.modelcontextprotocol/")),
             protocol_version: text(&modern("protocolVersion")),
             client_capabilities: meta.get(&modern("clientCapabilities")).cloned(),
-            client_name: meta.get(&modern("clientInfo")).and_then(|info| info.get("name")).and_then(Value::as_str).map(str::to_owned),
+            client_name: meta
+                .get(&modern("clientInfo"))
+                .and_then(|info| info.get("name"))
+                .and_then(Value::as_str)
+                .map(str::to_owned),
             log_level: text(&modern("logLevel")),
-            progress_token: meta.get("progressToken").filter(|token| token.is_string() || token.is_i64() || token.is_u64()).map(Json::of),
+            progress_token: meta
+                .get("progressToken")
+                .filter(|token| token.is_string() || token.is_i64() || token.is_u64())
+                .map(Json::of),
             trace: ["traceparent", "tracestate", "baggage"]
                 .into_iter()
                 .filter_map(|name| text(name).filter(|value| value.len() <= MAX_TRACE).map(|value| (name, value)))

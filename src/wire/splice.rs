@@ -96,7 +96,8 @@ pub fn splice(result: &Json, additions: Additions<'_>) -> Json {
     let mut last_end = open;
     for member in &found {
         last_end = member.end;
-        if ERA_MEMBERS.contains(&member.name.as_str()) || additions.members.iter().any(|(name, _)| *name == member.name) {
+        if ERA_MEMBERS.contains(&member.name.as_str()) || additions.members.iter().any(|(name, _)| *name == member.name)
+        {
             continue;
         }
         let head = text.get(member.start..member.value).unwrap_or_default();
@@ -118,7 +119,8 @@ pub fn splice(result: &Json, additions: Additions<'_>) -> Json {
 /// The text of a `_meta` object with some members replaced or added.
 fn merged(meta: &str, additions: &[(&str, &str)]) -> String {
     let found = members(meta).unwrap_or_default();
-    let stays = |member: &&Member| member.name != BACKEND_META && !additions.iter().any(|(name, _)| *name == member.name);
+    let stays =
+        |member: &&Member| member.name != BACKEND_META && !additions.iter().any(|(name, _)| *name == member.name);
     let kept = found.iter().filter(stays);
     let kept = kept.map(|member| meta.get(member.start..member.end).unwrap_or_default().to_owned());
     let added = additions.iter().map(|(name, value)| format!("\"{name}\":{value}"));
@@ -136,7 +138,8 @@ mod tests {
         Json::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap()
     }
 
-    const GOVERNANCE: Additions<'_> = Additions { members: &[], meta: &[("toolgate/governance", "{\"decision\":\"allow\"}")] };
+    const GOVERNANCE: Additions<'_> =
+        Additions { members: &[], meta: &[("toolgate/governance", "{\"decision\":\"allow\"}")] };
 
     #[test]
     fn every_other_byte_stays() {
