@@ -7,7 +7,8 @@ use crate::domain::json::Json;
 use crate::wire::era::{Era, MODERN};
 
 /// The name and version that the gateway gives itself towards backends.
-const CLIENT_INFO: &str = concat!(r#"{"name":"toolgate","title":"Toolgate","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);
+const CLIENT_INFO: &str =
+    concat!(r#"{"name":"toolgate","title":"Toolgate","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);
 
 /// What is asked.
 #[derive(Debug, Clone, Copy)]
@@ -16,7 +17,10 @@ pub(crate) enum Params<'a> {
     /// Whole members, such as `"cursor":"x"`.
     Members(&'a str),
     /// `tools/call`: absent arguments stay absent.
-    Call { name: &'a str, arguments: Option<&'a Json> },
+    Call {
+        name: &'a str,
+        arguments: Option<&'a Json>,
+    },
 }
 
 /// A request, before it has an id.
@@ -176,7 +180,8 @@ mod tests {
         assert_eq!(value["params"]["cursor"], "x");
         assert_eq!(value["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"], MODERN);
         assert_eq!(value["params"]["_meta"]["traceparent"], "00-1");
-        let bare: serde_json::Value = serde_json::from_str(&Ask::plain("ping", Params::None).body(1, Era::Modern)).unwrap();
+        let bare: serde_json::Value =
+            serde_json::from_str(&Ask::plain("ping", Params::None).body(1, Era::Modern)).unwrap();
         assert!(bare["params"]["_meta"].is_object());
     }
 }

@@ -74,9 +74,10 @@ impl<'a> Mend<'a> {
             schema.get("additionalProperties").or_else(|| schema.get("unevaluatedProperties")),
             Some(Value::Bool(false))
         );
-        let required: Vec<&str> = schema.get("required").and_then(Value::as_array).map_or_else(Vec::new, |names| {
-            names.iter().filter_map(Value::as_str).collect()
-        });
+        let required: Vec<&str> = schema
+            .get("required")
+            .and_then(Value::as_array)
+            .map_or_else(Vec::new, |names| names.iter().filter_map(Value::as_str).collect());
         let mut out = Map::new();
         for (name, value) in given {
             if let Some(schema) = property(name) {
@@ -98,7 +99,10 @@ impl<'a> Mend<'a> {
         }
         for name in required {
             if !out.contains_key(name) {
-                let value = property(name).map_or_else(|| Some(json!(format!("<{name}>"))), |schema| self.placeholder(schema, name, depth + 1));
+                let value = property(name).map_or_else(
+                    || Some(json!(format!("<{name}>"))),
+                    |schema| self.placeholder(schema, name, depth + 1),
+                );
                 out.insert(name.to_owned(), value?);
             }
         }
@@ -107,7 +111,11 @@ impl<'a> Mend<'a> {
 
     fn array(&self, schema: &'a Value, items: &[Value], name: &str, depth: usize) -> Option<Value> {
         let Some(each) = schema.get("items") else { return Some(Value::Array(items.to_vec())) };
-        items.iter().map(|item| self.mend(each, item, name, depth + 1)).collect::<Option<Vec<Value>>>().map(Value::Array)
+        items
+            .iter()
+            .map(|item| self.mend(each, item, name, depth + 1))
+            .collect::<Option<Vec<Value>>>()
+            .map(Value::Array)
     }
 
     /// The value as another type, where nothing is lost.
@@ -146,8 +154,14 @@ impl<'a> Mend<'a> {
             return None;
         }
         let given = |schema: &Value| {
-            let first = |key: &str| schema.get(key).and_then(Value::as_array).and_then(|values| values.first()).cloned();
-            schema.get("default").or_else(|| schema.get("const")).cloned().or_else(|| first("enum")).or_else(|| first("examples"))
+            let first =
+                |key: &str| schema.get(key).and_then(Value::as_array).and_then(|values| values.first()).cloned();
+            schema
+                .get("default")
+                .or_else(|| schema.get("const"))
+                .cloned()
+                .or_else(|| first("enum"))
+                .or_else(|| first("examples"))
         };
         if let Some(value) = given(schema) {
             return Some(value);
@@ -163,7 +177,9 @@ impl<'a> Mend<'a> {
             Some("null") => Value::Null,
             Some("array") => {
                 let count = schema.get("minItems").and_then(Value::as_u64).unwrap_or(0).min(3);
-                let item = |_| schema.get("items").map_or(Some(json!("<item>")), |each| self.placeholder(each, name, depth + 1));
+                let item = |_| {
+                    schema.get("items").map_or(Some(json!("<item>")), |each| self.placeholder(each, name, depth + 1))
+                };
                 Value::Array((0..count).map(item).collect::<Option<_>>()?)
             }
             Some("object") => self.object(schema, &Map::new(), depth)?,

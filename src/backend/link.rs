@@ -112,7 +112,8 @@ impl Link {
         let mut listed = Listed::default();
         let mut cursor: Option<String> = None;
         for _ in 0..MAX_PAGES {
-            let members = cursor.as_ref().map(|cursor| format!("\"cursor\":{}", serde_json::Value::from(cursor.as_str())));
+            let members =
+                cursor.as_ref().map(|cursor| format!("\"cursor\":{}", serde_json::Value::from(cursor.as_str())));
             let params = members.as_deref().map_or(Params::None, Params::Members);
             let ask = Ask::plain("tools/list", params);
             let result = match tokio::time::timeout(LIST_TIMEOUT, self.ask(&ask)).await {

@@ -45,7 +45,12 @@ pub(crate) fn mirrors(schema: &Value) -> Result<Vec<Mirror>, String> {
 }
 
 /// `on_chain`: the schema is reached from the root through `properties` alone.
-fn walk(schema: &Map<String, Value>, path: &mut Vec<String>, on_chain: bool, found: &mut Vec<Mirror>) -> Result<(), String> {
+fn walk(
+    schema: &Map<String, Value>,
+    path: &mut Vec<String>,
+    on_chain: bool,
+    found: &mut Vec<Mirror>,
+) -> Result<(), String> {
     if let Some(header) = schema.get(ANNOTATION) {
         if !on_chain {
             return Err(format!("`{ANNOTATION}` must be reachable through `properties` alone"));
@@ -82,7 +87,12 @@ fn walk(schema: &Map<String, Value>, path: &mut Vec<String>, on_chain: bool, fou
     Ok(())
 }
 
-fn annotation(schema: &Map<String, Value>, header: &Value, path: &[String], found: &[Mirror]) -> Result<Mirror, String> {
+fn annotation(
+    schema: &Map<String, Value>,
+    header: &Value,
+    path: &[String],
+    found: &[Mirror],
+) -> Result<Mirror, String> {
     let place = path.join(".");
     let name = header.as_str().filter(|name| !name.is_empty() && name.len() <= 128);
     let parsed = name.and_then(|name| HeaderName::from_bytes(format!("mcp-param-{name}").as_bytes()).ok());

@@ -18,6 +18,8 @@ mod resolve;
 mod send;
 mod server;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod validator;
 

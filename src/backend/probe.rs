@@ -120,7 +120,9 @@ mod tests {
 
     #[test]
     fn only_the_modern_revision_itself_makes_a_backend_modern() {
-        let result = json(r#"{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{"listChanged":true}},"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"x"}}}"#);
+        let result = json(
+            r#"{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{"listChanged":true}},"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"x"}}}"#,
+        );
         let Probed::Modern(hello) = judge(Ok(result)) else { panic!() };
         assert_eq!((hello.title.as_deref(), hello.list_changed, hello.tools), (Some("x"), true, true));
         for text in [r#"{"supportedVersions":["2027-01-01"]}"#, "{}", "[]", r#"{"supportedVersions":"2026-07-28"}"#] {

@@ -78,6 +78,11 @@ impl Hub {
         self.epoch.send_replace(epoch);
     }
 
+    #[cfg(test)]
+    pub(crate) fn progress_for_tests(&self) -> watch::Receiver<u64> {
+        self.progress.subscribe()
+    }
+
     pub(crate) fn grace(&self) -> Duration {
         Duration::from_millis(self.grace.load(Ordering::Relaxed))
     }
@@ -289,7 +294,9 @@ impl Backends {
 fn faults(wanted: &BTreeMap<ServerName, Arc<ServerSettings>>) -> Vec<String> {
     let mut faults: Vec<String> = names::colliding(wanted.keys())
         .into_iter()
-        .map(|(one, two)| format!("the servers `{one}` and `{two}` could be mistaken for each other in flat names; rename one"))
+        .map(|(one, two)| {
+            format!("the servers `{one}` and `{two}` could be mistaken for each other in flat names; rename one")
+        })
         .collect();
     if wanted.keys().any(ServerName::is_own) {
         faults.push(String::from("`toolgate` is the gateway's own server; give this one another name"));

@@ -13,7 +13,9 @@ use crate::domain::tool::Tool;
 pub enum Resolved {
     One(Arc<Tool>),
     /// Nothing visible has this name; the nearest visible labels, best first.
-    None { nearest: Vec<String> },
+    None {
+        nearest: Vec<String>,
+    },
     /// The name has several readings.
     Several(Vec<ToolId>),
 }
@@ -65,7 +67,8 @@ impl Catalog {
             }
         }
         // `__` overlaps with itself: `a___b` is `a_` and `b` as well as `a` and `_b`.
-        for (at, _) in text.char_indices().filter(|(at, _)| text.get(*at..).is_some_and(|rest| rest.starts_with("__"))) {
+        for (at, _) in text.char_indices().filter(|(at, _)| text.get(*at..).is_some_and(|rest| rest.starts_with("__")))
+        {
             if let (Some(server), Some(tool)) = (text.get(..at), text.get(at + 2..)) {
                 found.extend(self.get(server, tool));
             }
@@ -180,7 +183,9 @@ mod tests {
         let hidden = |tool: &Tool| &*tool.id.tool != "list_repos";
         let Resolved::None { nearest } = catalog.resolve(&text("github:list_repos"), hidden) else { panic!() };
         assert!(!nearest.iter().any(|label| label.contains("repos")), "{nearest:?}");
-        assert!(matches!(catalog.resolve(&text(&"x".repeat(10_000)), |_| true), Resolved::None { nearest } if nearest.is_empty()));
+        assert!(
+            matches!(catalog.resolve(&text(&"x".repeat(10_000)), |_| true), Resolved::None { nearest } if nearest.is_empty())
+        );
     }
 
     proptest! {

@@ -167,7 +167,9 @@ fn finish(result: Json) -> Result<Answer, Fault> {
     match shape.kind {
         ResultType::Absent | ResultType::Complete => Ok(Answer { result, is_error: shape.is_error, cached: false }),
         ResultType::InputRequired => Err(Fault::new(FaultKind::Unsupported, "it asks for input")),
-        ResultType::Other => Err(Fault::new(FaultKind::Unsupported, "it answers with a kind of result that is not known")),
+        ResultType::Other => {
+            Err(Fault::new(FaultKind::Unsupported, "it answers with a kind of result that is not known"))
+        }
     }
 }
 
@@ -201,21 +203,33 @@ fn told(server: &Server, tool: &Tool, fault: Fault) -> UpstreamError {
     let again = if retryable { "; try again" } else { "; whether the call took effect is not known" };
     let code = fault.code();
     let (upstream, message, retry_after) = match fault.kind {
-        FaultKind::Connect => (UpstreamFault::Down, format!("the server `{name}` cannot be reached; try again"), Some(1)),
-        FaultKind::Broken => (UpstreamFault::Down, format!("the server `{name}` broke off before it answered{again}"), None),
+        FaultKind::Connect => {
+            (UpstreamFault::Down, format!("the server `{name}` cannot be reached; try again"), Some(1))
+        }
+        FaultKind::Broken => {
+            (UpstreamFault::Down, format!("the server `{name}` broke off before it answered{again}"), None)
+        }
         FaultKind::Status(status) => {
             (UpstreamFault::Down, format!("the server `{name}` failed with HTTP {status}{again}"), None)
         }
-        FaultKind::SessionLost => {
-            (UpstreamFault::Down, format!("the server `{name}` had lost its session; a new one is open, try again"), None)
+        FaultKind::SessionLost => (
+            UpstreamFault::Down,
+            format!("the server `{name}` had lost its session; a new one is open, try again"),
+            None,
+        ),
+        FaultKind::Rejected => (
+            UpstreamFault::Down,
+            format!("the server `{name}` does not accept the gateway's credentials; tell the operator"),
+            None,
+        ),
+        FaultKind::Timeout => {
+            (UpstreamFault::Timeout, format!("the server `{name}` gave no answer in time{again}"), None)
         }
-        FaultKind::Rejected => {
-            (UpstreamFault::Down, format!("the server `{name}` does not accept the gateway's credentials; tell the operator"), None)
-        }
-        FaultKind::Timeout => (UpstreamFault::Timeout, format!("the server `{name}` gave no answer in time{again}"), None),
-        FaultKind::Garbled => {
-            (UpstreamFault::Garbled, format!("the server `{name}` answered something that is not MCP; tell the operator"), None)
-        }
+        FaultKind::Garbled => (
+            UpstreamFault::Garbled,
+            format!("the server `{name}` answered something that is not MCP; tell the operator"),
+            None,
+        ),
         FaultKind::Busy(after) => {
             (UpstreamFault::Busy, format!("the server `{name}` is busy; try again"), Some(after.unwrap_or(1)))
         }
@@ -228,9 +242,11 @@ fn told(server: &Server, tool: &Tool, fault: Fault) -> UpstreamError {
             let code = code.map_or_else(String::new, |code| format!(" {code}"));
             (UpstreamFault::Rpc(error), format!("the server `{name}` answered with the error{code}"), None)
         }
-        FaultKind::Unsupported => {
-            (UpstreamFault::Garbled, format!("the tool `{}` asks for something that this gateway cannot give", tool.label), None)
-        }
+        FaultKind::Unsupported => (
+            UpstreamFault::Garbled,
+            format!("the tool `{}` asks for something that this gateway cannot give", tool.label),
+            None,
+        ),
         FaultKind::Stopped => (UpstreamFault::Down, format!("the server `{name}` is stopping"), None),
     };
     UpstreamError { fault: upstream, message, retryable, breaker: server.breaker.state().as_str(), retry_after }

@@ -370,7 +370,8 @@ impl Server {
         }
         let mut phase = self.phase.subscribe();
         let connected = phase.wait_for(|state| *state != ServerState::Connecting);
-        let state = tokio::time::timeout(CONNECT_PATIENCE, connected).await.ok().and_then(Result::ok).map(|state| *state);
+        let state =
+            tokio::time::timeout(CONNECT_PATIENCE, connected).await.ok().and_then(Result::ok).map(|state| *state);
         match (self.link.load_full(), state) {
             (Some(link), _) => Ok(link),
             (None, Some(ServerState::Stopped)) => Err(Fault::new(FaultKind::Stopped, "the server is stopping")),

@@ -70,8 +70,7 @@ async fn connect(server: &Server, hub: &Hub) -> Result<(Link, Listed), Fault> {
     let connecting = async {
         let _place = hub.connecting.acquire().await;
         let settings = Arc::clone(&server.settings());
-        let link =
-            Link::open(&settings.transport, server.era(), &hub.environment, &hub.tracker, &server.tail).await?;
+        let link = Link::open(&settings.transport, server.era(), &hub.environment, &hub.tracker, &server.tail).await?;
         match link.list_tools().await {
             Ok(listed) => Ok((link, listed)),
             Err(fault) => {

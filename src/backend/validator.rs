@@ -157,7 +157,8 @@ fn explain(error: &ValidationError<'_>, schema: &Value, faults: &mut Vec<SchemaF
                     let mut inner = Vec::new();
                     explain(first, schema, &mut inner);
                     for fault in inner.into_iter().take(1) {
-                        let expected = format!("none of {} alternatives fits; nearest: {}", context.len(), fault.expected);
+                        let expected =
+                            format!("none of {} alternatives fits; nearest: {}", context.len(), fault.expected);
                         faults.push(SchemaFault { path: fault.path, expected });
                     }
                 }
@@ -206,7 +207,9 @@ fn expectation(kind: &ValidationErrorKind, value: &Value) -> String {
         }
         ValidationErrorKind::Format { format } => format!("expected the format `{format}`, {}", got()),
         ValidationErrorKind::FalseSchema => String::from("nothing is allowed here"),
-        ValidationErrorKind::OneOfMultipleValid { .. } => String::from("more than one alternative fits; exactly one may"),
+        ValidationErrorKind::OneOfMultipleValid { .. } => {
+            String::from("more than one alternative fits; exactly one may")
+        }
         ValidationErrorKind::PropertyNames { error } => {
             format!("a member's name is not allowed: {}", shorten(&error.to_string()))
         }
@@ -306,7 +309,8 @@ mod tests {
 
     #[test]
     fn faults_are_few_and_short() {
-        let many: serde_json::Map<String, Value> = (0..100).map(|n| (format!("x{n}{}", "y".repeat(300)), json!(1))).collect();
+        let many: serde_json::Map<String, Value> =
+            (0..100).map(|n| (format!("x{n}{}", "y".repeat(300)), json!(1))).collect();
         let found = faults(&issue(), &Value::Object(many));
         assert_eq!(found.len(), MAX_FAULTS);
         assert!(found.iter().all(|(_, text)| text.len() < 300));
@@ -363,7 +367,8 @@ mod tests {
         assert!(example.get("extra").is_none() && example.get("titel").is_none());
         assert!(checker.check(&schema, &example).is_ok());
         assert_eq!(checker.example(&schema, &json!({})).unwrap(), json!({"repo":"<repo>","title":"<title>"}));
-        let impossible = json!({"type":"object","required":["a"],"properties":{"a":{"type":"string","pattern":"^[0-9]{12}$"}}});
+        let impossible =
+            json!({"type":"object","required":["a"],"properties":{"a":{"type":"string","pattern":"^[0-9]{12}$"}}});
         assert_eq!(Checker::compile(&impossible).example(&impossible, &json!({})), None);
     }
 

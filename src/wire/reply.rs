@@ -4,19 +4,32 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// One JSON-RPC message from a backend.
 #[derive(Debug)]
 pub enum Reply<'a> {
-    Response { id: &'a RawValue, result: &'a RawValue },
+    Response {
+        id: &'a RawValue,
+        result: &'a RawValue,
+    },
     /// The id is absent or null where the backend could not read the request's.
-    Error { id: Option<&'a RawValue>, error: &'a RawValue },
+    Error {
+        id: Option<&'a RawValue>,
+        error: &'a RawValue,
+    },
     /// The backend asks something (`ping`, `sampling/createMessage`).
-    Request { id: &'a RawValue, method: Cow<'a, str>, params: Option<&'a RawValue> },
-    Notification { method: Cow<'a, str>, params: Option<&'a RawValue> },
+    Request {
+        id: &'a RawValue,
+        method: Cow<'a, str>,
+        params: Option<&'a RawValue>,
+    },
+    Notification {
+        method: Cow<'a, str>,
+        params: Option<&'a RawValue>,
+    },
 }
 
 /// The bytes are not one JSON-RPC 2.0 message, or a result not an MCP result.
@@ -245,7 +258,14 @@ mod tests {
 
     #[test]
     fn results_that_could_be_read_two_ways_are_garbled() {
-        for text in ["[]", "null", r#"{"_meta":{},"_meta":{}}"#, r#"{"isError":"true"}"#, r#"{"isError":true,"isError":false}"#, "{} {}"] {
+        for text in [
+            "[]",
+            "null",
+            r#"{"_meta":{},"_meta":{}}"#,
+            r#"{"isError":"true"}"#,
+            r#"{"isError":true,"isError":false}"#,
+            "{} {}",
+        ] {
             assert!(scan(text).is_err(), "{text}");
         }
     }

@@ -160,8 +160,7 @@ mod tests {
 
     #[test]
     fn every_line_ending_comment_and_field_is_read() {
-        let expected =
-            vec![pair("message", "{\"a\":\n\t1}"), pair("", ""), pair("", "z\u{e9}")];
+        let expected = vec![pair("message", "{\"a\":\n\t1}"), pair("", ""), pair("", "z\u{e9}")];
         assert_eq!(read(&[STREAM.as_bytes()]), expected);
     }
 

@@ -18,8 +18,14 @@ const MAX_ERROR: usize = 64 << 10;
 #[derive(Debug)]
 pub(crate) enum Aside {
     /// A request of the backend, with its id as it came.
-    Request { id: Json, method: String },
-    Notification { method: String, params: Option<Json> },
+    Request {
+        id: Json,
+        method: String,
+    },
+    Notification {
+        method: String,
+        params: Option<Json>,
+    },
 }
 
 /// Reads the answer to the request `id` and gives the result. Everything else on the stream goes to `aside`.
@@ -104,9 +110,7 @@ enum Said {
 /// One message, which must be meant for the request `id` where it is a response.
 fn message(bytes: &Bytes, id: u64) -> Result<Said, Fault> {
     match reply::decode(bytes).map_err(Fault::garbled)? {
-        Reply::Response { id: theirs, result } if is_id(theirs, id) => {
-            Ok(Said::Result(Json::slice_of(bytes, result)))
-        }
+        Reply::Response { id: theirs, result } if is_id(theirs, id) => Ok(Said::Result(Json::slice_of(bytes, result))),
         Reply::Error { id: theirs, error } if theirs.is_none_or(|theirs| is_id(theirs, id)) => {
             Ok(Said::Error(Json::slice_of(bytes, error)))
         }

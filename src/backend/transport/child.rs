@@ -17,8 +17,19 @@ use crate::domain::secret::Secret;
 /// Variables that a child inherits from the gateway's own environment, besides those that its configuration sets.
 /// Nothing else: the gateway's environment may hold other servers' credentials.
 const INHERITED: [&str; 13] = [
-    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "LANGUAGE", "TZ", "TMPDIR", "SSL_CERT_FILE",
-    "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "TERM",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "NODE_EXTRA_CA_CERTS",
 ];
 const INHERITED_PREFIXES: [&str; 2] = ["LC_", "XDG_"];
 /// Lines of standard error that are kept, and how long one may be.
@@ -118,7 +129,9 @@ impl Program<'_> {
             .map_err(|error| Fault::new(FaultKind::Connect, format!("cannot start `{}`: {error}", self.command)))?;
         let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         match (child.stdin.take(), child.stdout.take(), child.stderr.take()) {
-            (Some(stdin), Some(stdout), Some(stderr)) => Ok((Process { child, group }, Pipes { stdin, stdout, stderr })),
+            (Some(stdin), Some(stdout), Some(stderr)) => {
+                Ok((Process { child, group }, Pipes { stdin, stdout, stderr }))
+            }
             _ => Err(Fault::new(FaultKind::Connect, "the child has no pipes")),
         }
     }

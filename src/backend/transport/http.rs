@@ -76,14 +76,16 @@ impl Wire {
         if client.is_plain() {
             let host = url.authority().map_or("", |authority| authority.as_str());
             let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-            let value = HeaderValue::from_str(host).map_err(|_| Fault::new(FaultKind::Connect, "the URL's host is odd"))?;
+            let value =
+                HeaderValue::from_str(host).map_err(|_| Fault::new(FaultKind::Connect, "the URL's host is odd"))?;
             headers.insert(HOST, value);
             let path = url.path_and_query().map_or("/", |path| path.as_str());
             uri = path.parse().map_err(|_| Fault::new(FaultKind::Connect, "the URL's path is odd"))?;
         }
         for (name, value) in configured {
-            let mut value = HeaderValue::from_str(value.expose())
-                .map_err(|_| Fault::new(FaultKind::Connect, format!("the header `{name}` holds a control character")))?;
+            let mut value = HeaderValue::from_str(value.expose()).map_err(|_| {
+                Fault::new(FaultKind::Connect, format!("the header `{name}` holds a control character"))
+            })?;
             value.set_sensitive(true);
             headers.insert(name, value);
         }

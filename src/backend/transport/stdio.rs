@@ -280,8 +280,7 @@ impl Shared {
                     token: u64,
                 }
                 let Ok(Token { token }) = serde_json::from_str(params.get()) else { return };
-                let progress =
-                    self.lock().0.as_ref().and_then(|pending| pending.get(&token)?.progress.clone());
+                let progress = self.lock().0.as_ref().and_then(|pending| pending.get(&token)?.progress.clone());
                 if let Some(progress) = progress {
                     progress.take(token, Json::slice_of(line, params));
                 }

@@ -1,0 +1,5 @@
+//! Backends as they come: well-behaved, broken and hostile.
+
+mod http;
+mod peer;
+mod stdio;
