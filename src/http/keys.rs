@@ -39,13 +39,14 @@ fn admin(gateway: &Gateway, caller: &Caller) -> Result<(), Response> {
 /// Puts the headers of the caller's limits on an answer.
 fn limited(gateway: &Gateway, caller: &Caller, mut response: Response) -> Response {
     if let Some(standing) = gateway.standing(&caller.principal) {
-        let reset = gateway.now().0 / 1000 + i64::try_from(standing.reset.as_secs()).unwrap_or(0) + 1;
+        let wait = standing.reset_after_seconds();
+        let reset = gateway.now().0 / 1000 + i64::try_from(wait).unwrap_or(0) + 1;
         let headers = response.headers_mut();
-        headers.insert("x-ratelimit-limit", HeaderValue::from(standing.limit));
-        headers.insert("x-ratelimit-remaining", HeaderValue::from(standing.remaining));
+        headers.insert("x-ratelimit-limit", HeaderValue::from(standing.rate.count));
+        headers.insert("x-ratelimit-remaining", HeaderValue::from(standing.remaining()));
         headers.insert("x-ratelimit-reset", HeaderValue::from(reset));
         if response.status() == StatusCode::TOO_MANY_REQUESTS {
-            response.headers_mut().insert("retry-after", HeaderValue::from(standing.reset.as_secs() + 1));
+            response.headers_mut().insert("retry-after", HeaderValue::from(wait.max(1)));
         }
     }
     response

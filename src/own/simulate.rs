@@ -111,9 +111,25 @@ impl Simulation<'_> {
             judgement = refused_by_profile(judgement, &self.who.profile.name, &reason);
         }
         let faults = self.state.catalog.validate(tool, value).err().unwrap_or_default();
-        let limits = self.pipeline.ledger.peek(&self.state.charges(self.who, tool), self.pipeline.clock.ticks());
+        let limits = self.limits(tool);
         let breaker = self.pipeline.backends.breaker(&tool.id.server);
         report(&judgement, Some(tool), json!(faults), json!(limits), json!(breaker))
+    }
+
+    /// How every window stands that a call would be charged to; nothing is charged.
+    fn limits(&self, tool: &Tool) -> Vec<Value> {
+        let now = self.pipeline.clock.ticks();
+        let standing = |charge: crate::ledger::Charge| {
+            let standing = self.pipeline.ledger.standing(&charge, now);
+            json!({
+                "scope": standing.scope.to_string(),
+                "limit": standing.rate.to_string(),
+                "used": standing.used,
+                "remaining": standing.remaining(),
+                "reset_after": standing.reset_after_seconds(),
+            })
+        };
+        self.state.charges(self.who, tool).into_iter().map(standing).collect()
     }
 
     /// Why the profile leaves the tool out.

@@ -57,7 +57,7 @@ impl Pipeline {
     /// Where the nearest of a principal's plan windows stands; `None` without a plan that limits.
     #[must_use]
     pub fn standing(&self, state: &State, principal: &Principal) -> Option<Standing> {
-        self.ledger.standing(&state.plan_charges(principal), self.clock.ticks())
+        self.ledger.nearest(&state.plan_charges(principal), self.clock.ticks())
     }
 
     /// Carries one call from request to recorded outcome. `state` is what this request sees, whatever changes meanwhile.

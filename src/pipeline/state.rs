@@ -36,7 +36,7 @@ impl State {
     ) -> (Self, Report) {
         let mut tools: Vec<Arc<Tool>> = catalog.entries().iter().map(|entry| Arc::clone(entry.tool())).collect();
         tools.extend(own.iter().cloned());
-        let (policies, report) = Policies::build(bundle, &tools, previous.map(|state| &*state.policies));
+        let (policies, report) = Policies::build(&bundle, &tools, previous.map(|state| &*state.policies));
         let index = match previous.filter(|state| Arc::ptr_eq(&state.catalog, &catalog)) {
             Some(same) => Arc::clone(&same.index),
             None => Arc::new(index(&catalog)),
@@ -114,6 +114,6 @@ fn server_text(card: &ServerCard) -> String {
 
 /// A full window as a refusal.
 pub(super) fn over(over: &Over) -> Refusal {
-    let seconds = over.retry_after.as_secs() + u64::from(over.retry_after.subsec_nanos() > 0);
-    Refusal::LimitReached { scope: over.scope.to_string(), limit: over.rate.to_string(), retry_after: seconds.max(1) }
+    let (scope, limit) = (over.scope.to_string(), over.rate.to_string());
+    Refusal::LimitReached { scope, limit, retry_after: over.retry_after_seconds() }
 }
