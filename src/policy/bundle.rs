@@ -12,7 +12,7 @@ use crate::domain::json::sha256_hex;
 
 use super::deep::on_deep_stack;
 use super::names::{ACTION, NAMESPACE, nearest};
-use super::reads::Reads;
+use super::reads::{Fields, Reads};
 use super::rewrite::{favourable, settled};
 use super::scope::Scope;
 use super::source::{Piece, PolicyFault, PolicySource, in_order, pieces};
@@ -44,6 +44,7 @@ pub struct Policy {
     pub(super) favourable: Option<CedarPolicy>,
     pub(super) favourable_reads: Reads,
     pub(super) reads: Reads,
+    pub(super) fields: Fields,
     pub(super) scope: Scope,
     /// The ids of every action literal in the policy.
     pub(super) actions: Vec<Arc<str>>,
@@ -242,6 +243,7 @@ fn assemble(piece: &Piece, parsed: &CedarPolicy, body: &pst::Template, notes: No
         favourable,
         favourable_reads,
         reads: Reads::of_settled(body),
+        fields: Fields::of(body),
         scope: Scope::of(body),
         actions: literals(body)
             .into_iter()

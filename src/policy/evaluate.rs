@@ -9,7 +9,7 @@ use crate::domain::principal::Principal;
 
 use super::bundle::one_line;
 use super::decide::Facts;
-use super::reads::Reads;
+use super::reads::{Fields, Reads};
 use super::slice::Group;
 use super::snapshot::{Policies, ToolPolicy};
 use super::who::{Known, text, texts};
@@ -59,7 +59,7 @@ impl Case<'_> {
 
     /// Asks Cedar about the policies with conditions.
     fn ask(&self, group: &Group) -> Result<Response, Unbuilt> {
-        let context = self.context(group.reads)?;
+        let context = self.context(group.reads, &group.fields)?;
         let request =
             request(self.known, self.state, context).map_err(|why| Unbuilt { part: Reads::EVERYTHING, why })?;
         let authorizer = Authorizer::new();
@@ -82,11 +82,11 @@ impl Case<'_> {
     }
 
     /// The parts of `context` that are read, and no others.
-    fn context(&self, reads: Reads) -> Result<Context, Unbuilt> {
+    fn context(&self, reads: Reads, fields: &Fields) -> Result<Context, Unbuilt> {
         let mut pairs: Vec<(String, RestrictedExpression)> = Vec::new();
         let mut add = |name: &str, value| pairs.push((name.to_owned(), value));
         if reads.any(Reads::INPUT) {
-            let value = self.state.plan.value(self.arguments).map_err(|misfit| {
+            let value = self.state.plan.value(self.arguments, fields).map_err(|misfit| {
                 let place = if misfit.path.is_empty() { "/" } else { &misfit.path };
                 let why = format!("`{place}` does not fit its type in `context.input`: {}", misfit.why);
                 Unbuilt { part: Reads::INPUT, why }
