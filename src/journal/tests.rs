@@ -86,6 +86,7 @@ fn opening(tool: &str) -> Opening {
 
 fn judgement() -> Judgement {
     Judgement {
+        shadow: None,
         verdict: Verdict::Allow,
         rules: vec![
             RuleMark::built_in("default-allow-read", PolicyEffect::Permit, None),
