@@ -58,6 +58,8 @@ pub(crate) enum Say {
     Error(String),
     /// Whole messages on an event stream before the result.
     Events(Vec<String>, String),
+    /// Whole messages on an event stream that stays open.
+    EventsThenHang(Vec<String>),
     /// A status and nothing else.
     Status(u16),
     /// 200 and this body.
@@ -239,6 +241,10 @@ impl Inner {
                 });
                 events_body(events)
             }
+            Say::EventsThenHang(before) => {
+                let events = futures_util::stream::iter(before).map(|text| event(&text));
+                events_body(events.chain(futures_util::stream::pending()))
+            }
             Say::Status(status) => status_only(status),
             Say::Body(body) => json_body(&body),
             Say::Held(_) | Say::Hang => std::future::pending().await,
@@ -266,7 +272,10 @@ impl Inner {
                     params["_meta"] = tag.clone();
                     event(&json!({"jsonrpc": "2.0", "method": method, "params": params}).to_string())
                 };
-                let first = told("notifications/subscriptions/acknowledged", json!({"notifications": {"toolsListChanged": true}}));
+                let first = told(
+                    "notifications/subscriptions/acknowledged",
+                    json!({"notifications": {"toolsListChanged": true}}),
+                );
                 let changed = told("notifications/tools/list_changed", json!({}));
                 events_body(futures_util::stream::iter([first]).chain(self.changes(changed)))
             }
