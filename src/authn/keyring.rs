@@ -157,7 +157,12 @@ impl Keyring {
     ///
     /// # Errors
     /// Why nobody does. `source` is throttled for wrong credentials, never for missing ones, and never a valid key.
-    pub fn admit(&self, credential: &Credential, profiles: &Profiles, source: Option<IpAddr>) -> Result<Principal, NotAdmitted> {
+    pub fn admit(
+        &self,
+        credential: &Credential,
+        profiles: &Profiles,
+        source: Option<IpAddr>,
+    ) -> Result<Principal, NotAdmitted> {
         let result = match credential {
             Credential::Missing => return Err(NotAdmitted::Missing),
             Credential::Disagree => Err(NotAdmitted::Disagree),
@@ -175,7 +180,9 @@ impl Keyring {
             && bool::from(secret.expose().as_bytes().ct_eq(text.as_bytes()))
         {
             let profile = profiles.get("admin").cloned();
-            return profile.map(|profile| Principal { profile, ..principal.clone() }).ok_or_else(|| NotAdmitted::NoProfile("admin".into()));
+            return profile
+                .map(|profile| Principal { profile, ..principal.clone() })
+                .ok_or_else(|| NotAdmitted::NoProfile("admin".into()));
         }
         if text.contains("${") || text.starts_with('$') {
             return Err(NotAdmitted::Unexpanded(text.chars().filter(|c| !c.is_control()).take(60).collect()));
@@ -186,7 +193,8 @@ impl Keyring {
         let key = SecretKey::parse(text).ok_or(NotAdmitted::Mistyped)?;
         let hash = self.hash(&key);
         let keys = self.keys.load();
-        let record = keys.get(&hash).filter(|record| bool::from(record.hash.ct_eq(&hash))).ok_or(NotAdmitted::Unknown)?;
+        let record =
+            keys.get(&hash).filter(|record| bool::from(record.hash.ct_eq(&hash))).ok_or(NotAdmitted::Unknown)?;
         let now = self.clock.now();
         if let Some(revoked) = record.revoked {
             return Err(NotAdmitted::Revoked(revoked.rfc3339()));
@@ -194,7 +202,8 @@ impl Keyring {
         if let Some(end) = record.expires.filter(|end| now >= *end) {
             return Err(NotAdmitted::Expired(end.rfc3339()));
         }
-        let profile = profiles.get(record.profile.as_str()).ok_or_else(|| NotAdmitted::NoProfile(record.profile.clone()))?;
+        let profile =
+            profiles.get(record.profile.as_str()).ok_or_else(|| NotAdmitted::NoProfile(record.profile.clone()))?;
         Ok(principal(record, Arc::clone(profile)))
     }
 
@@ -236,7 +245,9 @@ impl Keyring {
     pub async fn create(&self, new: NewKey) -> Result<(SecretKey, Arc<KeyRecord>), NotCreated> {
         let key = SecretKey::mint().map_err(|_| NotCreated::NoRandomness)?;
         let now = self.clock.now();
-        let expires = new.expires_in.map(|after| Moment(now.0.saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX))));
+        let expires = new
+            .expires_in
+            .map(|after| Moment(now.0.saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX))));
         let record = KeyRecord {
             id: KeyId::fresh(),
             name: new.name,
@@ -298,7 +309,10 @@ impl Keyring {
             .keys
             .load()
             .values()
-            .map(|record| KeyRecord { last_used: used.get(&record.id).copied().or(record.last_used), ..KeyRecord::clone(record) })
+            .map(|record| KeyRecord {
+                last_used: used.get(&record.id).copied().or(record.last_used),
+                ..KeyRecord::clone(record)
+            })
             .collect();
         list.sort_by(|one, other| (one.created, one.id.as_str()).cmp(&(other.created, other.id.as_str())));
         list
@@ -319,7 +333,8 @@ impl Keyring {
         let now = self.clock.now();
         let keys = self.keys.load();
         let carries = |record: &&Arc<KeyRecord>| {
-            record.is_live(now) && (record.agent.as_deref() == Some(agent) || (record.agent.is_none() && record.id.as_str() == agent))
+            record.is_live(now)
+                && (record.agent.as_deref() == Some(agent) || (record.agent.is_none() && record.id.as_str() == agent))
         };
         let newest = keys.values().filter(carries).max_by_key(|record| (record.created, record.id.as_str()));
         if let Some(record) = newest

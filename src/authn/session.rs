@@ -60,14 +60,9 @@ impl Sealer {
     pub fn seal(&self, session: &Session) -> Result<String, ring::error::Unspecified> {
         let mut nonce = [0u8; NONCE_LEN];
         ring::rand::SystemRandom::new().fill(&mut nonce)?;
-        let mut sealed = format!(
-            "{}\n{}\n{}\n{}",
-            session.issued.0,
-            session.version,
-            session.key,
-            session.capabilities.join(",")
-        )
-        .into_bytes();
+        let mut sealed =
+            format!("{}\n{}\n{}\n{}", session.issued.0, session.version, session.key, session.capabilities.join(","))
+                .into_bytes();
         self.key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(AAD), &mut sealed)?;
         let mut id = nonce.to_vec();
         id.append(&mut sealed);
@@ -117,7 +112,12 @@ mod tests {
     use super::*;
 
     fn session() -> Session {
-        Session { key: KeyId::from("key_a"), version: "2025-11-25".into(), capabilities: vec!["roots".into()], issued: Moment(1_000) }
+        Session {
+            key: KeyId::from("key_a"),
+            version: "2025-11-25".into(),
+            capabilities: vec!["roots".into()],
+            issued: Moment(1_000),
+        }
     }
 
     #[test]
@@ -128,7 +128,10 @@ mod tests {
         assert_eq!(later.open(&id, &KeyId::from("key_a"), Moment(2_000)), Opened::Valid(session()));
         assert_eq!(later.open(&id, &KeyId::from("key_b"), Moment(2_000)), Opened::Foreign);
         assert_eq!(later.open(&id, &KeyId::from("key_a"), Moment(LIFETIME_MS + 2_000)), Opened::Unreadable);
-        assert_eq!(Sealer::new(b"another").unwrap().open(&id, &KeyId::from("key_a"), Moment(2_000)), Opened::Unreadable);
+        assert_eq!(
+            Sealer::new(b"another").unwrap().open(&id, &KeyId::from("key_a"), Moment(2_000)),
+            Opened::Unreadable
+        );
     }
 
     proptest! {

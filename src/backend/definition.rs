@@ -85,10 +85,11 @@ fn read(
     let value: Value = definition.decode().map_err(|_| String::from("a tool that is no JSON is left out"))?;
     let name = name(&value)?;
     let out = |why: &str| format!("the tool `{name}` is left out: {why}");
-    if let Some(same) = known.get(name).filter(|same| same.tool.definition == *definition) {
-        if same.tool.settings == *settings.tool(name) {
-            return Ok(Arc::clone(same));
-        }
+    if let Some(same) = known.get(name)
+        && same.tool.definition == *definition
+        && same.tool.settings == *settings.tool(name)
+    {
+        return Ok(Arc::clone(same));
     }
     strict::check(definition.as_str()).map_err(|unfit| out(&unfit.to_string()))?;
     let schema = input_schema(&value).map_err(|why| out(&why))?;

@@ -42,12 +42,12 @@ impl Fault {
         Self { kind, detail: detail.into() }
     }
 
-    pub(crate) fn garbled(detail: impl ToString) -> Self {
-        Self::new(FaultKind::Garbled, detail.to_string())
+    pub(crate) fn garbled(detail: impl Into<String>) -> Self {
+        Self::new(FaultKind::Garbled, detail)
     }
 
-    pub(crate) fn broken(detail: impl ToString) -> Self {
-        Self::new(FaultKind::Broken, detail.to_string())
+    pub(crate) fn broken(detail: impl Into<String>) -> Self {
+        Self::new(FaultKind::Broken, detail)
     }
 
     /// Whether the backend's health is in doubt. What it refused in good order is no failure of it.

@@ -16,6 +16,8 @@ use crate::wire::era::Era;
 
 /// How long one page of a list may take.
 const LIST_TIMEOUT: Duration = Duration::from_secs(30);
+/// A stream of notifications that lasted so long was a good one.
+const LONG_STREAM: Duration = Duration::from_secs(30);
 /// Pages and tools that are read at most: an endless list ends here.
 const MAX_PAGES: usize = 200;
 const MAX_TOOLS: usize = 10_000;
@@ -95,9 +97,11 @@ impl Link {
         }
         let mut attempt = 0;
         loop {
+            let began = tokio::time::Instant::now();
             match link.listen().await {
                 Ok(false) => return std::future::pending().await,
-                Ok(true) => attempt = 0,
+                Ok(true) if began.elapsed() >= LONG_STREAM => attempt = 0,
+                Ok(true) => {}
                 Err(fault) => tracing::debug!(detail = fault.detail, "the stream of notifications broke off"),
             }
             tokio::time::sleep(backoff(attempt, jitter())).await;
@@ -157,7 +161,7 @@ fn read_page(result: &Json, definitions: &mut Vec<Json>) -> Result<Option<String
         #[serde(rename = "nextCursor")]
         next: Option<String>,
     }
-    let page: Page<'_> = serde_json::from_slice(result.bytes()).map_err(Fault::garbled)?;
+    let page: Page<'_> = serde_json::from_slice(result.bytes()).map_err(|error| Fault::garbled(error.to_string()))?;
     definitions.extend(page.tools.into_iter().map(|tool| Json::slice_of(result.bytes(), tool)));
     Ok(page.next)
 }

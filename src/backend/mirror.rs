@@ -19,11 +19,14 @@ pub(crate) struct Mirror {
 
 /// A text as a header value: as it is where that is possible, else in base64 between `=?base64?` and `?=`.
 pub(crate) fn header_value(text: &str) -> HeaderValue {
-    let plain = text.bytes().all(|b| (0x20..=0x7e).contains(&b))
-        && !text.starts_with(' ')
-        && !text.ends_with(' ')
-        && !(text.starts_with("=?base64?") && text.ends_with("?="));
-    if plain && let Ok(value) = HeaderValue::from_str(text) {
+    let encoded = text.starts_with("=?base64?") && text.ends_with("?=");
+    let padded = text.starts_with(' ') || text.ends_with(' ');
+    let visible = text.bytes().all(|b| (0x20..=0x7e).contains(&b));
+    if visible
+        && !padded
+        && !encoded
+        && let Ok(value) = HeaderValue::from_str(text)
+    {
         return value;
     }
     HeaderValue::from_str(&format!("=?base64?{}?=", STANDARD.encode(text)))

@@ -17,6 +17,7 @@ mod registry;
 mod resolve;
 mod send;
 mod server;
+mod status;
 mod supervisor;
 #[cfg(test)]
 mod tests;
@@ -29,4 +30,4 @@ pub use names::{colliding, flat_name};
 pub use registry::Backends;
 pub use resolve::Resolved;
 pub use send::SendOptions;
-pub use server::{ServerState, ServerStatus};
+pub use status::{ServerState, ServerStatus};

@@ -163,7 +163,7 @@ fn limits(server: &Server, tool: &Tool, caller: Option<Duration>) -> (Deadline, 
 }
 
 fn finish(result: Json) -> Result<Answer, Fault> {
-    let shape = reply::scan(result.as_str()).map_err(Fault::garbled)?;
+    let shape = reply::scan(result.as_str()).map_err(|error| Fault::garbled(error.to_string()))?;
     match shape.kind {
         ResultType::Absent | ResultType::Complete => Ok(Answer { result, is_error: shape.is_error, cached: false }),
         ResultType::InputRequired => Err(Fault::new(FaultKind::Unsupported, "it asks for input")),

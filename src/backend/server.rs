@@ -7,18 +7,18 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use governor::DefaultDirectRateLimiter;
 use governor::clock::{Clock as _, DefaultClock};
-use serde::Serialize;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::ask::Ask;
-use super::breaker::{BreakerCell, BreakerView};
+use super::breaker::BreakerCell;
 use super::catalog::Part;
 use super::deadline::Deadline;
 use super::definition::{self, Indexed};
 use super::fault::{Fault, FaultKind};
 use super::link::{Link, Listed};
 use super::meters::Meters;
+use super::status::{ServerState, ServerStatus, era_word};
 use super::transport::Tail;
 use crate::config::ServerSettings;
 use crate::domain::clock::{Clock, Moment};
@@ -30,57 +30,6 @@ use crate::wire::era::Era;
 const WAITING_PER_PLACE: usize = 16;
 /// How long a call waits for a server that is just being connected.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
-
-/// Where a server stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ServerState {
-    /// Being connected for the first time, or again.
-    Connecting,
-    /// Connected, its tools listed.
-    Ready,
-    /// Not there; tried again after a while.
-    Down,
-    /// Removed, or the gateway stops.
-    Stopped,
-}
-
-impl ServerState {
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Connecting => "connecting",
-            Self::Ready => "ready",
-            Self::Down => "down",
-            Self::Stopped => "stopped",
-        }
-    }
-}
-
-/// A server as operators see it.
-#[derive(Debug, Clone, Serialize)]
-pub struct ServerStatus {
-    pub name: ServerName,
-    /// `stdio` or `http`.
-    pub transport: &'static str,
-    pub state: ServerState,
-    /// Milliseconds since 1970 when the state began.
-    pub since: i64,
-    /// `legacy` or `modern`, once it has been greeted.
-    pub era: Option<&'static str>,
-    /// The revision spoken.
-    pub version: Option<String>,
-    pub title: Option<String>,
-    pub tools: usize,
-    /// The tools are what it listed before it went away.
-    pub stale: bool,
-    pub last_error: Option<String>,
-    /// The last lines of a child's standard error.
-    pub stderr: Vec<String>,
-    pub breaker: BreakerView,
-    pub in_flight: usize,
-    pub warnings: Vec<String>,
-}
 
 #[derive(Debug)]
 struct Facts {
@@ -425,11 +374,4 @@ impl Server {
 /// A result must be an object that can be read in one way only.
 fn usable(result: Json) -> Result<Json, Fault> {
     if result.bytes().starts_with(b"{") { Ok(result) } else { Err(Fault::garbled("the result is no object")) }
-}
-
-pub(crate) const fn era_word(era: Era) -> &'static str {
-    match era {
-        Era::Legacy => "legacy",
-        Era::Modern => "modern",
-    }
 }

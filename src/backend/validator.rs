@@ -1,6 +1,8 @@
 //! Arguments against a tool's input schema: faults that an agent can act on, and an example that would fit.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{PatternOptions, ValidationError, Validator};
@@ -30,6 +32,12 @@ impl Checker {
         if let Err(why) = check_refs(schema) {
             return Self::Unusable(why);
         }
+        // Schemas are hostile input to a library of some size: should one make it panic, it stays that tool's trouble.
+        catch_unwind(AssertUnwindSafe(|| Self::build(schema)))
+            .unwrap_or_else(|_| Self::Unusable(String::from("it cannot be compiled")))
+    }
+
+    fn build(schema: &Value) -> Self {
         let linear = jsonschema::options()
             .offline()
             .with_pattern_options(PatternOptions::regex().size_limit(1 << 20))
@@ -74,8 +82,9 @@ impl Checker {
     }
 }
 
-/// Refuses references to other documents, and references that lead back to themselves without looking at anything.
+/// Refuses references to other documents, and schemas that could keep a validator busy for ever with one value.
 fn check_refs(schema: &Value) -> Result<(), String> {
+    let mut weights = HashMap::new();
     let mut rest = vec![schema];
     while let Some(value) = rest.pop() {
         match value {
@@ -87,7 +96,7 @@ fn check_refs(schema: &Value) -> Result<(), String> {
                         return Err(format!("`{key}` to `{}` is not followed", shorten(target)));
                     }
                 }
-                circle(schema, value)?;
+                weight(schema, value, &mut weights, 0)?;
                 rest.extend(members.values());
             }
             Value::Array(items) => rest.extend(items),
@@ -99,27 +108,33 @@ fn check_refs(schema: &Value) -> Result<(), String> {
 
 /// Keywords whose subschemas look at the very value that the schema itself looks at.
 const IN_PLACE: [&str; 8] = ["allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas"];
+/// Schemas that one value may have to be held against, and how many may refer to each other in a row.
+const MAX_WEIGHT: u32 = 2000;
+const MAX_CHAIN: usize = 64;
 
-/// Follows `$ref` and the in-place keywords from `start`; meeting `start` again would never end.
-fn circle(root: &Value, start: &Value) -> Result<(), String> {
-    if start.get("$ref").is_none() && IN_PLACE.iter().all(|key| start.get(key).is_none()) {
-        return Ok(());
+/// How many schemas a value is held against where it is held against `schema`. `None` in `known`: being counted.
+fn weight(
+    root: &Value,
+    schema: &Value,
+    known: &mut HashMap<*const Value, Option<u32>>,
+    chain: usize,
+) -> Result<u32, String> {
+    match known.get(&std::ptr::from_ref(schema)) {
+        Some(Some(weight)) => return Ok(*weight),
+        Some(None) => return Err(String::from("a `$ref` leads back to itself")),
+        None if chain > MAX_CHAIN => return Err(String::from("too many schemas refer to each other in a row")),
+        None => {}
     }
-    let mut seen: Vec<*const Value> = Vec::new();
-    let mut rest = in_place(root, start);
-    while let Some(next) = rest.pop() {
-        if std::ptr::eq(next, start) {
-            return Err(String::from("a `$ref` leads back to itself"));
-        }
-        if seen.len() > 1000 {
-            return Err(String::from("it refers to itself in too many ways"));
-        }
-        if !seen.contains(&std::ptr::from_ref(next)) {
-            seen.push(std::ptr::from_ref(next));
-            rest.extend(in_place(root, next));
-        }
+    known.insert(std::ptr::from_ref(schema), None);
+    let mut sum = 1_u32;
+    for inner in in_place(root, schema) {
+        sum = sum.saturating_add(weight(root, inner, known, chain + 1)?);
     }
-    Ok(())
+    if sum > MAX_WEIGHT {
+        return Err(format!("a value would be held against more than {MAX_WEIGHT} schemas"));
+    }
+    known.insert(std::ptr::from_ref(schema), Some(sum));
+    Ok(sum)
 }
 
 fn in_place<'a>(root: &'a Value, schema: &'a Value) -> Vec<&'a Value> {
@@ -339,6 +354,26 @@ mod tests {
             assert!(matches!(Checker::compile(&schema), Checker::Unusable(_)), "{schema}");
             assert_eq!(faults(&schema, &json!({})).len(), 1, "fails closed");
         }
+    }
+
+    #[test]
+    fn schemas_that_multiply_are_unusable_and_long_chains_do_no_harm() {
+        let link = |n: usize, of: &dyn Fn(Value) -> Value| {
+            (format!("l{n}"), of(json!({"$ref": format!("#/$defs/l{}", n + 1)})))
+        };
+        let chain = |count: usize, of: &dyn Fn(Value) -> Value| {
+            let mut defs: serde_json::Map<String, Value> = (0..count).map(|n| link(n, of)).collect();
+            defs.insert(format!("l{count}"), json!({"type": "integer"}));
+            json!({"properties": {"a": {"$ref": "#/$defs/l0"}}, "$defs": defs})
+        };
+        let doubled = chain(60, &|next| json!({"anyOf": [next.clone(), next]}));
+        assert!(matches!(Checker::compile(&doubled), Checker::Unusable(_)));
+        let row = chain(3000, &|next| next);
+        assert!(matches!(Checker::compile(&row), Checker::Unusable(_)));
+        let deep = chain(3000, &|next| json!({"properties": {"x": next}}));
+        assert_eq!(faults(&deep, &json!({"a": {"x": {"x": 1}}})), []);
+        let few = chain(5, &|next| json!({"anyOf": [next.clone(), next]}));
+        assert_eq!(faults(&few, &json!({"a": 1})), []);
     }
 
     #[test]

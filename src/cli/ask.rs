@@ -37,7 +37,13 @@ impl Desk {
         if UnixStream::connect(&socket).await.is_ok() {
             return Ok(Self::Running(socket));
         }
-        let opening = Opening { sources: common.sources(), data: common.data_dir.clone(), admin_key: None, serve: false, backends };
+        let opening = Opening {
+            sources: common.sources(),
+            data: common.data_dir.clone(),
+            admin_key: None,
+            serve: false,
+            backends,
+        };
         let (gateway, _) = Gateway::open(opening).await?;
         if backends {
             settle(&gateway).await;
@@ -81,7 +87,9 @@ async fn settle(gateway: &Gateway) {
 }
 
 async fn send(socket: &PathBuf, command: &Command) -> anyhow::Result<Value> {
-    let stream = UnixStream::connect(socket).await.with_context(|| format!("the gateway at `{}` does not answer", socket.display()))?;
+    let stream = UnixStream::connect(socket)
+        .await
+        .with_context(|| format!("the gateway at `{}` does not answer", socket.display()))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let tasks = TaskTracker::new();
     let driving = tasks.spawn(connection);

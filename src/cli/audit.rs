@@ -43,9 +43,23 @@ pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<End
             if common.json {
                 print::json(&answer);
             } else {
-                let columns = ["time", "id", "entrance", "agent", "server", "tool", "decision", "outcome", "policies", "latency_ms"];
+                let columns = [
+                    "time",
+                    "id",
+                    "entrance",
+                    "agent",
+                    "server",
+                    "tool",
+                    "decision",
+                    "outcome",
+                    "policies",
+                    "latency_ms",
+                ];
                 let records = print::list(&answer, "records");
-                print::table(&columns, records.iter().map(|record| columns.iter().map(|column| print::text(record, column)).collect()));
+                print::table(
+                    &columns,
+                    records.iter().map(|record| columns.iter().map(|column| print::text(record, column)).collect()),
+                );
             }
             Ok(Ended::Well)
         }
@@ -111,7 +125,11 @@ fn broken(common: &Common, checked: i64, fault: &Value) -> Ended {
     if common.json {
         print::json(&json!({"holds": false, "entries": checked, "fault": fault}));
     } else {
-        print::line(&format!("the chain is broken at entry {}: {}", print::text(fault, "seq"), print::text(fault, "what")));
+        print::line(&format!(
+            "the chain is broken at entry {}: {}",
+            print::text(fault, "seq"),
+            print::text(fault, "what")
+        ));
     }
     Ended::Wrong
 }

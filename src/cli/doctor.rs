@@ -28,8 +28,10 @@ pub(super) async fn run(common: &Common) -> anyhow::Result<Ended> {
     let findings = examine(common).await;
     let well = findings.iter().all(|finding| finding.well);
     if common.json {
-        let list: Vec<Value> =
-            findings.iter().map(|f| json!({"check": f.what, "ok": f.well, "detail": f.detail, "hint": f.hint})).collect();
+        let list: Vec<Value> = findings
+            .iter()
+            .map(|f| json!({"check": f.what, "ok": f.well, "detail": f.detail, "hint": f.hint}))
+            .collect();
         print::json(&json!({"ok": well, "checks": list}));
     } else {
         for finding in &findings {
@@ -49,22 +51,43 @@ async fn examine(common: &Common) -> Vec<Finding> {
     match sources.read() {
         Ok(inputs) => {
             let from = if inputs.demo { "no configuration file, so the demo servers" } else { "read" };
-            findings.push(Finding::new("configuration", Ok(format!("{from}; {} servers, {} profiles, {} policies", inputs.settings.servers.len(), inputs.profiles.len(), inputs.bundle.policies().len()))));
+            findings.push(Finding::new(
+                "configuration",
+                Ok(format!(
+                    "{from}; {} servers, {} profiles, {} policies",
+                    inputs.settings.servers.len(),
+                    inputs.profiles.len(),
+                    inputs.bundle.policies().len()
+                )),
+            ));
         }
         Err(faults) => {
-            findings.push(Finding::new("configuration", Err((faults.to_string(), "mend the places that are named".into()))));
+            findings.push(Finding::new(
+                "configuration",
+                Err((faults.to_string(), "mend the places that are named".into())),
+            ));
             return findings;
         }
     }
     let desk = match Desk::open(common, true).await {
         Ok(desk) => desk,
         Err(error) => {
-            findings.push(Finding::new("store", Err((format!("{error:#}"), "is the folder yours, and has it room?".into()))));
+            findings.push(Finding::new(
+                "store",
+                Err((format!("{error:#}"), "is the folder yours, and has it room?".into())),
+            ));
             return findings;
         }
     };
     let running = matches!(desk, Desk::Running(_));
-    findings.push(Finding::new("store", Ok(format!("`{}` {}", common.data_dir.display(), if running { "is held by the running server" } else { "can be used" }))));
+    findings.push(Finding::new(
+        "store",
+        Ok(format!(
+            "`{}` {}",
+            common.data_dir.display(),
+            if running { "is held by the running server" } else { "can be used" }
+        )),
+    ));
     findings.push(audit(&desk).await);
     findings.push(policies(&desk).await);
     findings.extend(servers(&desk).await);
@@ -76,9 +99,14 @@ async fn audit(desk: &Desk) -> Finding {
     match desk.ask(Command::AuditVerify { seq: 0, head: None, limit: 5000 }).await {
         Ok(answer) => match answer.pointer("/step/fault").filter(|fault| !fault.is_null()) {
             None => Finding::new("audit log", Ok(format!("{} entries", print::text(&answer, "entries")))),
-            Some(fault) => Finding::new("audit log", Err((print::text(fault, "what"), "run `toolgate audit verify`, and keep the file as evidence".into()))),
+            Some(fault) => Finding::new(
+                "audit log",
+                Err((print::text(fault, "what"), "run `toolgate audit verify`, and keep the file as evidence".into())),
+            ),
         },
-        Err(error) => Finding::new("audit log", Err((error.to_string(), "no call runs while the log cannot be written".into()))),
+        Err(error) => {
+            Finding::new("audit log", Err((error.to_string(), "no call runs while the log cannot be written".into())))
+        }
     }
 }
 
@@ -86,8 +114,16 @@ async fn policies(desk: &Desk) -> Finding {
     match desk.ask(Command::PolicyCheck).await {
         Ok(answer) => {
             let faults = answer.pointer("/report/faults").and_then(Value::as_array).map_or(0, Vec::len);
-            let detail = format!("{} policies fit {} tools", print::text(&answer, "policies"), print::text(&answer, "tools"));
-            Finding::new("policies", if faults == 0 { Ok(detail) } else { Err((format!("{faults} faults"), "run `toolgate policy check`".into())) })
+            let detail =
+                format!("{} policies fit {} tools", print::text(&answer, "policies"), print::text(&answer, "tools"));
+            Finding::new(
+                "policies",
+                if faults == 0 {
+                    Ok(detail)
+                } else {
+                    Err((format!("{faults} faults"), "run `toolgate policy check`".into()))
+                },
+            )
         }
         Err(error) => Finding::new("policies", Err((error.to_string(), "run `toolgate policy check`".into()))),
     }
@@ -96,12 +132,22 @@ async fn policies(desk: &Desk) -> Finding {
 async fn servers(desk: &Desk) -> Vec<Finding> {
     let answer = match desk.ask(Command::ServersTest { name: None }).await {
         Ok(answer) => answer,
-        Err(error) => return vec![Finding::new("servers", Err((error.to_string(), "see `toolgate servers list`".into())))],
+        Err(error) => {
+            return vec![Finding::new("servers", Err((error.to_string(), "see `toolgate servers list`".into())))];
+        }
     };
     let finding = |server: &Value| {
         let name = format!("server {}", print::text(server, "name"));
         if print::text(server, "state") == "ready" {
-            return Finding::new(&name, Ok(format!("{} tools over {}, {}", print::text(server, "tools"), print::text(server, "transport"), print::text(server, "era"))));
+            return Finding::new(
+                &name,
+                Ok(format!(
+                    "{} tools over {}, {}",
+                    print::text(server, "tools"),
+                    print::text(server, "transport"),
+                    print::text(server, "era")
+                )),
+            );
         }
         let stderr = print::text(server, "stderr");
         let hint = hint(&print::text(server, "transport"), &print::text(server, "last_error"));

@@ -57,7 +57,9 @@ pub(super) fn run(common: &Common, from: &Path, dry_run: bool) -> anyhow::Result
         std::fs::write(&target, whole).with_context(|| format!("`{}`", target.display()))?;
     }
     if common.json {
-        print::json(&json!({"file": target, "added": added, "skipped": skipped, "written": !dry_run && !added.is_empty(), "toml": tables}));
+        print::json(
+            &json!({"file": target, "added": added, "skipped": skipped, "written": !dry_run && !added.is_empty(), "toml": tables}),
+        );
     } else {
         if dry_run {
             print::line(tables.trim());
@@ -86,7 +88,10 @@ fn without_comments(text: &str) -> String {
 
 /// A name that may be registered.
 fn safe(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.') { c } else { '-' }).take(64).collect()
+    name.chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.') { c } else { '-' })
+        .take(64)
+        .collect()
 }
 
 fn table(name: &str, server: &Foreign) -> Result<String, String> {
@@ -103,7 +108,10 @@ fn table(name: &str, server: &Foreign) -> Result<String, String> {
             if !server.args.is_empty() {
                 put(format!("args = [{}]", server.args.iter().map(|arg| quoted(arg)).collect::<Vec<_>>().join(", ")));
             }
-            let env = server.env.iter().map(|(name, value)| (name, value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
+            let env = server
+                .env
+                .iter()
+                .map(|(name, value)| (name, value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
             let env: Vec<String> = env.map(|(name, value)| format!("{} = {}", quoted(name), quoted(&value))).collect();
             if !env.is_empty() {
                 put(format!("env = {{ {} }}", env.join(", ")));
@@ -114,7 +122,8 @@ fn table(name: &str, server: &Foreign) -> Result<String, String> {
         }
         (None, Some(url)) => {
             put(format!("url = {}", quoted(url)));
-            let headers: Vec<String> = server.headers.iter().map(|(name, value)| format!("{} = {}", quoted(name), quoted(value))).collect();
+            let headers: Vec<String> =
+                server.headers.iter().map(|(name, value)| format!("{} = {}", quoted(name), quoted(value))).collect();
             if !headers.is_empty() {
                 put(format!("headers = {{ {} }}", headers.join(", ")));
             }

@@ -51,7 +51,11 @@ pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<End
             if common.json {
                 print::json(&key);
             } else {
-                print::note(&format!("{} with the profile {}; keep the key, it is not shown again:", print::text(&key, "id"), print::text(&key, "profile")));
+                print::note(&format!(
+                    "{} with the profile {}; keep the key, it is not shown again:",
+                    print::text(&key, "id"),
+                    print::text(&key, "profile")
+                ));
                 print::line(&print::text(&key, "key"));
             }
         }
@@ -62,7 +66,10 @@ pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<End
             } else {
                 let columns = ["id", "name", "user", "profile", "roles", "state", "hint", "expires_at", "last_used_at"];
                 let keys = print::list(&answer, "keys");
-                print::table(&columns, keys.iter().map(|key| columns.iter().map(|column| print::text(key, column)).collect()));
+                print::table(
+                    &columns,
+                    keys.iter().map(|key| columns.iter().map(|column| print::text(key, column)).collect()),
+                );
             }
         }
         Command::Revoke { id } => {

@@ -139,7 +139,11 @@ pub fn main() -> ExitCode {
         }
     };
     let serving = matches!(arguments.command, None | Some(Command::Serve { .. }));
-    print::logging(&arguments.common.log_format, if serving { "info" } else { "error" }, environment("TOOLGATE_LOG").as_deref());
+    print::logging(
+        &arguments.common.log_format,
+        if serving { "info" } else { "error" },
+        environment("TOOLGATE_LOG").as_deref(),
+    );
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return print::failed(&error.to_string()).into(),

@@ -46,7 +46,11 @@ fn simulated(common: &Common, answer: &Value) -> anyhow::Result<Ended> {
     let result = answer.get("result").cloned().unwrap_or_default();
     let Some(report) = result.get("structuredContent").filter(|report| report.get("decision").is_some()) else {
         let error = answer.get("error").map(|error| print::text(error, "message")).unwrap_or_default();
-        let text = print::list(&result, "content").iter().map(|block| print::text(block, "text")).collect::<Vec<_>>().join(" ");
+        let text = print::list(&result, "content")
+            .iter()
+            .map(|block| print::text(block, "text"))
+            .collect::<Vec<_>>()
+            .join(" ");
         anyhow::bail!("{}{}", print::clean(&error), print::clean(&text));
     };
     if common.json {
@@ -57,7 +61,13 @@ fn simulated(common: &Common, answer: &Value) -> anyhow::Result<Ended> {
         }
         let rows = print::list(report, "policies").iter().map(|rule| {
             let place = format!("{}:{}", print::text(rule, "file"), print::text(rule, "line"));
-            vec![print::text(rule, "id"), print::text(rule, "effect"), print::text(rule, "mode"), place.trim_matches(':').to_owned(), print::text(rule, "reason")]
+            vec![
+                print::text(rule, "id"),
+                print::text(rule, "effect"),
+                print::text(rule, "mode"),
+                place.trim_matches(':').to_owned(),
+                print::text(rule, "reason"),
+            ]
         });
         print::table(&["policy", "effect", "mode", "place", "reason"], rows);
     }
@@ -78,7 +88,12 @@ async fn check(common: &Common) -> anyhow::Result<Ended> {
     } else {
         for (kind, list) in [("error", faults), ("warning", print::list(&report, "warnings"))] {
             for fault in list {
-                let place = format!("{}:{}:{}", print::text(fault, "file"), print::text(fault, "line"), print::text(fault, "column"));
+                let place = format!(
+                    "{}:{}:{}",
+                    print::text(fault, "file"),
+                    print::text(fault, "line"),
+                    print::text(fault, "column")
+                );
                 print::line(&print::clean(&format!("{place}: {kind}: {}", print::text(fault, "message"))));
                 if let Some(hint) = fault.get("hint").and_then(Value::as_str) {
                     print::line(&format!("  hint: {}", print::clean(hint)));
@@ -86,7 +101,12 @@ async fn check(common: &Common) -> anyhow::Result<Ended> {
             }
         }
         for left_out in print::list(&report, "left_out") {
-            let line = format!("{}: `{}` is not in `context.input`: {}", print::text(left_out, "tool"), print::text(left_out, "path"), print::text(left_out, "why"));
+            let line = format!(
+                "{}: `{}` is not in `context.input`: {}",
+                print::text(left_out, "tool"),
+                print::text(left_out, "path"),
+                print::text(left_out, "why")
+            );
             print::line(&print::clean(&line));
         }
         print::line(&format!(

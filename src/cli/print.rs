@@ -12,12 +12,16 @@ use super::Ended;
 
 /// Sends the log to stderr. A filter that cannot be read is as good as none.
 pub(super) fn logging(format: &str, level: &str, filter: Option<&str>) {
-    let filter = filter.and_then(|text| EnvFilter::try_new(text).ok()).unwrap_or_else(|| EnvFilter::new(format!("{level},rmcp=warn")));
+    let filter = filter
+        .and_then(|text| EnvFilter::try_new(text).ok())
+        .unwrap_or_else(|| EnvFilter::new(format!("{level},rmcp=warn")));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(BoxMakeWriter::new(std::io::stderr));
     let set = if format == "json" {
         tracing::subscriber::set_global_default(builder.json().finish())
     } else {
-        tracing::subscriber::set_global_default(builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).finish())
+        tracing::subscriber::set_global_default(
+            builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).finish(),
+        )
     };
     // In tests the log may be set already.
     drop(set);
@@ -52,7 +56,10 @@ pub(super) fn json(value: &Value) {
 /// A table: a header, a row for each of `rows`, columns as wide as the terminal allows.
 pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
     let mut table = Table::new();
-    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(header.iter().map(|name| name.to_uppercase()));
+    table
+        .load_style(NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header.iter().map(|name| name.to_uppercase()));
     if !std::io::stdout().is_terminal() {
         table.set_content_arrangement(ContentArrangement::Disabled);
     }
@@ -67,9 +74,11 @@ pub(super) fn text(value: &Value, name: &str) -> String {
     match value.get(name) {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(items)) => {
-            items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned)).collect::<Vec<_>>().join(", ")
-        }
+        Some(Value::Array(items)) => items
+            .iter()
+            .map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned))
+            .collect::<Vec<_>>()
+            .join(", "),
         Some(other) => other.to_string(),
     }
 }

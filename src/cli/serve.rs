@@ -30,7 +30,9 @@ pub(super) async fn run(common: &Common, listen: SocketAddr) -> anyhow::Result<E
     let settings = Arc::clone(&gateway.state().settings);
     if !listen.ip().is_loopback() && settings.gateway.allowed_hosts.is_empty() {
         gateway.stop(Duration::ZERO).await;
-        bail!("`{listen}` can be reached from other machines: set `allowed_hosts` under `[gateway]` to the names that clients use");
+        bail!(
+            "`{listen}` can be reached from other machines: set `allowed_hosts` under `[gateway]` to the names that clients use"
+        );
     }
     let address = listening.address;
     welcome(&first, address);
@@ -57,7 +59,9 @@ pub(super) async fn run(common: &Common, listen: SocketAddr) -> anyhow::Result<E
 fn admin_key() -> anyhow::Result<Option<Secret>> {
     match environment("TOOLGATE_ADMIN_KEY") {
         None => Ok(None),
-        Some(key) if key.len() < SHORTEST_ADMIN_KEY => bail!("`TOOLGATE_ADMIN_KEY` must have at least {SHORTEST_ADMIN_KEY} characters"),
+        Some(key) if key.len() < SHORTEST_ADMIN_KEY => {
+            bail!("`TOOLGATE_ADMIN_KEY` must have at least {SHORTEST_ADMIN_KEY} characters")
+        }
         Some(key) if looks_weak(&key) => bail!("`TOOLGATE_ADMIN_KEY` is one character over and over: use a random one"),
         Some(key) => Ok(Some(Secret::new(key))),
     }
@@ -85,7 +89,9 @@ fn welcome(first: &FirstKeys, address: SocketAddr) {
     for (name, key) in &first.keys {
         let key = key.expose();
         print::note(&format!("{name} key (shown this once): {key}"));
-        print::note(&format!("  curl -s http://{address}/v1/mcp -H 'Content-Type: application/json' -H 'X-API-Key: {key}' -d '{LIST}'"));
+        print::note(&format!(
+            "  curl -s http://{address}/v1/mcp -H 'Content-Type: application/json' -H 'X-API-Key: {key}' -d '{LIST}'"
+        ));
     }
     if let Some((_, key)) = first.keys.iter().find(|(name, _)| *name == "mcp_readonly") {
         print::note("\nfor Claude Desktop (claude_desktop_config.json), with the read-only key:");

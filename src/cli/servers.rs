@@ -47,5 +47,8 @@ fn show(common: &Common, answer: &Value) {
     }
     let columns = ["name", "transport", "state", "era", "tools", "breaker", "last_error"];
     let servers = print::list(answer, "servers");
-    print::table(&columns, servers.iter().map(|server| columns.iter().map(|column| print::text(server, column)).collect()));
+    print::table(
+        &columns,
+        servers.iter().map(|server| columns.iter().map(|column| print::text(server, column)).collect()),
+    );
 }

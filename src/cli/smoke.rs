@@ -88,7 +88,8 @@ impl Probe {
 
     async fn simulate(&self) -> Result<String, String> {
         let arguments = json!({"agent_id": "finance_agent", "action": "database.execute", "params": {"sql": "drop table invoices"}});
-        let result = self.call("tools/call", &json!({"name": "invoke.policy.simulate", "arguments": arguments})).await?;
+        let result =
+            self.call("tools/call", &json!({"name": "invoke.policy.simulate", "arguments": arguments})).await?;
         let report = result.get("structuredContent").cloned().unwrap_or_default();
         match print::text(&report, "decision") {
             decision if decision.is_empty() => Err("the answer holds no decision".into()),
@@ -118,12 +119,15 @@ impl Probe {
             .body(Full::new(body.map(|body| Bytes::from(body.to_string())).unwrap_or_default()))
             .map_err(|error| error.to_string())?;
         let exchange = async {
-            let response = client.request(request).await.map_err(|error| format!("no answer from {}: {error}", self.endpoint))?;
+            let response =
+                client.request(request).await.map_err(|error| format!("no answer from {}: {error}", self.endpoint))?;
             let status = response.status();
-            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| error.to_string())?;
+            let body =
+                Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| error.to_string())?;
             Ok::<_, String>((status, body.to_bytes()))
         };
-        let (status, body) = tokio::time::timeout(DEADLINE, exchange).await.map_err(|_| "no answer in time".to_owned())??;
+        let (status, body) =
+            tokio::time::timeout(DEADLINE, exchange).await.map_err(|_| "no answer in time".to_owned())??;
         let value: Value = serde_json::from_slice(&body).map_err(|_| format!("{status} and no JSON"))?;
         if status == StatusCode::OK {
             return Ok(value);

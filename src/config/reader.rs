@@ -248,18 +248,18 @@ impl<'d> Section<'d> {
     }
 
     /// The table under `key`.
-    pub fn section(&self, key: &'static str) -> Option<Section<'d>> {
+    pub fn section(&self, key: &'static str) -> Option<Self> {
         let value = self.take(key)?;
         self.below(key, value)
     }
 
     /// The tables under `key`, by their names.
-    pub fn sections(&self, key: &'static str) -> Vec<(String, Section<'d>)> {
+    pub fn sections(&self, key: &'static str) -> Vec<(String, Self)> {
         self.section(key).map(|section| section.all_sections()).unwrap_or_default()
     }
 
     /// Every table in this one, by its name; other values are faults. Leaves nothing to refuse.
-    pub fn all_sections(&self) -> Vec<(String, Section<'d>)> {
+    pub fn all_sections(&self) -> Vec<(String, Self)> {
         let below = |(name, value): (&'d Spanned<_>, &'d Spanned<DeValue<'d>>)| {
             let name: &std::borrow::Cow<'d, str> = name.get_ref();
             self.below(name, value).map(|section| (name.to_string(), section))
@@ -272,7 +272,7 @@ impl<'d> Section<'d> {
         self.table.keys().map(|key| key.get_ref().to_string()).collect()
     }
 
-    fn below(&self, key: &str, value: &'d Spanned<DeValue<'d>>) -> Option<Section<'d>> {
+    fn below(&self, key: &str, value: &'d Spanned<DeValue<'d>>) -> Option<Self> {
         let Some(table) = value.get_ref().as_table() else {
             self.wrong_type(key, "a table", value);
             return None;

@@ -15,8 +15,8 @@ use crate::domain::outcome::{Carried, Outcome};
 use crate::domain::principal::Surface;
 use crate::journal::CSV_HEADER;
 use crate::policy::check;
-use crate::store::chain::Tip;
 use crate::store::KeyRecord;
+use crate::store::chain::Tip;
 use crate::wire::era::Era;
 use crate::wire::mcp::tell;
 
@@ -27,18 +27,45 @@ const TEST_PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Command {
-    KeysCreate { name: String, profile: String, user: String, roles: Vec<String>, agent: Option<String>, plan: Option<String>, expires_ms: Option<u64> },
+    KeysCreate {
+        name: String,
+        profile: String,
+        user: String,
+        roles: Vec<String>,
+        agent: Option<String>,
+        plan: Option<String>,
+        expires_ms: Option<u64>,
+    },
     KeysList,
-    KeysRevoke { id: String },
+    KeysRevoke {
+        id: String,
+    },
     ServersList,
-    ServersTest { name: Option<String> },
+    ServersTest {
+        name: Option<String>,
+    },
     ToolsList,
-    Call { tool: String, arguments: Value },
+    Call {
+        tool: String,
+        arguments: Value,
+    },
     PolicyCheck,
-    AuditTail { count: usize },
-    AuditShow { id: String },
-    AuditExport { after: i64, limit: usize, csv: bool },
-    AuditVerify { seq: i64, head: Option<String>, limit: usize },
+    AuditTail {
+        count: usize,
+    },
+    AuditShow {
+        id: String,
+    },
+    AuditExport {
+        after: i64,
+        limit: usize,
+        csv: bool,
+    },
+    AuditVerify {
+        seq: i64,
+        head: Option<String>,
+        limit: usize,
+    },
     Health,
 }
 
@@ -64,7 +91,9 @@ impl Gateway {
                 let expires_in = expires_ms.map(Duration::from_millis);
                 self.create_key(NewKey { name, profile, user, roles, agent, plan, expires_in }).await
             }
-            Command::KeysList => Ok(json!({"keys": self.keys.list().iter().map(|key| self.key_view(key)).collect::<Vec<_>>()})),
+            Command::KeysList => {
+                Ok(json!({"keys": self.keys.list().iter().map(|key| self.key_view(key)).collect::<Vec<_>>()}))
+            }
             Command::KeysRevoke { id } => match self.keys.revoke(&KeyId::from(id.as_str())).await {
                 Ok(true) => Ok(json!({"revoked": id})),
                 Ok(false) => Err(Failed(format!("there is no live key `{id}`: see `toolgate keys list`"))),
@@ -94,8 +123,10 @@ impl Gateway {
             Command::AuditExport { after, limit, csv } => {
                 let records = journal.export(after, limit.min(5000)).await.map_err(|error| Failed::of(&error))?;
                 let last = records.last().map(crate::journal::Record::seq);
-                let lines: Vec<String> =
-                    records.iter().map(|record| if csv { record.csv() } else { record.json().as_str().to_owned() }).collect();
+                let lines: Vec<String> = records
+                    .iter()
+                    .map(|record| if csv { record.csv() } else { record.json().as_str().to_owned() })
+                    .collect();
                 Ok(json!({"lines": lines, "last": last, "header": csv.then_some(CSV_HEADER)}))
             }
             Command::AuditVerify { seq, head, limit } => {
@@ -103,7 +134,8 @@ impl Gateway {
                 let step = journal.verify_from(from, limit.min(50_000)).await.map_err(|error| Failed::of(&error))?;
                 let (entries, _) = journal.head().await.map_err(|error| Failed::of(&error))?;
                 let (seq, head) = (step.head.seq, hex(&step.head.hash));
-                let step = json!({"checked": step.checked, "seq": seq, "head": head, "done": step.done, "fault": step.fault});
+                let step =
+                    json!({"checked": step.checked, "seq": seq, "head": head, "done": step.done, "fault": step.fault});
                 Ok(json!({"step": step, "entries": entries}))
             }
             _ => Err(Failed("not a command about the audit log".into())),
@@ -187,7 +219,8 @@ impl Gateway {
 
     /// Calls a tool as the machine's owner: the admin profile, on the one path.
     async fn call(&self, tool: String, arguments: &Value) -> Result<Value, Failed> {
-        let owner = Keyring::owner(&self.state().profiles).ok_or_else(|| Failed("there is no profile `admin`".into()))?;
+        let owner =
+            Keyring::owner(&self.state().profiles).ok_or_else(|| Failed("there is no profile `admin`".into()))?;
         let request = CallRequest {
             id: RequestId::fresh(),
             entrance: Entrance::Cli,
@@ -205,10 +238,12 @@ impl Gateway {
     async fn check_policies(&self) -> Result<Value, Failed> {
         let bundle = self.desk.bundle().await;
         let state = self.state();
-        let mut tools: Vec<_> = state.catalog.entries().iter().map(|entry| std::sync::Arc::clone(entry.tool())).collect();
+        let mut tools: Vec<_> =
+            state.catalog.entries().iter().map(|entry| std::sync::Arc::clone(entry.tool())).collect();
         tools.extend(self.own_tools().iter().map(|own| std::sync::Arc::clone(&own.tool)));
         let (count, checked) = (tools.len(), std::sync::Arc::clone(&bundle));
-        let report = tokio::task::spawn_blocking(move || check(&checked, &tools)).await.map_err(|error| Failed::of(&error))?;
+        let report =
+            tokio::task::spawn_blocking(move || check(&checked, &tools)).await.map_err(|error| Failed::of(&error))?;
         Ok(json!({"policies": bundle.policies().len(), "tools": count, "version": bundle.version(), "report": report}))
     }
 }

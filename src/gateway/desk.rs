@@ -103,9 +103,10 @@ impl Desk {
 
     async fn build(&self, inputs: &Inputs, catalog: Arc<Catalog>) -> Result<(State, Report), Refused> {
         let previous = self.0.state.load_full();
-        let (settings, profiles, bundle) = (Arc::clone(&inputs.settings), Arc::clone(&inputs.profiles), Arc::clone(&inputs.bundle));
+        let (settings, profiles, bundle) =
+            (Arc::clone(&inputs.settings), Arc::clone(&inputs.profiles), Arc::clone(&inputs.bundle));
         let own = self.0.own.clone();
-        let build = move || State::build(settings, profiles, bundle, catalog, &own, Some(&previous));
+        let build = move || State::build(settings, profiles, &bundle, catalog, &own, Some(&previous));
         tokio::task::spawn_blocking(build).await.map_err(|error| internal(&error.to_string()))
     }
 

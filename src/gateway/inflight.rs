@@ -30,7 +30,8 @@ impl Inflight {
 
     /// Cancels a call; one that has ended is none of ours.
     pub fn cancel(&self, session: &str, request: &str) {
-        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(session.to_owned(), request.to_owned()));
+        let found =
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(session.to_owned(), request.to_owned()));
         if let Some(cancel) = found {
             cancel.cancel();
         }

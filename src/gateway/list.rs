@@ -1,6 +1,5 @@
 //! What `tools/list` shows to a principal.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -40,7 +39,7 @@ impl Gateway {
             if out.len() > 1 {
                 out.push(',');
             }
-            let _ = write!(out, "{}", definition.as_str());
+            out.push_str(definition.as_str());
         };
         if !matches!(listing.surface.unwrap_or(principal.profile.surface), Surface::Direct) {
             for own in self.own_tools().iter().filter(|own| is_listed(own, &principal.profile)) {
@@ -77,8 +76,13 @@ fn direct_tools(state: &State, principal: &Principal, surface: Surface) -> Vec<(
         return Vec::new();
     }
     let view = state.policies.view(principal);
-    let shown = state.catalog.entries().iter().filter(|entry| state.admits(principal, entry.tool()) && view.could_permit(entry.tool()));
-    let tools: Vec<(Arc<Tool>, String)> = shown.map(|entry| (Arc::clone(entry.tool()), entry.flat.to_string())).collect();
+    let shown = state
+        .catalog
+        .entries()
+        .iter()
+        .filter(|entry| state.admits(principal, entry.tool()) && view.could_permit(entry.tool()));
+    let tools: Vec<(Arc<Tool>, String)> =
+        shown.map(|entry| (Arc::clone(entry.tool()), entry.flat.to_string())).collect();
     let tokens: usize = tools.iter().map(|(tool, _)| tool.definition.bytes().len()).sum::<usize>() / CHARS_PER_TOKEN;
     if surface == Surface::Auto && tokens > state.settings.gateway.surface_budget { Vec::new() } else { tools }
 }

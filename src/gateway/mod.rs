@@ -30,9 +30,9 @@ use self::desk::Desk;
 use self::inflight::Inflight;
 use self::sessions::Sessions;
 use crate::domain::call::{CallRequest, Entrance};
+use crate::domain::id::EventId;
 use crate::domain::id::RequestId;
 use crate::domain::outcome::{Carried, Governance, Outcome, Refusal};
-use crate::domain::id::EventId;
 use crate::domain::principal::Principal;
 use crate::journal::TurnedAway;
 use crate::pipeline::{OwnTool, Pipeline};
@@ -84,7 +84,12 @@ impl Gateway {
     ///
     /// # Errors
     /// Why nobody holds it.
-    pub async fn admit(&self, credential: &Credential, entrance: Entrance, source: Option<IpAddr>) -> Result<Principal, NotAdmitted> {
+    pub async fn admit(
+        &self,
+        credential: &Credential,
+        entrance: Entrance,
+        source: Option<IpAddr>,
+    ) -> Result<Principal, NotAdmitted> {
         let admitted = self.keys.admit(credential, &self.state.load().profiles, source);
         match &admitted {
             Ok(principal) => self.keys.note_use(&principal.key),
@@ -189,7 +194,8 @@ impl Gateway {
     /// Whether every server has been listed or has failed, and what was listed can be called.
     #[must_use]
     pub fn settled(&self) -> bool {
-        self.pipeline.backends.settled() && self.state.load().catalog.epoch() == self.pipeline.backends.catalog().epoch()
+        self.pipeline.backends.settled()
+            && self.state.load().catalog.epoch() == self.pipeline.backends.catalog().epoch()
     }
 
     /// Whether the demo servers run because no configuration file was found.
@@ -202,7 +208,10 @@ impl Gateway {
         self.stopping.cancel();
         self.tasks.close();
         if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
-            tracing::warn!(calls = self.pipeline.journal.open_entries(), "calls were still in flight when the grace period ended");
+            tracing::warn!(
+                calls = self.pipeline.journal.open_entries(),
+                "calls were still in flight when the grace period ended"
+            );
         }
         self.pipeline.backends.stop(grace).await;
         if let Err(error) = self.keys.write_uses().await {
@@ -215,7 +224,8 @@ impl Gateway {
 }
 
 fn stopped() -> Carried {
-    let governance = Governance { decision: "error", policy: "none".into(), dlp_result: "off", audit_event_id: EventId::fresh() };
+    let governance =
+        Governance { decision: "error", policy: "none".into(), dlp_result: "off", audit_event_id: EventId::fresh() };
     Carried { outcome: Outcome::Refused(Refusal::Stopping), governance, tool: None }
 }
 

@@ -87,7 +87,15 @@ impl Gateway {
         let state = first_state(&inputs, &backends, &definitions);
         let (changes, _) = channel::channel(0);
         let state = Arc::new(ArcSwap::from_pointee(state));
-        let desk = Desk::new(opening.sources, inputs, Arc::clone(&state), definitions, backends.clone(), store.clone(), changes.clone());
+        let desk = Desk::new(
+            opening.sources,
+            inputs,
+            Arc::clone(&state),
+            definitions,
+            backends.clone(),
+            store.clone(),
+            changes.clone(),
+        );
         let pipeline = Arc::new(Pipeline { clock, journal, ledger: Ledger::default(), backends, own: Box::new(own) });
         let gateway = Arc::new(Self {
             pipeline,
@@ -137,7 +145,7 @@ async fn backends(inputs: &Inputs, store: &Store, clock: &Arc<dyn Clock>, start:
 
 fn first_state(inputs: &Inputs, backends: &Backends, own: &[Arc<crate::domain::tool::Tool>]) -> State {
     let (settings, profiles) = (Arc::clone(&inputs.settings), Arc::clone(&inputs.profiles));
-    let (state, report) = State::build(settings, profiles, Arc::clone(&inputs.bundle), backends.catalog(), own, None);
+    let (state, report) = State::build(settings, profiles, &inputs.bundle, backends.catalog(), own, None);
     tell(&report);
     state
 }
@@ -172,7 +180,8 @@ async fn first_keys(keys: &Keyring) -> Result<FirstKeys, NotCreated> {
             continue;
         }
         let roles = if writer { vec!["writer".to_owned()] } else { Vec::new() };
-        let new = NewKey { name: name.into(), profile: profile.into(), user: "admin".into(), roles, ..NewKey::default() };
+        let new =
+            NewKey { name: name.into(), profile: profile.into(), user: "admin".into(), roles, ..NewKey::default() };
         made.keys.push((name, keys.create(new).await?.0));
     }
     Ok(made)

@@ -36,7 +36,8 @@ impl Gateway {
     /// A new session id for a principal.
     #[must_use]
     pub fn begin_session(&self, principal: &Principal, version: &str, capabilities: Vec<String>) -> Option<String> {
-        let session = Session { key: principal.key.clone(), version: version.to_owned(), capabilities, issued: self.now() };
+        let session =
+            Session { key: principal.key.clone(), version: version.to_owned(), capabilities, issued: self.now() };
         self.sessions.sealer.seal(&session).ok()
     }
 

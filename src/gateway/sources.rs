@@ -82,9 +82,14 @@ impl Sources {
         let profiles = self.profile_file(&mut texts).map_err(|found| faults.extend(found.0)).ok();
         let bundle = self.bundle(&mut texts).map_err(|found| faults.extend(found.0)).ok();
         match (settings, profiles, bundle) {
-            (Some((settings, demo)), Some(profiles), Some(bundle)) => {
-                Ok(Inputs { settings: Arc::new(settings), profiles: Arc::new(profiles), bundle: Arc::new(bundle), demo, environment: self.environment.clone(), texts })
-            }
+            (Some((settings, demo)), Some(profiles), Some(bundle)) => Ok(Inputs {
+                settings: Arc::new(settings),
+                profiles: Arc::new(profiles),
+                bundle: Arc::new(bundle),
+                demo,
+                environment: self.environment.clone(),
+                texts,
+            }),
             _ => Err(Faults(faults)),
         }
     }
@@ -92,8 +97,15 @@ impl Sources {
     /// The folders in which a change may matter.
     #[must_use]
     pub fn folders(&self) -> Vec<PathBuf> {
-        let parent = |path: &Path| path.parent().filter(|p| !p.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_path_buf);
-        let mut folders = vec![parent(&self.config.path), parent(&self.profiles.path), parent(&self.policies.path), self.policies.path.clone()];
+        let parent = |path: &Path| {
+            path.parent().filter(|p| !p.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+        };
+        let mut folders = vec![
+            parent(&self.config.path),
+            parent(&self.profiles.path),
+            parent(&self.policies.path),
+            self.policies.path.clone(),
+        ];
         folders.retain(|folder| folder.is_dir());
         folders.sort();
         folders.dedup();
@@ -128,8 +140,10 @@ impl Sources {
         } else {
             SHIPPED_POLICIES.map(|(name, text)| (name.to_owned(), text.to_owned())).to_vec()
         };
-        let policies: Vec<PolicySource> =
-            sources.iter().map(|(file, text)| PolicySource { file: file.as_str().into(), text: text.as_str().into() }).collect();
+        let policies: Vec<PolicySource> = sources
+            .iter()
+            .map(|(file, text)| PolicySource { file: file.as_str().into(), text: text.as_str().into() })
+            .collect();
         texts.extend(sources);
         Bundle::compile(&policies).map_err(|faults| {
             let fault = |fault: crate::policy::PolicyFault| Fault {
@@ -145,7 +159,13 @@ impl Sources {
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Faults {
-    Faults(vec![Fault { file: path.display().to_string(), line: 1, column: 1, message: format!("cannot be read: {error}"), hint: None }])
+    Faults(vec![Fault {
+        file: path.display().to_string(),
+        line: 1,
+        column: 1,
+        message: format!("cannot be read: {error}"),
+        hint: None,
+    }])
 }
 
 fn read_text(path: &Path) -> Result<(String, String), Faults> {

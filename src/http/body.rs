@@ -19,7 +19,10 @@ pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let (Some(one), None) = (types.next(), types.next()) else { return false };
     let text = one.to_str().unwrap_or_default();
     let (essence, parameters) = text.split_once(';').unwrap_or((text, ""));
-    let charset = parameters.split(';').filter_map(|p| p.split_once('=')).find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
+    let charset = parameters
+        .split(';')
+        .filter_map(|p| p.split_once('='))
+        .find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
     essence.trim().eq_ignore_ascii_case("application/json")
         && charset.is_none_or(|(_, value)| value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8"))
 }
@@ -34,7 +37,9 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Resul
     }
     match tokio::time::timeout(DEADLINE, Limited::new(body, limit).collect()).await {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is too large")),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"))
+        }
         Ok(Err(_)) => Err((StatusCode::BAD_REQUEST, "the body broke off")),
         Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
     }

@@ -73,7 +73,8 @@ pub(super) fn source(gateway: &Gateway, peer: Option<SocketAddr>, headers: &Head
         return Some(peer);
     }
     // From the right: the first address that is no proxy of ours is the client's.
-    let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
+    let forwarded =
+        headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
     let hops = forwarded.rsplit(',').map_while(|hop| hop.trim().parse::<IpAddr>().ok());
     let mut last = peer;
     for hop in hops {

@@ -21,18 +21,32 @@ pub(super) async fn check(State(gateway): State<Arc<Gateway>>, request: Request,
     let state = gateway.state();
     let settings = &state.settings.gateway;
     if request.headers().len() > MAX_HEADERS {
-        return plain(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_many_headers", "the request has too many headers");
+        return plain(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "too_many_headers",
+            "the request has too many headers",
+        );
     }
     match host_of(request.headers(), request.uri()) {
         Some(host) if host_allowed(settings, &host) => {}
-        Some(host) => return plain(StatusCode::FORBIDDEN, "host_not_allowed", &format!("the host `{host}` is not allowed: set `gateway.allowed_hosts`")),
+        Some(host) => {
+            return plain(
+                StatusCode::FORBIDDEN,
+                "host_not_allowed",
+                &format!("the host `{host}` is not allowed: set `gateway.allowed_hosts`"),
+            );
+        }
         None => return plain(StatusCode::BAD_REQUEST, "bad_host", "exactly one valid `Host` is needed"),
     }
     let mut origins = request.headers().get_all(header::ORIGIN).iter();
     if let Some(origin) = origins.next() {
         let allowed = origins.next().is_none() && origin.to_str().is_ok_and(|origin| origin_allowed(settings, origin));
         if !allowed {
-            return plain(StatusCode::FORBIDDEN, "origin_not_allowed", "this origin is not allowed: set `gateway.allowed_origins`");
+            return plain(
+                StatusCode::FORBIDDEN,
+                "origin_not_allowed",
+                "this origin is not allowed: set `gateway.allowed_origins`",
+            );
         }
     }
     drop(state);
@@ -62,11 +76,17 @@ fn host_of(headers: &HeaderMap, uri: &Uri) -> Option<String> {
 
 fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.ends_with(".localhost") || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 fn host_allowed(settings: &GatewaySettings, host: &str) -> bool {
-    if settings.allowed_hosts.is_empty() { is_loopback(host) } else { settings.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host)) || is_loopback(host) }
+    if settings.allowed_hosts.is_empty() {
+        is_loopback(host)
+    } else {
+        settings.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host)) || is_loopback(host)
+    }
 }
 
 fn origin_allowed(settings: &GatewaySettings, origin: &str) -> bool {
@@ -74,7 +94,9 @@ fn origin_allowed(settings: &GatewaySettings, origin: &str) -> bool {
         return true;
     }
     let Ok(uri) = origin.parse::<Uri>() else { return false };
-    settings.allowed_origins.is_empty() && matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| is_loopback(&host.to_ascii_lowercase()))
+    settings.allowed_origins.is_empty()
+        && matches!(uri.scheme_str(), Some("http" | "https"))
+        && uri.host().is_some_and(|host| is_loopback(&host.to_ascii_lowercase()))
 }
 
 #[cfg(test)]
@@ -102,10 +124,24 @@ mod tests {
     #[test]
     fn loopback_alone_is_known_unless_set() {
         let mut settings = GatewaySettings::default();
-        for (host, fits) in [("localhost", true), ("127.0.0.1", true), ("127.9.9.9", true), ("[::1]", true), ("evil.example", false), ("localhost.evil.example", false), ("10.0.0.1", false)] {
+        for (host, fits) in [
+            ("localhost", true),
+            ("127.0.0.1", true),
+            ("127.9.9.9", true),
+            ("[::1]", true),
+            ("evil.example", false),
+            ("localhost.evil.example", false),
+            ("10.0.0.1", false),
+        ] {
             assert_eq!(host_allowed(&settings, host), fits, "{host}");
         }
-        for (origin, fits) in [("http://localhost:3000", true), ("http://evil.example", false), ("null", false), ("http://127.0.0.1.evil.example", false), ("file://localhost", false)] {
+        for (origin, fits) in [
+            ("http://localhost:3000", true),
+            ("http://evil.example", false),
+            ("null", false),
+            ("http://127.0.0.1.evil.example", false),
+            ("file://localhost", false),
+        ] {
             assert_eq!(origin_allowed(&settings, origin), fits, "{origin}");
         }
         settings.allowed_hosts = vec!["gw.example".into()];

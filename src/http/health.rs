@@ -20,7 +20,8 @@ impl FromRequestParts<Arc<Gateway>> for Near {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Response> {
-        let local = parts.extensions.get::<Peer>().is_some_and(|peer| peer.0.is_none_or(|peer| peer.ip().is_loopback()));
+        let local =
+            parts.extensions.get::<Peer>().is_some_and(|peer| peer.0.is_none_or(|peer| peer.ip().is_loopback()));
         let forwarded = parts.headers.contains_key("x-forwarded-for");
         if local && !forwarded {
             return Ok(Self);

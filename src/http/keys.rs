@@ -10,9 +10,9 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::body;
 use super::caller::Caller;
 use super::error::{envelope, plain};
-use super::body;
 use crate::config::reader::parse_duration;
 use crate::domain::principal::Scope;
 use crate::gateway::{Gateway, NewKey};
@@ -24,16 +24,16 @@ pub(super) async fn profiles(State(gateway): State<Arc<Gateway>>) -> Response {
 }
 
 /// A key-management request: charged to the caller's plan, and only for those who may manage keys.
-fn admin(gateway: &Gateway, caller: &Caller) -> Result<(), Response> {
+fn admin(gateway: &Gateway, caller: &Caller) -> Result<(), Box<Response>> {
     if let Err(refusal) = gateway.charge_request(&caller.principal) {
-        return Err(limited(gateway, caller, plain(StatusCode::TOO_MANY_REQUESTS, "rate_limited", &refusal.to_string())));
+        return Err(limited(gateway, caller, plain(StatusCode::TOO_MANY_REQUESTS, "rate_limited", &refusal.to_string())).into());
     }
     if caller.principal.profile.has(Scope::KeysAdmin) {
         return Ok(());
     }
     let message = "managing keys needs a key with the scope `keys:admin`";
     let refused = envelope(StatusCode::FORBIDDEN, "insufficient_scope", message, &json!({"scope": Scope::KeysAdmin}));
-    Err(limited(gateway, caller, refused))
+    Err(limited(gateway, caller, refused).into())
 }
 
 /// Puts the headers of the caller's limits on an answer.
@@ -73,9 +73,10 @@ pub(super) async fn create(
     body: Body,
 ) -> Response {
     if let Err(refused) = admin(&gateway, &caller) {
-        return refused;
+        return *refused;
     }
-    let invalid = |message: &str| limited(&gateway, &caller, plain(StatusCode::BAD_REQUEST, "invalid_request", message));
+    let invalid =
+        |message: &str| limited(&gateway, &caller, plain(StatusCode::BAD_REQUEST, "invalid_request", message));
     let limit = gateway.state().settings.gateway.max_body;
     let bytes = match body::read(&headers, body, limit).await {
         Ok(bytes) => bytes,
@@ -102,16 +103,21 @@ pub(super) async fn create(
 /// `GET /v1/beta/users/{user}/keys`: empty for a user who has none.
 pub(super) async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, Path(user): Path<String>) -> Response {
     if let Err(refused) = admin(&gateway, &caller) {
-        return refused;
+        return *refused;
     }
-    let keys: Vec<_> = gateway.keys().list().iter().filter(|key| key.user == user).map(|key| gateway.key_view(key)).collect();
+    let keys: Vec<_> =
+        gateway.keys().list().iter().filter(|key| key.user == user).map(|key| gateway.key_view(key)).collect();
     limited(&gateway, &caller, Json(json!({"keys": keys})).into_response())
 }
 
 /// `DELETE /v1/beta/users/{user}/keys/{id}`: 204, or 404 where this user has no such live key.
-pub(super) async fn revoke(State(gateway): State<Arc<Gateway>>, caller: Caller, Path((user, id)): Path<(String, String)>) -> Response {
+pub(super) async fn revoke(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    Path((user, id)): Path<(String, String)>,
+) -> Response {
     if let Err(refused) = admin(&gateway, &caller) {
-        return refused;
+        return *refused;
     }
     let theirs = gateway.keys().list().into_iter().find(|key| key.user == user && key.id.as_str() == id);
     let response = match theirs {

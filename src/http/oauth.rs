@@ -29,5 +29,6 @@ pub(super) async fn register(State(gateway): State<Arc<Gateway>>, Peer(peer): Pe
         Ok(_) => "the key is valid; this gateway needs no registration: connect with the key alone".to_owned(),
         Err(why) => format!("{why}. This gateway takes API keys and no OAuth"),
     };
-    (StatusCode::BAD_REQUEST, Json(json!({"error": "invalid_client_metadata", "error_description": why}))).into_response()
+    (StatusCode::BAD_REQUEST, Json(json!({"error": "invalid_client_metadata", "error_description": why})))
+        .into_response()
 }

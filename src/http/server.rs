@@ -61,7 +61,8 @@ pub async fn serve(gateway: Arc<Gateway>, listening: Listening) {
     while let Some(accepted) = stopping.run_until_cancelled(accept(&listening.listener, &places)).await {
         let Some((stream, peer, place)) = accepted else { continue };
         let service = service(router.clone(), Peer(Some(peer)));
-        let connection = graceful.watch(builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned());
+        let connection =
+            graceful.watch(builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned());
         gateway.tasks().spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended badly");
@@ -98,7 +99,12 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<Accep
 
 fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).max_buf_size(MAX_HEAD).half_close(false);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_buf_size(MAX_HEAD)
+        .half_close(false);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -112,7 +118,8 @@ fn builder() -> Builder<TokioExecutor> {
 fn service(
     router: Router,
     peer: Peer,
-) -> impl hyper::service::Service<Request<Incoming>, Response = http::Response<Body>, Error = Infallible, Future: Send> + Clone {
+) -> impl hyper::service::Service<Request<Incoming>, Response = http::Response<Body>, Error = Infallible, Future: Send> + Clone
+{
     hyper::service::service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
@@ -141,7 +148,11 @@ pub async fn serve_socket(gateway: Arc<Gateway>, path: &Path, router: Router) ->
     std::fs::remove_file(path)
 }
 
-fn answer_on<S>(builder: &Builder<TokioExecutor>, stream: S, router: Router) -> impl Future<Output = ()> + Send + 'static
+fn answer_on<S>(
+    builder: &Builder<TokioExecutor>,
+    stream: S,
+    router: Router,
+) -> impl Future<Output = ()> + Send + 'static
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

@@ -3,14 +3,18 @@
 //! It is opened here and carried as the call inside it, so that profile, policy, limits and record see the backend's
 //! tool, and the result is the backend's, byte for byte.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::{Description, Own};
+use crate::backend::Catalog;
 use crate::domain::call::{CallRequest, ToolRef};
+use crate::domain::id::OWN_SERVER;
 use crate::domain::json::Json;
-use crate::domain::outcome::{Refusal, SchemaFault};
+use crate::domain::outcome::{Misfit, Refusal, SchemaFault};
 use crate::domain::principal::{Principal, Scope};
 use crate::domain::tool::Hints;
 use crate::pipeline::{OwnTool, OwnTools};
@@ -48,14 +52,19 @@ struct Arguments<'a> {
     arguments: Option<&'a RawValue>,
 }
 
-/// The call inside, where the request is one of `gateway_invoke`. Nested ones are opened no further than once.
-pub(super) fn unwrapped(own: &Own, principal: &Principal, request: CallRequest) -> Result<CallRequest, Refusal> {
-    let named = |asked: &ToolRef| match asked {
-        ToolRef::Text(text) => own.find(text.strip_prefix("toolgate:").unwrap_or(text)).is_some_and(|own| &*own.tool.id.tool == NAME),
-        ToolRef::Pair { server, tool } => server == "toolgate" && own.find(tool).is_some_and(|own| &*own.tool.id.tool == NAME),
+/// Whether a reference names this tool, in any spelling.
+fn is_named(own: &Own, asked: &ToolRef) -> bool {
+    let found = match asked {
+        ToolRef::Text(text) => own.find(text.strip_prefix("toolgate:").unwrap_or(text)),
+        ToolRef::Pair { server, tool } => own.find(tool).filter(|_| server == OWN_SERVER),
     };
-    if !named(&request.tool) {
-        return Ok(request);
+    found.is_some_and(|own| &*own.tool.id.tool == NAME)
+}
+
+/// Makes a request of this tool the call inside it. One inside another is refused.
+pub(super) fn unwrap(own: &Own, principal: &Principal, request: &mut CallRequest) -> Result<(), Refusal> {
+    if !is_named(own, &request.tool) {
+        return Ok(());
     }
     if !principal.profile.has(Scope::ToolsInvoke) {
         return Err(Refusal::InsufficientScope { asked: request.tool.label(), scope: Scope::ToolsInvoke.as_str() });
@@ -66,20 +75,27 @@ pub(super) fn unwrapped(own: &Own, principal: &Principal, request: CallRequest) 
         return Err(misfit(&outer));
     }
     let inner = ToolRef::Pair { server: arguments.server, tool: arguments.tool };
-    if named(&inner) {
-        return Err(Refusal::InvalidRequest { message: format!("`{NAME}` does not call itself: name the tool that you want") });
+    if is_named(own, &inner) {
+        return Err(Refusal::InvalidRequest {
+            message: format!("`{NAME}` does not call itself: name the tool that you want"),
+        });
     }
-    let inner_arguments = arguments.arguments.map(|text| Json::slice_of(outer.bytes(), text));
-    Ok(CallRequest { tool: inner, arguments: inner_arguments, ..request })
+    request.arguments = arguments.arguments.map(|text| Json::slice_of(outer.bytes(), text));
+    request.tool = inner;
+    Ok(())
 }
 
 /// Says what is wrong with the outer arguments, as any tool's schema would.
 fn misfit(outer: &Json) -> Refusal {
-    let schema = tool().tool.input_schema.clone();
-    let given = outer.value();
-    let faults = crate::backend::Catalog::default().validate(&tool().tool, &given).err().unwrap_or_else(|| {
+    let OwnTool { tool, .. } = tool();
+    let faults = Catalog::default().validate(&tool, &outer.value()).err().unwrap_or_else(|| {
         vec![SchemaFault { path: String::new(), expected: "only the members `server`, `tool` and `arguments`".into() }]
     });
     let example = Some(json!({"server": "github", "tool": "list_repos", "arguments": {}}));
-    Refusal::InvalidArguments { tool: NAME.into(), faults, example, schema }
+    Refusal::InvalidArguments(Box::new(Misfit {
+        tool: NAME.into(),
+        faults,
+        example,
+        schema: Arc::clone(&tool.input_schema),
+    }))
 }

@@ -54,8 +54,8 @@ impl OwnTools for Own {
         &self.tools
     }
 
-    fn unwrapped(&self, principal: &Principal, request: CallRequest) -> Result<CallRequest, Refusal> {
-        invoke::unwrapped(self, principal, request)
+    fn unwrap(&self, principal: &Principal, request: &mut CallRequest) -> Result<(), Refusal> {
+        invoke::unwrap(self, principal, request)
     }
 
     fn call<'a>(&'a self, pipeline: &'a Pipeline, state: &'a Arc<State>, call: &'a PermittedCall) -> Running<'a> {
@@ -81,7 +81,8 @@ pub fn is_listed(own: &OwnTool, profile: &Profile) -> bool {
     let name = &*own.tool.id.tool;
     let literal = |glob: &crate::domain::glob::Glob| {
         let text = glob.as_str();
-        glob.is_literal() && text.strip_prefix("invoke.").or_else(|| text.strip_prefix("toolgate:")).unwrap_or(text) == name
+        glob.is_literal()
+            && text.strip_prefix("invoke.").or_else(|| text.strip_prefix("toolgate:")).unwrap_or(text) == name
     };
     profile.has(own.scope) && (ALWAYS_LISTED.contains(&name) || profile.allowed_tools.iter().any(literal))
 }

@@ -49,8 +49,8 @@ struct Arguments {
 }
 
 pub(super) fn run(state: &Arc<State>, call: &PermittedCall) -> Result<Answer, Refusal> {
-    let arguments: Arguments =
-        serde_json::from_value(call.value().clone()).map_err(|error| Refusal::InvalidRequest { message: error.to_string() })?;
+    let arguments: Arguments = serde_json::from_value(call.value().clone())
+        .map_err(|error| Refusal::InvalidRequest { message: error.to_string() })?;
     let limit = arguments.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     let full = arguments.detail.as_deref() == Some("full");
     let principal = call.principal();
@@ -62,7 +62,8 @@ pub(super) fn run(state: &Arc<State>, call: &PermittedCall) -> Result<Answer, Re
     let found = state.index.search(&arguments.query, &options, |ordinal| at(ordinal).is_some_and(|tool| shown(tool)));
     let hits: Vec<(&Arc<Tool>, f32)> = found.hits.iter().filter_map(|hit| Some((at(hit.tool)?, hit.score))).collect();
     let of_server = |tool: &Tool| options.server.is_none_or(|server| tool.id.server.as_str() == server);
-    let searched = tools.iter().map(|entry| entry.tool()).filter(|tool| of_server(tool) && principal.profile.admits(tool)).count();
+    let searched =
+        tools.iter().map(|entry| entry.tool()).filter(|tool| of_server(tool) && principal.profile.admits(tool)).count();
     let signatures: Vec<String> = hits.iter().map(|(tool, _)| signature(&tool.id.tool, &tool.input_schema)).collect();
     let shown_lines = hits.iter().zip(&signatures).map(|((tool, _), signature)| Line {
         server: tool.id.server.as_str(),
@@ -72,14 +73,14 @@ pub(super) fn run(state: &Arc<State>, call: &PermittedCall) -> Result<Answer, Re
     let text = answer(shown_lines, Tally { matches: found.matches, searched });
     let structured: Vec<Value> = hits
         .iter()
-        .zip(signatures)
+        .zip(&signatures)
         .enumerate()
         .map(|(place, ((tool, score), signature))| hit(tool, *score, signature, full || place == 0))
         .collect();
     Ok(own_answer(&text, &json!({"tools": structured})))
 }
 
-fn hit(tool: &Tool, score: f32, signature: String, with_schema: bool) -> Value {
+fn hit(tool: &Tool, score: f32, signature: &str, with_schema: bool) -> Value {
     let mut hit = json!({
         "id": tool.id,
         "server": tool.id.server,

@@ -60,17 +60,29 @@ impl Arguments {
             (Some(action), None, None) => Ok(ToolRef::Text(action.clone())),
             (None, Some(server), Some(tool)) => Ok(ToolRef::Pair { server: server.clone(), tool: tool.clone() }),
             (None, None, Some(tool)) => Ok(ToolRef::Text(tool.clone())),
-            _ => Err(Refusal::InvalidRequest { message: "say what to simulate: `action` and `params`, or `server`, `tool` and `arguments`".into() }),
+            _ => Err(Refusal::InvalidRequest {
+                message: "say what to simulate: `action` and `params`, or `server`, `tool` and `arguments`".into(),
+            }),
         }
     }
 }
 
-pub(super) fn run(pipeline: &Pipeline, state: &Arc<State>, keys: &Keyring, call: &PermittedCall) -> Result<Answer, Refusal> {
+pub(super) fn run(
+    pipeline: &Pipeline,
+    state: &Arc<State>,
+    keys: &Keyring,
+    call: &PermittedCall,
+) -> Result<Answer, Refusal> {
     let invalid = |message: String| Refusal::InvalidRequest { message };
-    let arguments: Arguments = serde_json::from_value(call.value().clone()).map_err(|error| invalid(error.to_string()))?;
+    let arguments: Arguments =
+        serde_json::from_value(call.value().clone()).map_err(|error| invalid(error.to_string()))?;
     let who = match (&arguments.key_id, &arguments.agent_id) {
-        (Some(key), _) => keys.principal_of(key, &state.profiles).ok_or_else(|| invalid(format!("there is no live key `{key}`")))?,
-        (None, Some(agent)) => keys.agent(agent, &state.profiles).ok_or_else(|| invalid("there is no profile `agent`".into()))?,
+        (Some(key), _) => {
+            keys.principal_of(key, &state.profiles).ok_or_else(|| invalid(format!("there is no live key `{key}`")))?
+        }
+        (None, Some(agent)) => {
+            keys.agent(agent, &state.profiles).ok_or_else(|| invalid("there is no profile `agent`".into()))?
+        }
         (None, None) => call.principal().clone(),
     };
     let asked = arguments.asked()?;
@@ -105,7 +117,12 @@ impl Simulation<'_> {
         let empty = Value::Object(Map::new());
         let value = given.unwrap_or(&empty);
         let effects = recognise(value, &tool.settings.effects);
-        let facts = Facts { effects: &effects.effects, surface: self.who.profile.surface, now: self.pipeline.clock.now(), source: None };
+        let facts = Facts {
+            effects: &effects.effects,
+            surface: self.who.profile.surface,
+            now: self.pipeline.clock.now(),
+            source: None,
+        };
         let mut judgement = self.state.policies.judge(self.who, tool, Some(value), &facts);
         if let Some(reason) = self.profile_refuses(tool) {
             judgement = refused_by_profile(judgement, &self.who.profile.name, &reason);
@@ -113,7 +130,7 @@ impl Simulation<'_> {
         let faults = self.state.catalog.validate(tool, value).err().unwrap_or_default();
         let limits = self.limits(tool);
         let breaker = self.pipeline.backends.breaker(&tool.id.server);
-        report(&judgement, Some(tool), json!(faults), json!(limits), json!(breaker))
+        report(&judgement, Some(tool), &json!(faults), &json!(limits), &json!(breaker))
     }
 
     /// How every window stands that a call would be charged to; nothing is charged.
@@ -149,26 +166,42 @@ impl Simulation<'_> {
         let faults = self.state.catalog.validate(&own.tool, given.unwrap_or(&empty)).err().unwrap_or_default();
         let allowed = self.who.profile.has(own.scope);
         let id = format!("scope:{}", own.scope.as_str());
-        let (verdict, effect) = if allowed { (Verdict::Allow, PolicyEffect::Permit) } else { (Verdict::Deny, PolicyEffect::Forbid) };
+        let (verdict, effect) =
+            if allowed { (Verdict::Allow, PolicyEffect::Permit) } else { (Verdict::Deny, PolicyEffect::Forbid) };
         let reason = if allowed { "its scope opens it" } else { "the profile lacks its scope" };
-        let judgement = self.judgement(verdict, vec![RuleMark::built_in(id, effect, Some(reason))], reason, None, given);
-        report(&judgement, Some(&own.tool), json!(faults), json!([]), Value::Null)
+        let judgement =
+            self.judgement(verdict, vec![RuleMark::built_in(id, effect, Some(reason))], reason, None, given);
+        report(&judgement, Some(&own.tool), &json!(faults), &json!([]), &Value::Null)
     }
 
     /// A tool that does not exist is a deny; what its arguments would do is said all the same.
     fn unknown(&self, given: Option<&Value>, code: &'static str, reason: &str) -> Value {
         let judgement = self.judgement(Verdict::Deny, Vec::new(), reason, Some(code), given);
-        report(&judgement, None, json!([]), json!([]), Value::Null)
+        report(&judgement, None, &json!([]), &json!([]), &Value::Null)
     }
 
-    fn judgement(&self, verdict: Verdict, rules: Vec<RuleMark>, reason: &str, code: Option<&'static str>, given: Option<&Value>) -> Judgement {
-        let effects = given.map(|value| recognise(value, &std::collections::BTreeMap::new()).effects).unwrap_or_default();
+    fn judgement(
+        &self,
+        verdict: Verdict,
+        rules: Vec<RuleMark>,
+        reason: &str,
+        code: Option<&'static str>,
+        given: Option<&Value>,
+    ) -> Judgement {
+        let effects =
+            given.map(|value| recognise(value, &std::collections::BTreeMap::new()).effects).unwrap_or_default();
         let policy_version = Arc::clone(self.state.policies.bundle().version());
         Judgement { verdict, rules, reason: reason.into(), code, effects: effects.into(), policy_version, shadow: None }
     }
 }
 
-fn report(judgement: &Judgement, tool: Option<&Arc<Tool>>, schema_errors: Value, limits: Value, breaker: Value) -> Value {
+fn report(
+    judgement: &Judgement,
+    tool: Option<&Arc<Tool>>,
+    schema_errors: &Value,
+    limits: &Value,
+    breaker: &Value,
+) -> Value {
     let approval = (judgement.verdict == Verdict::Approval)
         .then(|| json!({"policy": judgement.policy(), "reason": judgement.reason, "of": "a person who may approve"}));
     json!({
@@ -193,7 +226,14 @@ fn report(judgement: &Judgement, tool: Option<&Arc<Tool>>, schema_errors: Value,
 fn summary(asked: &ToolRef, who: &Principal, report: &Value) -> String {
     let text = |name: &str| report.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let list = |name: &str| report.get(name).and_then(Value::as_array).filter(|list| !list.is_empty());
-    let mut line = format!("{}: {} for {}, by {}: {}.", text("decision"), asked.label(), who.agent, text("policy"), text("reason"));
+    let mut line = format!(
+        "{}: {} for {}, by {}: {}.",
+        text("decision"),
+        asked.label(),
+        who.agent,
+        text("policy"),
+        text("reason")
+    );
     if let Some(effects) = list("effects") {
         let effects: Vec<&str> = effects.iter().filter_map(Value::as_str).collect();
         line.push_str(&format!(" The arguments would do: {}.", effects.join(", ")));

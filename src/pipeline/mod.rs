@@ -61,11 +61,21 @@ impl Pipeline {
     }
 
     /// Carries one call from request to recorded outcome. `state` is what this request sees, whatever changes meanwhile.
-    pub async fn carry(&self, state: &Arc<State>, principal: Principal, request: CallRequest, line: Line) -> Carried {
+    pub async fn carry(
+        &self,
+        state: &Arc<State>,
+        principal: Principal,
+        mut request: CallRequest,
+        line: Line,
+    ) -> Carried {
+        let unwrapped = self.own.unwrap(&principal, &mut request);
         let mut record = match Record::open(&self.journal, &principal, &request).await {
             Ok(record) => record,
             Err(carried) => return *carried,
         };
+        if let Err(refusal) = unwrapped {
+            return record.close(Outcome::Refused(refusal)).await;
+        }
         let attempt = self.attempt(state, principal, request, &line, &mut record);
         let outcome = match line.cancel.run_until_cancelled(attempt).await {
             Some(Ok(outcome)) => outcome,

@@ -29,7 +29,11 @@ impl Record {
     ///
     /// # Errors
     /// The finished call, where nothing can be recorded.
-    pub(super) async fn open(journal: &Journal, principal: &Principal, request: &CallRequest) -> Result<Self, Box<Carried>> {
+    pub(super) async fn open(
+        journal: &Journal,
+        principal: &Principal,
+        request: &CallRequest,
+    ) -> Result<Self, Box<Carried>> {
         match journal.open(Opening::of(request, principal)).await {
             Ok(entry) => Ok(Self { entry, tool: None, decision: "error", policy: "none".into() }),
             Err(error) => Err(Box::new(Carried {

@@ -17,7 +17,7 @@ use crate::domain::call::{CallRequest, ToolRef};
 use crate::domain::clock::Moment;
 use crate::domain::id::OWN_SERVER;
 use crate::domain::json::Json;
-use crate::domain::outcome::{Answer, Refusal};
+use crate::domain::outcome::{Answer, Misfit, Refusal};
 use crate::domain::principal::{Principal, Scope, Surface};
 use crate::domain::tool::Tool;
 use crate::policy::effects::recognise;
@@ -42,12 +42,12 @@ pub trait OwnTools: Send + Sync + fmt::Debug {
     fn find(&self, name: &str) -> Option<&OwnTool>;
     /// All of them.
     fn all(&self) -> &[OwnTool];
-    /// The call inside a call of `gateway_invoke`, which is judged and recorded once, as what it calls; any other comes
-    /// back as it is.
+    /// Where the request is one of `gateway_invoke`, makes it the call inside: that is judged and recorded once, as what
+    /// it calls.
     ///
     /// # Errors
     /// Where the arguments of `gateway_invoke` do not fit, or the key may not invoke.
-    fn unwrapped(&self, principal: &Principal, request: CallRequest) -> Result<CallRequest, Refusal>;
+    fn unwrap(&self, principal: &Principal, request: &mut CallRequest) -> Result<(), Refusal>;
     /// Runs a permitted call of an own tool.
     fn call<'a>(&'a self, pipeline: &'a Pipeline, state: &'a Arc<State>, call: &'a PermittedCall) -> Running<'a>;
 }
@@ -71,7 +71,12 @@ pub(super) struct Resolved {
 
 impl Resolved {
     /// Decides the call and notes the judgement in its record.
-    pub(super) fn decide(self, policies: &Policies, now: Moment, record: &mut Record) -> Result<(Box<PermittedCall>, Road), Refusal> {
+    pub(super) fn decide(
+        self,
+        policies: &Policies,
+        now: Moment,
+        record: &mut Record,
+    ) -> Result<(Box<PermittedCall>, Road), Refusal> {
         let effects = recognise(self.call.value(), &self.call.tool().settings.effects);
         let facts = Facts { effects: &effects.effects, surface: self.surface, now, source: self.source };
         let decision = match self.by_scope {
@@ -104,16 +109,19 @@ impl Pipeline {
         request: CallRequest,
         record: &mut Record,
     ) -> Result<Resolved, Refusal> {
-        let request = self.own.unwrapped(&principal, request)?;
         let (tool, own) = match self.own_tool(&request.tool) {
             Some(own) if principal.profile.has(own.scope) => (Arc::clone(&own.tool), Some(own)),
-            Some(own) => return Err(Refusal::InsufficientScope { asked: request.tool.label(), scope: own.scope.as_str() }),
+            Some(own) => {
+                return Err(Refusal::InsufficientScope { asked: request.tool.label(), scope: own.scope.as_str() });
+            }
             None => (backend_tool(state, &principal, &request.tool, record)?, None),
         };
         record.resolved(&tool, request.arguments.as_ref());
         let value = match &request.arguments {
             None => Value::Object(Map::new()),
-            Some(text) => text.decode().map_err(|error| Refusal::InvalidRequest { message: format!("the arguments cannot be read: {error}") })?,
+            Some(text) => text.decode().map_err(|error| Refusal::InvalidRequest {
+                message: format!("the arguments cannot be read: {error}"),
+            })?,
         };
         check_arguments(&state.catalog, &tool, &value)?;
         Ok(Resolved {
@@ -134,7 +142,9 @@ impl Pipeline {
             ToolRef::Pair { server, tool } if server == OWN_SERVER => self.own.find(tool),
             ToolRef::Pair { .. } => None,
             ToolRef::Text(text) => {
-                let inner = [":", "/", ".", "__"].into_iter().find_map(|mark| text.strip_prefix(OWN_SERVER)?.strip_prefix(mark));
+                let inner = [":", "/", ".", "__"]
+                    .into_iter()
+                    .find_map(|mark| text.strip_prefix(OWN_SERVER)?.strip_prefix(mark));
                 self.own.find(inner.unwrap_or(text))
             }
         }
@@ -142,7 +152,12 @@ impl Pipeline {
 }
 
 /// The backend tool that a reference names among those inside the profile.
-fn backend_tool(state: &State, principal: &Principal, asked: &ToolRef, record: &mut Record) -> Result<Arc<Tool>, Refusal> {
+fn backend_tool(
+    state: &State,
+    principal: &Principal,
+    asked: &ToolRef,
+    record: &mut Record,
+) -> Result<Arc<Tool>, Refusal> {
     let inside = |tool: &Tool| state.admits(principal, tool);
     match state.catalog.resolve(asked, inside) {
         Found::One(tool) if principal.profile.has(Scope::ToolsInvoke) => Ok(tool),
@@ -169,11 +184,10 @@ fn backend_tool(state: &State, principal: &Principal, asked: &ToolRef, record: &
 /// # Errors
 /// Every fault, with an example that would fit where one can be made.
 fn check_arguments(catalog: &Catalog, tool: &Tool, value: &Value) -> Result<(), Refusal> {
-    catalog.validate(tool, value).map_err(|faults| Refusal::InvalidArguments {
-        tool: tool.label.to_string(),
-        example: catalog.example(tool, value),
-        faults,
-        schema: Arc::clone(&tool.input_schema),
+    catalog.validate(tool, value).map_err(|faults| {
+        let (tool_name, schema) = (tool.label.to_string(), Arc::clone(&tool.input_schema));
+        let example = catalog.example(tool, value);
+        Refusal::InvalidArguments(Box::new(Misfit { tool: tool_name, faults, example, schema }))
     })
 }
 

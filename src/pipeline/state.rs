@@ -29,14 +29,14 @@ impl State {
     pub fn build(
         settings: Arc<Settings>,
         profiles: Arc<Profiles>,
-        bundle: Arc<Bundle>,
+        bundle: &Arc<Bundle>,
         catalog: Arc<Catalog>,
         own: &[Arc<Tool>],
         previous: Option<&Self>,
     ) -> (Self, Report) {
         let mut tools: Vec<Arc<Tool>> = catalog.entries().iter().map(|entry| Arc::clone(entry.tool())).collect();
         tools.extend(own.iter().cloned());
-        let (policies, report) = Policies::build(&bundle, &tools, previous.map(|state| &*state.policies));
+        let (policies, report) = Policies::build(bundle, &tools, previous.map(|state| &*state.policies));
         let index = match previous.filter(|state| Arc::ptr_eq(&state.catalog, &catalog)) {
             Some(same) => Arc::clone(&same.index),
             None => Arc::new(index(&catalog)),
@@ -54,7 +54,9 @@ impl State {
     /// Whether a list or a search may show the tool.
     #[must_use]
     pub fn shows(&self, principal: &Principal, tool: &Tool) -> bool {
-        principal.profile.has(Scope::ToolsRead) && self.admits(principal, tool) && self.policies.could_permit(principal, tool)
+        principal.profile.has(Scope::ToolsRead)
+            && self.admits(principal, tool)
+            && self.policies.could_permit(principal, tool)
     }
 
     /// The windows that a call of `tool` by `principal` is charged to.
@@ -95,7 +97,8 @@ fn per_minute(count: u32) -> Rate {
 }
 
 fn index(catalog: &Catalog) -> Index {
-    let texts: HashMap<&ServerName, String> = catalog.servers().iter().map(|card| (&card.name, server_text(card))).collect();
+    let texts: HashMap<&ServerName, String> =
+        catalog.servers().iter().map(|card| (&card.name, server_text(card))).collect();
     Index::build(catalog.entries().iter().map(|entry| entry.tool()).map(|tool| ToolText {
         server: tool.id.server.as_str(),
         server_text: texts.get(&tool.id.server).map_or("", String::as_str),

@@ -12,13 +12,14 @@ use crate::domain::json::sha256_hex;
 
 use super::deep::on_deep_stack;
 use super::names::{ACTION, NAMESPACE, nearest};
-use super::reads::Reads;
+use super::reads::{Fields, Reads};
 use super::rewrite::{favourable, settled};
 use super::scope::Scope;
 use super::source::{Piece, PolicyFault, PolicySource, in_order, pieces};
 
 /// Bounds of a bundle: far above what people write, far below what hurts.
 const MAX_POLICIES: usize = 4096;
+const MAX_BUNDLE_BYTES: usize = 4 << 20;
 const MAX_POLICY_BYTES: usize = 16 * 1024;
 /// Operators in one policy, and brackets in brackets: each may be one more step that Cedar's parser recurses.
 const MAX_OPERATORS: usize = 1000;
@@ -43,6 +44,7 @@ pub struct Policy {
     pub(super) favourable: Option<CedarPolicy>,
     pub(super) favourable_reads: Reads,
     pub(super) reads: Reads,
+    pub(super) fields: Fields,
     pub(super) scope: Scope,
     /// The ids of every action literal in the policy.
     pub(super) actions: Vec<Arc<str>>,
@@ -116,6 +118,13 @@ impl Bundle {
     fn compile_here(sources: &[PolicySource]) -> Result<Self, Vec<PolicyFault>> {
         let mut sources: Vec<&PolicySource> = sources.iter().collect();
         sources.sort_by(|one, other| one.file.cmp(&other.file));
+        let mut left = MAX_BUNDLE_BYTES;
+        for source in &sources {
+            match left.checked_sub(source.text.len()) {
+                Some(rest) => left = rest,
+                None => return Err(vec![too_large(source)]),
+            }
+        }
         let (mut policies, mut faults) = (Vec::<Policy>::new(), Vec::new());
         let mut by_id = HashMap::<Arc<str>, usize>::new();
         for piece in sources.into_iter().flat_map(pieces) {
@@ -158,6 +167,18 @@ impl Bundle {
 
     pub(super) fn position(&self, id: &str) -> Option<usize> {
         self.by_id.get(id).copied()
+    }
+}
+
+fn too_large(source: &PolicySource) -> PolicyFault {
+    PolicyFault {
+        file: Arc::clone(&source.file),
+        line: 1,
+        column: 1,
+        message: format!("more than {MAX_BUNDLE_BYTES} bytes of policies up to and with this file"),
+        hint: None,
+        policy: None,
+        tool: None,
     }
 }
 
@@ -222,6 +243,7 @@ fn assemble(piece: &Piece, parsed: &CedarPolicy, body: &pst::Template, notes: No
         favourable,
         favourable_reads,
         reads: Reads::of_settled(body),
+        fields: Fields::of(body),
         scope: Scope::of(body),
         actions: literals(body)
             .into_iter()

@@ -7,10 +7,6 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use cedar_policy::{
-    AuthorizationError, Authorizer, Context, Decision as CedarDecision, Entities, PolicyId, Request, Response,
-    RestrictedExpression,
-};
 use moka::sync::Cache;
 use serde_json::Value;
 
@@ -19,12 +15,10 @@ use crate::domain::decision::{Judgement, Mode, PolicyEffect, RuleMark, Verdict};
 use crate::domain::principal::{Principal, Surface};
 use crate::domain::tool::Tool;
 
-use super::bundle::{Policy, one_line};
-use super::reads::Reads;
-use super::slice::Group;
+use super::bundle::Policy;
+use super::evaluate::{Case, Findings};
 use super::snapshot::{Policies, ToolPolicy, Withheld};
-use super::visible::Outlook;
-use super::who::{Known, text, texts};
+use super::who::Known;
 
 /// Decisions kept at a time.
 const MAX_DECISIONS: u64 = 16 * 1024;
@@ -57,21 +51,8 @@ impl Policies {
         self.decisions.recall(&known, state, facts, || self.evaluate(who, &known, state, arguments, facts))
     }
 
-    /// Whether policies and roles could ever permit this tool to this principal, whatever the arguments. Never false
-    /// where [`Self::judge`] could allow or ask for approval.
-    #[must_use]
-    pub fn could_permit(&self, who: &Principal, tool: &Tool) -> bool {
-        self.view(who).could_permit(tool)
-    }
-
-    /// The catalogue as one principal may see it: for asking about many tools.
-    #[must_use]
-    pub fn view<'a>(&'a self, who: &'a Principal) -> View<'a> {
-        View { policies: self, who, known: self.acquaintances.meet(who) }
-    }
-
     /// What judging `tool` takes.
-    fn state(&self, tool: &Tool) -> Result<&ToolPolicy, Withheld> {
+    pub(super) fn state(&self, tool: &Tool) -> Result<&ToolPolicy, Withheld> {
         let state = self.tools.get(&tool.label).filter(|state| {
             std::ptr::eq(&*state.tool, tool)
                 || (state.tool.digest == tool.digest
@@ -211,7 +192,7 @@ impl Policies {
         judgement.shadow = (otherwise != judgement.verdict).then_some(otherwise);
     }
 
-    fn policy(&self, at: usize) -> Option<&Policy> {
+    pub(super) fn policy(&self, at: usize) -> Option<&Policy> {
         self.bundle.policies().get(at)
     }
 }
@@ -232,149 +213,6 @@ fn role_rule(who: &Principal, tool: &Tool) -> Option<RuleMark> {
 
 fn quoted(names: &[Arc<str>]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
-}
-
-/// The catalogue as one principal may see it.
-#[derive(Debug)]
-pub struct View<'a> {
-    policies: &'a Policies,
-    who: &'a Principal,
-    known: Arc<Known>,
-}
-
-impl View<'_> {
-    /// See [`Policies::could_permit`].
-    #[must_use]
-    pub fn could_permit(&self, tool: &Tool) -> bool {
-        let Ok(state) = self.policies.state(tool) else { return false };
-        let roles = tool.settings.allowed_roles.as_ref();
-        let holds = roles.is_some_and(|roles| roles.iter().any(|role| self.who.roles.contains(role)));
-        if roles.is_some() && !holds {
-            return false;
-        }
-        match self.known.outlooks.at(state.outlook, || outlook(&self.known, state)) {
-            Outlook::Permit => true,
-            Outlook::Nothing => holds,
-            Outlook::Forbid => false,
-        }
-    }
-}
-
-/// What the policies could say at best. A forbid that cannot be evaluated is no certain one.
-fn outlook(known: &Known, state: &ToolPolicy) -> Outlook {
-    let (Some(entities), Ok(request)) = (entities(known, state), request(known, state, Context::empty())) else {
-        return Outlook::Forbid;
-    };
-    let response = Authorizer::new().is_authorized(&request, &state.slice.favourable, &entities);
-    match response.decision() {
-        CedarDecision::Allow => Outlook::Permit,
-        CedarDecision::Deny if response.diagnostics().reason().next().is_some() => Outlook::Forbid,
-        CedarDecision::Deny => Outlook::Nothing,
-    }
-}
-
-fn entities(known: &Known, state: &ToolPolicy) -> Option<Entities> {
-    state.entities.clone().add_entities([known.entity.clone()?], None).ok()
-}
-
-fn request(known: &Known, state: &ToolPolicy, context: Context) -> Result<Request, String> {
-    Request::new(known.uid.clone(), state.action.clone(), state.resource.clone(), context, None)
-        .map_err(|error| one_line(&error.to_string()))
-}
-
-/// One evaluation of one call.
-struct Case<'a> {
-    policies: &'a Policies,
-    who: &'a Principal,
-    known: &'a Known,
-    state: &'a ToolPolicy,
-    arguments: Option<&'a Value>,
-    facts: &'a Facts<'a>,
-}
-
-/// Positions in the bundle, in order.
-struct Findings {
-    matched: Vec<usize>,
-    errors: Vec<(usize, String)>,
-}
-
-/// A part of the request that could not be built: it fails every policy that reads it.
-struct Unbuilt {
-    part: Reads,
-    why: String,
-}
-
-impl Case<'_> {
-    fn run(&self, group: &Group) -> Findings {
-        let admitted =
-            |at: &usize| self.policies.policy(*at).is_some_and(|policy| policy.scope.admits_principal(self.who));
-        let matched = group.unconditional.iter().copied().filter(admitted).collect();
-        let mut found = Findings { matched, errors: Vec::new() };
-        if !group.conditional.is_empty() {
-            match self.ask(group) {
-                Ok(response) => self.note(&response, &mut found),
-                Err(Unbuilt { part, why }) => {
-                    let hit =
-                        group.conditional.iter().filter(|(_, reads)| part == Reads::EVERYTHING || reads.any(part));
-                    found.errors.extend(hit.map(|(at, _)| (*at, why.clone())));
-                }
-            }
-            found.matched.sort_unstable();
-            found.errors.sort();
-        }
-        found
-    }
-
-    /// Asks Cedar about the policies with conditions.
-    fn ask(&self, group: &Group) -> Result<Response, Unbuilt> {
-        let context = self.context(group.reads)?;
-        let request =
-            request(self.known, self.state, context).map_err(|why| Unbuilt { part: Reads::EVERYTHING, why })?;
-        let authorizer = Authorizer::new();
-        if !group.reads.any(Reads::PRINCIPAL) {
-            return Ok(authorizer.is_authorized(&request, &group.set, &self.state.entities));
-        }
-        let why = || "the attributes of the key cannot be read".to_owned();
-        let entities =
-            entities(self.known, self.state).ok_or_else(|| Unbuilt { part: Reads::EVERYTHING, why: why() })?;
-        Ok(authorizer.is_authorized(&request, &group.set, &entities))
-    }
-
-    fn note(&self, response: &Response, found: &mut Findings) {
-        let position = |id: &PolicyId| self.policies.bundle.position(id.as_ref());
-        found.matched.extend(response.diagnostics().reason().filter_map(position));
-        found.errors.extend(response.diagnostics().errors().filter_map(|error| {
-            let AuthorizationError::PolicyEvaluationError(error) = error;
-            Some((position(error.policy_id())?, one_line(&error.inner().to_string())))
-        }));
-    }
-
-    /// The parts of `context` that are read, and no others.
-    fn context(&self, reads: Reads) -> Result<Context, Unbuilt> {
-        let mut pairs: Vec<(String, RestrictedExpression)> = Vec::new();
-        let mut add = |name: &str, value| pairs.push((name.to_owned(), value));
-        if reads.any(Reads::INPUT) {
-            let value = self.state.plan.value(self.arguments).map_err(|misfit| {
-                let place = if misfit.path.is_empty() { "/" } else { &misfit.path };
-                let why = format!("`{place}` does not fit its type in `context.input`: {}", misfit.why);
-                Unbuilt { part: Reads::INPUT, why }
-            })?;
-            add("input", value);
-        }
-        if reads.any(Reads::EFFECTS) {
-            add("effects", texts(self.facts.effects.iter().copied()));
-        }
-        if reads.any(Reads::SURFACE) {
-            add("surface", text(self.facts.surface.as_str()));
-        }
-        if reads.any(Reads::TIME) {
-            add("time", RestrictedExpression::new_datetime(self.facts.now.rfc3339()));
-        }
-        if let Some(source) = self.facts.source.filter(|_| reads.any(Reads::SOURCE)) {
-            add("source_ip", RestrictedExpression::new_ip(source.to_string()));
-        }
-        Context::from_pairs(pairs).map_err(|error| Unbuilt { part: Reads::CONTEXT, why: one_line(&error.to_string()) })
-    }
 }
 
 /// Decisions that depend on the principal, the tool, the effects and the surface alone.

@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use cedar_policy::RestrictedExpression;
 use serde_json::{Map, Number, Value, json};
 
+use super::reads::Fields;
+
 /// Bounds of a backend's schema: what lies beyond is left out, not refused.
 const MAX_PROPERTIES: usize = 512;
 const MAX_DEPTH: usize = 8;
@@ -66,18 +68,19 @@ impl InputPlan {
         record_type(&self.fields)
     }
 
-    /// The value of `context.input`.
+    /// The value of `context.input`, with those of its members that are `wanted`. The others are checked too, for
+    /// whether arguments fit shall not depend on which of them a policy looks at.
     ///
     /// # Errors
     /// The first argument that does not fit.
-    pub(super) fn value(&self, arguments: Option<&Value>) -> Result<RestrictedExpression, Misfit> {
+    pub(super) fn value(&self, arguments: Option<&Value>, wanted: &Fields) -> Result<RestrictedExpression, Misfit> {
         let none = Map::new();
         let members = match arguments {
             None | Some(Value::Null) => &none,
             Some(Value::Object(members)) => members,
             Some(_) => return Err(Misfit { path: String::new(), why: "not an object" }),
         };
-        record(&self.fields, members)
+        record(&self.fields, members, &|name| wanted.contains(name))
     }
 }
 
@@ -107,6 +110,19 @@ impl Kind {
         }
     }
 
+    /// Whether [`Self::value`] would succeed, without making anything of what may be large.
+    fn check(&self, value: &Value) -> Result<(), Misfit> {
+        match (self, value) {
+            (Self::Text, Value::String(_)) => Ok(()),
+            (Self::Set(of), Value::Array(items)) => items
+                .iter()
+                .enumerate()
+                .try_for_each(|(at, item)| of.check(item).map_err(|misfit| misfit.within(&at.to_string()))),
+            (Self::Record(fields), Value::Object(members)) => record(fields, members, &|_| false).map(drop),
+            _ => self.value(value).map(drop),
+        }
+    }
+
     fn value(&self, value: &Value) -> Result<RestrictedExpression, Misfit> {
         let misfit = |why| Misfit { path: String::new(), why };
         Ok(match (self, value) {
@@ -125,7 +141,7 @@ impl Kind {
                 }
                 RestrictedExpression::new_set(set)
             }
-            (Self::Record(fields), Value::Object(members)) => record(fields, members)?,
+            (Self::Record(fields), Value::Object(members)) => record(fields, members, &|_| true)?,
             _ => return Err(misfit("a value of another type")),
         })
     }
@@ -138,15 +154,20 @@ impl Misfit {
     }
 }
 
-fn record(fields: &[Field], members: &Map<String, Value>) -> Result<RestrictedExpression, Misfit> {
+fn record(
+    fields: &[Field],
+    members: &Map<String, Value>,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<RestrictedExpression, Misfit> {
     let mut pairs = Vec::with_capacity(fields.len());
     for field in fields {
         match members.get(&field.name) {
             Some(Value::Null) if field.nullable => {}
-            Some(value) => {
+            Some(value) if wanted(&field.name) => {
                 let value = field.kind.value(value).map_err(|misfit| misfit.within(&field.name))?;
                 pairs.push((field.name.clone(), value));
             }
+            Some(value) => field.kind.check(value).map_err(|misfit| misfit.within(&field.name))?,
             None if field.required => return Err(Misfit { path: format!("/{}", field.name), why: "missing" }),
             None => {}
         }

@@ -7,7 +7,7 @@ use cedar_policy::PolicySet;
 use crate::domain::decision::{Mode, PolicyEffect};
 
 use super::bundle::{Bundle, Policy};
-use super::reads::Reads;
+use super::reads::{Fields, Reads};
 
 /// Policies that are evaluated together.
 #[derive(Debug, Default)]
@@ -16,6 +16,8 @@ pub(super) struct Group {
     pub(super) set: PolicySet,
     /// What any of the set reads.
     pub(super) reads: Reads,
+    /// The members of the input that any of the set reads.
+    pub(super) fields: Fields,
     /// The positions in the bundle of those with conditions, and what each reads.
     pub(super) conditional: Vec<(usize, Reads)>,
     /// The positions of those without: their scope says it all.
@@ -32,6 +34,7 @@ impl Group {
             };
             group.set.add(settled.clone()).map_err(|error| error.to_string())?;
             group.reads = group.reads | policy.reads;
+            group.fields = std::mem::take(&mut group.fields) | policy.fields.clone();
             group.conditional.push((at, policy.reads));
         }
         Ok(group)

@@ -17,6 +17,8 @@ mod keys;
 mod readers;
 mod schema;
 #[cfg(test)]
+pub(crate) mod tamper;
+#[cfg(test)]
 mod tests;
 mod writer;
 
@@ -101,7 +103,8 @@ impl Store {
     pub async fn close(&self) -> Result<(), StoreError> {
         let (reply, done) = oneshot::channel();
         match self.writer().send(Job::Stop(reply)) {
-            Ok(()) => done.await.map_err(|_| StoreError::Closed)?,
+            // Without a reply, another close came first.
+            Ok(()) => done.await.unwrap_or(Ok(())),
             Err(StoreError::Closed) => Ok(()),
             Err(error) => Err(error),
         }

@@ -217,3 +217,17 @@ async fn a_fault_of_the_file_is_healed_by_a_new_connection() {
     store.probe().await.unwrap();
     assert!(store.healthy());
 }
+
+#[tokio::test]
+async fn the_log_refuses_to_be_changed_through_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    for sql in ["UPDATE audit SET tool = 'x'", "DELETE FROM audit"] {
+        let sql = format!(
+            "INSERT INTO audit VALUES (1, 'a', 'outcome', 0, 'r', NULL, NULL, NULL, 'allow', NULL, NULL, '', x'', x''); {sql}"
+        );
+        let error = store.write(move |connection| connection.execute_batch(&sql)).await.unwrap_err();
+        assert!(error.to_string().contains("append-only"), "{error}");
+    }
+    assert_eq!(store.audit_tip().await.unwrap(), Tip::START);
+}

@@ -48,6 +48,7 @@ pub(super) trait Work: Send {
 #[derive(Debug, Default)]
 pub(super) struct Gauges {
     pub(super) failing: AtomicBool,
+    pub(super) stopped: AtomicBool,
     pub(super) commits: AtomicU64,
     pub(super) lost: AtomicU64,
 }
@@ -104,6 +105,9 @@ impl Writer {
     }
 
     pub(super) fn is_alive(&self) -> bool {
+        if self.gauges.stopped.load(Ordering::SeqCst) {
+            return false;
+        }
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
@@ -186,6 +190,7 @@ impl Worker {
                 self.commit(&mut batch);
             }
             if let Some(reply) = stop {
+                self.gauges.stopped.store(true, Ordering::SeqCst);
                 drop(reply.send(self.close()));
                 return;
             }

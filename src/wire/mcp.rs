@@ -10,7 +10,8 @@ use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Governance, Outcome, Refusal, UpstreamError, UpstreamFault};
 
 /// The gateway as it names itself in `serverInfo`.
-pub const SERVER_INFO: &str = concat!("{\"name\":\"toolgate\",\"title\":\"Toolgate\",\"version\":\"", env!("CARGO_PKG_VERSION"), "\"}");
+pub const SERVER_INFO: &str =
+    concat!("{\"name\":\"toolgate\",\"title\":\"Toolgate\",\"version\":\"", env!("CARGO_PKG_VERSION"), "\"}");
 /// The `_meta` member that carries it on modern results.
 pub const SERVER_INFO_KEY: &str = "io.modelcontextprotocol/serverInfo";
 /// The `_meta` member that says what was decided.
@@ -57,7 +58,10 @@ pub fn stamped(result: &Json, governance: &Governance, era: Era) -> Json {
         Era::Legacy => splice(result, Additions { members: &[], meta: &[governance] }),
         Era::Modern => splice(
             result,
-            Additions { members: &[("resultType", "\"complete\"")], meta: &[governance, (SERVER_INFO_KEY, SERVER_INFO)] },
+            Additions {
+                members: &[("resultType", "\"complete\"")],
+                meta: &[governance, (SERVER_INFO_KEY, SERVER_INFO)],
+            },
         ),
     }
 }
@@ -76,15 +80,16 @@ pub fn own_result(result: &Json, era: Era, extra: &[(&str, &str)]) -> Json {
 }
 
 fn tool_error(text: &str, details: &Value, governance: &Governance, era: Era) -> Reply {
-    let result = json!({"content": [{"type": "text", "text": text}], "structuredContent": {"error": details}, "isError": true});
+    let result =
+        json!({"content": [{"type": "text", "text": text}], "structuredContent": {"error": details}, "isError": true});
     Reply::result(stamped(&Json::of(&result), governance, era))
 }
 
 fn refused(refusal: &Refusal, governance: &Governance, era: Era, host: bool) -> Reply {
     match refusal {
-        Refusal::UnknownTool { asked, nearest } => {
-            Reply::error(&RpcError::new(200, -32602, format!("unknown tool `{asked}`")).with(json!({"nearest": nearest})))
-        }
+        Refusal::UnknownTool { asked, nearest } => Reply::error(
+            &RpcError::new(200, -32602, format!("unknown tool `{asked}`")).with(json!({"nearest": nearest})),
+        ),
         // An own tool that the key's scopes do not open looks like one that is not there.
         Refusal::InsufficientScope { asked, .. } => {
             Reply::error(&RpcError::new(200, -32602, format!("unknown tool `{asked}`")).with(json!({"nearest": []})))
@@ -105,23 +110,33 @@ fn refused(refusal: &Refusal, governance: &Governance, era: Era, host: bool) -> 
 #[must_use]
 pub fn advice(refusal: &Refusal) -> String {
     match refusal {
-        Refusal::InvalidArguments { tool, faults, example, .. } => {
-            let mut text = format!("The arguments of {tool} do not fit its schema:");
-            for fault in faults {
+        Refusal::InvalidArguments(misfit) => {
+            let mut text = format!("The arguments of {} do not fit its schema:", misfit.tool);
+            for fault in &misfit.faults {
                 let place = if fault.path.is_empty() { "arguments" } else { &fault.path };
                 text.push_str(&format!("\n- {place}: {}", fault.expected));
             }
-            if let Some(example) = example {
+            if let Some(example) = &misfit.example {
                 text.push_str(&format!("\nThis would fit: {example}"));
             }
             text.push_str("\nNothing was called. Correct the arguments and call again.");
             text
         }
         Refusal::Denied(judgement) => {
-            format!("Denied by policy {}{}: {} Nothing was called. Do not retry the same call; policy.simulate shows what would be allowed.", judgement.policy(), place(judgement), sentence(&judgement.reason))
+            format!(
+                "Denied by policy {}{}: {} Nothing was called. Do not retry the same call; policy.simulate shows what would be allowed.",
+                judgement.policy(),
+                place(judgement),
+                sentence(&judgement.reason)
+            )
         }
         Refusal::ApprovalNeeded(judgement) => {
-            format!("Approval needed by policy {}{}: {} Nothing was called. A person has to approve this call first.", judgement.policy(), place(judgement), sentence(&judgement.reason))
+            format!(
+                "Approval needed by policy {}{}: {} Nothing was called. A person has to approve this call first.",
+                judgement.policy(),
+                place(judgement),
+                sentence(&judgement.reason)
+            )
         }
         Refusal::LimitReached { scope, limit, retry_after } => {
             format!("Over the limit of {limit} on {scope}. Nothing was called. Try again in {retry_after} seconds.")
@@ -154,9 +169,13 @@ fn place(judgement: &Judgement) -> String {
 pub fn details(refusal: &Refusal) -> Value {
     let code = refusal.code();
     match refusal {
-        Refusal::InvalidArguments { tool, faults, example, schema } => {
-            json!({"code": code, "tool": tool, "faults": faults, "example": example, "input_schema": schema})
-        }
+        Refusal::InvalidArguments(misfit) => json!({
+            "code": code,
+            "tool": misfit.tool,
+            "faults": misfit.faults,
+            "example": misfit.example,
+            "input_schema": misfit.schema,
+        }),
         Refusal::Denied(judgement) | Refusal::ApprovalNeeded(judgement) => json!({
             "code": judgement.code.filter(|_| matches!(refusal, Refusal::Denied(_))).unwrap_or(code),
             "policy": judgement.policy(),
@@ -167,7 +186,9 @@ pub fn details(refusal: &Refusal) -> Value {
         Refusal::LimitReached { scope, limit, retry_after } => {
             json!({"code": code, "scope": scope, "limit": limit, "retry_after": retry_after, "retryable": true})
         }
-        Refusal::Unrecorded(_) | Refusal::Stopping => json!({"code": code, "message": refusal.to_string(), "retryable": true}),
+        Refusal::Unrecorded(_) | Refusal::Stopping => {
+            json!({"code": code, "message": refusal.to_string(), "retryable": true})
+        }
         other => json!({"code": code, "message": other.to_string()}),
     }
 }
@@ -176,7 +197,11 @@ fn failed(error: &UpstreamError, governance: &Governance, era: Era) -> Reply {
     if let UpstreamFault::Rpc(object) = &error.fault {
         return Reply { status: 200, body: Err(renumbered(object, era)), retry_after: None };
     }
-    let again = if error.retryable { "The same call may be tried again." } else { "It is not known whether the call took effect; do not repeat it blindly." };
+    let again = if error.retryable {
+        "The same call may be tried again."
+    } else {
+        "It is not known whether the call took effect; do not repeat it blindly."
+    };
     let wait = error.retry_after.map(|seconds| format!(" Wait {seconds} seconds first.")).unwrap_or_default();
     let text = format!("{}. {again}{wait}", capitalised(&error.message));
     tool_error(&text, &upstream_details(error), governance, era)

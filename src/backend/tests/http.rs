@@ -73,7 +73,8 @@ async fn a_legacy_call_carries_its_session_and_no_modern_keys() {
 async fn answers_in_any_legal_form_are_understood() {
     let response =
         |seen: &Seen| format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"content":[],"isError":true}}}}"#, seen.id());
-    let forms: Vec<Box<dyn Fn(&Seen) -> Say + Send + Sync>> = vec![
+    type Form = Box<dyn Fn(&Seen) -> Say + Send + Sync>;
+    let forms: Vec<Form> = vec![
         Box::new(move |seen| Say::Events(vec![format!("data: {}\n\n", response(seen))])),
         Box::new(move |seen| {
             Say::Events(vec![
@@ -113,8 +114,8 @@ async fn answers_in_any_legal_form_are_understood() {
     }
 }
 
-#[tokio::test]
-async fn what_is_no_answer_is_a_fault_and_nothing_of_it_gets_through() {
+/// Responses that are none, each with the fault that it stands for; `ID` becomes the id asked for.
+fn no_answers() -> Vec<(Say, UpstreamFault)> {
     let json = |status: &str, body: &str| {
         Say::Raw(format!(
             "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
@@ -122,7 +123,7 @@ async fn what_is_no_answer_is_a_fault_and_nothing_of_it_gets_through() {
         ))
     };
     let good = r#"{"jsonrpc":"2.0","id":ID,"result":{}}"#;
-    let cases: Vec<(Say, UpstreamFault)> = vec![
+    vec![
         (json("200 OK", "garbage"), UpstreamFault::Garbled),
         (json("200 OK", ""), UpstreamFault::Garbled),
         (json("200 OK", r#"{"jsonrpc":"2.0","id":999999,"result":{}}"#), UpstreamFault::Garbled),
@@ -174,7 +175,12 @@ async fn what_is_no_answer_is_a_fault_and_nothing_of_it_gets_through() {
         (Say::Close, UpstreamFault::Down),
         (Say::Raw("garbage garbage garbage\r\n\r\n".into()), UpstreamFault::Down),
         (Say::Raw("HTTP/1.1 429 Slow\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n".into()), UpstreamFault::Busy),
-    ];
+    ]
+}
+
+#[tokio::test]
+async fn what_is_no_answer_is_a_fault_and_nothing_of_it_gets_through() {
+    let cases = no_answers();
     let count = cases.len();
     let says: Vec<Say> = cases.iter().map(|(say, _)| say.clone()).collect();
     let turn = AtomicUsize::new(0);

@@ -59,7 +59,7 @@ fn body_kind(exchange: &Exchange) -> Result<BodyKind, Fault> {
     }
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let (Some(only), None) = (types.next(), types.next()) else {
-        return Err(Fault::garbled(format_args!("status {} without one content type", exchange.response.status())));
+        return Err(Fault::garbled(format!("status {} without one content type", exchange.response.status())));
     };
     let essence = only.as_bytes().split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
     if essence.eq_ignore_ascii_case(b"application/json") {
@@ -86,13 +86,13 @@ async fn refused(exchange: Exchange, id: u64, status: StatusCode) -> Fault {
             return match message(&bytes, id) {
                 Ok(Said::Error(error)) => rpc(error),
                 _ if status == StatusCode::NOT_FOUND => Fault::new(FaultKind::SessionLost, "HTTP 404"),
-                _ => Fault::garbled(format_args!("HTTP {}", status.as_u16())),
+                _ => Fault::garbled(format!("HTTP {}", status.as_u16())),
             };
         }
         status if status.is_redirection() => {
-            return Fault::garbled(format_args!("HTTP {}: redirects are not followed", status.as_u16()));
+            return Fault::garbled(format!("HTTP {}: redirects are not followed", status.as_u16()));
         }
-        status => return Fault::garbled(format_args!("HTTP {}", status.as_u16())),
+        status => return Fault::garbled(format!("HTTP {}", status.as_u16())),
     };
     Fault::new(kind, format!("HTTP {}", status.as_u16()))
 }
@@ -109,7 +109,7 @@ enum Said {
 
 /// One message, which must be meant for the request `id` where it is a response.
 fn message(bytes: &Bytes, id: u64) -> Result<Said, Fault> {
-    match reply::decode(bytes).map_err(Fault::garbled)? {
+    match reply::decode(bytes).map_err(|error| Fault::garbled(error.to_string()))? {
         Reply::Response { id: theirs, result } if is_id(theirs, id) => Ok(Said::Result(Json::slice_of(bytes, result))),
         Reply::Error { id: theirs, error } if theirs.is_none_or(|theirs| is_id(theirs, id)) => {
             Ok(Said::Error(Json::slice_of(bytes, error)))
@@ -135,7 +135,7 @@ async fn events(mut exchange: Exchange, id: u64, mut aside: impl FnMut(Aside)) -
     let mut reader = SseReader::new(MAX_ANSWER);
     let mut events = Vec::new();
     while let Some(piece) = exchange.piece().await {
-        reader.push(&piece?, &mut events).map_err(Fault::garbled)?;
+        reader.push(&piece?, &mut events).map_err(|error| Fault::garbled(error.to_string()))?;
         let mut answer: Option<Result<Json, Fault>> = None;
         for event in events.drain(..) {
             if event.data.is_empty() || !matches!(event.kind.as_str(), "" | "message") {

@@ -33,7 +33,7 @@ pub(crate) enum HttpClient {
     /// `http://`: a stack of idle connections, the cheapest thing there is.
     Plain(Arc<PlainPool>),
     /// `https://`: HTTP/2 where the server offers it.
-    Tls(TlsClient),
+    Tls(Box<TlsClient>),
 }
 
 /// A response whose connection goes back to the stack once the body has been read to its end.
@@ -48,7 +48,7 @@ impl HttpClient {
     pub(crate) fn new(url: &Uri, tracker: &TaskTracker) -> Result<Self, Fault> {
         match url.scheme_str() {
             Some("http") => Ok(Self::Plain(Arc::new(PlainPool::new(url, tracker.clone())?))),
-            Some("https") => Ok(Self::Tls(tls_client()?)),
+            Some("https") => Ok(Self::Tls(Box::new(tls_client()?))),
             _ => Err(Fault::new(FaultKind::Connect, "the URL is neither http:// nor https://")),
         }
     }
@@ -130,7 +130,7 @@ impl Exchange {
 }
 
 fn too_large(cap: usize) -> Fault {
-    Fault::garbled(format_args!("the answer is larger than {cap} bytes"))
+    Fault::garbled(format!("the answer is larger than {cap} bytes"))
 }
 
 /// Idle connections to one `http://` authority. A connection serves one request at a time; the youngest is used first.

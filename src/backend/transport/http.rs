@@ -184,6 +184,10 @@ impl HttpLink {
         }
         let mut guard = CancelGuard { link: self, talk, id: (talk.era == Era::Legacy).then_some(id) };
         let answer = match self.wire.post(headers, body).await {
+            // Whatever stands in the body: some servers explain, most do not.
+            Ok(exchange) if talk.session && exchange.response.status() == StatusCode::NOT_FOUND => {
+                Err(Fault::new(FaultKind::SessionLost, "HTTP 404"))
+            }
             Ok(exchange) => {
                 answer::read(exchange, id, |aside| match aside {
                     Aside::Notification { method, params: Some(params) } if method == "notifications/progress" => {
@@ -340,7 +344,7 @@ async fn initialize(wire: &Wire, ids: &AtomicU64) -> Result<(Hello, Talk), Fault
         let told = wire.post(talk.headers.clone(), ask::INITIALIZED.to_owned()).await?;
         if !told.response.status().is_success() {
             let status = told.response.status().as_u16();
-            return Err(Fault::garbled(format_args!("HTTP {status} to notifications/initialized")));
+            return Err(Fault::garbled(format!("HTTP {status} to notifications/initialized")));
         }
         told.body(64 << 10).await?;
         Ok((hello, talk))

@@ -71,8 +71,8 @@ pub(super) async fn answer(gateway: Arc<Gateway>, asked: Asked, id: Id, params: 
     };
     let line = Line { progress, ..Line::default() };
     let leaving = if asked.era == Era::Modern { Leaving::Cancels } else { Leaving::IsIgnored };
-    let registered =
-        (asked.era == Era::Legacy).then(|| gateway.inflight().register(&session_name(&asked), id.text(), line.cancel.clone()));
+    let registered = (asked.era == Era::Legacy)
+        .then(|| gateway.inflight().register(&session_name(&asked), id.text(), line.cancel.clone()));
     let (era, host, streams) = (asked.era, asked.host, asked.streams);
     let token = asked.meta.progress_token;
     let principal = asked.principal;

@@ -16,8 +16,15 @@ use crate::wire::era::SUPPORTED;
 use crate::wire::rpc::RpcError;
 
 /// `GET /v1/mcp`: the card, unless `text/event-stream` is asked for.
-pub(in crate::http) async fn card_or_stream(State(gateway): State<Arc<Gateway>>, Peer(peer): Peer, headers: HeaderMap) -> Response {
-    let wants_stream = headers.get_all(header::ACCEPT).iter().any(|value| value.to_str().is_ok_and(|text| text.contains("text/event-stream")));
+pub(in crate::http) async fn card_or_stream(
+    State(gateway): State<Arc<Gateway>>,
+    Peer(peer): Peer,
+    headers: HeaderMap,
+) -> Response {
+    let wants_stream = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .any(|value| value.to_str().is_ok_and(|text| text.contains("text/event-stream")));
     if !wants_stream {
         return card(&gateway, &headers);
     }

@@ -58,7 +58,7 @@ async fn request(gateway: Arc<Gateway>, asked: Asked, id: Id, method: &str, para
         (Era::Legacy, "initialize") => initialize(&gateway, &asked, &id, params.as_ref()),
         (Era::Legacy, "ping" | "logging/setLevel") => reply(&id, &asked, &json!({}), &[]),
         (Era::Modern, "server/discover") => reply(&id, &asked, &discovery(), &LIST_TTL),
-        (Era::Modern, "subscriptions/listen") => stream::of_subscription(gateway, asked.principal, id, params.as_ref()),
+        (Era::Modern, "subscriptions/listen") => stream::of_subscription(gateway, asked.principal, &id, params.as_ref()),
         (_, "tools/list") => tools(&gateway, &asked, &id, params.as_ref()),
         (_, "prompts/list") => list(&id, &asked, params.as_ref(), "prompts"),
         (_, "resources/list") => list(&id, &asked, params.as_ref(), "resources"),
@@ -100,7 +100,8 @@ fn initialize(gateway: &Gateway, asked: &Asked, id: &Id, params: Option<&Json>) 
         return failure(Some(id), &RpcError::new(400, -32602, "`params` of `initialize` are malformed"));
     };
     let version = negotiate(hello.protocol_version.as_deref());
-    let capable = ["sampling", "elicitation", "roots"].into_iter().filter(|name| hello.capabilities.contains_key(*name));
+    let capable =
+        ["sampling", "elicitation", "roots"].into_iter().filter(|name| hello.capabilities.contains_key(*name));
     let session = gateway.begin_session(&asked.principal, version, capable.map(str::to_owned).collect());
     let server: Value = serde_json::from_str(SERVER_INFO).unwrap_or_default();
     let result = json!({"protocolVersion": version, "capabilities": capabilities(), "serverInfo": server, "instructions": INSTRUCTIONS});

@@ -74,7 +74,9 @@ pub(super) async fn post(
     };
     let message = match decode(&bytes) {
         Ok(message) => message,
-        Err(BadMessage::Parse(why)) => return failure(None, &RpcError::new(400, -32700, format!("parse error: {why}"))),
+        Err(BadMessage::Parse(why)) => {
+            return failure(None, &RpcError::new(400, -32700, format!("parse error: {why}")));
+        }
         Err(BadMessage::Invalid { id, reason }) => {
             return failure(id.as_ref(), &RpcError::new(400, -32600, format!("invalid request: {reason}")));
         }
@@ -112,12 +114,16 @@ fn read(
     }
     let session = match era {
         Era::Modern => None,
-        Era::Legacy => session_of(gateway, &principal, headers).map_err(|gone| if gone { refuse(&ended()) } else { refuse(&two_sessions()) })?,
+        Era::Legacy => session_of(gateway, &principal, headers)
+            .map_err(|gone| if gone { refuse(&ended()) } else { refuse(&two_sessions()) })?,
     };
     let surface = wish(wishes.surface.as_deref(), "surface", Surface::parse).map_err(|error| refuse(&error))?;
     let names = wish(wishes.names.as_deref(), "names", parse_names).map_err(|error| refuse(&error))?;
     let host = era == Era::Modern || session.is_some() || method == Some("initialize");
-    let accept = headers.get_all(header::ACCEPT).iter().any(|value| value.to_str().is_ok_and(|text| text.contains("text/event-stream")));
+    let accept = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .any(|value| value.to_str().is_ok_and(|text| text.contains("text/event-stream")));
     Ok(Asked { principal, era, host, session, surface, names, source, streams: accept, meta })
 }
 

@@ -59,13 +59,13 @@ struct Wanted {
 }
 
 /// `subscriptions/listen` (MCP 2026-07-28): the acknowledgement first, then what was asked for, the result at the end.
-pub(super) fn of_subscription(gateway: Arc<Gateway>, principal: Principal, id: Id, params: Option<&Json>) -> Response {
+pub(super) fn of_subscription(gateway: Arc<Gateway>, principal: Principal, id: &Id, params: Option<&Json>) -> Response {
     #[derive(Deserialize)]
     struct Params {
         notifications: Wanted,
     }
     let Some(Ok(Params { notifications: mut wanted })) = params.map(Json::decode::<Params>) else {
-        return failure(Some(&id), &RpcError::new(200, -32602, "`params.notifications` says what to listen to"));
+        return failure(Some(id), &RpcError::new(200, -32602, "`params.notifications` says what to listen to"));
     };
     wanted.tools_list_changed = wanted.tools_list_changed.filter(|wanted| *wanted);
     let tag = serde_json::from_str::<Value>(id.text()).unwrap_or_default();
@@ -76,9 +76,10 @@ pub(super) fn of_subscription(gateway: Arc<Gateway>, principal: Principal, id: I
         params
     };
     let acknowledged = rpc_text("notifications/subscriptions/acknowledged", &tagged(json!({"notifications": wanted})));
-    let changed = wanted.tools_list_changed.map(|_| event(&rpc_text("notifications/tools/list_changed", &tagged(json!({})))));
+    let changed =
+        wanted.tools_list_changed.map(|_| event(&rpc_text("notifications/tools/list_changed", &tagged(json!({})))));
     let result = own_result(&Json::of(&tagged(json!({}))), Era::Modern, &[]);
-    let last = event(&rpc::result(&id, &result));
+    let last = event(&rpc::result(id, &result));
     let watching = Watching::new(gateway, principal, changed, Some(last));
     let first = futures_util::stream::iter([Ok::<_, Infallible>(event(&acknowledged))]);
     response(Body::from_stream(first.chain(watching.events())))
@@ -107,11 +108,23 @@ impl Watching {
     fn new(gateway: Arc<Gateway>, principal: Principal, changed: Option<Bytes>, last: Option<Bytes>) -> Self {
         let seen = gateway.list_fingerprint(&principal);
         let changes = gateway.changes();
-        Self { changes, principal, seen, looks: tokio::time::interval(LOOK), quiet: 0, changed, last, done: false, gateway }
+        Self {
+            changes,
+            principal,
+            seen,
+            looks: tokio::time::interval(LOOK),
+            quiet: 0,
+            changed,
+            last,
+            done: false,
+            gateway,
+        }
     }
 
     fn events(self) -> impl Stream<Item = Result<Bytes, Infallible>> {
-        futures_util::stream::unfold(self, |mut watching| async move { watching.next().await.map(|event| (Ok(event), watching)) })
+        futures_util::stream::unfold(self, |mut watching| async move {
+            watching.next().await.map(|event| (Ok(event), watching))
+        })
     }
 
     async fn next(&mut self) -> Option<Bytes> {
