@@ -1,6 +1,6 @@
 """What the suites share: a gateway to test, a plain HTTP client, a stdio MCP client, and a tally.
 
-`TOOLGATE_BIN` names the program (target/debug/toolgate unless set); `CI_TOOLS` the folder that `.ci/tools` filled.
+`TOOLGATE_BIN` names the program (target/debug/toolgate unless set). `.ci/tools` installs what the suites run.
 Only the standard library is used.
 """
 
@@ -20,10 +20,9 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
-TOOLS = os.environ.get("CI_TOOLS", os.path.join(ROOT, "target", "ci"))
 BIN = os.path.abspath(os.environ.get("TOOLGATE_BIN", os.path.join(ROOT, "target", "debug", "toolgate")))
-NODE = os.path.join(TOOLS, "node", "node_modules", "node", "bin", "node")
-PACKAGES = os.path.join(TOOLS, "node", "node_modules")
+PACKAGES = os.path.join(HERE, "node_modules")
+NODE = os.path.join(PACKAGES, "node", "bin", "node")
 NOTHING_SET = [name for name in os.environ if name.startswith(("TOOLGATE_", "INVOKE_"))]
 
 
@@ -32,6 +31,11 @@ def environment(**more):
     env = {name: value for name, value in os.environ.items() if name not in NOTHING_SET}
     env["PATH"] = os.path.dirname(NODE) + os.pathsep + env["PATH"]
     return env | more
+
+
+def python(venv):
+    """The interpreter of a virtual environment that `.ci/tools` made."""
+    return os.path.join(HERE, ".venv", venv, "bin", "python")
 
 
 class Gateway:
@@ -147,12 +151,12 @@ def request(address, method, path, body=None, headers=None, timeout=60):
 class Stdio:
     """An MCP client over a child's stdin and stdout that keeps every answer's text."""
 
-    def __init__(self, command, env=None, version="2025-11-25", roots=False):
+    def __init__(self, command, env=None, version="2025-11-25"):
         self.child = subprocess.Popen(
             command, env=env or environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True, bufsize=1,
         )
-        self.lines, self.stderr, self.last = queue.Queue(), "", 0
+        self.lines, self.stderr, self.last, self.told = queue.Queue(), "", 0, []
         threading.Thread(target=self._read, daemon=True).start()
         threading.Thread(target=self._keep_stderr, daemon=True).start()
         self.version = version
@@ -195,9 +199,25 @@ class Stdio:
             message = json.loads(line)
             if message.get("id") == self.last and "method" not in message:
                 return line
-            if "method" in message and "id" in message:
-                self._send({"id": message["id"], "error": {"code": -32601, "message": "not here"}})
+            self._take(message)
         raise RuntimeError(f"the server ended\n{self.stderr}")
+
+    def _take(self, message):
+        if "method" in message and "id" in message:
+            self._send({"id": message["id"], "error": {"code": -32601, "message": "not here"}})
+        elif "method" in message:
+            self.told.append(message["method"])
+
+    def wait_for(self, notification, seconds=20):
+        """Whether that notification has come or comes in time."""
+        deadline = time.monotonic() + seconds
+        with contextlib.suppress(queue.Empty):
+            while notification not in self.told:
+                line = self.lines.get(timeout=max(deadline - time.monotonic(), 0.01))
+                if line is None:
+                    break
+                self._take(json.loads(line))
+        return notification in self.told
 
 
 class Tally:
