@@ -16,6 +16,7 @@ use super::catalog::Part;
 use super::deadline::Deadline;
 use super::definition::{self, Indexed};
 use super::fault::{Fault, FaultKind};
+use super::known::Known;
 use super::link::{Link, Listed};
 use super::meters::Meters;
 use super::status::{ServerState, ServerStatus, era_word};
@@ -223,21 +224,27 @@ impl Server {
     }
 
     /// What was known before, until it is listed itself.
-    pub(crate) fn seed(&self, definitions: Vec<Json>, title: Option<String>, instructions: Option<String>) -> bool {
+    pub(crate) fn seed(&self, known: Known) -> bool {
         let mut facts = self.facts();
         if facts.listed {
             return false;
         }
-        facts.definitions = definitions;
-        facts.title = title;
-        facts.instructions = instructions;
+        facts.era = known.era;
+        facts.title = known.title;
+        facts.instructions = known.instructions;
+        facts.definitions = known.definitions;
         self.reindex(&mut facts)
     }
 
-    /// What it last listed: definitions, title, instructions.
-    pub(crate) fn known(&self) -> (Vec<Json>, Option<String>, Option<String>) {
+    /// What it last listed.
+    pub(crate) fn known(&self) -> Known {
         let facts = self.facts();
-        (facts.definitions.clone(), facts.title.clone(), facts.instructions.clone())
+        Known {
+            era: facts.era,
+            title: facts.title.clone(),
+            instructions: facts.instructions.clone(),
+            definitions: facts.definitions.clone(),
+        }
     }
 
     pub(crate) fn has_listed(&self) -> bool {

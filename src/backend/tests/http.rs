@@ -491,7 +491,7 @@ async fn a_server_that_comes_late_is_listed_when_it_comes() {
     let backends = backends(settings).await;
     assert_eq!(backends.status()[0].state, ServerState::Down);
     assert!(backends.status()[0].last_error.as_ref().unwrap().contains("cannot connect"));
-    let kept = Json::from_parts(r#"{"title":"t","instructions":null,"tools":[{"name":"read"}]}"#.into());
+    let kept = Json::from_parts(r#"{"era":"modern","title":"t","instructions":null,"tools":[{"name":"read"}]}"#.into());
     assert!(backends.seed(&[("s".parse().unwrap(), kept)]).is_empty());
     assert!(backends.catalog().get("s", "read").unwrap().stale);
     let error = call(&backends, "read").await.unwrap_err();
@@ -532,4 +532,29 @@ async fn a_reload_keeps_what_it_can() {
     backends.apply(&BTreeMap::new()).unwrap();
     assert!(backends.catalog().entries().is_empty());
     backends.stop(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn a_kept_listing_serves_before_the_server_is_there_and_spares_the_probe() {
+    let peer = Peer::start(false, |_| None).await;
+    let kept =
+        Json::from_parts(r#"{"era":"legacy","title":null,"instructions":null,"tools":[{"name":"read"}]}"#.into());
+    let backends = crate::backend::Backends::new(Arc::new(crate::domain::clock::SystemClock), Vec::new());
+    let name: crate::domain::id::ServerName = "s".parse().unwrap();
+    assert_eq!(backends.seed(&[(name.clone(), kept), ("t".parse().unwrap(), Json::from_parts("1".into()))]).len(), 1);
+    backends.apply(&BTreeMap::from([(name, Arc::new(peer.settings()))])).unwrap();
+    assert!(backends.catalog().get("s", "read").unwrap().stale);
+    call(&backends, "read").await.unwrap();
+    assert_eq!((peer.count("server/discover"), peer.count("initialize")), (0, 1));
+}
+
+#[tokio::test]
+async fn https_is_spoken_with_the_systems_roots() {
+    let peer = Peer::start(true, |_| None).await;
+    let mut settings = peer.settings();
+    let url = format!("https://{}/mcp", peer.address).parse().unwrap();
+    settings.transport = Transport::Http { url, headers: Vec::new() };
+    let backends = backends(settings).await;
+    assert_eq!(backends.status()[0].state, ServerState::Down);
+    assert!(peer.seen().is_empty(), "nothing was said in the clear");
 }
