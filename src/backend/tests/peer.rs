@@ -222,6 +222,10 @@ impl Inner {
 
 async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Seen> {
     loop {
+        // A TLS hello: this peer speaks in the clear alone.
+        if buffer.first() == Some(&0x16) {
+            return None;
+        }
         if let Some(end) = buffer.windows(4).position(|w| w == b"\r\n\r\n") {
             let head = String::from_utf8(buffer[..end].to_vec()).unwrap();
             let mut lines = head.split("\r\n");
