@@ -215,6 +215,21 @@ impl Backends {
         }
     }
 
+    /// Has servers listed again and waits until each has been, or has failed, for at most `patience`.
+    pub async fn relist(&self, names: &[ServerName], patience: Duration) {
+        let before: u64 = *self.hub.epoch.borrow();
+        for name in names {
+            self.refresh(name);
+        }
+        let settled = self.wait_until(|backends| {
+            let servers = backends.hub.servers.load();
+            names.iter().filter_map(|name| servers.get(name)).all(|server| server.is_settled())
+        });
+        // A server that takes longer is shown as it is then.
+        let _in_time = tokio::time::timeout(patience, settled).await;
+        tracing::debug!(before, "servers were listed again");
+    }
+
     /// Has a server's tools listed again soon; one that is down is tried at once.
     pub fn refresh(&self, server: &ServerName) {
         if let Some(server) = self.hub.servers.load().get(server) {

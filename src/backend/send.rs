@@ -17,6 +17,7 @@ use super::server::Server;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, UpstreamError, UpstreamFault};
 use crate::domain::tool::{Risk, Tool};
+use crate::policy::PermittedCall;
 use crate::wire::reply::{self, ResultType};
 
 /// What goes with a call beside its arguments.
@@ -34,11 +35,24 @@ pub struct SendOptions<'a> {
 }
 
 impl Backends {
-    /// Sends a call that was permitted. Dropping the future cancels it at the backend.
+    /// Sends a call that was permitted: nothing else can be sent. Dropping the future cancels it at the backend.
     ///
     /// # Errors
     /// Why there is no result; a JSON-RPC error of the backend is one such reason.
-    pub async fn send(
+    pub async fn send(&self, call: &PermittedCall, options: SendOptions<'_>) -> Result<Answer, UpstreamError> {
+        self.dispatch(call.tool(), call.arguments(), options).await
+    }
+
+    /// The kept answer to a call, where its tool is cached and there is one.
+    #[must_use]
+    pub fn cached(&self, call: &PermittedCall, digest: &Arc<str>) -> Option<Answer> {
+        let tool = call.tool();
+        let server = self.hub.servers.load().get(&tool.id.server).cloned()?;
+        let key = CacheKey { label: Arc::clone(&tool.label), digest: Arc::clone(digest) };
+        self.hub.cache.get(&key, self.hub.clock.ticks(), server.writes.load(Ordering::Acquire))
+    }
+
+    pub(super) async fn dispatch(
         &self,
         tool: &Tool,
         arguments: Option<&Json>,

@@ -1,1 +1,175 @@
-//! (empty)
+//! Floor 9: the command line. One file a command; tables for people, `--json` for scripts.
+//!
+//! Exit codes: 0 done, 1 anything wrong (usage errors too), 2 denied, 3 approval needed.
+
+mod ask;
+mod audit;
+pub mod demo;
+mod doctor;
+mod import;
+mod keys;
+mod policy;
+mod print;
+mod serve;
+mod servers;
+mod smoke;
+mod tools;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::gateway::sources::{Place, Sources};
+
+/// What a command ended with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Well,
+    Wrong,
+    Denied,
+    ApprovalNeeded,
+}
+
+impl From<Ended> for ExitCode {
+    fn from(ended: Ended) -> Self {
+        Self::from(match ended {
+            Ended::Well => 0,
+            Ended::Wrong => 1,
+            Ended::Denied => 2,
+            Ended::ApprovalNeeded => 3,
+        })
+    }
+}
+
+/// One governed MCP endpoint in front of every tool.
+#[derive(Debug, Parser)]
+#[command(name = "toolgate", version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// Where things are; the same for every command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Common {
+    /// Configuration file [default: toolgate.toml, where there is one]
+    #[arg(long, env = "TOOLGATE_CONFIG", global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Key profiles [default: profiles.toml, or what ships]
+    #[arg(long, env = "TOOLGATE_PROFILES", global = true, value_name = "FILE")]
+    profiles: Option<PathBuf>,
+    /// Folder of Cedar policies [default: policies, or what ships]
+    #[arg(long, env = "TOOLGATE_POLICIES", global = true, value_name = "FOLDER")]
+    policies: Option<PathBuf>,
+    /// Where the store, its secrets and the command socket are
+    #[arg(long, env = "TOOLGATE_DATA_DIR", global = true, value_name = "FOLDER", default_value = ".toolgate")]
+    data_dir: PathBuf,
+    /// How the log on stderr looks: text or json; TOOLGATE_LOG filters it
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    log_format: String,
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+impl Common {
+    pub(crate) fn sources(&self) -> Sources {
+        let program = std::env::current_exe().map_or_else(|_| "toolgate".into(), |path| path.display().to_string());
+        Sources {
+            config: Place::of(self.config.clone(), "toolgate.toml"),
+            profiles: Place::of(self.profiles.clone(), "profiles.toml"),
+            policies: Place::of(self.policies.clone(), "policies"),
+            program,
+            lookup: environment,
+            environment: std::env::vars_os().collect(),
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the command line hands the environment to the configuration")]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway (what `toolgate` alone does)
+    Serve {
+        /// Address to listen on; port 0 picks one
+        #[arg(long, env = "TOOLGATE_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR:PORT")]
+        listen: SocketAddr,
+    },
+    /// Make, list and revoke keys
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// List and test backend servers, import them from other programs
+    #[command(subcommand)]
+    Servers(servers::Command),
+    /// List, search and call tools
+    #[command(subcommand)]
+    Tools(tools::Command),
+    /// Check policies, and ask what they would decide
+    #[command(subcommand)]
+    Policy(policy::Command),
+    /// Read, export and verify the audit log
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Ask a running gateway whether it works; changes nothing
+    Smoke(smoke::Options),
+    /// Check configuration, store and every backend, with a hint for each fault
+    Doctor,
+    /// A demo MCP server on standard input and output: github or database
+    #[command(hide = true)]
+    DemoServer { name: String },
+}
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let failed = error.use_stderr();
+            print::usage(&error);
+            return if failed { Ended::Wrong.into() } else { Ended::Well.into() };
+        }
+    };
+    let serving = matches!(arguments.command, None | Some(Command::Serve { .. }));
+    print::logging(
+        &arguments.common.log_format,
+        if serving { "info" } else { "error" },
+        environment("TOOLGATE_LOG").as_deref(),
+    );
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return print::failed(&error.to_string()).into(),
+    };
+    let ended = runtime.block_on(run(arguments)).unwrap_or_else(|error| print::failed(&format!("{error:#}")));
+    // A reader of standard input may still be blocked in the demo server; nothing else is left running.
+    runtime.shutdown_background();
+    ended.into()
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<Ended> {
+    let Arguments { common, command } = arguments;
+    let default = SocketAddr::from(([127, 0, 0, 1], 8080));
+    match command {
+        None => {
+            let listen = environment("TOOLGATE_LISTEN").map_or(Ok(default), |text| text.parse())?;
+            serve::run(&common, listen).await
+        }
+        Some(Command::Serve { listen }) => serve::run(&common, listen).await,
+        Some(Command::Keys(command)) => keys::run(&common, command).await,
+        Some(Command::Servers(command)) => servers::run(&common, command).await,
+        Some(Command::Tools(command)) => tools::run(&common, command).await,
+        Some(Command::Policy(command)) => policy::run(&common, command).await,
+        Some(Command::Audit(command)) => audit::run(&common, command).await,
+        Some(Command::Smoke(options)) => smoke::run(&common, options).await,
+        Some(Command::Doctor) => doctor::run(&common).await,
+        Some(Command::DemoServer { name }) => demo::run(&name).await.map(|()| Ended::Well),
+    }
+}

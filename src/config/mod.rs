@@ -3,6 +3,11 @@
 //! Text becomes [`Settings`] in one step that reports every fault with its file and line; nothing above this floor
 //! sees raw configuration, and nothing but this floor and the command line reads the environment.
 
+pub mod file;
+pub mod profiles;
+pub mod reader;
 pub mod settings;
 
-pub use settings::{Permissions, ServerSettings, Settings, Transport};
+pub use profiles::Profiles;
+pub use reader::{Fault, Faults};
+pub use settings::{Permissions, Places, ServerSettings, Settings, Transport};

@@ -77,6 +77,8 @@ pub struct Judgement {
     pub effects: Arc<[&'static str]>,
     /// Names the bundle that judged.
     pub policy_version: Arc<str>,
+    /// What the verdict would have been with the shadow policies enforced, where that is another.
+    pub shadow: Option<Verdict>,
 }
 
 impl Judgement {

@@ -40,6 +40,16 @@ pub struct SchemaFault {
     pub expected: String,
 }
 
+/// Arguments that do not fit, and what would.
+#[derive(Debug, Clone)]
+pub struct Misfit {
+    pub tool: String,
+    pub faults: Vec<SchemaFault>,
+    /// The arguments corrected, where that can be done.
+    pub example: Option<Value>,
+    pub schema: Arc<Value>,
+}
+
 /// The gateway's own no.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Refusal {
@@ -51,8 +61,8 @@ pub enum Refusal {
     InsufficientScope { asked: String, scope: &'static str },
     #[error("{message}")]
     InvalidRequest { message: String },
-    #[error("the arguments of `{tool}` do not fit its schema")]
-    InvalidArguments { tool: String, faults: Vec<SchemaFault>, example: Option<Value>, schema: Arc<Value> },
+    #[error("the arguments of `{}` do not fit its schema", .0.tool)]
+    InvalidArguments(Box<Misfit>),
     #[error("request denied by policy: {}", .0.policy())]
     Denied(Box<Judgement>),
     #[error("approval needed: {}", .0.policy())]
@@ -74,7 +84,7 @@ impl Refusal {
             Self::Ambiguous { .. } => "ambiguous_tool",
             Self::InsufficientScope { .. } => "insufficient_scope",
             Self::InvalidRequest { .. } => "invalid_request",
-            Self::InvalidArguments { .. } => "invalid_arguments",
+            Self::InvalidArguments(_) => "invalid_arguments",
             Self::Denied(_) => "policy_denied",
             Self::ApprovalNeeded(_) => "approval_required",
             Self::LimitReached { .. } => "rate_limited",

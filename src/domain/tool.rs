@@ -1,6 +1,7 @@
 //! A tool as its backend describes it, with what the operator says about it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,6 +82,18 @@ impl ArgumentKind {
 pub struct Rate {
     pub count: u32,
     pub window: Duration,
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.window.as_millis() {
+            60_000 => write!(f, "{}/min", self.count),
+            1_000 => write!(f, "{}/s", self.count),
+            3_600_000 => write!(f, "{}/h", self.count),
+            millis if millis % 1_000 == 0 => write!(f, "{}/{}s", self.count, millis / 1_000),
+            millis => write!(f, "{}/{millis}ms", self.count),
+        }
+    }
 }
 
 /// What `[servers.X.tools.Y]` says, with the server's defaults filled in.

@@ -1,1 +1,94 @@
-//! (empty)
+//! Floor 8: the doors over HTTP. Every route stands in [`ROUTES`]; a test walks that list.
+
+mod body;
+mod caller;
+pub mod control;
+mod error;
+mod guard;
+mod health;
+mod keys;
+mod mcp;
+mod oauth;
+mod server;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{MethodRouter, get, post};
+
+pub use server::{Listening, serve, serve_socket};
+
+use crate::gateway::Gateway;
+
+/// Who may come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Needs a key; the handler takes a `Caller`, which cannot be had without one.
+    Key,
+    /// Open to everybody.
+    Public,
+    /// Open to everybody on this machine, else needs a key.
+    Local,
+}
+
+/// One method of one path.
+#[derive(Debug, Clone, Copy)]
+pub struct Route {
+    pub method: &'static str,
+    pub path: &'static str,
+    pub access: Access,
+}
+
+const fn route(method: &'static str, path: &'static str, access: Access) -> Route {
+    Route { method, path, access }
+}
+
+/// Every route of the gateway.
+pub const ROUTES: [Route; 16] = [
+    route("GET", "/v1/mcp", Access::Public),
+    route("POST", "/v1/mcp", Access::Key),
+    route("DELETE", "/v1/mcp", Access::Key),
+    route("GET", "/mcp", Access::Public),
+    route("POST", "/mcp", Access::Key),
+    route("DELETE", "/mcp", Access::Key),
+    route("GET", "/v1/mcp/key-profiles", Access::Public),
+    route("POST", "/v1/beta/users/{user}/keys", Access::Key),
+    route("GET", "/v1/beta/users/{user}/keys", Access::Key),
+    route("DELETE", "/v1/beta/users/{user}/keys/{id}", Access::Key),
+    route("GET", "/healthz", Access::Local),
+    route("GET", "/readyz", Access::Local),
+    route("GET", "/metrics", Access::Local),
+    route("POST", "/register", Access::Public),
+    route("GET", "/.well-known/{*path}", Access::Public),
+    route("GET", "/v1/mcp/.well-known/{*path}", Access::Public),
+];
+
+/// The router behind the guards.
+pub fn router(gateway: Arc<Gateway>) -> Router {
+    let endpoint = || get(mcp::card_or_stream).post(mcp::post).delete(mcp::end);
+    let keys = "/v1/beta/users/{user}/keys";
+    let routes: [(&str, MethodRouter<Arc<Gateway>>); 13] = [
+        ("/v1/mcp", endpoint()),
+        ("/v1/mcp/", endpoint()),
+        ("/mcp", endpoint()),
+        ("/mcp/", endpoint()),
+        ("/v1/mcp/key-profiles", get(keys::profiles)),
+        (keys, get(keys::list).post(keys::create)),
+        ("/v1/beta/users/{user}/keys/{id}", axum::routing::delete(keys::revoke)),
+        ("/healthz", get(health::alive)),
+        ("/readyz", get(health::ready)),
+        ("/metrics", get(health::metrics)),
+        ("/register", post(oauth::register)),
+        ("/.well-known/{*path}", get(oauth::nothing)),
+        ("/v1/mcp/.well-known/{*path}", get(oauth::nothing)),
+    ];
+    let mut router = Router::new();
+    for (path, methods) in routes {
+        router = router.route(path, methods);
+    }
+    router
+        .fallback(error::no_such_path)
+        .method_not_allowed_fallback(error::no_such_method)
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&gateway), guard::check))
+        .with_state(gateway)
+}

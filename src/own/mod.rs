@@ -1,1 +1,130 @@
-//! (empty)
+//! Floor 6: the gateway's own tools, one file each.
+//!
+//! Their canonical names may be dotted (`policy.simulate`); hosts are listed the safe spelling (`policy_simulate`), and
+//! every spelling is understood, `invoke.` in front included.
+
+mod invoke;
+mod search;
+mod simulate;
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::authn::Keyring;
+use crate::domain::call::CallRequest;
+use crate::domain::id::ToolId;
+use crate::domain::json::{Json, sha256_hex};
+use crate::domain::outcome::Refusal;
+use crate::domain::principal::{Principal, Profile, Scope};
+use crate::domain::tool::{Hints, Risk, Tool, ToolSettings};
+use crate::pipeline::{OwnTool, OwnTools, Pipeline, Running, State};
+use crate::policy::PermittedCall;
+
+/// Listed wherever their scope is granted; every other own tool only where a profile names it.
+const ALWAYS_LISTED: [&str; 3] = [search::NAME, invoke::NAME, simulate::NAME];
+
+/// All own tools, and what they need to know.
+#[derive(Debug)]
+pub struct Own {
+    tools: Vec<OwnTool>,
+    keys: Arc<Keyring>,
+}
+
+impl Own {
+    #[must_use]
+    pub fn new(keys: Arc<Keyring>) -> Self {
+        Self { tools: vec![search::tool(), invoke::tool(), simulate::tool()], keys }
+    }
+
+    /// The definitions, for the policy's schema.
+    #[must_use]
+    pub fn definitions(&self) -> Vec<Arc<Tool>> {
+        self.tools.iter().map(|own| Arc::clone(&own.tool)).collect()
+    }
+}
+
+impl OwnTools for Own {
+    fn find(&self, name: &str) -> Option<&OwnTool> {
+        let plain = name.strip_prefix("invoke.").or_else(|| name.strip_prefix("invoke_")).unwrap_or(name);
+        self.tools.iter().find(|own| *own.tool.id.tool == *plain || safe_name(&own.tool.id.tool) == plain)
+    }
+
+    fn all(&self) -> &[OwnTool] {
+        &self.tools
+    }
+
+    fn unwrap(&self, principal: &Principal, request: &mut CallRequest) -> Result<(), Refusal> {
+        invoke::unwrap(self, principal, request)
+    }
+
+    fn call<'a>(&'a self, pipeline: &'a Pipeline, state: &'a Arc<State>, call: &'a PermittedCall) -> Running<'a> {
+        Box::pin(async move {
+            match &*call.tool().id.tool {
+                search::NAME => search::run(state, call),
+                simulate::NAME => simulate::run(pipeline, state, &self.keys, call),
+                other => Err(Refusal::UnknownTool { asked: other.to_owned(), nearest: Vec::new() }),
+            }
+        })
+    }
+}
+
+/// The spelling that every host accepts: `[a-zA-Z0-9_-]`.
+#[must_use]
+pub fn safe_name(name: &str) -> String {
+    name.replace('.', "_")
+}
+
+/// Whether `tools/list` shows an own tool to a profile.
+#[must_use]
+pub fn is_listed(own: &OwnTool, profile: &Profile) -> bool {
+    let name = &*own.tool.id.tool;
+    let literal = |glob: &crate::domain::glob::Glob| {
+        let text = glob.as_str();
+        glob.is_literal()
+            && text.strip_prefix("invoke.").or_else(|| text.strip_prefix("toolgate:")).unwrap_or(text) == name
+    };
+    profile.has(own.scope) && (ALWAYS_LISTED.contains(&name) || profile.allowed_tools.iter().any(literal))
+}
+
+/// What is said of an own tool; its schema and texts are what every client's model reads, so they are short.
+struct Description {
+    name: &'static str,
+    title: &'static str,
+    description: &'static str,
+    scope: Scope,
+    hints: Hints,
+    input_schema: Value,
+}
+
+impl Description {
+    fn into_tool(self) -> OwnTool {
+        let Self { name, title, description, scope, hints, input_schema } = self;
+        let mut annotations = json!({"title": title, "readOnlyHint": hints.read_only.unwrap_or(false)});
+        if let (Some(open), Some(members)) = (hints.open_world, annotations.as_object_mut()) {
+            members.insert("openWorldHint".into(), json!(open));
+        }
+        let definition = json!({
+            "name": name, "title": title, "description": description,
+            "inputSchema": input_schema, "annotations": annotations,
+        });
+        let definition = Json::of(&definition);
+        let id = ToolId::own(name);
+        OwnTool {
+            tool: Arc::new(Tool {
+                label: id.to_string().into(),
+                id,
+                title: Some(title.to_owned()),
+                description: description.to_owned(),
+                digest: sha256_hex(definition.bytes()).into(),
+                definition,
+                input_schema: Arc::new(input_schema),
+                risk: Risk::from_hints(hints),
+                hints,
+                settings: Arc::new(ToolSettings::default()),
+            }),
+            scope,
+            by_scope: ALWAYS_LISTED.contains(&name),
+        }
+    }
+}

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::meta::Meta;
 use super::rpc::RpcError;
+use crate::domain::json::Json;
 
 /// The revision of the stateless protocol.
 pub const MODERN: &str = "2026-07-28";
@@ -81,7 +82,7 @@ fn mismatch(message: impl Into<String>) -> RpcError {
 ///
 /// # Errors
 /// -32020 for a header that is missing or differs, -32022 for a revision that is not served, -32602 for `_meta`.
-pub fn check_modern(headers: &Mirrored<'_>, method: &str, params: Option<&Value>, meta: &Meta) -> Result<(), RpcError> {
+pub fn check_modern(headers: &Mirrored<'_>, method: &str, params: Option<&Json>, meta: &Meta) -> Result<(), RpcError> {
     let header = match headers.version {
         Header::One(version) => version,
         Header::Absent => return Err(mismatch("the header `MCP-Protocol-Version` is missing")),
@@ -101,14 +102,8 @@ pub fn check_modern(headers: &Mirrored<'_>, method: &str, params: Option<&Value>
         return Err(unsupported(version));
     }
     same("Mcp-Method", headers.method, method)?;
-    let named = match method {
-        "tools/call" | "prompts/get" => params.and_then(|p| p.get("name")),
-        "resources/read" => params.and_then(|p| p.get("uri")),
-        "tasks/get" | "tasks/update" | "tasks/cancel" => params.and_then(|p| p.get("taskId")),
-        _ => None,
-    };
-    if let Some(Value::String(name)) = named {
-        same("Mcp-Name", headers.name, name)?;
+    if let Some(name) = params.and_then(|params| named(method, params)) {
+        same("Mcp-Name", headers.name, &name)?;
     }
     if !meta.client_capabilities.as_ref().is_some_and(Value::is_object) {
         return Err(RpcError::new(
@@ -118,6 +113,24 @@ pub fn check_modern(headers: &Mirrored<'_>, method: &str, params: Option<&Value>
         ));
     }
     Ok(())
+}
+
+/// What `Mcp-Name` repeats for this method.
+fn named(method: &str, params: &Json) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Named {
+        name: Option<String>,
+        uri: Option<String>,
+        task_id: Option<String>,
+    }
+    let pick = |pick: fn(Named) -> Option<String>| params.decode::<Named>().ok().and_then(pick);
+    match method {
+        "tools/call" | "prompts/get" => pick(|named| named.name),
+        "resources/read" => pick(|named| named.uri),
+        "tasks/get" | "tasks/update" | "tasks/cancel" => pick(|named| named.task_id),
+        _ => None,
+    }
 }
 
 fn same(header: &str, sent: Header<'_>, body: &str) -> Result<(), RpcError> {
@@ -178,7 +191,7 @@ mod tests {
 
     #[test]
     fn modern_requests_are_held_to_their_headers() {
-        let params = json!({"name": "ünï"});
+        let params = Json::of(&json!({"name": "ünï"}));
         let encoded = format!("=?base64?{}?=", STANDARD.encode("ünï"));
         let code = |h: &Mirrored<'_>, m: &Meta| check_modern(h, "tools/call", Some(&params), m).err().map(|e| e.code);
         assert_eq!(code(&headers(MODERN, "tools/call", &encoded), &meta(MODERN)), None);

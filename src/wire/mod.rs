@@ -2,6 +2,7 @@
 
 pub mod envelope;
 pub mod era;
+pub mod mcp;
 pub mod meta;
 pub mod reply;
 pub mod rpc;

@@ -1,0 +1,392 @@
+//! The keys that open the gateway, in memory, in front of the store.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use ring::hmac;
+use subtle::ConstantTimeEq;
+
+use super::secret_key::{PREFIX, SecretKey};
+use crate::config::Profiles;
+use crate::domain::clock::{Clock, Moment};
+use crate::domain::id::KeyId;
+use crate::domain::principal::{Principal, Profile};
+use crate::domain::secret::Secret;
+use crate::store::{KeyRecord, Store, StoreError};
+
+/// Wrong credentials that one source may send in a minute before it has to wait.
+const WRONG_PER_MINUTE: u32 = 20;
+/// Sources that are remembered at most.
+const MAX_SOURCES: usize = 10_000;
+/// The id of the key that `TOOLGATE_ADMIN_KEY` sets.
+const ADMIN_ID: &str = "key_admin";
+/// The role that the admin key and the local command line hold.
+const ADMIN_ROLE: &str = "writer";
+
+/// What a request brought to say who it is.
+#[derive(Debug, Clone)]
+pub enum Credential {
+    Missing,
+    Key(Secret),
+    /// Two that differ.
+    Disagree,
+    /// A header that is no text, or an `Authorization` of another scheme.
+    Malformed,
+}
+
+/// Why a credential was not admitted: each is a sentence for the person who configured the client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdmitted {
+    #[error("no key: send `X-API-Key: KEY` or `Authorization: Bearer KEY`")]
+    Missing,
+    #[error("your client did not expand {0}: put the key's value in its configuration or environment")]
+    Unexpanded(String),
+    #[error("two credentials that differ: send one key")]
+    Disagree,
+    #[error("the credential is not a key: a key begins with `inv_live_`, sent in `X-API-Key` or as a bearer token")]
+    Malformed,
+    #[error("the key is mistyped: its checksum does not fit")]
+    Mistyped,
+    #[error("unknown key")]
+    Unknown,
+    #[error("the key expired on {0}")]
+    Expired(String),
+    #[error("the key was revoked on {0}")]
+    Revoked(String),
+    #[error("the key's profile `{0}` no longer exists")]
+    NoProfile(String),
+    #[error("too many wrong keys: try again in {retry_after} s")]
+    Throttled { retry_after: u64 },
+}
+
+impl NotAdmitted {
+    /// A stable word for metrics.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Unexpanded(_) => "unexpanded",
+            Self::Disagree => "disagree",
+            Self::Malformed => "malformed",
+            Self::Mistyped => "mistyped",
+            Self::Unknown => "unknown",
+            Self::Expired(_) => "expired",
+            Self::Revoked(_) => "revoked",
+            Self::NoProfile(_) => "no_profile",
+            Self::Throttled { .. } => "throttled",
+        }
+    }
+}
+
+/// Why no key was made.
+#[derive(Debug, thiserror::Error)]
+pub enum NotCreated {
+    #[error("the system gives no random bytes")]
+    NoRandomness,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What a new key shall be.
+#[derive(Debug, Clone, Default)]
+pub struct NewKey {
+    pub name: String,
+    pub profile: String,
+    pub user: String,
+    pub roles: Vec<String>,
+    pub agent: Option<String>,
+    pub plan: Option<String>,
+    pub expires_in: Option<Duration>,
+}
+
+/// All keys by the keyed hash of their text.
+pub struct Keyring {
+    pepper: hmac::Key,
+    keys: ArcSwap<HashMap<[u8; 32], Arc<KeyRecord>>>,
+    admin: Option<(Secret, Principal)>,
+    wrong: DefaultKeyedRateLimiter<IpAddr>,
+    used: Mutex<HashMap<KeyId, Moment>>,
+    clock: Arc<dyn Clock>,
+    store: Store,
+}
+
+impl std::fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keyring").field("keys", &self.keys.load().len()).finish_non_exhaustive()
+    }
+}
+
+impl Keyring {
+    /// Loads the keys of the store. `admin` is the key that the environment sets.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn load(store: Store, clock: Arc<dyn Clock>, admin: Option<Secret>) -> Result<Self, StoreError> {
+        let pepper = hmac::Key::new(hmac::HMAC_SHA256, store.secret("pepper")?.as_ref());
+        let keys = store.keys().await?.into_iter().map(|record| (record.hash, Arc::new(record))).collect();
+        Ok(Self {
+            pepper,
+            keys: ArcSwap::from_pointee(keys),
+            admin: admin.map(|secret| (secret, local_owner())),
+            wrong: RateLimiter::keyed(Quota::per_minute(NonZeroU32::new(WRONG_PER_MINUTE).unwrap_or(NonZeroU32::MIN))),
+            used: Mutex::default(),
+            clock,
+            store,
+        })
+    }
+
+    /// Whether the environment sets the admin key.
+    #[must_use]
+    pub fn has_fixed_admin(&self) -> bool {
+        self.admin.is_some()
+    }
+
+    /// Whether no key was ever made.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.load().is_empty()
+    }
+
+    /// Says who holds this credential, right now.
+    ///
+    /// # Errors
+    /// Why nobody does. `source` is throttled for wrong credentials, never for missing ones, and never a valid key.
+    pub fn admit(
+        &self,
+        credential: &Credential,
+        profiles: &Profiles,
+        source: Option<IpAddr>,
+    ) -> Result<Principal, NotAdmitted> {
+        let result = match credential {
+            Credential::Missing => return Err(NotAdmitted::Missing),
+            Credential::Disagree => Err(NotAdmitted::Disagree),
+            Credential::Malformed => Err(NotAdmitted::Malformed),
+            Credential::Key(secret) => self.holder(secret.expose(), profiles),
+        };
+        match result {
+            Err(NotAdmitted::Unexpanded(_)) | Ok(_) => result,
+            Err(why) => Err(self.throttled(source).unwrap_or(why)),
+        }
+    }
+
+    fn holder(&self, text: &str, profiles: &Profiles) -> Result<Principal, NotAdmitted> {
+        if let Some((secret, principal)) = &self.admin
+            && bool::from(secret.expose().as_bytes().ct_eq(text.as_bytes()))
+        {
+            let profile = profiles.get("admin").cloned();
+            return profile
+                .map(|profile| Principal { profile, ..principal.clone() })
+                .ok_or_else(|| NotAdmitted::NoProfile("admin".into()));
+        }
+        if text.contains("${") || text.starts_with('$') {
+            return Err(NotAdmitted::Unexpanded(text.chars().filter(|c| !c.is_control()).take(60).collect()));
+        }
+        if !text.starts_with(PREFIX) {
+            return Err(NotAdmitted::Malformed);
+        }
+        let key = SecretKey::parse(text).ok_or(NotAdmitted::Mistyped)?;
+        let hash = self.hash(&key);
+        let keys = self.keys.load();
+        let record =
+            keys.get(&hash).filter(|record| bool::from(record.hash.ct_eq(&hash))).ok_or(NotAdmitted::Unknown)?;
+        let now = self.clock.now();
+        if let Some(revoked) = record.revoked {
+            return Err(NotAdmitted::Revoked(revoked.rfc3339()));
+        }
+        if let Some(end) = record.expires.filter(|end| now >= *end) {
+            return Err(NotAdmitted::Expired(end.rfc3339()));
+        }
+        let profile =
+            profiles.get(record.profile.as_str()).ok_or_else(|| NotAdmitted::NoProfile(record.profile.clone()))?;
+        Ok(principal(record, Arc::clone(profile)))
+    }
+
+    fn throttled(&self, source: Option<IpAddr>) -> Option<NotAdmitted> {
+        if self.wrong.len() > MAX_SOURCES {
+            self.wrong.retain_recent();
+        }
+        let source = source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let until = self.wrong.check_key(&source).err()?;
+        let wait = until.wait_time_from(DefaultClock::default().now());
+        Some(NotAdmitted::Throttled { retry_after: wait.as_secs() + 1 })
+    }
+
+    fn hash(&self, key: &SecretKey) -> [u8; 32] {
+        let tag = hmac::sign(&self.pepper, key.expose().as_bytes());
+        tag.as_ref().try_into().unwrap_or([0; 32])
+    }
+
+    /// Notes that a key was used, for lists; written now and then by [`Self::write_uses`].
+    pub fn note_use(&self, key: &KeyId) {
+        if let Ok(mut used) = self.used.try_lock() {
+            used.insert(key.clone(), self.clock.now());
+        }
+    }
+
+    /// Writes down when keys were last used.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub async fn write_uses(&self) -> Result<(), StoreError> {
+        let uses: Vec<_> = self.used.lock().unwrap_or_else(PoisonError::into_inner).drain().collect();
+        if uses.is_empty() { Ok(()) } else { self.store.touch_keys(uses).await }
+    }
+
+    /// Makes a key. It works as soon as this returns; its text is nowhere but in the answer.
+    ///
+    /// # Errors
+    /// Where the store cannot be written, or the system gives no random bytes.
+    pub async fn create(&self, new: NewKey) -> Result<(SecretKey, Arc<KeyRecord>), NotCreated> {
+        let key = SecretKey::mint().map_err(|_| NotCreated::NoRandomness)?;
+        let now = self.clock.now();
+        let expires = new
+            .expires_in
+            .map(|after| Moment(now.0.saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX))));
+        let record = KeyRecord {
+            id: KeyId::fresh(),
+            name: new.name,
+            user: new.user,
+            agent: new.agent,
+            profile: new.profile,
+            roles: new.roles,
+            plan: new.plan,
+            hash: self.hash(&key),
+            prefix: PREFIX.to_owned(),
+            last4: key.last4(),
+            created: now,
+            expires,
+            revoked: None,
+            last_used: None,
+        };
+        self.store.insert_key(record.clone()).await?;
+        let record = Arc::new(record);
+        self.put(&record);
+        Ok((key, record))
+    }
+
+    /// Revokes a key; the very next request with it is refused. False where no live key has this id.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub async fn revoke(&self, id: &KeyId) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        if !self.store.revoke_key(id, now).await? {
+            return Ok(false);
+        }
+        let revoked = self.keys.load().values().find(|record| record.id == *id).cloned();
+        if let Some(record) = revoked {
+            self.put(&Arc::new(KeyRecord { revoked: Some(now), ..KeyRecord::clone(&record) }));
+        }
+        Ok(true)
+    }
+
+    fn put(&self, record: &Arc<KeyRecord>) {
+        self.keys.rcu(|keys| {
+            let mut keys = HashMap::clone(keys);
+            keys.insert(record.hash, Arc::clone(record));
+            keys
+        });
+    }
+
+    /// Whether a key may still be used.
+    #[must_use]
+    pub fn is_live(&self, id: &KeyId) -> bool {
+        let now = self.clock.now();
+        id.as_str() == ADMIN_ID || self.keys.load().values().any(|record| record.id == *id && record.is_live(now))
+    }
+
+    /// Every key in the order they were made, with the latest use.
+    #[must_use]
+    pub fn list(&self) -> Vec<KeyRecord> {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list: Vec<KeyRecord> = self
+            .keys
+            .load()
+            .values()
+            .map(|record| KeyRecord {
+                last_used: used.get(&record.id).copied().or(record.last_used),
+                ..KeyRecord::clone(record)
+            })
+            .collect();
+        list.sort_by(|one, other| (one.created, one.id.as_str()).cmp(&(other.created, other.id.as_str())));
+        list
+    }
+
+    /// The principal that a simulation judges: the live key `id`.
+    #[must_use]
+    pub fn principal_of(&self, id: &str, profiles: &Profiles) -> Option<Principal> {
+        let keys = self.keys.load();
+        let record = keys.values().find(|record| record.id.as_str() == id && record.is_live(self.clock.now()))?;
+        Some(principal(record, Arc::clone(profiles.get(record.profile.as_str())?)))
+    }
+
+    /// The principal that a simulation judges for an agent id: the newest live key that carries it, else an agent of
+    /// that id with the profile `agent` and no roles.
+    #[must_use]
+    pub fn agent(&self, agent: &str, profiles: &Profiles) -> Option<Principal> {
+        let now = self.clock.now();
+        let keys = self.keys.load();
+        let carries = |record: &&Arc<KeyRecord>| {
+            record.is_live(now)
+                && (record.agent.as_deref() == Some(agent) || (record.agent.is_none() && record.id.as_str() == agent))
+        };
+        let newest = keys.values().filter(carries).max_by_key(|record| (record.created, record.id.as_str()));
+        if let Some(record) = newest
+            && let Some(profile) = profiles.get(record.profile.as_str())
+        {
+            return Some(principal(record, Arc::clone(profile)));
+        }
+        Some(Principal {
+            key: KeyId::from(agent),
+            name: agent.into(),
+            agent: agent.into(),
+            user: agent.into(),
+            profile: Arc::clone(profiles.get("agent")?),
+            roles: BTreeSet::new(),
+            plan: None,
+        })
+    }
+
+    /// The owner of the machine at the local command line: the profile `admin`, the role `writer`.
+    #[must_use]
+    pub fn owner(profiles: &Profiles) -> Option<Principal> {
+        Some(Principal { profile: Arc::clone(profiles.get("admin")?), ..local_owner() })
+    }
+}
+
+fn local_owner() -> Principal {
+    let nothing = Profile {
+        name: "admin".into(),
+        scopes: Vec::new(),
+        allowed_tools: Vec::new(),
+        read_only: true,
+        surface: crate::domain::principal::Surface::Search,
+    };
+    Principal {
+        key: KeyId::from(ADMIN_ID),
+        name: "admin".into(),
+        agent: "admin".into(),
+        user: "admin".into(),
+        profile: Arc::new(nothing),
+        roles: BTreeSet::from([ADMIN_ROLE.into()]),
+        plan: None,
+    }
+}
+
+fn principal(record: &KeyRecord, profile: Arc<Profile>) -> Principal {
+    Principal {
+        key: record.id.clone(),
+        name: record.name.as_str().into(),
+        agent: record.agent.as_deref().unwrap_or(record.id.as_str()).into(),
+        user: record.user.as_str().into(),
+        profile,
+        roles: record.roles.iter().map(|role| role.as_str().into()).collect(),
+        plan: record.plan.as_deref().map(Into::into),
+    }
+}

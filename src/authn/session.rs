@@ -1,0 +1,154 @@
+//! Legacy session ids: sealed, so that they need no table.
+//!
+//! An id holds who opened the session, the revision it speaks and what its client can do. It outlives a restart and
+//! works on every replica that has the key; to another principal it is worthless, and altered it opens nothing.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::rand::SecureRandom;
+
+use crate::domain::clock::Moment;
+use crate::domain::id::KeyId;
+
+/// How long an id lives.
+pub const LIFETIME_MS: i64 = 30 * 24 * 3600 * 1000;
+const AAD: &[u8] = b"toolgate session 1";
+
+/// What an id says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    pub key: KeyId,
+    /// The negotiated revision.
+    pub version: String,
+    /// What the client declared at `initialize`: `sampling`, `elicitation`, `roots`.
+    pub capabilities: Vec<String>,
+    pub issued: Moment,
+}
+
+/// What a presented id turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Opened {
+    /// One of this principal's.
+    Valid(Session),
+    /// Sealed for somebody else.
+    Foreign,
+    /// Cannot be opened, or too old: as good as none.
+    Unreadable,
+}
+
+/// Seals and opens session ids.
+#[derive(Debug)]
+pub struct Sealer {
+    key: LessSafeKey,
+}
+
+impl Sealer {
+    /// `secret` may be any text or bytes; the key is its digest.
+    ///
+    /// # Errors
+    /// Never with ring's own digest; the type is ring's.
+    pub fn new(secret: &[u8]) -> Result<Self, ring::error::Unspecified> {
+        let digest = ring::digest::digest(&ring::digest::SHA256, secret);
+        Ok(Self { key: LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, digest.as_ref())?) })
+    }
+
+    /// A new id: visible ASCII.
+    ///
+    /// # Errors
+    /// Where the system gives no random bytes.
+    pub fn seal(&self, session: &Session) -> Result<String, ring::error::Unspecified> {
+        let mut nonce = [0u8; NONCE_LEN];
+        ring::rand::SystemRandom::new().fill(&mut nonce)?;
+        let mut sealed =
+            format!("{}\n{}\n{}\n{}", session.issued.0, session.version, session.key, session.capabilities.join(","))
+                .into_bytes();
+        self.key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(AAD), &mut sealed)?;
+        let mut id = nonce.to_vec();
+        id.append(&mut sealed);
+        Ok(URL_SAFE_NO_PAD.encode(id))
+    }
+
+    /// Opens an id for a principal.
+    #[must_use]
+    pub fn open(&self, id: &str, principal: &KeyId, now: Moment) -> Opened {
+        match self.read(id) {
+            Some(session) if now.0 - session.issued.0 > LIFETIME_MS => Opened::Unreadable,
+            Some(session) if session.key == *principal => Opened::Valid(session),
+            Some(_) => Opened::Foreign,
+            None => Opened::Unreadable,
+        }
+    }
+
+    fn read(&self, id: &str) -> Option<Session> {
+        if id.len() > 1024 {
+            return None;
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(id).ok()?;
+        let (nonce, sealed) = bytes.split_at_checked(NONCE_LEN)?;
+        let mut sealed = sealed.to_vec();
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let plain = self.key.open_in_place(nonce, Aad::from(AAD), &mut sealed).ok()?;
+        let mut fields = std::str::from_utf8(plain).ok()?.split('\n');
+        let issued = Moment(fields.next()?.parse().ok()?);
+        let version = fields.next()?.to_owned();
+        let key = KeyId::from(fields.next()?);
+        let capabilities = fields.next()?.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        Some(Session { key, version, capabilities, issued })
+    }
+}
+
+/// Names an id in the list of ended sessions without keeping it.
+#[must_use]
+pub fn fingerprint(id: &str) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, id.as_bytes());
+    digest.as_ref().try_into().unwrap_or([0; 32])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn session() -> Session {
+        Session {
+            key: KeyId::from("key_a"),
+            version: "2025-11-25".into(),
+            capabilities: vec!["roots".into()],
+            issued: Moment(1_000),
+        }
+    }
+
+    #[test]
+    fn an_id_opens_for_its_principal_alone_and_across_restarts() {
+        let id = Sealer::new(b"secret").unwrap().seal(&session()).unwrap();
+        assert!(id.bytes().all(|byte| byte.is_ascii_graphic()));
+        let later = Sealer::new(b"secret").unwrap();
+        assert_eq!(later.open(&id, &KeyId::from("key_a"), Moment(2_000)), Opened::Valid(session()));
+        assert_eq!(later.open(&id, &KeyId::from("key_b"), Moment(2_000)), Opened::Foreign);
+        assert_eq!(later.open(&id, &KeyId::from("key_a"), Moment(LIFETIME_MS + 2_000)), Opened::Unreadable);
+        assert_eq!(
+            Sealer::new(b"another").unwrap().open(&id, &KeyId::from("key_a"), Moment(2_000)),
+            Opened::Unreadable
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn an_altered_id_opens_nothing(at in any::<prop::sample::Index>(), with in "[A-Za-z0-9_-]") {
+            let sealer = Sealer::new(b"secret").unwrap();
+            let id = sealer.seal(&session()).unwrap();
+            let at = at.index(id.len());
+            let altered = format!("{}{with}{}", &id[..at], &id[at + 1..]);
+            let opened = sealer.open(&altered, &KeyId::from("key_a"), Moment(2_000));
+            // The last character may carry unused bits; the text then differs and the bytes do not.
+            prop_assert!(opened == Opened::Unreadable || altered == id || at + 1 == id.len());
+        }
+
+        #[test]
+        fn any_text_is_at_worst_unreadable(text in ".*") {
+            prop_assert_eq!(Sealer::new(b"secret").unwrap().open(&text, &KeyId::from("key_a"), Moment(0)), Opened::Unreadable);
+        }
+    }
+}

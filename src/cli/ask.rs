@@ -1,0 +1,111 @@
+//! Puts a command to the running gateway through its socket, or else to one opened here under the store's lock.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::UnixStream;
+use tokio_util::task::TaskTracker;
+
+use super::Common;
+use crate::gateway::control::{Command, Failed};
+use crate::gateway::{Gateway, Opening};
+use crate::http::control;
+
+/// The socket's name in the data folder.
+pub(super) const SOCKET: &str = "control.sock";
+/// How long an own gateway waits for its backends.
+const SETTLE: Duration = Duration::from_secs(30);
+
+/// A gateway that answers commands.
+#[derive(Debug)]
+pub(super) enum Desk {
+    Running(PathBuf),
+    Own(Arc<Gateway>),
+}
+
+impl Desk {
+    /// The running gateway of the data folder, or one of our own. `backends` says whether the command needs them.
+    pub(super) async fn open(common: &Common, backends: bool) -> anyhow::Result<Self> {
+        let socket = common.data_dir.join(SOCKET);
+        if UnixStream::connect(&socket).await.is_ok() {
+            return Ok(Self::Running(socket));
+        }
+        let opening = Opening {
+            sources: common.sources(),
+            data: common.data_dir.clone(),
+            admin_key: None,
+            serve: false,
+            backends,
+        };
+        let (gateway, _) = Gateway::open(opening).await?;
+        if backends {
+            settle(&gateway).await;
+        }
+        Ok(Self::Own(gateway))
+    }
+
+    /// Carries one command out.
+    pub(super) async fn ask(&self, command: Command) -> anyhow::Result<Value> {
+        match self {
+            Self::Own(gateway) => Ok(gateway.control(command).await?),
+            Self::Running(socket) => send(socket, &command).await,
+        }
+    }
+
+    pub(super) async fn close(self) {
+        if let Self::Own(gateway) = self {
+            gateway.stop(Duration::from_secs(3)).await;
+        }
+    }
+}
+
+/// One command to one answer.
+pub(super) async fn ask(common: &Common, backends: bool, command: Command) -> anyhow::Result<Value> {
+    let desk = Desk::open(common, backends).await?;
+    let answer = desk.ask(command).await;
+    desk.close().await;
+    answer
+}
+
+/// Waits until every backend has been listed or has failed, and what was listed can be called.
+async fn settle(gateway: &Gateway) {
+    let ready = async {
+        let mut changes = gateway.changes();
+        while !gateway.settled() {
+            let _woken = tokio::time::timeout(Duration::from_millis(50), changes.changed()).await;
+        }
+    };
+    // A backend that is slower than this is reported as such by what is asked next.
+    let _in_time = tokio::time::timeout(SETTLE, ready).await;
+}
+
+async fn send(socket: &PathBuf, command: &Command) -> anyhow::Result<Value> {
+    let stream = UnixStream::connect(socket)
+        .await
+        .with_context(|| format!("the gateway at `{}` does not answer", socket.display()))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let tasks = TaskTracker::new();
+    let driving = tasks.spawn(connection);
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(control::PATH)
+        .header(header::HOST, "localhost")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(serde_json::to_vec(command)?)))?;
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = response.into_body().collect().await?.to_bytes();
+    driving.abort();
+    match status {
+        StatusCode::OK => Ok(serde_json::from_slice(&body)?),
+        StatusCode::UNPROCESSABLE_ENTITY => Err(serde_json::from_slice::<Failed>(&body)?.into()),
+        other => bail!("the running gateway answered {other}: is it of this version?"),
+    }
+}

@@ -1,0 +1,166 @@
+//! `toolgate servers import`: the servers of other programs' configuration, as tables of `toolgate.toml`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Common, Ended, print};
+use crate::config::file;
+
+/// A server as Claude Desktop, Claude Code, Cursor and VS Code write it.
+#[derive(Debug, Deserialize)]
+struct Foreign {
+    command: Option<String>,
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    env: BTreeMap<String, Value>,
+    cwd: Option<String>,
+    #[serde(alias = "serverUrl", alias = "httpUrl")]
+    url: Option<String>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    #[serde(default)]
+    disabled: bool,
+}
+
+pub(super) fn run(common: &Common, from: &Path, dry_run: bool) -> anyhow::Result<Ended> {
+    let text = std::fs::read_to_string(from).with_context(|| format!("`{}`", from.display()))?;
+    let foreign = read(&text).with_context(|| format!("`{}`", from.display()))?;
+    let target = common.config.clone().unwrap_or_else(|| "toolgate.toml".into());
+    let present = if target.exists() { std::fs::read_to_string(&target)? } else { String::new() };
+    let known = file::read(&target.display().to_string(), &present, &|_| Some(String::from("x")))?.servers;
+    let (mut added, mut skipped, mut tables) = (Vec::new(), Vec::new(), String::new());
+    for (name, server) in foreign {
+        let name = safe(&name);
+        if known.keys().any(|known| known.as_str() == name) {
+            skipped.push(format!("{name}: already there"));
+        } else if server.disabled {
+            skipped.push(format!("{name}: disabled"));
+        } else {
+            match table(&name, &server) {
+                Ok(table) => {
+                    tables.push_str(&table);
+                    added.push(name);
+                }
+                Err(why) => skipped.push(format!("{name}: {why}")),
+            }
+        }
+    }
+    let whole = format!("{present}{tables}");
+    file::read(&target.display().to_string(), &whole, &|_| Some(String::from("x")))?;
+    if !dry_run && !added.is_empty() {
+        std::fs::write(&target, whole).with_context(|| format!("`{}`", target.display()))?;
+    }
+    if common.json {
+        print::json(
+            &json!({"file": target, "added": added, "skipped": skipped, "written": !dry_run && !added.is_empty(), "toml": tables}),
+        );
+    } else {
+        if dry_run {
+            print::line(tables.trim());
+        }
+        let verb = if dry_run { "would be added to" } else { "added to" };
+        print::note(&format!("{} servers {verb} `{}`: {}", added.len(), target.display(), added.join(", ")));
+        for line in skipped {
+            print::note(&format!("left out {line}"));
+        }
+    }
+    Ok(Ended::Well)
+}
+
+/// The servers of a file: under `mcpServers` (Claude, Cursor) or `servers` (VS Code).
+fn read(text: &str) -> anyhow::Result<BTreeMap<String, Foreign>> {
+    let value: Value = serde_json::from_str(&without_comments(text)).context("not JSON")?;
+    let servers = ["mcpServers", "servers"].into_iter().find_map(|name| value.get(name)).cloned();
+    let Some(servers) = servers else { bail!("neither `mcpServers` nor `servers` is in it") };
+    serde_json::from_value(servers).context("a server is not of the form `command`, `args`, `env` or `url`, `headers`")
+}
+
+/// VS Code allows `//` comments: lines that are nothing else are left out.
+fn without_comments(text: &str) -> String {
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// A name that may be registered.
+fn safe(name: &str) -> String {
+    name.chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.') { c } else { '-' })
+        .take(64)
+        .collect()
+}
+
+fn table(name: &str, server: &Foreign) -> Result<String, String> {
+    let mut out = String::new();
+    let key = Value::from(name).to_string();
+    let mut put = |line: String| {
+        // Writing to a text cannot fail.
+        let _done = writeln!(out, "{line}");
+    };
+    put(format!("\n[servers.{key}]"));
+    match (&server.command, &server.url) {
+        (Some(command), None) => {
+            put(format!("command = {}", quoted(command)));
+            if !server.args.is_empty() {
+                put(format!("args = [{}]", server.args.iter().map(|arg| quoted(arg)).collect::<Vec<_>>().join(", ")));
+            }
+            let env = server
+                .env
+                .iter()
+                .map(|(name, value)| (name, value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
+            let env: Vec<String> = env.map(|(name, value)| format!("{} = {}", quoted(name), quoted(&value))).collect();
+            if !env.is_empty() {
+                put(format!("env = {{ {} }}", env.join(", ")));
+            }
+            if let Some(cwd) = &server.cwd {
+                put(format!("cwd = {}", quoted(cwd)));
+            }
+        }
+        (None, Some(url)) => {
+            put(format!("url = {}", quoted(url)));
+            let headers: Vec<String> =
+                server.headers.iter().map(|(name, value)| format!("{} = {}", quoted(name), quoted(value))).collect();
+            if !headers.is_empty() {
+                put(format!("headers = {{ {} }}", headers.join(", ")));
+            }
+        }
+        _ => return Err("it has neither `command` nor `url`, or both".into()),
+    }
+    Ok(out)
+}
+
+/// A TOML string. Editors' `${env:NAME}` becomes `${NAME}`; `${input:…}` has to be set by hand.
+fn quoted(text: &str) -> String {
+    Value::from(text.replace("${env:", "${")).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_forms_of_four_programs_are_read() {
+        let claude = r#"{"mcpServers":{"git hub":{"command":"npx","args":["-y","x"],"env":{"TOKEN":"t","N":1}},"off":{"command":"x","disabled":true}}}"#;
+        let code = "{\n // mine\n \"servers\": {\"web\": {\"type\":\"http\",\"url\":\"https://e.example/mcp\",\"headers\":{\"X\":\"${env:KEY}\"}}}}";
+        let servers = read(claude).unwrap();
+        insta::assert_snapshot!(table(&safe("git hub"), &servers["git hub"]).unwrap(), @r#"
+
+        [servers."git-hub"]
+        command = "npx"
+        args = ["-y", "x"]
+        env = { "N" = "1", "TOKEN" = "t" }
+        "#);
+        assert!(servers["off"].disabled);
+        insta::assert_snapshot!(table("web", &read(code).unwrap()["web"]).unwrap(), @r#"
+
+        [servers."web"]
+        url = "https://e.example/mcp"
+        headers = { "X" = "${KEY}" }
+        "#);
+        assert!(read("{}").is_err());
+    }
+}

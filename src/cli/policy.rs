@@ -1,0 +1,121 @@
+//! `toolgate policy`.
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::{Common, Ended, ask, print, tools};
+use crate::gateway::control;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Check every policy against the schema of the live tools
+    Check,
+    /// Ask what would be decided; nothing is called. Exits 0 allow, 2 deny, 3 approval needed
+    Simulate {
+        /// server:tool
+        id: String,
+        /// The tool's arguments
+        #[arg(long, default_value = "{}", value_name = "JSON")]
+        args: String,
+        /// Judge this agent
+        #[arg(long, conflicts_with = "key")]
+        agent: Option<String>,
+        /// Judge this key
+        #[arg(long, value_name = "KEYID")]
+        key: Option<String>,
+    },
+}
+
+pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<Ended> {
+    match command {
+        Command::Check => check(common).await,
+        Command::Simulate { id, args, agent, key } => {
+            let mut arguments = json!({"action": id, "params": tools::parse(&args)?});
+            if let Some(members) = arguments.as_object_mut() {
+                members.extend(agent.map(|agent| ("agent_id".to_owned(), json!(agent))));
+                members.extend(key.map(|key| ("key_id".to_owned(), json!(key))));
+            }
+            let command = control::Command::Call { tool: "toolgate:policy.simulate".into(), arguments };
+            let answer = ask::ask(common, true, command).await?;
+            simulated(common, &answer)
+        }
+    }
+}
+
+fn simulated(common: &Common, answer: &Value) -> anyhow::Result<Ended> {
+    let result = answer.get("result").cloned().unwrap_or_default();
+    let Some(report) = result.get("structuredContent").filter(|report| report.get("decision").is_some()) else {
+        let error = answer.get("error").map(|error| print::text(error, "message")).unwrap_or_default();
+        let text = print::list(&result, "content")
+            .iter()
+            .map(|block| print::text(block, "text"))
+            .collect::<Vec<_>>()
+            .join(" ");
+        anyhow::bail!("{}{}", print::clean(&error), print::clean(&text));
+    };
+    if common.json {
+        print::json(report);
+    } else {
+        for block in print::list(&result, "content") {
+            print::line(&print::clean(&print::text(block, "text")));
+        }
+        let rows = print::list(report, "policies").iter().map(|rule| {
+            let place = format!("{}:{}", print::text(rule, "file"), print::text(rule, "line"));
+            vec![
+                print::text(rule, "id"),
+                print::text(rule, "effect"),
+                print::text(rule, "mode"),
+                place.trim_matches(':').to_owned(),
+                print::text(rule, "reason"),
+            ]
+        });
+        print::table(&["policy", "effect", "mode", "place", "reason"], rows);
+    }
+    Ok(match print::text(report, "decision").as_str() {
+        "allow" => Ended::Well,
+        "deny" => Ended::Denied,
+        "approval" => Ended::ApprovalNeeded,
+        _ => Ended::Wrong,
+    })
+}
+
+async fn check(common: &Common) -> anyhow::Result<Ended> {
+    let answer = ask::ask(common, true, control::Command::PolicyCheck).await?;
+    let report = answer.get("report").cloned().unwrap_or_default();
+    let faults = print::list(&report, "faults");
+    if common.json {
+        print::json(&answer);
+    } else {
+        for (kind, list) in [("error", faults), ("warning", print::list(&report, "warnings"))] {
+            for fault in list {
+                let place = format!(
+                    "{}:{}:{}",
+                    print::text(fault, "file"),
+                    print::text(fault, "line"),
+                    print::text(fault, "column")
+                );
+                print::line(&print::clean(&format!("{place}: {kind}: {}", print::text(fault, "message"))));
+                if let Some(hint) = fault.get("hint").and_then(Value::as_str) {
+                    print::line(&format!("  hint: {}", print::clean(hint)));
+                }
+            }
+        }
+        for left_out in print::list(&report, "left_out") {
+            let line = format!(
+                "{}: `{}` is not in `context.input`: {}",
+                print::text(left_out, "tool"),
+                print::text(left_out, "path"),
+                print::text(left_out, "why")
+            );
+            print::line(&print::clean(&line));
+        }
+        print::line(&format!(
+            "{} policies checked against {} tools: {} faults, {} warnings",
+            print::text(&answer, "policies"),
+            print::text(&answer, "tools"),
+            faults.len(),
+            print::list(&report, "warnings").len()
+        ));
+    }
+    Ok(if faults.is_empty() { Ended::Well } else { Ended::Wrong })
+}

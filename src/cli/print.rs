@@ -1,0 +1,94 @@
+//! What people and scripts see: data on stdout, messages on stderr, no raw control characters.
+
+use std::io::{IsTerminal, Write};
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table};
+use serde_json::Value;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+use super::Ended;
+
+/// Sends the log to stderr. A filter that cannot be read is as good as none.
+pub(super) fn logging(format: &str, level: &str, filter: Option<&str>) {
+    let filter = filter
+        .and_then(|text| EnvFilter::try_new(text).ok())
+        .unwrap_or_else(|| EnvFilter::new(format!("{level},rmcp=warn")));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(BoxMakeWriter::new(std::io::stderr));
+    let set = if format == "json" {
+        tracing::subscriber::set_global_default(builder.json().finish())
+    } else {
+        tracing::subscriber::set_global_default(
+            builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).finish(),
+        )
+    };
+    // In tests the log may be set already.
+    drop(set);
+}
+
+/// A line on stdout. A reader that has gone away is no fault of ours.
+pub(super) fn line(text: &str) {
+    let _gone = writeln!(std::io::stdout(), "{text}");
+}
+
+/// A line on stderr.
+pub(super) fn note(text: &str) {
+    let _gone = writeln!(std::io::stderr(), "{text}");
+}
+
+/// An error for the person at the terminal.
+pub(super) fn failed(text: &str) -> Ended {
+    note(&format!("error: {text}"));
+    Ended::Wrong
+}
+
+/// clap's own text, on the stream where it belongs.
+pub(super) fn usage(error: &clap::Error) {
+    let _gone = error.print();
+}
+
+/// JSON for scripts.
+pub(super) fn json(value: &Value) {
+    line(&serde_json::to_string_pretty(value).unwrap_or_else(|_| value.to_string()));
+}
+
+/// A table: a header, a row for each of `rows`, columns as wide as the terminal allows.
+pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
+    let mut table = Table::new();
+    table
+        .load_style(NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header.iter().map(|name| name.to_uppercase()));
+    if !std::io::stdout().is_terminal() {
+        table.set_content_arrangement(ContentArrangement::Disabled);
+    }
+    for row in rows {
+        table.add_row(row.iter().map(|cell| clean(cell)));
+    }
+    line(&table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n"));
+}
+
+/// A member as text: empty where it is absent or null, lists joined.
+pub(super) fn text(value: &Value, name: &str) -> String {
+    match value.get(name) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(items)) => items
+            .iter()
+            .map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned))
+            .collect::<Vec<_>>()
+            .join(", "),
+        Some(other) => other.to_string(),
+    }
+}
+
+/// The items of a list member.
+pub(super) fn list<'v>(value: &'v Value, name: &str) -> &'v [Value] {
+    value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// Text that cannot steer a terminal.
+pub(super) fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}

@@ -1,0 +1,112 @@
+//! `toolgate serve`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::ask::SOCKET;
+use super::{Common, Ended, environment, print};
+use crate::domain::secret::Secret;
+use crate::gateway::{FirstKeys, Gateway, Opening};
+use crate::http::{Listening, control, serve, serve_socket};
+
+/// Shortest admin key that is taken from the environment.
+const SHORTEST_ADMIN_KEY: usize = 32;
+
+pub(super) async fn run(common: &Common, listen: SocketAddr) -> anyhow::Result<Ended> {
+    let opening = Opening {
+        sources: common.sources(),
+        data: common.data_dir.clone(),
+        admin_key: admin_key()?,
+        serve: true,
+        backends: true,
+    };
+    // The address first: a port that is taken must not cost a first start its keys.
+    let listening = Listening::on(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let (gateway, first) = Gateway::open(opening).await?;
+    let settings = Arc::clone(&gateway.state().settings);
+    if !listen.ip().is_loopback() && settings.gateway.allowed_hosts.is_empty() {
+        gateway.stop(Duration::ZERO).await;
+        bail!(
+            "`{listen}` can be reached from other machines: set `allowed_hosts` under `[gateway]` to the names that clients use"
+        );
+    }
+    let address = listening.address;
+    welcome(&first, address);
+    if gateway.is_demo().await {
+        print::note("no configuration file found: serving the demo servers `github` and `database`");
+    }
+    let socket = common.data_dir.join(SOCKET);
+    let local = Arc::clone(&gateway);
+    let door = gateway.tasks().spawn(async move {
+        if let Err(error) = serve_socket(Arc::clone(&local), &socket, control::router(local)).await {
+            tracing::error!(%error, "the command socket cannot be used: commands on this machine will not reach the server");
+        }
+    });
+    let serving = gateway.tasks().spawn(serve(Arc::clone(&gateway), listening));
+    print::line(&format!("listening on http://{address}"));
+    told_to_stop().await?;
+    tracing::info!("stopping: calls in flight may end");
+    gateway.stop(settings.gateway.drain).await;
+    drop((door, serving));
+    Ok(Ended::Well)
+}
+
+/// The admin key that the environment sets, compared as it is.
+fn admin_key() -> anyhow::Result<Option<Secret>> {
+    match environment("TOOLGATE_ADMIN_KEY") {
+        None => Ok(None),
+        Some(key) if key.len() < SHORTEST_ADMIN_KEY => {
+            bail!("`TOOLGATE_ADMIN_KEY` must have at least {SHORTEST_ADMIN_KEY} characters")
+        }
+        Some(key) if looks_weak(&key) => bail!("`TOOLGATE_ADMIN_KEY` is one character over and over: use a random one"),
+        Some(key) => Ok(Some(Secret::new(key))),
+    }
+}
+
+fn looks_weak(key: &str) -> bool {
+    let mut bytes: Vec<u8> = key.bytes().collect();
+    bytes.sort_unstable();
+    bytes.dedup();
+    bytes.len() < 8
+}
+
+async fn told_to_stop() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// The first start's keys, each once, with what to paste.
+fn welcome(first: &FirstKeys, address: SocketAddr) {
+    for (name, key) in &first.keys {
+        let key = key.expose();
+        print::note(&format!("{name} key (shown this once): {key}"));
+        print::note(&format!(
+            "  curl -s http://{address}/v1/mcp -H 'Content-Type: application/json' -H 'X-API-Key: {key}' -d '{LIST}'"
+        ));
+    }
+    if let Some((_, key)) = first.keys.iter().find(|(name, _)| *name == "mcp_readonly") {
+        print::note("\nfor Claude Desktop (claude_desktop_config.json), with the read-only key:");
+        print::note(&desktop_block(address, key.expose()));
+        print::note("");
+    }
+}
+
+const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}"#;
+
+fn desktop_block(address: SocketAddr, key: &str) -> String {
+    let block = serde_json::json!({"mcpServers": {"toolgate": {
+        "command": "npx",
+        "args": ["-y", "mcp-remote", format!("http://{address}/v1/mcp"), "--header", "X-API-Key:${TOOLGATE_KEY}"],
+        "env": {"TOOLGATE_KEY": key},
+    }}});
+    serde_json::to_string_pretty(&block).unwrap_or_default()
+}

@@ -1,0 +1,407 @@
+//! `toolgate.toml`: from tables to [`Settings`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::reader::{Document, Faults, Lookup, Section};
+use super::settings::{
+    ArgumentsInAudit, AuditSettings, GatewaySettings, Permissions, Plan, ServerSettings, Settings, ToolNames, Transport,
+};
+use crate::domain::id::ServerName;
+use crate::domain::secret::Secret;
+use crate::domain::tool::{ArgumentKind, Risk, ToolSettings};
+
+/// Reads a configuration file.
+///
+/// # Errors
+/// Every fault in it.
+pub fn read(file: &str, text: &str, lookup: Lookup<'_>) -> Result<Settings, Faults> {
+    Document::new(file, text, lookup).read(|top| Settings {
+        gateway: top.section("gateway").map_or_else(GatewaySettings::default, |section| gateway(&section)),
+        audit: top.section("audit").map_or_else(AuditSettings::default, |section| audit(&section)),
+        servers: servers(top),
+        plans: plans(top),
+    })
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            gateway: GatewaySettings::default(),
+            audit: AuditSettings::default(),
+            servers: BTreeMap::new(),
+            plans: shipped_plans(),
+        }
+    }
+}
+
+impl Settings {
+    /// What runs where no configuration file is found: the demo servers of `program`.
+    #[must_use]
+    pub fn demo(program: &str) -> Self {
+        let server = |name: &str, about: &str| {
+            let name: ServerName = name.parse().ok()?;
+            let args = vec!["demo-server".to_owned(), name.to_string()];
+            let transport = Transport::Stdio { command: program.to_owned(), args, env: BTreeMap::new(), cwd: None };
+            let description = Some(about.to_owned());
+            Some((name.clone(), Arc::new(ServerSettings { description, ..ServerSettings::new(name, transport) })))
+        };
+        let servers = [
+            server("github", "Demo: repositories and issues, made up"),
+            server("database", "Demo: a small SQL database, made up"),
+        ];
+        Self { servers: servers.into_iter().flatten().collect(), ..Self::default() }
+    }
+}
+
+impl Default for GatewaySettings {
+    fn default() -> Self {
+        Self {
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
+            public_url: None,
+            trusted_proxies: Vec::new(),
+            tool_names: ToolNames::Auto,
+            session_key: None,
+            surface_budget: 4000,
+            drain: Duration::from_secs(10),
+            max_connections: 4096,
+            max_body: 4 << 20,
+        }
+    }
+}
+
+impl Default for AuditSettings {
+    fn default() -> Self {
+        Self { power: false, arguments: ArgumentsInAudit::Redacted }
+    }
+}
+
+fn gateway(section: &Section<'_>) -> GatewaySettings {
+    let shipped = GatewaySettings::default();
+    let names = |text: &str| match text {
+        "auto" => Some(ToolNames::Auto),
+        "dotted" => Some(ToolNames::Dotted),
+        "safe" => Some(ToolNames::Safe),
+        _ => None,
+    };
+    let mut trusted_proxies = Vec::new();
+    for text in section.texts("trusted_proxies").unwrap_or_default() {
+        match text.parse() {
+            Ok(address) => trusted_proxies.push(address),
+            Err(_) => section.fault(Some("trusted_proxies"), format!("`{text}` is not an IP address"), None),
+        }
+    }
+    let session_key = section.text("session_key");
+    if session_key.as_ref().is_some_and(|key| key.len() < 32) {
+        section.fault(Some("session_key"), "`gateway.session_key` must have at least 32 characters", None);
+    }
+    let settings = GatewaySettings {
+        allowed_hosts: section.texts("allowed_hosts").unwrap_or_default(),
+        allowed_origins: section.texts("allowed_origins").unwrap_or_default(),
+        public_url: section.parsed("public_url", "an http or https URL", |text| {
+            is_http(text).then(|| text.trim_end_matches('/').to_owned())
+        }),
+        trusted_proxies,
+        tool_names: section.parsed("tool_names", "`auto`, `dotted` or `safe`", names).unwrap_or_default(),
+        session_key: session_key.map(Secret::new),
+        surface_budget: size(section.number("surface_budget", 0..10_000_001), shipped.surface_budget),
+        drain: section.duration("drain").unwrap_or(shipped.drain),
+        max_connections: size(section.number("max_connections", 1..1_000_001), shipped.max_connections),
+        max_body: size(section.number("max_body", 1024..(1 << 30)), shipped.max_body),
+    };
+    section.refuse_the_rest();
+    settings
+}
+
+fn size(number: Option<u64>, default: usize) -> usize {
+    number.and_then(|number| usize::try_from(number).ok()).unwrap_or(default)
+}
+
+fn is_http(text: &str) -> bool {
+    text.parse::<http::Uri>()
+        .is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some())
+}
+
+fn audit(section: &Section<'_>) -> AuditSettings {
+    let durability = |text: &str| match text {
+        "process" => Some(false),
+        "power" => Some(true),
+        _ => None,
+    };
+    let arguments = |text: &str| match text {
+        "redacted" => Some(ArgumentsInAudit::Redacted),
+        "absent" => Some(ArgumentsInAudit::Absent),
+        "plain" => Some(ArgumentsInAudit::Plain),
+        _ => None,
+    };
+    let settings = AuditSettings {
+        power: section.parsed("durability", "`process` or `power`", durability).unwrap_or_default(),
+        arguments: section
+            .parsed("arguments", "`redacted`, `absent` or `plain`", arguments)
+            .unwrap_or(ArgumentsInAudit::Redacted),
+    };
+    section.refuse_the_rest();
+    settings
+}
+
+/// `free`, `pro` and `enterprise`, which a file may change.
+fn shipped_plans() -> BTreeMap<Arc<str>, Plan> {
+    let plan =
+        |requests, invocations| Plan { requests_per_minute: Some(requests), invocations_per_minute: Some(invocations) };
+    BTreeMap::from([
+        ("free".into(), plan(60, 10)),
+        ("pro".into(), plan(600, 100)),
+        ("enterprise".into(), Plan::default()),
+    ])
+}
+
+fn plans(top: &Section<'_>) -> BTreeMap<Arc<str>, Plan> {
+    let mut plans = shipped_plans();
+    for (name, section) in top.sections("plans") {
+        let limit = |key| section.number(key, 1..1_000_001).and_then(|number| u32::try_from(number).ok());
+        let plan = Plan {
+            requests_per_minute: limit("requests_per_minute"),
+            invocations_per_minute: limit("invocations_per_minute"),
+        };
+        section.refuse_the_rest();
+        plans.insert(name.into(), plan);
+    }
+    plans
+}
+
+fn servers(top: &Section<'_>) -> BTreeMap<ServerName, Arc<ServerSettings>> {
+    let mut servers: BTreeMap<ServerName, Arc<ServerSettings>> = BTreeMap::new();
+    for (name, section) in top.sections("servers") {
+        let parsed = name.parse::<ServerName>().map_err(|error| error.to_string());
+        let parsed = parsed.and_then(|name| {
+            if name.is_own() { Err("the server name `toolgate` is the gateway's own".into()) } else { Ok(name) }
+        });
+        let name = match parsed {
+            Ok(name) => name,
+            Err(why) => {
+                section.fault(None, why, None);
+                continue;
+            }
+        };
+        if let Some(other) = servers.keys().find(|other| collide(other.as_str(), name.as_str())) {
+            section.fault(
+                None,
+                format!("the flat tool names of `{name}` and `{other}` would collide"),
+                Some("rename one of them".into()),
+            );
+        }
+        if let Some(server) = server(&name, &section) {
+            servers.insert(name, Arc::new(server));
+        }
+    }
+    servers
+}
+
+/// Whether `server__tool` of the one could be read as a tool of the other.
+fn collide(one: &str, other: &str) -> bool {
+    let flat = |name: &str| format!("{}__", name.replace('.', "_"));
+    let (one, other) = (flat(one), flat(other));
+    one.starts_with(&other) || other.starts_with(&one)
+}
+
+fn server(name: &ServerName, section: &Section<'_>) -> Option<ServerSettings> {
+    let transport = transport(section);
+    let permissions = |text: &str| match text {
+        "open" => Some(Permissions::Open),
+        "explicit" => Some(Permissions::Explicit),
+        _ => None,
+    };
+    let namespace = |text: &str| text.parse::<ServerName>().ok().map(|name| name.to_string());
+    let defaults = ServerSettings::new(
+        name.clone(),
+        Transport::Stdio { command: String::new(), args: vec![], env: BTreeMap::new(), cwd: None },
+    );
+    let timeout = section.duration("timeout").unwrap_or(defaults.timeout);
+    let settings = ServerSettings {
+        description: section.text("description"),
+        namespace: section
+            .parsed("namespace", "a name of `A-Z a-z 0-9 _ . -`", namespace)
+            .unwrap_or(defaults.namespace),
+        timeout,
+        max_timeout: section.duration("max_timeout").unwrap_or(defaults.max_timeout).max(timeout),
+        concurrency: size(section.number("concurrency", 1..100_001), defaults.concurrency),
+        rate_limit: section.rate("rate_limit"),
+        pace: section.number("pace", 1..1_000_001).and_then(|number| u32::try_from(number).ok()),
+        permissions: section.parsed("permissions", "`open` or `explicit`", permissions).unwrap_or_default(),
+        tools: section.sections("tools").into_iter().map(|(name, section)| (name, Arc::new(tool(&section)))).collect(),
+        default_tool: defaults.default_tool,
+        name: name.clone(),
+        transport: defaults.transport,
+    };
+    section.refuse_the_rest();
+    Some(ServerSettings { transport: transport?, ..settings })
+}
+
+fn transport(section: &Section<'_>) -> Option<Transport> {
+    let command = section.text("command");
+    let url = section.text("url");
+    let args = section.texts("args");
+    let env = section.text_map("env");
+    let cwd = section.text("cwd");
+    let headers = headers(section);
+    match (command, url) {
+        (Some(command), None) => {
+            if !headers.is_empty() {
+                section.fault(Some("headers"), "`headers` goes with `url`, not with `command`", None);
+            }
+            let env = env.into_iter().map(|(name, value)| (name, Secret::new(value))).collect();
+            Some(Transport::Stdio { command, args: args.unwrap_or_default(), env, cwd: cwd.map(PathBuf::from) })
+        }
+        (None, Some(url)) => {
+            for key in ["args", "env", "cwd"].into_iter().filter(|key| section.keys().iter().any(|k| k == key)) {
+                section.fault(Some(key), format!("`{key}` goes with `command`, not with `url`"), None);
+            }
+            match url.parse::<http::Uri>() {
+                Ok(uri) if is_http(&url) => Some(Transport::Http { url: uri, headers }),
+                _ => {
+                    section.fault(Some("url"), format!("`{url}` is not an http or https URL"), None);
+                    None
+                }
+            }
+        }
+        (Some(_), Some(_)) => {
+            section.fault(Some("url"), "a server has `command` or `url`, not both", None);
+            None
+        }
+        (None, None) => {
+            section.fault(None, "a server needs `command` (stdio) or `url` (Streamable HTTP)", None);
+            None
+        }
+    }
+}
+
+fn headers(section: &Section<'_>) -> Vec<(http::HeaderName, Secret)> {
+    let mut headers = Vec::new();
+    for (name, value) in section.text_map("headers") {
+        match (name.parse::<http::HeaderName>(), http::HeaderValue::from_str(&value)) {
+            (Ok(name), Ok(_)) => headers.push((name, Secret::new(value))),
+            (Err(_), _) => section.fault(Some("headers"), format!("`{name}` is not a header name"), None),
+            (_, Err(_)) => {
+                section.fault(Some("headers"), format!("the value of `{name}` cannot stand in a header"), None)
+            }
+        }
+    }
+    headers
+}
+
+fn tool(section: &Section<'_>) -> ToolSettings {
+    let mut effects = BTreeMap::new();
+    for (argument, kind) in section.text_map("effects") {
+        match ArgumentKind::parse(&kind) {
+            Some(kind) => drop(effects.insert(argument, kind)),
+            None => section.fault(
+                Some("effects"),
+                format!("`{argument}` must be `sql`, `shell`, `url` or `path`, not `{kind}`"),
+                None,
+            ),
+        }
+    }
+    let unique = |texts: Vec<String>| {
+        texts.into_iter().collect::<BTreeSet<_>>().into_iter().map(Into::into).collect::<Vec<Arc<str>>>()
+    };
+    let settings = ToolSettings {
+        risk: section.parsed("risk", "`read`, `write` or `destructive`", Risk::parse),
+        allowed_roles: section.texts("allowed_roles").map(unique),
+        public: section.flag("public").unwrap_or_default(),
+        rate_limit: section.rate("rate_limit"),
+        cache: section.duration("cache"),
+        effects,
+        tags: section.texts("tags").map(unique).unwrap_or_default(),
+        timeout: section.duration("timeout"),
+    };
+    section.refuse_the_rest();
+    settings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Settings, String> {
+        let env = |name: &str| (name == "TOKEN").then(|| "t0k".to_owned());
+        read("toolgate.toml", text, &env).map_err(|faults| faults.to_string())
+    }
+
+    #[test]
+    fn the_documented_example_loads() {
+        let settings = load(
+            r#"
+            [gateway]
+            allowed_hosts = ["gw.example"]
+            [servers.github]
+            command = "npx"
+            args = ["-y", "@modelcontextprotocol/server-github"]
+            env = { GITHUB_TOKEN = "${TOKEN}" }
+            [servers.billing]
+            url = "https://billing.internal/mcp"
+            timeout = "20s"
+            rate_limit = "600/min"
+            permissions = "explicit"
+            headers = { Authorization = "Bearer ${TOKEN}" }
+            concurrency = 64
+            [servers.billing.tools.refund]
+            allowed_roles = ["finance"]
+            public = false
+            rate_limit = "10/min"
+            cache = "30s"
+            risk = "destructive"
+            effects = { note = "sql" }
+            [plans.free]
+            requests_per_minute = 60
+            invocations_per_minute = 10
+            "#,
+        )
+        .unwrap();
+        let billing = &settings.servers[&"billing".parse().unwrap()];
+        assert_eq!(billing.timeout, Duration::from_secs(20));
+        assert_eq!(billing.tool("refund").rate_limit.map(|rate| (rate.count, rate.window.as_secs())), Some((10, 60)));
+        let Transport::Http { headers, .. } = &billing.transport else { panic!("http") };
+        assert_eq!(headers[0].1.expose(), "Bearer t0k");
+        assert!(!format!("{settings:?}").contains("t0k"));
+    }
+
+    #[test]
+    fn every_fault_is_reported_at_once_with_its_place() {
+        let faults = load(
+            "[gateway]\nalowed_hosts = []\nmax_body = \"big\"\n[servers.a]\ncommand = \"x\"\nurl = \"http://y/\"\n[servers.\"b c\"]\nurl = \"http://z/\"\n[servers.d]\nurl = \"ftp://z/\"\ntimeout = \"soon\"\n[servers.d.tools.t]\nrisk = \"mild\"\nenv = 1\n[servers.e]\ncommand = \"${NOPE}\"\n[servers.toolgate]\ncommand = \"x\"\n",
+        )
+        .unwrap_err();
+        insta::assert_snapshot!(faults, @r"
+        toolgate.toml:2:1: unknown key `gateway.alowed_hosts`
+          hint: did you mean `allowed_hosts`?
+        toolgate.toml:3:12: `gateway.max_body` must be a whole number from 1024 to 1073741823
+        toolgate.toml:6:7: a server has `command` or `url`, not both
+        toolgate.toml:7:1: `b c` is not a server name: 1 to 64 of `A-Z a-z 0-9 _ . -`
+        toolgate.toml:10:7: `ftp://z/` is not an http or https URL
+        toolgate.toml:11:11: `servers.d.timeout` must be a duration such as `20s`, not `soon`
+        toolgate.toml:13:8: `servers.d.tools.t.risk` must be `read`, `write` or `destructive`, not `mild`
+        toolgate.toml:14:1: unknown key `servers.d.tools.t.env`
+          hint: known here: `effects`, `risk`, `allowed_roles`, `public`, `rate_limit`, `cache`, `tags`, `timeout`
+        toolgate.toml:16:11: the environment has no `NOPE`
+          hint: set it, or write `${NOPE:-default}`
+        toolgate.toml:17:1: the server name `toolgate` is the gateway's own
+        ");
+    }
+
+    #[test]
+    fn broken_syntax_is_a_fault_with_a_line() {
+        let faults = load("[gateway\nx = 1\n[servers.a]\ncommand = \"x\"\n").unwrap_err();
+        assert!(faults.starts_with("toolgate.toml:1:"), "{faults}");
+    }
+
+    #[test]
+    fn servers_whose_flat_names_could_be_confused_are_refused() {
+        for (one, other) in [("a.b", "a_b"), ("a", "a__b")] {
+            let text = format!("[servers.\"{one}\"]\ncommand = \"x\"\n[servers.\"{other}\"]\ncommand = \"x\"\n");
+            assert!(load(&text).unwrap_err().contains("would collide"), "{one} {other}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Where moments are made: one change at a time, built beside the running one and put in its place whole.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Mutex, watch};
+
+use super::sources::{Inputs, Sources};
+use crate::backend::{Backends, Catalog};
+use crate::config::{Fault, Faults};
+use crate::domain::tool::Tool;
+use crate::pipeline::State;
+use crate::policy::{Bundle, PolicyFault, Report};
+use crate::store::Store;
+
+/// Why a change was refused; the old state stays.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub Faults);
+
+/// Makes new states. Held by the gateway and by the tasks that follow files and backends.
+#[derive(Debug, Clone)]
+pub(super) struct Desk(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    sources: Sources,
+    /// The inputs that are active. The lock keeps changes in a row; requests never take it.
+    inputs: Mutex<Inputs>,
+    state: Arc<ArcSwap<State>>,
+    own: Vec<Arc<Tool>>,
+    backends: Backends,
+    store: Store,
+    changes: watch::Sender<u64>,
+}
+
+impl Desk {
+    pub(super) fn new(
+        sources: Sources,
+        inputs: Inputs,
+        state: Arc<ArcSwap<State>>,
+        own: Vec<Arc<Tool>>,
+        backends: Backends,
+        store: Store,
+        changes: watch::Sender<u64>,
+    ) -> Self {
+        Self(Arc::new(Inner { sources, inputs: Mutex::new(inputs), state, own, backends, store, changes }))
+    }
+
+    pub(super) fn sources(&self) -> &Sources {
+        &self.0.sources
+    }
+
+    pub(super) async fn is_demo(&self) -> bool {
+        self.0.inputs.lock().await.demo
+    }
+
+    /// The policies that are active.
+    pub(super) async fn bundle(&self) -> Arc<Bundle> {
+        Arc::clone(&self.0.inputs.lock().await.bundle)
+    }
+
+    /// Reads the sources anew. True where something changed and is active now.
+    ///
+    /// # Errors
+    /// Every fault; nothing has changed then.
+    pub(super) async fn reload(&self) -> Result<bool, Refused> {
+        let mut active = self.0.inputs.lock().await;
+        let sources = self.0.sources.clone();
+        let read = tokio::task::spawn_blocking(move || sources.read()).await;
+        let inputs = read.map_err(|error| internal(&error.to_string()))?.map_err(Refused)?;
+        if inputs.same_as(&active) {
+            return Ok(false);
+        }
+        let new_policies = inputs.bundle.version() != active.bundle.version();
+        let (state, report) = self.build(&inputs, self.0.backends.catalog()).await?;
+        if new_policies && !report.acceptable {
+            return Err(Refused(Faults(report.faults.into_iter().map(fault).collect())));
+        }
+        tell(&report);
+        let applied = self.0.backends.apply(&inputs.settings.servers);
+        applied.map_err(|faults| Refused(Faults(faults.iter().map(|fault| internal_fault(fault)).collect())))?;
+        self.0.state.store(Arc::new(state));
+        *active = inputs;
+        self.0.changes.send_modify(|count| *count += 1);
+        Ok(true)
+    }
+
+    /// Takes a changed catalogue in.
+    pub(super) async fn catalogue_changed(&self) {
+        let active = self.0.inputs.lock().await;
+        match self.build(&active, self.0.backends.catalog()).await {
+            Ok((state, report)) => {
+                tell(&report);
+                let catalog = Arc::clone(&state.catalog);
+                self.0.state.store(Arc::new(state));
+                self.0.changes.send_modify(|count| *count += 1);
+                self.keep_definitions(&catalog).await;
+            }
+            Err(refused) => tracing::error!(%refused, "the changed catalogue could not be taken in"),
+        }
+    }
+
+    async fn build(&self, inputs: &Inputs, catalog: Arc<Catalog>) -> Result<(State, Report), Refused> {
+        let previous = self.0.state.load_full();
+        let (settings, profiles, bundle) =
+            (Arc::clone(&inputs.settings), Arc::clone(&inputs.profiles), Arc::clone(&inputs.bundle));
+        let own = self.0.own.clone();
+        let build = move || State::build(settings, profiles, &bundle, catalog, &own, Some(&previous));
+        tokio::task::spawn_blocking(build).await.map_err(|error| internal(&error.to_string()))
+    }
+
+    /// Keeps the definitions for the next start, whose policies are checked before any backend has answered.
+    async fn keep_definitions(&self, catalog: &Catalog) {
+        for card in catalog.servers().iter().filter(|card| !card.stale) {
+            let server = &card.name;
+            let Some(listing) = self.0.backends.listing(server) else { continue };
+            if let Err(error) = self.0.store.put_definitions(server, listing.bytes().clone()).await {
+                tracing::warn!(%server, %error, "the tool definitions could not be kept");
+            }
+        }
+    }
+}
+
+fn internal(message: &str) -> Refused {
+    Refused(Faults(vec![internal_fault(message)]))
+}
+
+/// A fault that stands in no file.
+fn internal_fault(message: &str) -> Fault {
+    Fault { file: "toolgate".into(), line: 1, column: 1, message: message.to_owned(), hint: None }
+}
+
+fn fault(fault: PolicyFault) -> Fault {
+    let PolicyFault { file, line, column, message, hint, .. } = fault;
+    Fault { file: file.to_string(), line: line as usize, column: column as usize, message, hint }
+}
+
+/// Says what a build found.
+pub(super) fn tell(report: &Report) {
+    for fault in &report.faults {
+        tracing::error!(file = %fault.file, line = fault.line, policy = fault.policy.as_deref(), tool = fault.tool.as_deref(), "{}", fault.message);
+    }
+    for warning in &report.warnings {
+        tracing::warn!(file = %warning.file, line = warning.line, policy = warning.policy.as_deref(), "{}", warning.message);
+    }
+}

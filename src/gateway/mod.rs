@@ -1,0 +1,243 @@
+//! Floor 7: everything together. A [`Gateway`] is built from its sources, owns every task, and is what the doors call.
+
+pub mod control;
+mod desk;
+mod inflight;
+mod list;
+mod opening;
+mod sessions;
+pub mod sources;
+mod watch;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch as channel;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use self::desk::Refused;
+pub use self::list::Listing;
+pub use self::opening::{FirstKeys, OpenError, Opening};
+pub use self::sessions::Visit;
+pub use crate::authn::{Credential, Keyring, NewKey, NotAdmitted};
+pub use crate::ledger::Standing;
+pub use crate::pipeline::{Line, State};
+
+use self::desk::Desk;
+use self::inflight::Inflight;
+use self::sessions::Sessions;
+use crate::domain::call::{CallRequest, Entrance};
+use crate::domain::id::EventId;
+use crate::domain::id::RequestId;
+use crate::domain::outcome::{Carried, Governance, Outcome, Refusal};
+use crate::domain::principal::Principal;
+use crate::journal::TurnedAway;
+use crate::pipeline::{OwnTool, Pipeline};
+
+/// Whether a call goes on when the client that asked for it goes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaving {
+    /// Closing the stream means cancel (MCP 2026-07-28, REST).
+    Cancels,
+    /// Only `notifications/cancelled` means cancel (MCP 2025-11-25).
+    IsIgnored,
+}
+
+/// The running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    pipeline: Arc<Pipeline>,
+    state: Arc<ArcSwap<State>>,
+    keys: Arc<Keyring>,
+    sessions: Sessions,
+    inflight: Inflight,
+    desk: Desk,
+    tasks: TaskTracker,
+    /// Falls when the gateway starts to stop: nothing new is taken, streams end.
+    stopping: CancellationToken,
+    /// Counts changes of what lists may show.
+    changes: channel::Sender<u64>,
+    metrics: Option<metrics_exporter_prometheus::PrometheusHandle>,
+}
+
+impl Gateway {
+    /// What a request that comes now sees.
+    #[must_use]
+    pub fn state(&self) -> Arc<State> {
+        self.state.load_full()
+    }
+
+    #[must_use]
+    pub fn keys(&self) -> &Keyring {
+        &self.keys
+    }
+
+    #[must_use]
+    pub fn own_tools(&self) -> &[OwnTool] {
+        self.pipeline.own.all()
+    }
+
+    /// Says who holds a credential. Whoever is turned away is recorded, within limits.
+    ///
+    /// # Errors
+    /// Why nobody holds it.
+    pub async fn admit(
+        &self,
+        credential: &Credential,
+        entrance: Entrance,
+        source: Option<IpAddr>,
+    ) -> Result<Principal, NotAdmitted> {
+        let admitted = self.keys.admit(credential, &self.state.load().profiles, source);
+        match &admitted {
+            Ok(principal) => self.keys.note_use(&principal.key),
+            Err(NotAdmitted::Missing) => {}
+            Err(why) => {
+                metrics::counter!("toolgate_auth_failures_total", "reason" => why.code()).increment(1);
+                let stranger = TurnedAway { request_id: RequestId::fresh(), entrance, source, reason: why.to_string() };
+                if let Err(error) = self.pipeline.journal.turn_away(stranger).await {
+                    tracing::warn!(%error, "a refused login could not be recorded");
+                }
+            }
+        }
+        admitted
+    }
+
+    /// Carries a call on a task of the gateway's own, so that its record is closed whatever becomes of the client.
+    pub async fn carry(&self, principal: Principal, request: CallRequest, line: Line, leaving: Leaving) -> Carried {
+        if self.stopping.is_cancelled() {
+            return stopped();
+        }
+        let (pipeline, state) = (Arc::clone(&self.pipeline), self.state());
+        let cancel = line.cancel.clone();
+        let guard = (leaving == Leaving::Cancels).then(|| cancel.drop_guard());
+        let span = tracing::info_span!("call", request_id = %request.id, entrance = request.entrance.as_str());
+        let call = async move { pipeline.carry(&state, principal, request, line).await };
+        let carried = self.tasks.spawn(tracing::Instrument::instrument(call, span)).await;
+        if let Some(guard) = guard {
+            guard.disarm();
+        }
+        let carried = carried.unwrap_or_else(|_| stopped());
+        count(&carried);
+        carried
+    }
+
+    /// Charges a request to its principal's plan: REST and bare requests, and a host's tools/call.
+    ///
+    /// # Errors
+    /// Where the plan's window is full.
+    pub fn charge_request(&self, principal: &Principal) -> Result<(), Refusal> {
+        let state = self.state.load();
+        let Some(charge) = state.request_charge(principal) else { return Ok(()) };
+        self.pipeline.charge(&[charge])
+    }
+
+    /// Where the nearest of a principal's windows stands, for `X-RateLimit-*`; `None` for a key without limits.
+    #[must_use]
+    pub fn standing(&self, principal: &Principal) -> Option<Standing> {
+        self.pipeline.standing(&self.state.load(), principal)
+    }
+
+    /// Wakes whenever what lists show may have changed.
+    #[must_use]
+    pub fn changes(&self) -> channel::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Ends when the gateway starts to stop.
+    #[must_use]
+    pub fn stopping(&self) -> CancellationToken {
+        self.stopping.clone()
+    }
+
+    /// Tasks of connections and streams, which stopping waits for.
+    #[must_use]
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    /// Legacy calls that may be cancelled by name.
+    #[must_use]
+    pub fn inflight(&self) -> &Inflight {
+        &self.inflight
+    }
+
+    #[must_use]
+    pub fn now(&self) -> crate::domain::clock::Moment {
+        self.pipeline.clock.now()
+    }
+
+    /// Why the gateway is not ready, in one line for each reason; empty where it is.
+    #[must_use]
+    pub fn unready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.stopping.is_cancelled() {
+            reasons.push("stopping".into());
+        }
+        if !self.pipeline.journal.healthy() {
+            reasons.push("the audit log cannot be written".into());
+        }
+        if !self.settled() {
+            reasons.push("a server has neither been listed nor failed yet".into());
+        }
+        reasons
+    }
+
+    /// The metrics in Prometheus' text format.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        self.metrics.as_ref().map(metrics_exporter_prometheus::PrometheusHandle::render).unwrap_or_default()
+    }
+
+    /// Whether every server has been listed or has failed, and what was listed can be called.
+    #[must_use]
+    pub fn settled(&self) -> bool {
+        self.pipeline.backends.settled()
+            && self.state.load().catalog.epoch() == self.pipeline.backends.catalog().epoch()
+    }
+
+    /// Whether the demo servers run because no configuration file was found.
+    pub async fn is_demo(&self) -> bool {
+        self.desk.is_demo().await
+    }
+
+    /// Stops: nothing new is taken, calls in flight end within `grace`, children stop, the store closes.
+    pub async fn stop(&self, grace: Duration) {
+        self.stopping.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
+            tracing::warn!(
+                calls = self.pipeline.journal.open_entries(),
+                "calls were still in flight when the grace period ended"
+            );
+        }
+        self.pipeline.backends.stop(grace).await;
+        if let Err(error) = self.keys.write_uses().await {
+            tracing::warn!(%error, "the last uses of keys could not be written");
+        }
+        if let Err(error) = self.pipeline.journal.close().await {
+            tracing::error!(%error, "the store could not be closed cleanly");
+        }
+    }
+}
+
+fn stopped() -> Carried {
+    let governance =
+        Governance { decision: "error", policy: "none".into(), dlp_result: "off", audit_event_id: EventId::fresh() };
+    Carried { outcome: Outcome::Refused(Refusal::Stopping), governance, tool: None }
+}
+
+fn count(carried: &Carried) {
+    let outcome = match &carried.outcome {
+        Outcome::Answered(answer) if answer.is_error => "tool_error",
+        Outcome::Answered(_) => "answered",
+        Outcome::Refused(_) => "refused",
+        Outcome::Failed(_) => "failed",
+        Outcome::Cancelled => "cancelled",
+    };
+    let server = carried.tool.as_ref().map_or_else(|| "none".to_owned(), |tool| tool.id.server.to_string());
+    metrics::counter!("toolgate_tool_calls_total", "server" => server, "outcome" => outcome).increment(1);
+    metrics::counter!("toolgate_policy_decisions_total", "effect" => carried.governance.decision).increment(1);
+}

@@ -1,0 +1,188 @@
+//! From sources and a data folder to a running gateway.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio::sync::watch as channel;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::desk::{Desk, tell};
+use super::inflight::Inflight;
+use super::sessions::Sessions;
+use super::sources::{Inputs, Sources};
+use super::{Gateway, watch};
+use crate::authn::session::Sealer;
+use crate::authn::{Keyring, NewKey, NotCreated, SecretKey};
+use crate::backend::Backends;
+use crate::config::Faults;
+use crate::config::settings::ArgumentsInAudit;
+use crate::domain::clock::{Clock, SystemClock};
+use crate::domain::json::Json;
+use crate::domain::secret::Secret;
+use crate::journal::{ArgumentsMode, Journal, JournalConfig, JournalError};
+use crate::ledger::Ledger;
+use crate::own::Own;
+use crate::pipeline::{Pipeline, State};
+use crate::store::{Durability, Store, StoreError};
+
+/// What a gateway is made from.
+#[derive(Debug)]
+pub struct Opening {
+    pub sources: Sources,
+    pub data: PathBuf,
+    /// Sets the admin key instead of making one.
+    pub admin_key: Option<Secret>,
+    /// Whether this gateway serves: it then makes the first keys, announces itself in the audit log, follows its files.
+    pub serve: bool,
+    /// Whether backends are started; some commands need none.
+    pub backends: bool,
+}
+
+/// The keys of the first start: shown once.
+#[derive(Debug, Default)]
+pub struct FirstKeys {
+    /// Name and key.
+    pub keys: Vec<(&'static str, SecretKey)>,
+}
+
+/// Why there is no gateway.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("{0}")]
+    Config(#[from] Faults),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Key(#[from] NotCreated),
+    #[error("the system gives no random bytes")]
+    Random,
+}
+
+impl Gateway {
+    /// Opens the store, reads the configuration, starts the backends.
+    ///
+    /// # Errors
+    /// Faults of the configuration, all of them; a store that is held elsewhere or cannot be used.
+    pub async fn open(opening: Opening) -> Result<(Arc<Self>, FirstKeys), OpenError> {
+        let inputs = opening.sources.read()?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let audit = inputs.settings.audit;
+        let durability = if audit.power { Durability::Power } else { Durability::Process };
+        let store = Store::open(&opening.data, durability)?;
+        let config = JournalConfig { arguments: arguments_mode(audit.arguments), announce: opening.serve };
+        let (journal, _) = Journal::start(store.clone(), Arc::clone(&clock), config).await?;
+        let keys = Arc::new(Keyring::load(store.clone(), Arc::clone(&clock), opening.admin_key).await?);
+        let first = if opening.serve && keys.is_empty() { first_keys(&keys).await? } else { FirstKeys::default() };
+        let metrics = opening.serve.then(recorder).flatten();
+        let sealer = sealer(&inputs, &store)?;
+        let ended = store.ended_sessions(clock.now()).await?;
+        let backends = backends(&inputs, &store, &clock, opening.backends).await?;
+        let own = Own::new(Arc::clone(&keys));
+        let definitions = own.definitions();
+        let state = first_state(&inputs, &backends, &definitions);
+        let (changes, _) = channel::channel(0);
+        let state = Arc::new(ArcSwap::from_pointee(state));
+        let desk = Desk::new(
+            opening.sources,
+            inputs,
+            Arc::clone(&state),
+            definitions,
+            backends.clone(),
+            store.clone(),
+            changes.clone(),
+        );
+        let pipeline = Arc::new(Pipeline { clock, journal, ledger: Ledger::default(), backends, own: Box::new(own) });
+        let gateway = Arc::new(Self {
+            pipeline,
+            state,
+            keys,
+            sessions: Sessions::new(sealer, ended, store),
+            inflight: Inflight::default(),
+            desk,
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            changes,
+            metrics,
+        });
+        gateway.follow(opening.serve);
+        Ok((gateway, first))
+    }
+
+    fn follow(&self, serve: bool) {
+        let catalogue = self.pipeline.backends.changes();
+        self.tasks.spawn(watch::catalogue(self.desk.clone(), catalogue, self.stopping.clone()));
+        if serve {
+            self.tasks.spawn(watch::files(self.desk.clone(), self.stopping.clone()));
+            self.tasks.spawn(watch::hangups(self.desk.clone(), self.stopping.clone()));
+            self.tasks.spawn(watch::uses(Arc::clone(&self.keys), self.stopping.clone()));
+        }
+    }
+}
+
+async fn backends(inputs: &Inputs, store: &Store, clock: &Arc<dyn Clock>, start: bool) -> Result<Backends, StoreError> {
+    let backends = Backends::new(Arc::clone(clock), inputs.environment.clone());
+    if !start {
+        return Ok(backends);
+    }
+    let mut kept = Vec::new();
+    for name in inputs.settings.servers.keys() {
+        let definitions = store.definitions(name).await?;
+        kept.extend(definitions.and_then(|bytes| Json::parse(bytes).ok()).map(|json| (name.clone(), json)));
+    }
+    if let Err(faults) = backends.apply(&inputs.settings.servers) {
+        tracing::error!("{}", faults.join("; "));
+    }
+    for server in backends.seed(&kept) {
+        tracing::warn!(%server, "the kept tool definitions cannot be read");
+    }
+    Ok(backends)
+}
+
+fn first_state(inputs: &Inputs, backends: &Backends, own: &[Arc<crate::domain::tool::Tool>]) -> State {
+    let (settings, profiles) = (Arc::clone(&inputs.settings), Arc::clone(&inputs.profiles));
+    let (state, report) = State::build(settings, profiles, &inputs.bundle, backends.catalog(), own, None);
+    tell(&report);
+    state
+}
+
+fn sealer(inputs: &Inputs, store: &Store) -> Result<Sealer, OpenError> {
+    let sealer = match &inputs.settings.gateway.session_key {
+        Some(key) => Sealer::new(key.expose().as_bytes()),
+        None => Sealer::new(store.secret("session")?.as_ref()),
+    };
+    sealer.map_err(|_| OpenError::Random)
+}
+
+fn recorder() -> Option<metrics_exporter_prometheus::PrometheusHandle> {
+    // A second gateway in one process, as in tests, shares nothing and has none.
+    PrometheusBuilder::new().install_recorder().ok()
+}
+
+const fn arguments_mode(setting: ArgumentsInAudit) -> ArgumentsMode {
+    match setting {
+        ArgumentsInAudit::Redacted => ArgumentsMode::Redacted,
+        ArgumentsInAudit::Absent => ArgumentsMode::Absent,
+        ArgumentsInAudit::Plain => ArgumentsMode::Plain,
+    }
+}
+
+/// An admin key, unless the environment sets one; a key for an agent that may write; a key that may only look.
+async fn first_keys(keys: &Keyring) -> Result<FirstKeys, NotCreated> {
+    let mut made = FirstKeys::default();
+    let wanted = [("admin", "admin", true), ("agent", "agent", true), ("mcp_readonly", "mcp_readonly", false)];
+    for (name, profile, writer) in wanted {
+        if name == "admin" && keys.has_fixed_admin() {
+            continue;
+        }
+        let roles = if writer { vec!["writer".to_owned()] } else { Vec::new() };
+        let new =
+            NewKey { name: name.into(), profile: profile.into(), user: "admin".into(), roles, ..NewKey::default() };
+        made.keys.push((name, keys.create(new).await?.0));
+    }
+    Ok(made)
+}

@@ -1,0 +1,183 @@
+//! Where configuration comes from: files that are named, files that lie in the working directory, or what ships.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::{Fault, Faults, Profiles, Settings, file, profiles};
+use crate::policy::{Bundle, PolicySource};
+
+/// The policies that ship with the program, by the names they have in the repository.
+const SHIPPED_POLICIES: [(&str, &str); 4] = [
+    ("policies/allow-write-to-writers.cedar", include_str!("../../policies/allow-write-to-writers.cedar")),
+    ("policies/block-sql-drop.cedar", include_str!("../../policies/block-sql-drop.cedar")),
+    ("policies/default-allow-read.cedar", include_str!("../../policies/default-allow-read.cedar")),
+    ("policies/destructive-needs-approval.cedar", include_str!("../../policies/destructive-needs-approval.cedar")),
+];
+
+/// The three inputs of a configuration.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// A file that was named must be there; one of the working directory may be.
+    pub config: Place,
+    pub profiles: Place,
+    pub policies: Place,
+    /// The program that runs the demo servers.
+    pub program: String,
+    pub lookup: fn(&str) -> Option<String>,
+    /// The gateway's own environment, of which children get a few harmless variables.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+/// A path, and whether somebody asked for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub path: PathBuf,
+    pub named: bool,
+}
+
+impl Place {
+    /// The path that was named, or `default` in the working directory.
+    #[must_use]
+    pub fn of(named: Option<PathBuf>, default: &str) -> Self {
+        let is_named = named.is_some();
+        Self { path: named.unwrap_or_else(|| PathBuf::from(default)), named: is_named }
+    }
+
+    fn is_there(&self) -> bool {
+        self.named || self.path.exists()
+    }
+}
+
+/// What the sources say, read and checked.
+#[derive(Debug, Clone)]
+pub struct Inputs {
+    pub settings: Arc<Settings>,
+    pub profiles: Arc<Profiles>,
+    pub bundle: Arc<Bundle>,
+    /// Whether the demo servers run because no configuration file was found.
+    pub demo: bool,
+    pub environment: Vec<(OsString, OsString)>,
+    /// The texts that were read, to see whether a change is one.
+    texts: Vec<(String, String)>,
+}
+
+impl Inputs {
+    /// Whether both were made of the same text.
+    #[must_use]
+    pub fn same_as(&self, other: &Self) -> bool {
+        self.texts == other.texts
+    }
+}
+
+impl Sources {
+    /// Reads everything.
+    ///
+    /// # Errors
+    /// All faults of all files.
+    pub fn read(&self) -> Result<Inputs, Faults> {
+        let mut faults = Vec::new();
+        let mut texts = Vec::new();
+        let settings = self.settings(&mut texts).map_err(|found| faults.extend(found.0)).ok();
+        let profiles = self.profile_file(&mut texts).map_err(|found| faults.extend(found.0)).ok();
+        let bundle = self.bundle(&mut texts).map_err(|found| faults.extend(found.0)).ok();
+        match (settings, profiles, bundle) {
+            (Some((settings, demo)), Some(profiles), Some(bundle)) => Ok(Inputs {
+                settings: Arc::new(settings),
+                profiles: Arc::new(profiles),
+                bundle: Arc::new(bundle),
+                demo,
+                environment: self.environment.clone(),
+                texts,
+            }),
+            _ => Err(Faults(faults)),
+        }
+    }
+
+    /// The folders in which a change may matter.
+    #[must_use]
+    pub fn folders(&self) -> Vec<PathBuf> {
+        let parent = |path: &Path| {
+            path.parent().filter(|p| !p.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+        };
+        let mut folders = vec![
+            parent(&self.config.path),
+            parent(&self.profiles.path),
+            parent(&self.policies.path),
+            self.policies.path.clone(),
+        ];
+        folders.retain(|folder| folder.is_dir());
+        folders.sort();
+        folders.dedup();
+        folders
+    }
+
+    fn settings(&self, texts: &mut Vec<(String, String)>) -> Result<(Settings, bool), Faults> {
+        if !self.config.is_there() {
+            texts.push(("(no configuration file)".into(), String::new()));
+            return Ok((Settings::demo(&self.program), true));
+        }
+        let (name, text) = read_text(&self.config.path)?;
+        let settings = file::read(&name, &text, &self.lookup)?;
+        texts.push((name, text));
+        Ok((settings, false))
+    }
+
+    fn profile_file(&self, texts: &mut Vec<(String, String)>) -> Result<Profiles, Faults> {
+        let (name, text) = if self.profiles.is_there() {
+            read_text(&self.profiles.path)?
+        } else {
+            ("profiles.toml".into(), profiles::SHIPPED.to_owned())
+        };
+        let profiles = profiles::read(&name, &text)?;
+        texts.push((name, text));
+        Ok(profiles)
+    }
+
+    fn bundle(&self, texts: &mut Vec<(String, String)>) -> Result<Bundle, Faults> {
+        let sources: Vec<(String, String)> = if self.policies.is_there() {
+            policy_files(&self.policies.path)?
+        } else {
+            SHIPPED_POLICIES.map(|(name, text)| (name.to_owned(), text.to_owned())).to_vec()
+        };
+        let policies: Vec<PolicySource> = sources
+            .iter()
+            .map(|(file, text)| PolicySource { file: file.as_str().into(), text: text.as_str().into() })
+            .collect();
+        texts.extend(sources);
+        Bundle::compile(&policies).map_err(|faults| {
+            let fault = |fault: crate::policy::PolicyFault| Fault {
+                file: fault.file.to_string(),
+                line: fault.line as usize,
+                column: fault.column as usize,
+                message: fault.message,
+                hint: fault.hint,
+            };
+            Faults(faults.into_iter().map(fault).collect())
+        })
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Faults {
+    Faults(vec![Fault {
+        file: path.display().to_string(),
+        line: 1,
+        column: 1,
+        message: format!("cannot be read: {error}"),
+        hint: None,
+    }])
+}
+
+fn read_text(path: &Path) -> Result<(String, String), Faults> {
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+    Ok((path.display().to_string(), text))
+}
+
+/// The `*.cedar` files of a folder in the order of their names.
+fn policy_files(folder: &Path) -> Result<Vec<(String, String)>, Faults> {
+    let entries = std::fs::read_dir(folder).map_err(|error| unreadable(folder, &error))?;
+    let mut paths: Vec<PathBuf> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "cedar"));
+    paths.sort();
+    paths.iter().map(|path| read_text(path)).collect()
+}

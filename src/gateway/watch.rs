@@ -1,0 +1,86 @@
+//! The tasks that follow files, backends and time.
+
+use std::path::Path;
+use std::time::Duration;
+
+use notify_debouncer_full::notify::RecursiveMode;
+use notify_debouncer_full::{DebounceEventResult, new_debouncer};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::desk::Desk;
+use crate::authn::Keyring;
+
+/// Editors and orchestrators change files in several steps.
+const SETTLE: Duration = Duration::from_millis(300);
+/// Backends that start together are taken in together.
+const GATHER: Duration = Duration::from_millis(20);
+const USES_EVERY: Duration = Duration::from_secs(15);
+
+/// Follows the configuration files until `stop`. Folders are watched, since files are often replaced by renaming.
+pub(super) async fn files(desk: Desk, stop: CancellationToken) {
+    let (changed, mut wake) = mpsc::channel::<()>(1);
+    let on_event = move |result: DebounceEventResult| {
+        if result.is_ok() {
+            // A full channel means that a reload is due already.
+            let _due = changed.try_send(());
+        }
+    };
+    let watcher = new_debouncer(SETTLE, None, on_event).map_err(|error| error.to_string());
+    let mut watcher = match watcher {
+        Ok(watcher) => watcher,
+        Err(error) => {
+            tracing::warn!(error, "configuration files are not watched: changes take effect on SIGHUP or restart");
+            return;
+        }
+    };
+    for folder in desk.sources().folders() {
+        if let Err(error) = watcher.watch(Path::new(&folder), RecursiveMode::NonRecursive) {
+            tracing::warn!(folder = %folder.display(), %error, "a folder is not watched for changes");
+        }
+    }
+    while let Some(Some(())) = stop.run_until_cancelled(wake.recv()).await {
+        reload(&desk).await;
+    }
+}
+
+/// Reloads on SIGHUP.
+pub(super) async fn hangups(desk: Desk, stop: CancellationToken) {
+    let Ok(mut hangup) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else { return };
+    while let Some(Some(())) = stop.run_until_cancelled(hangup.recv()).await {
+        reload(&desk).await;
+    }
+}
+
+async fn reload(desk: &Desk) {
+    match desk.reload().await {
+        Ok(true) => {
+            metrics::counter!("toolgate_config_reloads_total", "result" => "applied").increment(1);
+            tracing::info!("the configuration was reloaded");
+        }
+        Ok(false) => {}
+        Err(refused) => {
+            metrics::counter!("toolgate_config_reloads_total", "result" => "refused").increment(1);
+            tracing::error!("the changed configuration is refused, the old one stays:\n{refused}");
+        }
+    }
+}
+
+/// Takes every change of the catalogue in.
+pub(super) async fn catalogue(desk: Desk, mut changes: watch::Receiver<u64>, stop: CancellationToken) {
+    while let Some(Ok(())) = stop.run_until_cancelled(changes.changed()).await {
+        tokio::time::sleep(GATHER).await;
+        changes.borrow_and_update();
+        desk.catalogue_changed().await;
+    }
+}
+
+/// Writes down now and then when keys were last used.
+pub(super) async fn uses(keys: std::sync::Arc<Keyring>, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(USES_EVERY);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        if let Err(error) = keys.write_uses().await {
+            tracing::warn!(%error, "the last uses of keys could not be written");
+        }
+    }
+}

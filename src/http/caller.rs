@@ -1,0 +1,114 @@
+//! Who is calling: taken out of a request before its body is read.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::response::Response;
+use http::request::Parts;
+use http::{HeaderMap, header};
+
+use super::error::not_admitted;
+use crate::domain::call::Entrance;
+use crate::domain::principal::Principal;
+use crate::domain::secret::Secret;
+use crate::gateway::{Credential, Gateway};
+
+/// The address at the other end of the connection; none on the local socket.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) Option<SocketAddr>);
+
+impl<S: Sync> FromRequestParts<S> for Peer {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get::<Self>().copied().unwrap_or(Self(None)))
+    }
+}
+
+/// Somebody with a valid key. A handler that takes this cannot be reached without one.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) principal: Principal,
+}
+
+impl FromRequestParts<Arc<Gateway>> for Caller {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Response> {
+        let peer = parts.extensions.get::<Peer>().and_then(|peer| peer.0);
+        let source = source(gateway, peer, &parts.headers);
+        let admitted = gateway.admit(&credential(&parts.headers), Entrance::Rest, source).await;
+        admitted.map(|principal| Self { principal }).map_err(|why| not_admitted(&why))
+    }
+}
+
+/// What the headers bring: `X-API-Key: KEY` and `Authorization: Bearer KEY` are equal; two that differ are refused.
+pub(super) fn credential(headers: &HeaderMap) -> Credential {
+    let keys = headers.get_all("x-api-key").iter().map(|value| value.to_str().ok().map(str::trim));
+    let bearers = headers.get_all(header::AUTHORIZATION).iter().map(|value| value.to_str().ok().and_then(bearer));
+    let mut found: Option<&str> = None;
+    for value in keys.chain(bearers) {
+        match (value, found) {
+            (None, _) => return Credential::Malformed,
+            (Some(value), Some(other)) if value != other => return Credential::Disagree,
+            (Some(value), _) => found = Some(value),
+        }
+    }
+    found.filter(|text| !text.is_empty()).map_or(Credential::Missing, |text| Credential::Key(Secret::new(text)))
+}
+
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Where a request comes from: the peer, or what a trusted proxy says of it.
+pub(super) fn source(gateway: &Gateway, peer: Option<SocketAddr>, headers: &HeaderMap) -> Option<IpAddr> {
+    let peer = peer?.ip();
+    let state = gateway.state();
+    let trusted = &state.settings.gateway.trusted_proxies;
+    if !trusted.contains(&peer) {
+        return Some(peer);
+    }
+    // From the right: the first address that is no proxy of ours is the client's.
+    let forwarded =
+        headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
+    let hops = forwarded.rsplit(',').map_while(|hop| hop.trim().parse::<IpAddr>().ok());
+    let mut last = peer;
+    for hop in hops {
+        last = hop;
+        if !trusted.contains(&hop) {
+            break;
+        }
+    }
+    Some(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_headers_count_and_must_agree() {
+        let read = |pairs: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(*name, value.parse().unwrap());
+            }
+            match credential(&headers) {
+                Credential::Key(secret) => secret.expose().to_owned(),
+                other => format!("{other:?}"),
+            }
+        };
+        assert_eq!(read(&[]), "Missing");
+        assert_eq!(read(&[("x-api-key", "k")]), "k");
+        assert_eq!(read(&[("authorization", "bearer  k")]), "k");
+        assert_eq!(read(&[("authorization", "Bearer k"), ("x-api-key", "k")]), "k");
+        assert_eq!(read(&[("authorization", "Bearer k"), ("x-api-key", "other")]), "Disagree");
+        assert_eq!(read(&[("x-api-key", "k"), ("x-api-key", "l")]), "Disagree");
+        assert_eq!(read(&[("authorization", "Basic k")]), "Malformed");
+        assert_eq!(read(&[("x-api-key", "")]), "Missing");
+    }
+}

@@ -1,0 +1,27 @@
+//! The local command line's door: one path on a socket that only the owner can open.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use http::StatusCode;
+
+use crate::gateway::Gateway;
+use crate::gateway::control::Command;
+
+/// Where commands are posted.
+pub const PATH: &str = "/control";
+
+/// The router of the socket.
+pub fn router(gateway: Arc<Gateway>) -> Router {
+    Router::new().route(PATH, post(command)).with_state(gateway)
+}
+
+async fn command(State(gateway): State<Arc<Gateway>>, Json(command): Json<Command>) -> Response {
+    match gateway.control(command).await {
+        Ok(answer) => Json(answer).into_response(),
+        Err(failed) => (StatusCode::UNPROCESSABLE_ENTITY, Json(failed)).into_response(),
+    }
+}

@@ -1,0 +1,152 @@
+//! Before anything else: is this a door that we know, and a page that may knock?
+//!
+//! `Host` and `Origin` are checked apart from each other (DNS rebinding), on every path and method.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{HeaderMap, StatusCode, Uri, header};
+
+use super::error::plain;
+use crate::config::settings::GatewaySettings;
+use crate::gateway::Gateway;
+
+/// Headers that a request may have; hyper bounds their size.
+const MAX_HEADERS: usize = 100;
+
+/// Lets a request through or answers 403, 400 or 431.
+pub(super) async fn check(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
+    let state = gateway.state();
+    let settings = &state.settings.gateway;
+    if request.headers().len() > MAX_HEADERS {
+        return plain(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "too_many_headers",
+            "the request has too many headers",
+        );
+    }
+    match host_of(request.headers(), request.uri()) {
+        Some(host) if host_allowed(settings, &host) => {}
+        Some(host) => {
+            return plain(
+                StatusCode::FORBIDDEN,
+                "host_not_allowed",
+                &format!("the host `{host}` is not allowed: set `gateway.allowed_hosts`"),
+            );
+        }
+        None => return plain(StatusCode::BAD_REQUEST, "bad_host", "exactly one valid `Host` is needed"),
+    }
+    let mut origins = request.headers().get_all(header::ORIGIN).iter();
+    if let Some(origin) = origins.next() {
+        let allowed = origins.next().is_none() && origin.to_str().is_ok_and(|origin| origin_allowed(settings, origin));
+        if !allowed {
+            return plain(
+                StatusCode::FORBIDDEN,
+                "origin_not_allowed",
+                "this origin is not allowed: set `gateway.allowed_origins`",
+            );
+        }
+    }
+    drop(state);
+    next.run(request).await
+}
+
+/// The name that the request is meant for: one, without its port. `None` where it is missing, doubled or malformed.
+fn host_of(headers: &HeaderMap, uri: &Uri) -> Option<String> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let named = match (hosts.next(), hosts.next()) {
+        (Some(one), None) => Some(one.to_str().ok()?),
+        (None, None) => None,
+        _ => return None,
+    };
+    let authority = match (uri.authority(), named) {
+        (Some(authority), Some(named)) if authority.as_str() != named => return None,
+        (Some(authority), _) => authority.as_str(),
+        (None, Some(named)) => named,
+        (None, None) => return None,
+    };
+    let parsed: http::uri::Authority = authority.parse().ok()?;
+    if authority.contains('@') {
+        return None;
+    }
+    Some(parsed.host().trim_end_matches('.').to_ascii_lowercase())
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn host_allowed(settings: &GatewaySettings, host: &str) -> bool {
+    if settings.allowed_hosts.is_empty() {
+        is_loopback(host)
+    } else {
+        settings.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host)) || is_loopback(host)
+    }
+}
+
+fn origin_allowed(settings: &GatewaySettings, origin: &str) -> bool {
+    if settings.allowed_origins.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin)) {
+        return true;
+    }
+    let Ok(uri) = origin.parse::<Uri>() else { return false };
+    settings.allowed_origins.is_empty()
+        && matches!(uri.scheme_str(), Some("http" | "https"))
+        && uri.host().is_some_and(|host| is_loopback(&host.to_ascii_lowercase()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_plain_host_counts() {
+        let host = |values: &[&str], uri: &str| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::HOST, value.parse().unwrap());
+            }
+            host_of(&headers, &uri.parse().unwrap())
+        };
+        assert_eq!(host(&["LocalHost.:8080"], "/x"), Some("localhost".into()));
+        assert_eq!(host(&["[::1]:8080"], "/x"), Some("[::1]".into()));
+        assert_eq!(host(&[], "/x"), None);
+        assert_eq!(host(&["a", "b"], "/x"), None);
+        assert_eq!(host(&["user@localhost"], "/x"), None);
+        assert_eq!(host(&["localhost"], "http://evil/x"), None);
+        assert_eq!(host(&["localhost evil"], "/x"), None);
+    }
+
+    #[test]
+    fn loopback_alone_is_known_unless_set() {
+        let mut settings = GatewaySettings::default();
+        for (host, fits) in [
+            ("localhost", true),
+            ("127.0.0.1", true),
+            ("127.9.9.9", true),
+            ("[::1]", true),
+            ("evil.example", false),
+            ("localhost.evil.example", false),
+            ("10.0.0.1", false),
+        ] {
+            assert_eq!(host_allowed(&settings, host), fits, "{host}");
+        }
+        for (origin, fits) in [
+            ("http://localhost:3000", true),
+            ("http://evil.example", false),
+            ("null", false),
+            ("http://127.0.0.1.evil.example", false),
+            ("file://localhost", false),
+        ] {
+            assert_eq!(origin_allowed(&settings, origin), fits, "{origin}");
+        }
+        settings.allowed_hosts = vec!["gw.example".into()];
+        settings.allowed_origins = vec!["https://app.example".into()];
+        assert!(host_allowed(&settings, "gw.example") && !host_allowed(&settings, "other.example"));
+        assert!(origin_allowed(&settings, "https://app.example") && !origin_allowed(&settings, "http://localhost"));
+    }
+}

@@ -1,0 +1,46 @@
+//! Is it alive, is it ready, how is it doing: open on this machine, with a key elsewhere.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{FromRequestParts, State};
+use axum::response::{IntoResponse, Response};
+use http::request::Parts;
+use http::{StatusCode, header};
+use serde_json::json;
+
+use super::caller::{Caller, Peer};
+use crate::gateway::Gateway;
+
+/// Somebody on this machine, or somebody with a key.
+#[derive(Debug)]
+pub(super) struct Near;
+
+impl FromRequestParts<Arc<Gateway>> for Near {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Response> {
+        let local =
+            parts.extensions.get::<Peer>().is_some_and(|peer| peer.0.is_none_or(|peer| peer.ip().is_loopback()));
+        let forwarded = parts.headers.contains_key("x-forwarded-for");
+        if local && !forwarded {
+            return Ok(Self);
+        }
+        Caller::from_request_parts(parts, gateway).await.map(|_| Self)
+    }
+}
+
+pub(super) async fn alive(_: Near) -> Response {
+    Json(json!({"status": "ok"})).into_response()
+}
+
+/// 200 once every configured backend has been listed or has failed once, and while calls can be recorded.
+pub(super) async fn ready(_: Near, State(gateway): State<Arc<Gateway>>) -> Response {
+    let reasons = gateway.unready();
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({"ready": reasons.is_empty(), "reasons": reasons}))).into_response()
+}
+
+pub(super) async fn metrics(_: Near, State(gateway): State<Arc<Gateway>>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], gateway.metrics()).into_response()
+}

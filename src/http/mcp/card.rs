@@ -1,0 +1,72 @@
+//! `GET`: a card of the endpoint for people and scripts, a stream for legacy sessions.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde_json::json;
+
+use super::super::caller::{Peer, credential, source};
+use super::{Header, SESSION, ended, failure, one, stream, two_sessions, unauthorized};
+use crate::domain::call::Entrance;
+use crate::gateway::{Gateway, Visit};
+use crate::wire::era::SUPPORTED;
+use crate::wire::rpc::RpcError;
+
+/// `GET /v1/mcp`: the card, unless `text/event-stream` is asked for.
+pub(in crate::http) async fn card_or_stream(
+    State(gateway): State<Arc<Gateway>>,
+    Peer(peer): Peer,
+    headers: HeaderMap,
+) -> Response {
+    let wants_stream = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .any(|value| value.to_str().is_ok_and(|text| text.contains("text/event-stream")));
+    if !wants_stream {
+        return card(&gateway, &headers);
+    }
+    let id = match one(&headers, SESSION.as_str()) {
+        Header::One(id) => id,
+        // At once: clients open this before anything else and wait for it.
+        Header::Absent => return no_stream(),
+        Header::Malformed => return failure(None, &two_sessions()),
+    };
+    let source = source(&gateway, peer, &headers);
+    let principal = match gateway.admit(&credential(&headers), Entrance::Mcp, source).await {
+        Ok(principal) => principal,
+        Err(why) => return unauthorized(&why),
+    };
+    match gateway.visit(id, &principal) {
+        Visit::Gone => failure(None, &ended()),
+        Visit::Open(_) => stream::of_session(gateway, principal),
+    }
+}
+
+fn no_stream() -> Response {
+    let mut response = failure(None, &RpcError::new(405, -32600, "a stream needs a session: `initialize` first"));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST, DELETE"));
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response
+}
+
+fn card(gateway: &Gateway, headers: &HeaderMap) -> Response {
+    let state = gateway.state();
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1:8080");
+    let base = state.settings.gateway.public_url.clone().unwrap_or_else(|| format!("http://{host}"));
+    let card = json!({
+        "name": "toolgate",
+        "title": "Toolgate",
+        "version": env!("CARGO_PKG_VERSION"),
+        "description": "One governed MCP endpoint in front of every tool",
+        "transport": "streamable-http",
+        "url": format!("{base}/v1/mcp"),
+        "protocolVersions": SUPPORTED,
+        "auth": {"type": "api_key", "headers": ["X-API-Key: KEY", "Authorization: Bearer KEY"]},
+        "tools_url": format!("{base}/v1/mcp"),
+        "key_profiles_url": format!("{base}/v1/mcp/key-profiles"),
+    });
+    Json(card).into_response()
+}

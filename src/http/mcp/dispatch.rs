@@ -1,0 +1,152 @@
+//! One message to one answer, method by method.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode};
+use serde_json::{Value, json};
+
+use super::{Asked, SESSION, call, failure, stream};
+use crate::domain::json::Json;
+use crate::gateway::{Gateway, Listing};
+use crate::wire::envelope::{Id, Message};
+use crate::wire::era::{Era, SUPPORTED, negotiate};
+use crate::wire::mcp::{SERVER_INFO, own_result};
+use crate::wire::rpc::{self, RpcError};
+
+/// How long a modern client may keep a list: short, since not every client comes back when a stream drops.
+const LIST_TTL: [(&str, &str); 2] = [("ttlMs", "30000"), ("cacheScope", "\"private\"")];
+const INSTRUCTIONS: &str = "Toolgate stands in front of many MCP servers. Find a tool with gateway_search_tools, call it \
+                            with gateway_invoke (server, tool, arguments). A call that policy denies says why; \
+                            policy.simulate tells beforehand.";
+
+pub(super) async fn answer(gateway: Arc<Gateway>, asked: Asked, message: Message) -> Response {
+    match message {
+        Message::Request { id, method, params } => request(gateway, asked, id, &method, params).await,
+        Message::Notification { method, params } => {
+            if method == "notifications/cancelled" {
+                cancel(&gateway, &asked, params.as_ref());
+            }
+            StatusCode::ACCEPTED.into_response()
+        }
+        Message::Response { .. } => StatusCode::ACCEPTED.into_response(),
+    }
+}
+
+/// Only a legacy client cancels by message; a modern one closes its stream.
+fn cancel(gateway: &Gateway, asked: &Asked, params: Option<&Json>) {
+    #[derive(serde::Deserialize)]
+    struct Cancelled {
+        #[serde(rename = "requestId")]
+        request_id: Value,
+    }
+    if let (Era::Legacy, Some(Ok(cancelled))) = (asked.era, params.map(Json::decode::<Cancelled>)) {
+        gateway.inflight().cancel(&call::session_name(asked), &cancelled.request_id.to_string());
+    }
+}
+
+async fn request(gateway: Arc<Gateway>, asked: Asked, id: Id, method: &str, params: Option<Json>) -> Response {
+    if method == "tools/call" {
+        return call::answer(gateway, asked, id, params).await;
+    }
+    let bare = !asked.host;
+    if bare && let Err(refusal) = gateway.charge_request(&asked.principal) {
+        return call::over_limit(&id, &refusal);
+    }
+    match (asked.era, method) {
+        (Era::Legacy, "initialize") => initialize(&gateway, &asked, &id, params.as_ref()),
+        (Era::Legacy, "ping" | "logging/setLevel") => reply(&id, &asked, &json!({}), &[]),
+        (Era::Modern, "server/discover") => reply(&id, &asked, &discovery(), &LIST_TTL),
+        (Era::Modern, "subscriptions/listen") => stream::of_subscription(gateway, asked.principal, &id, params.as_ref()),
+        (_, "tools/list") => tools(&gateway, &asked, &id, params.as_ref()),
+        (_, "prompts/list") => list(&id, &asked, params.as_ref(), "prompts"),
+        (_, "resources/list") => list(&id, &asked, params.as_ref(), "resources"),
+        (_, "resources/templates/list") => list(&id, &asked, params.as_ref(), "resourceTemplates"),
+        (_, "prompts/get") => failure(Some(&id), &RpcError::new(200, -32602, "unknown prompt")),
+        (era, "resources/read") => no_resource(&id, era, params.as_ref()),
+        (Era::Modern, _) => failure(Some(&id), &unknown(404, method)),
+        (Era::Legacy, _) => failure(Some(&id), &unknown(200, method)),
+    }
+}
+
+fn unknown(status: u16, method: &str) -> RpcError {
+    let method: String = method.chars().take(100).collect();
+    RpcError::new(status, -32601, format!("method `{method}` is not known"))
+}
+
+fn reply(id: &Id, asked: &Asked, result: &Value, extra: &[(&str, &str)]) -> Response {
+    let result = own_result(&Json::of(result), asked.era, extra);
+    super::json(StatusCode::OK, rpc::result(id, &result))
+}
+
+fn capabilities() -> Value {
+    json!({"tools": {"listChanged": true}, "prompts": {}, "resources": {}})
+}
+
+fn discovery() -> Value {
+    json!({"supportedVersions": SUPPORTED, "capabilities": capabilities(), "instructions": INSTRUCTIONS})
+}
+
+fn initialize(gateway: &Gateway, asked: &Asked, id: &Id, params: Option<&Json>) -> Response {
+    #[derive(Default, serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Hello {
+        protocol_version: Option<String>,
+        #[serde(default)]
+        capabilities: serde_json::Map<String, Value>,
+    }
+    let Ok(hello) = params.map_or_else(|| Ok(Hello::default()), Json::decode::<Hello>) else {
+        return failure(Some(id), &RpcError::new(400, -32602, "`params` of `initialize` are malformed"));
+    };
+    let version = negotiate(hello.protocol_version.as_deref());
+    let capable =
+        ["sampling", "elicitation", "roots"].into_iter().filter(|name| hello.capabilities.contains_key(*name));
+    let session = gateway.begin_session(&asked.principal, version, capable.map(str::to_owned).collect());
+    let server: Value = serde_json::from_str(SERVER_INFO).unwrap_or_default();
+    let result = json!({"protocolVersion": version, "capabilities": capabilities(), "serverInfo": server, "instructions": INSTRUCTIONS});
+    let mut response = reply(id, asked, &result, &[]);
+    if let Some(value) = session.and_then(|session| HeaderValue::from_str(&session).ok()) {
+        response.headers_mut().insert(SESSION, value);
+    }
+    response
+}
+
+/// Lists are one page, so that no cursor is ours.
+fn cursor_is_ours(params: Option<&Json>) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Page {
+        cursor: Option<Value>,
+    }
+    params.is_none_or(|params| params.decode::<Page>().is_ok_and(|page| page.cursor.is_none()))
+}
+
+fn bad_cursor(id: &Id) -> Response {
+    failure(Some(id), &RpcError::new(200, -32602, "`cursor` is not one of this list's"))
+}
+
+fn tools(gateway: &Gateway, asked: &Asked, id: &Id, params: Option<&Json>) -> Response {
+    if !cursor_is_ours(params) {
+        return bad_cursor(id);
+    }
+    let listing = Listing { surface: asked.surface, names: asked.names, host: asked.host };
+    let tools = gateway.tools(&asked.principal, listing);
+    let result = Json::from_parts(format!("{{\"tools\":{}}}", tools.as_str()));
+    let mut response = Response::new(Body::from(rpc::result(id, &own_result(&result, asked.era, &LIST_TTL))));
+    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn list(id: &Id, asked: &Asked, params: Option<&Json>, member: &str) -> Response {
+    if !cursor_is_ours(params) {
+        return bad_cursor(id);
+    }
+    reply(id, asked, &json!({member: []}), &LIST_TTL)
+}
+
+/// "Not found" has another number in each era.
+fn no_resource(id: &Id, era: Era, params: Option<&Json>) -> Response {
+    let code = if era == Era::Modern { -32602 } else { -32002 };
+    let uri = params.map(Json::value).and_then(|params| params.get("uri").cloned());
+    failure(Some(id), &RpcError::new(200, code, "resource not found").with(json!({"uri": uri})))
+}

@@ -1,0 +1,215 @@
+//! The MCP endpoint: both eras and bare requests on one URL (Streamable HTTP).
+
+mod call;
+mod card;
+mod dispatch;
+mod stream;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde::Deserialize;
+
+use super::body;
+use super::caller::{Peer, credential, source};
+use super::error::challenge;
+use crate::config::settings::ToolNames;
+use crate::domain::call::Entrance;
+use crate::domain::principal::{Principal, Surface};
+use crate::gateway::{Gateway, NotAdmitted, Visit};
+use crate::wire::envelope::{BadMessage, Id, Message, decode};
+use crate::wire::era::{self, Era, Header, Mirrored};
+use crate::wire::meta::Meta;
+use crate::wire::rpc::{self, RpcError};
+
+pub(super) use card::card_or_stream;
+
+/// The header of a legacy session.
+pub(super) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+
+/// `?surface=` and `?names=`.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Wishes {
+    surface: Option<String>,
+    names: Option<String>,
+}
+
+/// What is known of a request once its envelope has been read.
+#[derive(Debug)]
+pub(super) struct Asked {
+    principal: Principal,
+    era: Era,
+    /// Opened with `initialize`, carries a session, or is modern: its answers go to a model.
+    host: bool,
+    session: Option<String>,
+    surface: Option<Surface>,
+    names: Option<ToolNames>,
+    source: Option<std::net::IpAddr>,
+    /// Whether the client takes `text/event-stream`.
+    streams: bool,
+    meta: Meta,
+}
+
+/// `POST`: one message.
+pub(super) async fn post(
+    State(gateway): State<Arc<Gateway>>,
+    Query(wishes): Query<Wishes>,
+    Peer(peer): Peer,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let source = source(&gateway, peer, &headers);
+    let principal = match gateway.admit(&credential(&headers), Entrance::Mcp, source).await {
+        Ok(principal) => principal,
+        Err(why) => return unauthorized(&why),
+    };
+    let limit = gateway.state().settings.gateway.max_body;
+    let bytes = match body::read(&headers, body, limit).await {
+        Ok(bytes) => bytes,
+        Err((status, why)) => return failure(None, &RpcError::new(status.as_u16(), -32600, why)),
+    };
+    let message = match decode(&bytes) {
+        Ok(message) => message,
+        Err(BadMessage::Parse(why)) => {
+            return failure(None, &RpcError::new(400, -32700, format!("parse error: {why}")));
+        }
+        Err(BadMessage::Invalid { id, reason }) => {
+            return failure(id.as_ref(), &RpcError::new(400, -32600, format!("invalid request: {reason}")));
+        }
+    };
+    match read(&gateway, principal, &message, &headers, &wishes, source) {
+        Ok(asked) => dispatch::answer(gateway, asked, message).await,
+        Err(refused) => *refused,
+    }
+}
+
+/// Decides how the message is to be treated: its era, its session, what was wished for.
+fn read(
+    gateway: &Gateway,
+    principal: Principal,
+    message: &Message,
+    headers: &HeaderMap,
+    wishes: &Wishes,
+    source: Option<std::net::IpAddr>,
+) -> Result<Asked, Box<Response>> {
+    let (id, method, params) = match message {
+        Message::Request { id, method, params } => (Some(id), Some(method.as_str()), params.as_ref()),
+        Message::Notification { method, params } => (None, Some(method.as_str()), params.as_ref()),
+        Message::Response { .. } => (None, None, None),
+    };
+    let refuse = |error: &RpcError| Box::new(failure(id, error));
+    let meta = Meta::of(params);
+    let mirrored = Mirrored {
+        version: one(headers, "mcp-protocol-version"),
+        method: one(headers, "mcp-method"),
+        name: one(headers, "mcp-name"),
+    };
+    let era = era::of(&mirrored, &meta).map_err(|error| refuse(&error))?;
+    if let (Era::Modern, Some(method), Some(_)) = (era, method, id) {
+        era::check_modern(&mirrored, method, params, &meta).map_err(|error| refuse(&error))?;
+    }
+    let session = match era {
+        Era::Modern => None,
+        Era::Legacy => session_of(gateway, &principal, headers)
+            .map_err(|gone| if gone { refuse(&ended()) } else { refuse(&two_sessions()) })?,
+    };
+    let surface = wish(wishes.surface.as_deref(), "surface", Surface::parse).map_err(|error| refuse(&error))?;
+    let names = wish(wishes.names.as_deref(), "names", parse_names).map_err(|error| refuse(&error))?;
+    let host = era == Era::Modern || session.is_some() || method == Some("initialize");
+    let accept = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .any(|value| value.to_str().is_ok_and(|text| text.contains("text/event-stream")));
+    Ok(Asked { principal, era, host, session, surface, names, source, streams: accept, meta })
+}
+
+/// The session that a request names, if it is one of this principal's; true in the error where it is gone.
+fn session_of(gateway: &Gateway, principal: &Principal, headers: &HeaderMap) -> Result<Option<String>, bool> {
+    match one(headers, SESSION.as_str()) {
+        Header::Absent => Ok(None),
+        Header::Malformed => Err(false),
+        Header::One(id) => match gateway.visit(id, principal) {
+            Visit::Open(_) => Ok(Some(id.to_owned())),
+            Visit::Gone => Err(true),
+        },
+    }
+}
+
+fn ended() -> RpcError {
+    RpcError::new(404, -32600, "this session has ended or is not yours: start a new one with `initialize`")
+}
+
+fn two_sessions() -> RpcError {
+    RpcError::new(400, -32600, "`Mcp-Session-Id` is sent twice or is not plain text")
+}
+
+fn wish<T>(text: Option<&str>, name: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, RpcError> {
+    match text.map(|text| parse(text).ok_or(text)) {
+        None => Ok(None),
+        Some(Ok(value)) => Ok(Some(value)),
+        Some(Err(text)) => Err(RpcError::new(400, -32602, format!("`?{name}={text}` is not known here"))),
+    }
+}
+
+fn parse_names(text: &str) -> Option<ToolNames> {
+    match text {
+        "auto" => Some(ToolNames::Auto),
+        "dotted" => Some(ToolNames::Dotted),
+        "safe" => Some(ToolNames::Safe),
+        _ => None,
+    }
+}
+
+/// One header as revision 2026-07-28 reads it.
+fn one<'a>(headers: &'a HeaderMap, name: &str) -> Header<'a> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Header::Absent,
+        (Some(value), None) => value.to_str().map_or(Header::Malformed, |text| Header::One(text.trim())),
+        _ => Header::Malformed,
+    }
+}
+
+/// `DELETE`: the client ends its session; the id is 404 from then on.
+pub(super) async fn end(State(gateway): State<Arc<Gateway>>, Peer(peer): Peer, headers: HeaderMap) -> Response {
+    let source = source(&gateway, peer, &headers);
+    let principal = match gateway.admit(&credential(&headers), Entrance::Mcp, source).await {
+        Ok(principal) => principal,
+        Err(why) => return unauthorized(&why),
+    };
+    match one(&headers, SESSION.as_str()) {
+        Header::One(id) => match gateway.visit(id, &principal) {
+            Visit::Open(Some(_)) => {
+                gateway.end_session(id).await;
+                StatusCode::NO_CONTENT.into_response()
+            }
+            Visit::Open(None) => StatusCode::NO_CONTENT.into_response(),
+            Visit::Gone => failure(None, &ended()),
+        },
+        _ => failure(None, &RpcError::new(400, -32600, "`Mcp-Session-Id` says which session to end")),
+    }
+}
+
+/// The answer to a credential that was not admitted: hosts show its sentence to the user.
+fn unauthorized(why: &NotAdmitted) -> Response {
+    let mut response = failure(None, &RpcError::new(401, 401, why.to_string()));
+    challenge(why, &mut response);
+    response
+}
+
+/// A protocol error.
+fn failure(id: Option<&Id>, error: &RpcError) -> Response {
+    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_REQUEST);
+    json(status, rpc::error(id, &error.object()))
+}
+
+fn json(status: StatusCode, text: String) -> Response {
+    let mut response = Response::new(Body::from(Bytes::from(text)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,174 @@
+//! Streams that stay open: a legacy session's, and a modern client's subscription.
+//!
+//! Both say when the caller's list has changed. They end when the gateway stops or the key no longer opens it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use http::{HeaderName, HeaderValue, header};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::Interval;
+
+use super::call::event;
+use super::failure;
+use crate::domain::json::Json;
+use crate::domain::principal::Principal;
+use crate::gateway::Gateway;
+use crate::wire::envelope::Id;
+use crate::wire::era::Era;
+use crate::wire::mcp::own_result;
+use crate::wire::rpc::{self, RpcError};
+
+/// How often a stream looks whether its key still opens the gateway.
+const LOOK: Duration = Duration::from_secs(3);
+/// Looks between two comments that keep the connection alive.
+const LOOKS_PER_COMMENT: u32 = 5;
+const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
+
+/// An event stream: never compressed, never buffered by a proxy.
+pub(super) fn response(body: Body) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response
+}
+
+/// The stream of a legacy session (`GET`).
+pub(super) fn of_session(gateway: Arc<Gateway>, principal: Principal) -> Response {
+    let changed = rpc_text("notifications/tools/list_changed", &json!({}));
+    let watching = Watching::new(gateway, principal, Some(event(&changed)), None);
+    let first = futures_util::stream::iter([Ok::<_, Infallible>(Bytes::from_static(b":\n\n"))]);
+    response(Body::from_stream(first.chain(watching.events())))
+}
+
+/// What a subscription asks for; what is not offered stays out of the acknowledgement.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Wanted {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tools_list_changed: Option<bool>,
+}
+
+/// `subscriptions/listen` (MCP 2026-07-28): the acknowledgement first, then what was asked for, the result at the end.
+pub(super) fn of_subscription(gateway: Arc<Gateway>, principal: Principal, id: &Id, params: Option<&Json>) -> Response {
+    #[derive(Deserialize)]
+    struct Params {
+        notifications: Wanted,
+    }
+    let Some(Ok(Params { notifications: mut wanted })) = params.map(Json::decode::<Params>) else {
+        return failure(Some(id), &RpcError::new(200, -32602, "`params.notifications` says what to listen to"));
+    };
+    wanted.tools_list_changed = wanted.tools_list_changed.filter(|wanted| *wanted);
+    let tag = serde_json::from_str::<Value>(id.text()).unwrap_or_default();
+    let tagged = |mut params: Value| {
+        if let Some(members) = params.as_object_mut() {
+            members.insert("_meta".into(), json!({SUBSCRIPTION: tag}));
+        }
+        params
+    };
+    let acknowledged = rpc_text("notifications/subscriptions/acknowledged", &tagged(json!({"notifications": wanted})));
+    let changed =
+        wanted.tools_list_changed.map(|_| event(&rpc_text("notifications/tools/list_changed", &tagged(json!({})))));
+    let result = own_result(&Json::of(&tagged(json!({}))), Era::Modern, &[]);
+    let last = event(&rpc::result(id, &result));
+    let watching = Watching::new(gateway, principal, changed, Some(last));
+    let first = futures_util::stream::iter([Ok::<_, Infallible>(event(&acknowledged))]);
+    response(Body::from_stream(first.chain(watching.events())))
+}
+
+fn rpc_text(method: &str, params: &Value) -> String {
+    rpc::notification(method, params)
+}
+
+/// A stream's state between two events.
+struct Watching {
+    gateway: Arc<Gateway>,
+    principal: Principal,
+    changes: watch::Receiver<u64>,
+    seen: String,
+    looks: Interval,
+    quiet: u32,
+    /// Sent when the list has changed, if anybody wants to know.
+    changed: Option<Bytes>,
+    /// Sent when the gateway stops.
+    last: Option<Bytes>,
+    done: bool,
+}
+
+impl Watching {
+    fn new(gateway: Arc<Gateway>, principal: Principal, changed: Option<Bytes>, last: Option<Bytes>) -> Self {
+        let seen = gateway.list_fingerprint(&principal);
+        let changes = gateway.changes();
+        Self {
+            changes,
+            principal,
+            seen,
+            looks: tokio::time::interval(LOOK),
+            quiet: 0,
+            changed,
+            last,
+            done: false,
+            gateway,
+        }
+    }
+
+    fn events(self) -> impl Stream<Item = Result<Bytes, Infallible>> {
+        futures_util::stream::unfold(self, |mut watching| async move {
+            watching.next().await.map(|event| (Ok(event), watching))
+        })
+    }
+
+    async fn next(&mut self) -> Option<Bytes> {
+        let stopping = self.gateway.stopping();
+        while !self.done {
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => {
+                    self.done = true;
+                    return self.last.take();
+                }
+                changed = self.changes.changed() => {
+                    if changed.is_err() {
+                        return None;
+                    }
+                    if let Some(event) = self.news() {
+                        return Some(event);
+                    }
+                }
+                _ = self.looks.tick() => {
+                    if !self.gateway.keys().is_live(&self.principal.key) {
+                        return None;
+                    }
+                    self.quiet += 1;
+                    if self.quiet >= LOOKS_PER_COMMENT {
+                        self.quiet = 0;
+                        return Some(Bytes::from_static(b":\n\n"));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// The event, where this caller's list really is another now.
+    fn news(&mut self) -> Option<Bytes> {
+        if let Some(profile) = self.gateway.state().profiles.get(&self.principal.profile.name) {
+            self.principal.profile = Arc::clone(profile);
+        }
+        let now = self.gateway.list_fingerprint(&self.principal);
+        if now == self.seen {
+            return None;
+        }
+        self.seen = now;
+        self.changed.clone()
+    }
+}

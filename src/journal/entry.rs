@@ -1,0 +1,373 @@
+//! One record, from its opening to its close.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Journal, JournalError, redact};
+use crate::domain::audit::{Entry, Phase};
+use crate::domain::call::{CallRequest, Entrance, ToolRef};
+use crate::domain::decision::{Judgement, Mode, PolicyEffect, Verdict};
+use crate::domain::id::{EventId, KeyId, RequestId, ToolId};
+use crate::domain::json::Json;
+use crate::domain::outcome::{Outcome, Refusal};
+use crate::domain::principal::Principal;
+
+/// Characters kept of a text that the caller or a backend chose.
+const TEXT_CHARS: usize = 512;
+
+/// What is known when a call begins.
+#[derive(Debug)]
+pub struct Opening {
+    pub request_id: RequestId,
+    pub entrance: Entrance,
+    pub key: Option<KeyId>,
+    pub user: Option<Arc<str>>,
+    pub agent: Option<Arc<str>>,
+    /// As the caller names it; [`OpenEntry::resolved`] replaces it.
+    pub tool: Option<ToolRef>,
+    pub arguments: Option<Json>,
+}
+
+impl Opening {
+    /// What a request and its principal say.
+    #[must_use]
+    pub fn of(request: &CallRequest, principal: &Principal) -> Self {
+        Self {
+            request_id: request.id.clone(),
+            entrance: request.entrance,
+            key: Some(principal.key.clone()),
+            user: Some(Arc::clone(&principal.user)),
+            agent: Some(Arc::clone(&principal.agent)),
+            tool: Some(request.tool.clone()),
+            arguments: request.arguments.clone(),
+        }
+    }
+}
+
+/// The decision as the record names it: a verdict, or that none was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    Allow,
+    Deny,
+    Approval,
+    Error,
+}
+
+impl Decision {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Approval => "approval",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl From<Verdict> for Decision {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Allow => Self::Allow,
+            Verdict::Deny => Self::Deny,
+            Verdict::Approval => Self::Approval,
+        }
+    }
+}
+
+/// How the call ended, as the record names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    Answered,
+    Refused,
+    Failed,
+    Cancelled,
+    /// The gateway stopped, or gave the call up, before its end was known.
+    Interrupted,
+}
+
+impl Ending {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// What is known when a call has ended.
+#[derive(Debug)]
+pub struct Closing {
+    pub ending: Ending,
+    /// Replaces what was judged, where something.
+    pub decision: Option<Decision>,
+    /// Replaces the judgement's reason, where something.
+    pub reason: Option<String>,
+    /// `off`, `passed`, `flagged`, `redacted` or `blocked`.
+    pub dlp_result: &'static str,
+    pub notes: Vec<String>,
+}
+
+impl Closing {
+    /// An ending with nothing to add.
+    #[must_use]
+    pub const fn new(ending: Ending) -> Self {
+        Self { ending, decision: None, reason: None, dlp_result: "off", notes: Vec::new() }
+    }
+
+    /// What the outcome says of itself.
+    #[must_use]
+    pub fn of(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Answered(answer) => {
+                let mut closing = Self::new(Ending::Answered);
+                closing.notes.extend(answer.is_error.then(|| "the tool reported an error".into()));
+                closing.notes.extend(answer.cached.then(|| "served from the cache".into()));
+                closing
+            }
+            Outcome::Refused(refusal) => Self::refused(refusal),
+            Outcome::Failed(error) => Self { reason: Some(error.message.clone()), ..Self::new(Ending::Failed) },
+            Outcome::Cancelled => Self::new(Ending::Cancelled),
+        }
+    }
+
+    fn refused(refusal: &Refusal) -> Self {
+        let (decision, reason) = match refusal {
+            Refusal::Denied(judgement) => (Decision::Deny, judgement.reason.to_string()),
+            Refusal::ApprovalNeeded(judgement) => (Decision::Approval, judgement.reason.to_string()),
+            Refusal::UnknownTool { .. } | Refusal::InsufficientScope { .. } | Refusal::LimitReached { .. } => {
+                (Decision::Deny, refusal.to_string())
+            }
+            _ => (Decision::Error, refusal.to_string()),
+        };
+        Self { decision: Some(decision), reason: Some(reason), ..Self::new(Ending::Refused) }
+    }
+}
+
+/// A record that was opened. Close it; one that is dropped instead is recorded as `interrupted`.
+#[derive(Debug)]
+#[must_use = "a record that was opened is closed with `close`"]
+pub struct OpenEntry {
+    journal: Journal,
+    id: EventId,
+    /// Absent once the outcome is on its way.
+    draft: Option<Draft>,
+}
+
+#[derive(Debug)]
+struct Draft {
+    entry: Entry,
+    /// Encoded when the first of the two entries is written.
+    arguments: Option<Json>,
+    /// [`Clock::ticks`](crate::domain::clock::Clock::ticks) at the opening.
+    started: u64,
+    intended: bool,
+}
+
+impl OpenEntry {
+    pub(super) fn new(journal: Journal, opening: Opening) -> Self {
+        let Opening { request_id, entrance, key, user, agent, tool, arguments } = opening;
+        let id = EventId::fresh();
+        let mut entry = blank(&id, &request_id, entrance);
+        entry.key = key.map(|key| key.as_str().to_owned());
+        entry.user = user.map(|user| user.as_ref().to_owned());
+        entry.agent = agent.map(|agent| agent.as_ref().to_owned());
+        match tool {
+            Some(ToolRef::Pair { server, tool }) => {
+                entry.server = Some(bounded(&server));
+                entry.tool = Some(bounded(&tool));
+            }
+            Some(ToolRef::Text(text)) => entry.tool = Some(bounded(&text)),
+            None => {}
+        }
+        let started = journal.0.clock.ticks();
+        journal.0.open.fetch_add(1, Ordering::SeqCst);
+        Self { journal, id, draft: Some(Draft { entry, arguments, started, intended: false }) }
+    }
+
+    /// The id of the record, which every answer to the call carries.
+    #[must_use]
+    pub fn id(&self) -> &EventId {
+        &self.id
+    }
+
+    /// Which tool the request turned out to mean.
+    pub fn resolved(&mut self, tool: &ToolId) {
+        if let Some(Draft { entry, .. }) = &mut self.draft {
+            entry.server = Some(tool.server.as_str().to_owned());
+            entry.tool = Some(tool.tool.as_ref().to_owned());
+        }
+    }
+
+    /// The arguments of the tool itself, where they stood inside those of another (`gateway_invoke`).
+    pub fn arguments(&mut self, arguments: Option<Json>) {
+        if let Some(draft) = &mut self.draft {
+            draft.arguments = arguments;
+        }
+    }
+
+    /// What was decided, and by which rules.
+    pub fn judged(&mut self, judgement: &Judgement) {
+        if let Some(Draft { entry, .. }) = &mut self.draft {
+            judge(entry, judgement);
+        }
+    }
+
+    /// Adds a fact worth keeping.
+    pub fn note(&mut self, note: &str) {
+        if let Some(Draft { entry, .. }) = &mut self.draft {
+            entry.notes.push(bounded(note));
+        }
+    }
+
+    /// Commits the intent: for a tool that is not read-only, before its backend is contacted.
+    ///
+    /// # Errors
+    /// Where it was not committed; then the call must not be sent.
+    pub async fn intend(&mut self) -> Result<(), JournalError> {
+        let Some(draft) = &mut self.draft else { return Ok(()) };
+        draft.encode_arguments(&self.journal);
+        // Set before the wait: a call given up during it may have its intent committed all the same.
+        draft.intended = true;
+        let intent = Entry { phase: Phase::Intent, ..draft.entry.clone() };
+        self.journal.append(intent, false).await
+    }
+
+    /// Commits the outcome and gives the id of the record. A caller that goes away meanwhile loses the answer, not
+    /// the record.
+    ///
+    /// # Errors
+    /// Where it was not committed; then the answer must be withheld. The record follows, saying so, once the store
+    /// can be written.
+    pub async fn close(mut self, closing: Closing) -> Result<EventId, JournalError> {
+        let Some(draft) = self.draft.take() else { return Ok(self.id.clone()) };
+        let intended = draft.intended;
+        let row = self.journal.row(draft.ended(&self.journal, closing), intended);
+        let Err(error) = self.journal.0.store.append_audit(Arc::clone(&row)).await else {
+            return Ok(self.id.clone());
+        };
+        let mut entry = row.entry.clone();
+        if entry.outcome.as_deref() == Some(Ending::Answered.as_str()) {
+            entry.outcome = Some(Ending::Failed.as_str().into());
+            entry.reason = Some("the answer was withheld: its record could not be written in time".into());
+        }
+        entry.notes.push("recorded late: the store could not be written".into());
+        self.append_later(entry, intended);
+        Err(error.into())
+    }
+
+    /// Ends as a crash would: nothing more is recorded.
+    #[cfg(test)]
+    pub(super) fn crash(mut self) {
+        self.draft = None;
+    }
+
+    /// Leaves an outcome to the writer, which keeps it until the disk takes it.
+    fn append_later(&self, entry: Entry, settles: bool) {
+        let row = self.journal.row(entry, settles);
+        if let Err(error) = self.journal.0.store.append_audit_later(row) {
+            tracing::error!(id = %self.id, %error, "an audit record is lost");
+        }
+    }
+}
+
+impl Drop for OpenEntry {
+    fn drop(&mut self) {
+        if let Some(draft) = self.draft.take() {
+            let intended = draft.intended;
+            let mut entry = draft.ended(&self.journal, Closing::new(Ending::Interrupted));
+            entry.notes.push("given up before its outcome was known".into());
+            self.append_later(entry, intended);
+        }
+        self.journal.0.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Draft {
+    /// The outcome entry.
+    fn ended(mut self, journal: &Journal, closing: Closing) -> Entry {
+        self.encode_arguments(journal);
+        let Self { mut entry, started, .. } = self;
+        let Closing { ending, decision, reason, dlp_result, notes } = closing;
+        entry.outcome = Some(ending.as_str().into());
+        if let Some(decision) = decision {
+            entry.decision = decision.as_str().into();
+        }
+        if let Some(reason) = reason {
+            entry.reason = Some(bounded(&reason));
+        }
+        entry.dlp_result = dlp_result.into();
+        entry.notes.extend(notes.iter().map(|note| bounded(note)));
+        entry.latency_ms = Some(millis(journal.0.clock.ticks().saturating_sub(started)));
+        entry
+    }
+
+    fn encode_arguments(&mut self, journal: &Journal) {
+        if let Some(arguments) = self.arguments.take() {
+            let (digest, kept) = redact::record(&arguments, journal.0.config.arguments);
+            self.entry.arguments_digest = Some(digest);
+            self.entry.arguments = kept;
+        }
+    }
+}
+
+fn judge(entry: &mut Entry, judgement: &Judgement) {
+    let (enforced, shadow): (Vec<_>, Vec<_>) = judgement.rules.iter().partition(|rule| rule.mode == Mode::Enforce);
+    entry.decision = Decision::from(judgement.verdict).as_str().into();
+    entry.policies = enforced.iter().map(|rule| rule.id.as_ref().to_owned()).collect();
+    entry.policy_version = judgement.policy_version.as_ref().to_owned();
+    entry.reason = (!judgement.reason.is_empty()).then(|| bounded(&judgement.reason));
+    for rule in shadow {
+        let would = match rule.effect {
+            PolicyEffect::Forbid => "forbid",
+            PolicyEffect::Permit => "permit",
+        };
+        entry.notes.push(format!("shadow: `{}` would {would}", rule.id));
+    }
+    if !judgement.effects.is_empty() {
+        entry.notes.push(format!("effects: {}", judgement.effects.join(", ")));
+    }
+}
+
+/// An outcome entry with nothing in it yet but its names.
+pub(super) fn blank(id: &EventId, request: &RequestId, entrance: Entrance) -> Entry {
+    Entry {
+        id: id.as_str().to_owned(),
+        phase: Phase::Outcome,
+        time: String::new(),
+        request_id: request.as_str().to_owned(),
+        entrance: entrance.as_str().into(),
+        key: None,
+        user: None,
+        agent: None,
+        server: None,
+        tool: None,
+        decision: Decision::Error.as_str().into(),
+        outcome: None,
+        policies: Vec::new(),
+        policy_version: String::new(),
+        reason: None,
+        dlp_result: "off".into(),
+        latency_ms: None,
+        arguments_digest: None,
+        arguments: None,
+        notes: Vec::new(),
+    }
+}
+
+/// A text that somebody else chose, cut to a length that a record can bear.
+pub(super) fn bounded(text: &str) -> String {
+    match text.char_indices().nth(TEXT_CHARS) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a latency of 2^53 µs is 285 years")]
+fn millis(micros: u64) -> f64 {
+    micros as f64 / 1000.0
+}

@@ -1,0 +1,137 @@
+//! A record as readers see it: JSON and CSV.
+
+use serde::{Serialize, Serializer};
+
+use crate::domain::audit::Entry;
+use crate::domain::json::{Json, hex};
+use crate::store::{AuditRecord, IntentLink};
+
+/// The first line of a CSV export. The order of the columns is part of the contract.
+pub const CSV_HEADER: &str = "id,time,request_id,entrance,key,user,agent,server,tool,decision,outcome,policies,\
+policy_version,reason,dlp_result,latency_ms,arguments_digest,arguments,notes,seq,prev,hash,intent_time,intent_hash";
+
+/// A record: its outcome, and the intent that came before it where there is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record(AuditRecord);
+
+impl From<AuditRecord> for Record {
+    fn from(record: AuditRecord) -> Self {
+        Self(record)
+    }
+}
+
+impl Record {
+    /// Where it stands in the chain.
+    #[must_use]
+    pub fn seq(&self) -> i64 {
+        self.0.seq
+    }
+
+    /// What the entry says; nothing where the stored text was altered beyond reading.
+    #[must_use]
+    pub fn entry(&self) -> Option<Entry> {
+        serde_json::from_str(&self.0.text).ok()
+    }
+
+    /// The entry exactly as it was hashed, with `seq`, `prev`, `hash` and `intent` after its own members. So
+    /// whoever has the export cuts the line before `,"seq":` from the right, puts `}` there, and can check the hash.
+    #[must_use]
+    pub fn json(&self) -> Json {
+        let AuditRecord { seq, text, prev, hash, intent, .. } = &self.0;
+        let mut out = match text.strip_suffix('}') {
+            Some(members) if self.entry().is_some() => members.to_owned(),
+            _ => format!("{{\"altered\":{}", Json::of(text).as_str()),
+        };
+        out += &format!(r#","seq":{seq},"prev":"{}","hash":"{}""#, hex(prev), hex(hash));
+        if let Some(IntentLink { seq, time, prev, hash }) = intent {
+            let (time, prev, hash) = (time.rfc3339(), hex(prev), hex(hash));
+            out += &format!(r#","intent":{{"seq":{seq},"time":"{time}","prev":"{prev}","hash":"{hash}"}}"#);
+        }
+        out.push('}');
+        Json::from_parts(out)
+    }
+
+    /// One line of CSV without its end, in the order of [`CSV_HEADER`].
+    #[must_use]
+    pub fn csv(&self) -> String {
+        let entry = self.entry();
+        let text = |field: fn(&Entry) -> &str| entry.as_ref().map(|entry| field(entry).to_owned()).unwrap_or_default();
+        let some =
+            |field: fn(&Entry) -> &Option<String>| entry.as_ref().and_then(|e| field(e).clone()).unwrap_or_default();
+        let list = |field: fn(&Entry) -> &Vec<String>| entry.as_ref().map(|e| field(e).join("; ")).unwrap_or_default();
+        let known = entry.as_ref();
+        let fields = [
+            text(|e| &e.id),
+            text(|e| &e.time),
+            text(|e| &e.request_id),
+            text(|e| &e.entrance),
+            some(|e| &e.key),
+            some(|e| &e.user),
+            some(|e| &e.agent),
+            some(|e| &e.server),
+            some(|e| &e.tool),
+            text(|e| &e.decision),
+            some(|e| &e.outcome),
+            list(|e| &e.policies),
+            text(|e| &e.policy_version),
+            some(|e| &e.reason),
+            text(|e| &e.dlp_result),
+            known.and_then(|e| e.latency_ms).map(|millis| millis.to_string()).unwrap_or_default(),
+            some(|e| &e.arguments_digest),
+            known.and_then(|e| e.arguments.as_ref()).map(ToString::to_string).unwrap_or_default(),
+            list(|e| &e.notes),
+            self.0.seq.to_string(),
+            hex(&self.0.prev),
+            hex(&self.0.hash),
+            self.0.intent.as_ref().map(|intent| intent.time.rfc3339()).unwrap_or_default(),
+            self.0.intent.as_ref().map(|intent| hex(&intent.hash)).unwrap_or_default(),
+        ];
+        fields.iter().map(|field| quoted(field)).collect::<Vec<_>>().join(",")
+    }
+}
+
+impl Serialize for Record {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.json().serialize(serializer)
+    }
+}
+
+/// Quotes a field where it needs it (RFC 4180), and disarms what a spreadsheet would take for a formula.
+fn quoted(field: &str) -> String {
+    let armed = field.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    if armed || field.contains([',', '"', '\n', '\r']) {
+        format!("\"{}{}\"", if armed { "'" } else { "" }, field.replace('"', "\"\""))
+    } else {
+        field.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::clock::Moment;
+
+    #[test]
+    fn fields_are_quoted_and_formulas_disarmed() {
+        assert_eq!(quoted("plain"), "plain");
+        assert_eq!(quoted("a,\"b\""), "\"a,\"\"b\"\"\"");
+        assert_eq!(quoted("=1+1"), "\"'=1+1\"");
+        assert_eq!(CSV_HEADER.split(',').count(), 24);
+    }
+
+    #[test]
+    fn an_altered_text_is_still_exported_as_json() {
+        let record = AuditRecord {
+            seq: 7,
+            time: Moment(0),
+            text: "{\"x\":\"}".into(),
+            prev: vec![0; 32],
+            hash: vec![1],
+            intent: None,
+        };
+        let value = Record(record.clone()).json().value();
+        assert_eq!(value["altered"], "{\"x\":\"}");
+        assert_eq!(value["seq"], 7);
+        assert_eq!(Record(record).csv().split(',').count(), 24);
+    }
+}

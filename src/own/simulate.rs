@@ -1,0 +1,246 @@
+//! `policy.simulate`: what would happen, by the code that decides, with nothing sent and nothing charged.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::Description;
+use crate::authn::Keyring;
+use crate::backend::Resolved as Found;
+use crate::domain::call::ToolRef;
+use crate::domain::decision::{Judgement, PolicyEffect, RuleMark, Verdict};
+use crate::domain::outcome::{Answer, Refusal};
+use crate::domain::principal::{Principal, Scope};
+use crate::domain::tool::{Hints, Tool};
+use crate::pipeline::{OwnTool, Pipeline, State, own_answer};
+use crate::policy::effects::recognise;
+use crate::policy::{Facts, PermittedCall, refused_by_profile};
+
+pub(super) const NAME: &str = "policy.simulate";
+
+pub(super) fn tool() -> OwnTool {
+    Description {
+        name: NAME,
+        title: NAME,
+        description: "Ask what policy would decide about a call, and why, without making it. Give action (server.tool) \
+                      and params, or server, tool and arguments.",
+        scope: Scope::PolicySimulate,
+        hints: Hints { read_only: Some(true), open_world: Some(false), ..Hints::default() },
+        input_schema: json!({
+            "type": "object",
+            "properties": {
+                "agent_id": {"type": "string", "description": "Judge this agent instead of you"},
+                "action": {"type": "string", "description": "Tool as server.tool"},
+                "params": {"type": "object", "description": "Arguments of action"},
+                "server": {"type": "string", "description": "Backend server name"},
+                "tool": {"type": "string", "description": "Tool name"},
+                "arguments": {"type": "object", "description": "Arguments of tool"},
+            },
+        }),
+    }
+    .into_tool()
+}
+
+#[derive(Deserialize)]
+struct Arguments {
+    agent_id: Option<String>,
+    /// For the local command line: judge this key.
+    key_id: Option<String>,
+    action: Option<String>,
+    params: Option<Value>,
+    server: Option<String>,
+    tool: Option<String>,
+    arguments: Option<Value>,
+}
+
+impl Arguments {
+    fn asked(&self) -> Result<ToolRef, Refusal> {
+        match (&self.action, &self.server, &self.tool) {
+            (Some(action), None, None) => Ok(ToolRef::Text(action.clone())),
+            (None, Some(server), Some(tool)) => Ok(ToolRef::Pair { server: server.clone(), tool: tool.clone() }),
+            (None, None, Some(tool)) => Ok(ToolRef::Text(tool.clone())),
+            _ => Err(Refusal::InvalidRequest {
+                message: "say what to simulate: `action` and `params`, or `server`, `tool` and `arguments`".into(),
+            }),
+        }
+    }
+}
+
+pub(super) fn run(
+    pipeline: &Pipeline,
+    state: &Arc<State>,
+    keys: &Keyring,
+    call: &PermittedCall,
+) -> Result<Answer, Refusal> {
+    let invalid = |message: String| Refusal::InvalidRequest { message };
+    let arguments: Arguments =
+        serde_json::from_value(call.value().clone()).map_err(|error| invalid(error.to_string()))?;
+    let who = match (&arguments.key_id, &arguments.agent_id) {
+        (Some(key), _) => {
+            keys.principal_of(key, &state.profiles).ok_or_else(|| invalid(format!("there is no live key `{key}`")))?
+        }
+        (None, Some(agent)) => {
+            keys.agent(agent, &state.profiles).ok_or_else(|| invalid("there is no profile `agent`".into()))?
+        }
+        (None, None) => call.principal().clone(),
+    };
+    let asked = arguments.asked()?;
+    let given = arguments.params.or(arguments.arguments);
+    let report = Simulation { pipeline, state, who: &who }.of(&asked, given.as_ref());
+    Ok(own_answer(&summary(&asked, &who, &report), &report))
+}
+
+/// One question, asked of the same code that enforces.
+struct Simulation<'a> {
+    pipeline: &'a Pipeline,
+    state: &'a State,
+    who: &'a Principal,
+}
+
+impl Simulation<'_> {
+    fn of(&self, asked: &ToolRef, given: Option<&Value>) -> Value {
+        if let Some(own) = self.pipeline.own_tool(asked) {
+            return self.of_own(own, given);
+        }
+        match self.state.catalog.resolve(asked, |_| true) {
+            Found::One(tool) => self.of_backend(&tool, given),
+            Found::Several(ids) => {
+                let readings: Vec<String> = ids.iter().map(ToString::to_string).collect();
+                self.unknown(given, "ambiguous_tool", &format!("names more than one tool: {}", readings.join(", ")))
+            }
+            Found::None { .. } => self.unknown(given, "unknown_tool", "there is no such tool"),
+        }
+    }
+
+    fn of_backend(&self, tool: &Arc<Tool>, given: Option<&Value>) -> Value {
+        let empty = Value::Object(Map::new());
+        let value = given.unwrap_or(&empty);
+        let effects = recognise(value, &tool.settings.effects);
+        let facts = Facts {
+            effects: &effects.effects,
+            surface: self.who.profile.surface,
+            now: self.pipeline.clock.now(),
+            source: None,
+        };
+        let mut judgement = self.state.policies.judge(self.who, tool, Some(value), &facts);
+        if let Some(reason) = self.profile_refuses(tool) {
+            judgement = refused_by_profile(judgement, &self.who.profile.name, &reason);
+        }
+        let faults = self.state.catalog.validate(tool, value).err().unwrap_or_default();
+        let limits = self.limits(tool);
+        let breaker = self.pipeline.backends.breaker(&tool.id.server);
+        report(&judgement, Some(tool), &json!(faults), &json!(limits), &json!(breaker))
+    }
+
+    /// How every window stands that a call would be charged to; nothing is charged.
+    fn limits(&self, tool: &Tool) -> Vec<Value> {
+        let now = self.pipeline.clock.ticks();
+        let standing = |charge: crate::ledger::Charge| {
+            let standing = self.pipeline.ledger.standing(&charge, now);
+            json!({
+                "scope": standing.scope.to_string(),
+                "limit": standing.rate.to_string(),
+                "used": standing.used,
+                "remaining": standing.remaining(),
+                "reset_after": standing.reset_after_seconds(),
+            })
+        };
+        self.state.charges(self.who, tool).into_iter().map(standing).collect()
+    }
+
+    /// Why the profile leaves the tool out.
+    fn profile_refuses(&self, tool: &Tool) -> Option<String> {
+        let profile = &self.who.profile;
+        if !profile.has(Scope::ToolsInvoke) {
+            Some(format!("the profile `{}` has no scope `tools:invoke`", profile.name))
+        } else if !profile.admits(tool) {
+            Some(format!("the profile `{}` does not hold this tool", profile.name))
+        } else {
+            None
+        }
+    }
+
+    fn of_own(&self, own: &OwnTool, given: Option<&Value>) -> Value {
+        let empty = Value::Object(Map::new());
+        let faults = self.state.catalog.validate(&own.tool, given.unwrap_or(&empty)).err().unwrap_or_default();
+        let allowed = self.who.profile.has(own.scope);
+        let id = format!("scope:{}", own.scope.as_str());
+        let (verdict, effect) =
+            if allowed { (Verdict::Allow, PolicyEffect::Permit) } else { (Verdict::Deny, PolicyEffect::Forbid) };
+        let reason = if allowed { "its scope opens it" } else { "the profile lacks its scope" };
+        let judgement =
+            self.judgement(verdict, vec![RuleMark::built_in(id, effect, Some(reason))], reason, None, given);
+        report(&judgement, Some(&own.tool), &json!(faults), &json!([]), &Value::Null)
+    }
+
+    /// A tool that does not exist is a deny; what its arguments would do is said all the same.
+    fn unknown(&self, given: Option<&Value>, code: &'static str, reason: &str) -> Value {
+        let judgement = self.judgement(Verdict::Deny, Vec::new(), reason, Some(code), given);
+        report(&judgement, None, &json!([]), &json!([]), &Value::Null)
+    }
+
+    fn judgement(
+        &self,
+        verdict: Verdict,
+        rules: Vec<RuleMark>,
+        reason: &str,
+        code: Option<&'static str>,
+        given: Option<&Value>,
+    ) -> Judgement {
+        let effects =
+            given.map(|value| recognise(value, &std::collections::BTreeMap::new()).effects).unwrap_or_default();
+        let policy_version = Arc::clone(self.state.policies.bundle().version());
+        Judgement { verdict, rules, reason: reason.into(), code, effects: effects.into(), policy_version, shadow: None }
+    }
+}
+
+fn report(
+    judgement: &Judgement,
+    tool: Option<&Arc<Tool>>,
+    schema_errors: &Value,
+    limits: &Value,
+    breaker: &Value,
+) -> Value {
+    let approval = (judgement.verdict == Verdict::Approval)
+        .then(|| json!({"policy": judgement.policy(), "reason": judgement.reason, "of": "a person who may approve"}));
+    json!({
+        "decision": judgement.verdict,
+        "policy": judgement.policy(),
+        "reason": judgement.reason,
+        "code": judgement.code,
+        "tool": tool.map(|tool| &tool.id),
+        "risk": tool.map(|tool| tool.risk),
+        "policies": judgement.rules,
+        "policy_version": judgement.policy_version,
+        "effects": judgement.effects,
+        "schema_errors": schema_errors,
+        "limits": limits,
+        "breaker": breaker,
+        "dlp": {"result": "off", "findings": []},
+        "approval": approval,
+    })
+}
+
+/// One line for people and models.
+fn summary(asked: &ToolRef, who: &Principal, report: &Value) -> String {
+    let text = |name: &str| report.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let list = |name: &str| report.get(name).and_then(Value::as_array).filter(|list| !list.is_empty());
+    let mut line = format!(
+        "{}: {} for {}, by {}: {}.",
+        text("decision"),
+        asked.label(),
+        who.agent,
+        text("policy"),
+        text("reason")
+    );
+    if let Some(effects) = list("effects") {
+        let effects: Vec<&str> = effects.iter().filter_map(Value::as_str).collect();
+        line.push_str(&format!(" The arguments would do: {}.", effects.join(", ")));
+    }
+    if let Some(faults) = list("schema_errors") {
+        line.push_str(&format!(" The arguments do not fit the schema in {} places.", faults.len()));
+    }
+    line.push_str(" Nothing was called.");
+    line
+}

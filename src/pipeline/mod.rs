@@ -1,0 +1,129 @@
+//! Floor 5: the sentence. Every call, from every entrance, is [`Pipeline::carry`].
+//!
+//! A `CallRequest` of a `Principal` is *opened* in the journal, *resolved* to a `Call`, *decided* by the policy,
+//! *charged* to the limits, and as a `PermittedCall` *sent*; the `Outcome` *closes* the record.
+
+mod record;
+mod resolve;
+mod state;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use self::record::{Record, cache_digest};
+pub use self::resolve::{OwnTool, OwnTools, Road, Running, own_answer};
+pub use self::state::State;
+use crate::backend::{Backends, SendOptions};
+use crate::domain::call::CallRequest;
+use crate::domain::clock::Clock;
+use crate::domain::json::Json;
+use crate::domain::outcome::{Carried, Outcome, Refusal};
+use crate::domain::principal::Principal;
+use crate::domain::tool::Risk;
+use crate::journal::Journal;
+use crate::ledger::{Charge, Ledger, Standing};
+use crate::policy::PermittedCall;
+
+/// Everything that a call passes.
+#[derive(Debug)]
+pub struct Pipeline {
+    pub clock: Arc<dyn Clock>,
+    pub journal: Journal,
+    pub ledger: Ledger,
+    pub backends: Backends,
+    pub own: Box<dyn OwnTools>,
+}
+
+/// What a call may hear while it runs, and what may end it.
+#[derive(Debug, Default)]
+pub struct Line {
+    pub cancel: CancellationToken,
+    /// Takes the params of the backend's progress notifications, as they come.
+    pub progress: Option<mpsc::Sender<Json>>,
+}
+
+impl Pipeline {
+    /// Charges windows.
+    ///
+    /// # Errors
+    /// Which one is full, and for how long; then none is charged.
+    pub fn charge(&self, charges: &[Charge]) -> Result<(), Refusal> {
+        self.ledger.charge(charges, self.clock.ticks()).map_err(|over| state::over(&over))
+    }
+
+    /// Where the nearest of a principal's plan windows stands; `None` without a plan that limits.
+    #[must_use]
+    pub fn standing(&self, state: &State, principal: &Principal) -> Option<Standing> {
+        self.ledger.nearest(&state.plan_charges(principal), self.clock.ticks())
+    }
+
+    /// Carries one call from request to recorded outcome. `state` is what this request sees, whatever changes meanwhile.
+    pub async fn carry(
+        &self,
+        state: &Arc<State>,
+        principal: Principal,
+        mut request: CallRequest,
+        line: Line,
+    ) -> Carried {
+        let unwrapped = self.own.unwrap(&principal, &mut request);
+        let mut record = match Record::open(&self.journal, &principal, &request).await {
+            Ok(record) => record,
+            Err(carried) => return *carried,
+        };
+        if let Err(refusal) = unwrapped {
+            return record.close(Outcome::Refused(refusal)).await;
+        }
+        let attempt = self.attempt(state, principal, request, &line, &mut record);
+        let outcome = match line.cancel.run_until_cancelled(attempt).await {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(refusal)) => Outcome::Refused(refusal),
+            None => Outcome::Cancelled,
+        };
+        record.close(outcome).await
+    }
+
+    async fn attempt(
+        &self,
+        state: &Arc<State>,
+        principal: Principal,
+        request: CallRequest,
+        line: &Line,
+        record: &mut Record,
+    ) -> Result<Outcome, Refusal> {
+        let resolved = self.resolve(state, principal, request, record)?;
+        let (call, road) = resolved.decide(&state.policies, self.clock.now(), record)?;
+        match road {
+            Road::Own => self.own.call(self, state, &call).await.map(Outcome::Answered),
+            Road::Backend { trace, timeout } => self.send(state, &call, &trace, timeout, line, record).await,
+        }
+    }
+
+    /// From the permit to the answer: the cache, the limits, the intent, the backend.
+    async fn send(
+        &self,
+        state: &State,
+        call: &PermittedCall,
+        trace: &[(&'static str, String)],
+        timeout: Option<Duration>,
+        line: &Line,
+        record: &mut Record,
+    ) -> Result<Outcome, Refusal> {
+        let tool = call.tool();
+        let cache_digest: Option<Arc<str>> = tool.settings.cache.map(|_| cache_digest(call).into());
+        if let Some(answer) = cache_digest.as_ref().and_then(|digest| self.backends.cached(call, digest)) {
+            return Ok(Outcome::Answered(answer));
+        }
+        self.charge(&state.charges(call.principal(), tool))?;
+        if tool.risk != Risk::Read {
+            record.intend().await?;
+        }
+        let options = SendOptions { trace, timeout, progress: line.progress.clone(), cache_digest };
+        Ok(match self.backends.send(call, options).await {
+            Ok(answer) => Outcome::Answered(answer),
+            Err(error) => Outcome::Failed(error),
+        })
+    }
+}

@@ -1,0 +1,108 @@
+//! The record of a call as the pipeline fills it in, and what the answer says of it.
+
+use std::sync::Arc;
+
+use crate::domain::call::CallRequest;
+use crate::domain::decision::Judgement;
+use crate::domain::id::EventId;
+use crate::domain::json::{Json, canonical, sha256_hex};
+use crate::domain::outcome::{Carried, Governance, Outcome, Refusal};
+use crate::domain::principal::Principal;
+use crate::domain::tool::Tool;
+use crate::journal::{Closing, Journal, OpenEntry, Opening};
+use crate::policy::PermittedCall;
+
+/// What is scanned of arguments and results: nothing yet.
+const DLP_OFF: &str = "off";
+
+/// An open record, and what is known of the call so far.
+#[derive(Debug)]
+pub(super) struct Record {
+    entry: OpenEntry,
+    tool: Option<Arc<Tool>>,
+    decision: &'static str,
+    policy: Arc<str>,
+}
+
+impl Record {
+    /// Opens the record: no record, no call.
+    ///
+    /// # Errors
+    /// The finished call, where nothing can be recorded.
+    pub(super) async fn open(
+        journal: &Journal,
+        principal: &Principal,
+        request: &CallRequest,
+    ) -> Result<Self, Box<Carried>> {
+        match journal.open(Opening::of(request, principal)).await {
+            Ok(entry) => Ok(Self { entry, tool: None, decision: "error", policy: "none".into() }),
+            Err(error) => Err(Box::new(Carried {
+                outcome: Outcome::Refused(Refusal::Unrecorded(error.to_string())),
+                governance: governance("error", "none".into(), EventId::fresh()),
+                tool: None,
+            })),
+        }
+    }
+
+    /// Notes which tool is meant, and the arguments that are its own.
+    pub(super) fn resolved(&mut self, tool: &Arc<Tool>, arguments: Option<&Json>) {
+        self.entry.resolved(&tool.id);
+        self.entry.arguments(arguments.cloned());
+        self.tool = Some(Arc::clone(tool));
+    }
+
+    /// Notes the true reason where the caller is only told that the tool is unknown.
+    pub(super) fn outside_profile(&mut self, profile: &str) {
+        self.entry.note(&format!("the tool lies outside the profile `{profile}`"));
+    }
+
+    pub(super) fn judged(&mut self, judgement: &Judgement) {
+        self.entry.judged(judgement);
+        self.decision = judgement.verdict.as_str();
+        self.policy = judgement.policy().into();
+    }
+
+    /// Commits the intent.
+    ///
+    /// # Errors
+    /// Where it was not committed: then nothing is sent.
+    pub(super) async fn intend(&mut self) -> Result<(), Refusal> {
+        self.entry.intend().await.map_err(|error| Refusal::Unrecorded(error.to_string()))
+    }
+
+    /// Commits the outcome; an answer whose outcome cannot be recorded is withheld.
+    pub(super) async fn close(self, outcome: Outcome) -> Carried {
+        let Self { entry, tool, mut decision, mut policy } = self;
+        if let Outcome::Refused(Refusal::LimitReached { scope, .. }) = &outcome {
+            decision = "deny";
+            policy = format!("limit:{scope}").into();
+        }
+        let id = entry.id().clone();
+        match entry.close(Closing::of(&outcome)).await {
+            Ok(id) => Carried { outcome, governance: governance(decision, policy, id), tool },
+            Err(error) => Carried {
+                outcome: Outcome::Refused(Refusal::Unrecorded(error.to_string())),
+                governance: governance("error", policy, id),
+                tool,
+            },
+        }
+    }
+}
+
+fn governance(decision: &'static str, policy: Arc<str>, audit_event_id: EventId) -> Governance {
+    Governance { decision, policy, dlp_result: DLP_OFF, audit_event_id }
+}
+
+/// Names an answer in the response cache by everything that the decision used.
+pub(super) fn cache_digest(call: &PermittedCall) -> String {
+    let principal = call.principal();
+    let text = format!(
+        "{}\n{}\n{}\n{}\n{}",
+        principal.key,
+        principal.profile.name,
+        call.judgement().policy_version,
+        call.tool().digest,
+        canonical(call.value())
+    );
+    sha256_hex(text.as_bytes())
+}

@@ -1,0 +1,199 @@
+//! From what the caller named to a call that exists for this caller: visibility first, arguments second, so that an
+//! argument error never tells of a hidden tool.
+
+use std::fmt;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::record::Record;
+use super::{Pipeline, State};
+use crate::backend::{Catalog, Resolved as Found};
+use crate::domain::call::{CallRequest, ToolRef};
+use crate::domain::clock::Moment;
+use crate::domain::id::OWN_SERVER;
+use crate::domain::json::Json;
+use crate::domain::outcome::{Answer, Misfit, Refusal};
+use crate::domain::principal::{Principal, Scope, Surface};
+use crate::domain::tool::Tool;
+use crate::policy::effects::recognise;
+use crate::policy::{Call, Decision, Facts, PermittedCall, Policies};
+
+/// One tool of the gateway itself.
+#[derive(Debug)]
+pub struct OwnTool {
+    pub tool: Arc<Tool>,
+    /// What a profile must grant for the tool to exist.
+    pub scope: Scope,
+    /// Whether the scope alone opens it; other own tools are judged by policy as `toolgate:NAME`.
+    pub by_scope: bool,
+}
+
+/// A running own tool.
+pub type Running<'a> = Pin<Box<dyn Future<Output = Result<Answer, Refusal>> + Send + 'a>>;
+
+/// The gateway's own tools, as the pipeline sees them.
+pub trait OwnTools: Send + Sync + fmt::Debug {
+    /// The own tool with this name, in any of its spellings.
+    fn find(&self, name: &str) -> Option<&OwnTool>;
+    /// All of them.
+    fn all(&self) -> &[OwnTool];
+    /// Where the request is one of `gateway_invoke`, makes it the call inside: that is judged and recorded once, as what
+    /// it calls.
+    ///
+    /// # Errors
+    /// Where the arguments of `gateway_invoke` do not fit, or the key may not invoke.
+    fn unwrap(&self, principal: &Principal, request: &mut CallRequest) -> Result<(), Refusal>;
+    /// Runs a permitted call of an own tool.
+    fn call<'a>(&'a self, pipeline: &'a Pipeline, state: &'a Arc<State>, call: &'a PermittedCall) -> Running<'a>;
+}
+
+/// Where a resolved call goes.
+#[derive(Debug)]
+pub enum Road {
+    Own,
+    Backend { trace: Vec<(&'static str, String)>, timeout: Option<Duration> },
+}
+
+/// A call that exists for its caller, with what a policy may ask about it.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    call: Call,
+    road: Road,
+    by_scope: Option<Scope>,
+    surface: Surface,
+    source: Option<IpAddr>,
+}
+
+impl Resolved {
+    /// Decides the call and notes the judgement in its record.
+    pub(super) fn decide(
+        self,
+        policies: &Policies,
+        now: Moment,
+        record: &mut Record,
+    ) -> Result<(Box<PermittedCall>, Road), Refusal> {
+        let effects = recognise(self.call.value(), &self.call.tool().settings.effects);
+        let facts = Facts { effects: &effects.effects, surface: self.surface, now, source: self.source };
+        let decision = match self.by_scope {
+            Some(scope) => policies.permit_by_scope(self.call, scope, &facts),
+            None => policies.decide(self.call, &facts),
+        };
+        match decision {
+            Decision::Permit(call) => {
+                record.judged(call.judgement());
+                Ok((call, self.road))
+            }
+            Decision::Deny(judgement) => {
+                record.judged(&judgement);
+                Err(Refusal::Denied(judgement))
+            }
+            Decision::Approval(pending) => {
+                record.judged(pending.judgement());
+                Err(Refusal::ApprovalNeeded(Box::new(pending.into_judgement())))
+            }
+        }
+    }
+}
+
+impl Pipeline {
+    /// Finds the tool that the request names, for this principal, and reads the arguments against its schema.
+    pub(super) fn resolve(
+        &self,
+        state: &State,
+        principal: Principal,
+        request: CallRequest,
+        record: &mut Record,
+    ) -> Result<Resolved, Refusal> {
+        let (tool, own) = match self.own_tool(&request.tool) {
+            Some(own) if principal.profile.has(own.scope) => (Arc::clone(&own.tool), Some(own)),
+            Some(own) => {
+                return Err(Refusal::InsufficientScope { asked: request.tool.label(), scope: own.scope.as_str() });
+            }
+            None => (backend_tool(state, &principal, &request.tool, record)?, None),
+        };
+        record.resolved(&tool, request.arguments.as_ref());
+        let value = match &request.arguments {
+            None => Value::Object(Map::new()),
+            Some(text) => text.decode().map_err(|error| Refusal::InvalidRequest {
+                message: format!("the arguments cannot be read: {error}"),
+            })?,
+        };
+        check_arguments(&state.catalog, &tool, &value)?;
+        Ok(Resolved {
+            call: Call::resolved(principal, tool, request.arguments, value),
+            road: match own {
+                Some(_) => Road::Own,
+                None => Road::Backend { trace: request.trace, timeout: request.timeout },
+            },
+            by_scope: own.filter(|own| own.by_scope).map(|own| own.scope),
+            surface: request.surface,
+            source: request.source,
+        })
+    }
+
+    /// The own tool that a reference names: by any of its spellings, or with the server `toolgate`.
+    pub fn own_tool(&self, asked: &ToolRef) -> Option<&OwnTool> {
+        match asked {
+            ToolRef::Pair { server, tool } if server == OWN_SERVER => self.own.find(tool),
+            ToolRef::Pair { .. } => None,
+            ToolRef::Text(text) => {
+                let inner = [":", "/", ".", "__"]
+                    .into_iter()
+                    .find_map(|mark| text.strip_prefix(OWN_SERVER)?.strip_prefix(mark));
+                self.own.find(inner.unwrap_or(text))
+            }
+        }
+    }
+}
+
+/// The backend tool that a reference names among those inside the profile.
+fn backend_tool(
+    state: &State,
+    principal: &Principal,
+    asked: &ToolRef,
+    record: &mut Record,
+) -> Result<Arc<Tool>, Refusal> {
+    let inside = |tool: &Tool| state.admits(principal, tool);
+    match state.catalog.resolve(asked, inside) {
+        Found::One(tool) if principal.profile.has(Scope::ToolsInvoke) => Ok(tool),
+        Found::One(_) => Err(Refusal::InsufficientScope { asked: asked.label(), scope: Scope::ToolsInvoke.as_str() }),
+        Found::Several(ids) => {
+            Err(Refusal::Ambiguous { asked: asked.label(), readings: ids.iter().map(ToString::to_string).collect() })
+        }
+        Found::None { .. } => {
+            if matches!(state.catalog.resolve(asked, |_| true), Found::One(_)) {
+                record.outside_profile(&principal.profile.name);
+            }
+            // Near names are shown, so they are what a list would show.
+            let nearest = match state.catalog.resolve(asked, |tool| state.shows(principal, tool)) {
+                Found::None { nearest } => nearest,
+                _ => Vec::new(),
+            };
+            Err(Refusal::UnknownTool { asked: asked.label(), nearest })
+        }
+    }
+}
+
+/// Checks arguments against the tool's schema.
+///
+/// # Errors
+/// Every fault, with an example that would fit where one can be made.
+fn check_arguments(catalog: &Catalog, tool: &Tool, value: &Value) -> Result<(), Refusal> {
+    catalog.validate(tool, value).map_err(|faults| {
+        let (tool_name, schema) = (tool.label.to_string(), Arc::clone(&tool.input_schema));
+        let example = catalog.example(tool, value);
+        Refusal::InvalidArguments(Box::new(Misfit { tool: tool_name, faults, example, schema }))
+    })
+}
+
+/// The bytes of an answer that the gateway gives itself.
+#[must_use]
+pub fn own_answer(text: &str, structured: &Value) -> Answer {
+    let result = serde_json::json!({"content": [{"type": "text", "text": text}], "structuredContent": structured});
+    Answer { result: Json::of(&result), is_error: false, cached: false }
+}

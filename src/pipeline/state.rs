@@ -1,0 +1,122 @@
+//! What one request sees: settings, profiles, policies and the catalogue of one moment.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::backend::{Catalog, ServerCard};
+use crate::config::{Profiles, Settings};
+use crate::domain::id::ServerName;
+use crate::domain::outcome::Refusal;
+use crate::domain::principal::{Principal, Scope};
+use crate::domain::tool::{Rate, Tool};
+use crate::ledger::{Charge, LimitScope, Over};
+use crate::policy::{Bundle, Policies, Report};
+use crate::search::{Index, ToolText};
+
+/// One immutable moment of the gateway. A reload or a change of the catalogue makes another.
+#[derive(Debug)]
+pub struct State {
+    pub settings: Arc<Settings>,
+    pub profiles: Arc<Profiles>,
+    pub catalog: Arc<Catalog>,
+    pub policies: Arc<Policies>,
+    pub index: Arc<Index>,
+}
+
+impl State {
+    /// Puts a moment together. Takes a while with many tools, so not on a thread that serves requests.
+    #[must_use]
+    pub fn build(
+        settings: Arc<Settings>,
+        profiles: Arc<Profiles>,
+        bundle: &Arc<Bundle>,
+        catalog: Arc<Catalog>,
+        own: &[Arc<Tool>],
+        previous: Option<&Self>,
+    ) -> (Self, Report) {
+        let mut tools: Vec<Arc<Tool>> = catalog.entries().iter().map(|entry| Arc::clone(entry.tool())).collect();
+        tools.extend(own.iter().cloned());
+        let (policies, report) = Policies::build(bundle, &tools, previous.map(|state| &*state.policies));
+        let index = match previous.filter(|state| Arc::ptr_eq(&state.catalog, &catalog)) {
+            Some(same) => Arc::clone(&same.index),
+            None => Arc::new(index(&catalog)),
+        };
+        (Self { settings, profiles, catalog, policies: Arc::new(policies), index }, report)
+    }
+
+    /// Whether a backend tool exists for this principal: what decides list, search and call alike. Policies that can
+    /// never permit it hide it from lists and search, not from a call by name; see [`Self::could_permit`].
+    #[must_use]
+    pub fn admits(&self, principal: &Principal, tool: &Tool) -> bool {
+        principal.profile.admits(tool)
+    }
+
+    /// Whether a list or a search may show the tool.
+    #[must_use]
+    pub fn shows(&self, principal: &Principal, tool: &Tool) -> bool {
+        principal.profile.has(Scope::ToolsRead)
+            && self.admits(principal, tool)
+            && self.policies.could_permit(principal, tool)
+    }
+
+    /// The windows that a call of `tool` by `principal` is charged to.
+    #[must_use]
+    pub fn charges(&self, principal: &Principal, tool: &Tool) -> Vec<Charge> {
+        let mut charges = Vec::new();
+        let mut add = |scope: LimitScope, rate: Option<Rate>| charges.extend(rate.map(|rate| Charge { scope, rate }));
+        add(LimitScope::Tool(tool.id.clone()), tool.settings.rate_limit);
+        let server = self.settings.servers.get(&tool.id.server);
+        add(LimitScope::Server(tool.id.server.clone()), server.and_then(|server| server.rate_limit));
+        charges.extend(self.invocation_charge(principal));
+        charges
+    }
+
+    /// The windows of a principal's plan.
+    #[must_use]
+    pub fn plan_charges(&self, principal: &Principal) -> Vec<Charge> {
+        self.request_charge(principal).into_iter().chain(self.invocation_charge(principal)).collect()
+    }
+
+    fn invocation_charge(&self, principal: &Principal) -> Option<Charge> {
+        let plan = self.settings.plans.get(principal.plan.as_ref()?)?;
+        let rate = per_minute(plan.invocations_per_minute?);
+        Some(Charge { scope: LimitScope::PlanInvocations(principal.key.clone()), rate })
+    }
+
+    /// The window of a principal's requests, where its plan has one.
+    #[must_use]
+    pub fn request_charge(&self, principal: &Principal) -> Option<Charge> {
+        let plan = self.settings.plans.get(principal.plan.as_ref()?)?;
+        let rate = per_minute(plan.requests_per_minute?);
+        Some(Charge { scope: LimitScope::PlanRequests(principal.key.clone()), rate })
+    }
+}
+
+fn per_minute(count: u32) -> Rate {
+    Rate { count, window: std::time::Duration::from_secs(60) }
+}
+
+fn index(catalog: &Catalog) -> Index {
+    let texts: HashMap<&ServerName, String> =
+        catalog.servers().iter().map(|card| (&card.name, server_text(card))).collect();
+    Index::build(catalog.entries().iter().map(|entry| entry.tool()).map(|tool| ToolText {
+        server: tool.id.server.as_str(),
+        server_text: texts.get(&tool.id.server).map_or("", String::as_str),
+        name: &tool.id.tool,
+        title: tool.title.as_deref(),
+        description: &tool.description,
+        input_schema: &tool.input_schema,
+    }))
+}
+
+/// What is searched of a server beside its name.
+fn server_text(card: &ServerCard) -> String {
+    let parts = [&card.title, &card.description, &card.instructions];
+    parts.into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join("\n")
+}
+
+/// A full window as a refusal.
+pub(super) fn over(over: &Over) -> Refusal {
+    let (scope, limit) = (over.scope.to_string(), over.rate.to_string());
+    Refusal::LimitReached { scope, limit, retry_after: over.retry_after_seconds() }
+}

@@ -1,0 +1,397 @@
+//! A bundle: every policy of the gateway, parsed, named and content-addressed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cedar_policy::ffi::DetailedError;
+use cedar_policy::pst::{self, Effect, EntityUID, Expr, Literal};
+use cedar_policy::{Policy as CedarPolicy, PolicyId, Template};
+
+use crate::domain::decision::{Mode, PolicyEffect, RuleMark};
+use crate::domain::json::sha256_hex;
+
+use super::deep::on_deep_stack;
+use super::names::{ACTION, NAMESPACE, nearest};
+use super::reads::{Fields, Reads};
+use super::rewrite::{favourable, settled};
+use super::scope::Scope;
+use super::source::{Piece, PolicyFault, PolicySource, in_order, pieces};
+
+/// Bounds of a bundle: far above what people write, far below what hurts.
+const MAX_POLICIES: usize = 4096;
+const MAX_BUNDLE_BYTES: usize = 4 << 20;
+const MAX_POLICY_BYTES: usize = 16 * 1024;
+/// Operators in one policy, and brackets in brackets: each may be one more step that Cedar's parser recurses.
+const MAX_OPERATORS: usize = 1000;
+const MAX_NESTING: usize = 48;
+const MAX_ID_CHARACTERS: usize = 128;
+const MAX_REASON_CHARACTERS: usize = 1000;
+
+const ANNOTATIONS: [&str; 4] = ["id", "reason", "requires", "mode"];
+/// Names that rules outside Cedar have; a policy may not pose as one.
+const RESERVED: [&str; 5] = ["profile:", "roles:", "scope:", "approval:", "default-deny"];
+
+/// One policy of a bundle.
+#[derive(Debug)]
+pub struct Policy {
+    pub(super) piece: Piece,
+    pub(super) mark: RuleMark,
+    approval: bool,
+    pub(super) cedar: CedarPolicy,
+    /// What is left to evaluate once the scope has settled action and resource; absent where nothing is.
+    pub(super) settled: Option<CedarPolicy>,
+    /// The policy with what it asks of `context` assumed to favour the caller; absent where it then never forbids.
+    pub(super) favourable: Option<CedarPolicy>,
+    pub(super) favourable_reads: Reads,
+    pub(super) reads: Reads,
+    pub(super) fields: Fields,
+    pub(super) scope: Scope,
+    /// The ids of every action literal in the policy.
+    pub(super) actions: Vec<Arc<str>>,
+    /// SHA-256 of the text.
+    pub(super) digest: Arc<str>,
+}
+
+impl Policy {
+    /// The name it has in every answer.
+    #[must_use]
+    pub fn id(&self) -> &Arc<str> {
+        &self.mark.id
+    }
+
+    #[must_use]
+    pub fn file(&self) -> &Arc<str> {
+        &self.piece.file
+    }
+
+    /// Where it starts in its file, from 1.
+    #[must_use]
+    pub const fn line(&self) -> u32 {
+        self.piece.line()
+    }
+
+    #[must_use]
+    pub const fn effect(&self) -> PolicyEffect {
+        self.mark.effect
+    }
+
+    #[must_use]
+    pub const fn mode(&self) -> Mode {
+        self.mark.mode
+    }
+
+    #[must_use]
+    pub const fn reason(&self) -> Option<&Arc<str>> {
+        self.mark.reason.as_ref()
+    }
+
+    /// Whether what it permits still needs a person's approval.
+    #[must_use]
+    pub const fn requires_approval(&self) -> bool {
+        self.approval
+    }
+
+    /// As written, from its first annotation to the `;`.
+    #[must_use]
+    pub fn text(&self) -> &Arc<str> {
+        &self.piece.text
+    }
+}
+
+/// All policies in file order. Immutable; what it says of tools is checked where it meets them.
+#[derive(Debug)]
+pub struct Bundle {
+    version: Arc<str>,
+    policies: Vec<Policy>,
+    by_id: HashMap<Arc<str>, usize>,
+}
+
+impl Bundle {
+    /// Parses every policy of every source.
+    ///
+    /// # Errors
+    /// All faults of all policies, in file order.
+    pub fn compile(sources: &[PolicySource]) -> Result<Self, Vec<PolicyFault>> {
+        on_deep_stack(|| Self::compile_here(sources))
+    }
+
+    fn compile_here(sources: &[PolicySource]) -> Result<Self, Vec<PolicyFault>> {
+        let mut sources: Vec<&PolicySource> = sources.iter().collect();
+        sources.sort_by(|one, other| one.file.cmp(&other.file));
+        let mut left = MAX_BUNDLE_BYTES;
+        for source in &sources {
+            match left.checked_sub(source.text.len()) {
+                Some(rest) => left = rest,
+                None => return Err(vec![too_large(source)]),
+            }
+        }
+        let (mut policies, mut faults) = (Vec::<Policy>::new(), Vec::new());
+        let mut by_id = HashMap::<Arc<str>, usize>::new();
+        for piece in sources.into_iter().flat_map(pieces) {
+            if policies.len() >= MAX_POLICIES {
+                faults.push(piece.fault(0, format!("more than {MAX_POLICIES} policies"), None));
+                break;
+            }
+            match parse(&piece) {
+                Ok(policy) => match by_id.get(policy.id()).and_then(|at| policies.get(*at)) {
+                    Some(first) => faults.push(taken(&policy, first)),
+                    None => {
+                        by_id.insert(Arc::clone(policy.id()), policies.len());
+                        policies.push(policy);
+                    }
+                },
+                Err(mut found) => faults.append(&mut found),
+            }
+        }
+        in_order(&mut faults);
+        if faults.is_empty() { Ok(Self { version: version(&policies), policies, by_id }) } else { Err(faults) }
+    }
+
+    /// Names the content: the same policies in the same files give the same version.
+    #[must_use]
+    pub fn version(&self) -> &Arc<str> {
+        &self.version
+    }
+
+    /// In file order.
+    #[must_use]
+    pub fn policies(&self) -> &[Policy] {
+        &self.policies
+    }
+
+    /// The policy of this id.
+    #[must_use]
+    pub fn policy(&self, id: &str) -> Option<&Policy> {
+        self.position(id).and_then(|at| self.policies.get(at))
+    }
+
+    pub(super) fn position(&self, id: &str) -> Option<usize> {
+        self.by_id.get(id).copied()
+    }
+}
+
+fn too_large(source: &PolicySource) -> PolicyFault {
+    PolicyFault {
+        file: Arc::clone(&source.file),
+        line: 1,
+        column: 1,
+        message: format!("more than {MAX_BUNDLE_BYTES} bytes of policies up to and with this file"),
+        hint: None,
+        policy: None,
+        tool: None,
+    }
+}
+
+fn version(policies: &[Policy]) -> Arc<str> {
+    let mut text = String::new();
+    for policy in policies {
+        for part in [&policy.piece.file, &policy.mark.id, &policy.digest] {
+            text.push_str(part);
+            text.push('\0');
+        }
+    }
+    sha256_hex(text.as_bytes()).get(..12).unwrap_or_default().into()
+}
+
+fn taken(policy: &Policy, first: &Policy) -> PolicyFault {
+    let id = policy.id();
+    let mut fault = policy.piece.fault(
+        policy.piece.annotation_offset("id"),
+        format!("the id `{id}` is taken by the policy at {}:{}", first.file(), first.line()),
+        Some("give each policy an `@id` of its own".into()),
+    );
+    fault.policy = Some(Arc::clone(id));
+    fault
+}
+
+/// One policy from its text, or everything that is wrong with it.
+fn parse(piece: &Piece) -> Result<Policy, Vec<PolicyFault>> {
+    if piece.text.len() > MAX_POLICY_BYTES {
+        let message = format!("a policy of {} bytes is too long: at most {MAX_POLICY_BYTES}", piece.text.len());
+        return Err(vec![piece.fault(0, message, Some("split it into several policies".into()))]);
+    }
+    if piece.depth > MAX_NESTING {
+        let message = format!("brackets nested {} deep: at most {MAX_NESTING}", piece.depth);
+        return Err(vec![piece.fault(0, message, None)]);
+    }
+    if piece.operators > MAX_OPERATORS {
+        let message = format!("{} operators in one policy: at most {MAX_OPERATORS}", piece.operators);
+        let hint = "compare with a set, `[…].contains(…)`, or split it into several policies";
+        return Err(vec![piece.fault(0, message, Some(hint.into()))]);
+    }
+    let parsed = CedarPolicy::parse(None, &*piece.text).map_err(|errors| syntax_faults(piece, &errors))?;
+    let pst = parsed.to_pst().map_err(|error| vec![piece.fault(0, error.to_string(), None)])?;
+    let body = pst.body();
+    let (notes, mut faults) = annotations(piece, &parsed, body.effect);
+    faults.extend(unqualified(piece, &literals(body)));
+    faults.extend(Scope::of(body).fault(piece));
+    if !faults.is_empty() {
+        for fault in &mut faults {
+            fault.policy = Some(Arc::clone(&notes.id));
+        }
+        return Err(faults);
+    }
+    assemble(piece, &parsed, body, notes).map_err(|message| vec![piece.fault(0, message, None)])
+}
+
+fn assemble(piece: &Piece, parsed: &CedarPolicy, body: &pst::Template, notes: Notes) -> Result<Policy, String> {
+    let id = PolicyId::new(&*notes.id);
+    let (favourable, favourable_reads) = favourable(body, &id)?;
+    Ok(Policy {
+        settled: settled(body, &id)?,
+        cedar: parsed.new_id(id),
+        favourable,
+        favourable_reads,
+        reads: Reads::of_settled(body),
+        fields: Fields::of(body),
+        scope: Scope::of(body),
+        actions: literals(body)
+            .into_iter()
+            .filter(|uid| uid.ty.to_string() == format!("{NAMESPACE}::{ACTION}"))
+            .map(|uid| uid.eid.as_str().into())
+            .collect(),
+        digest: sha256_hex(piece.text.as_bytes()).into(),
+        approval: notes.approval,
+        mark: RuleMark {
+            id: notes.id,
+            file: Some(Arc::clone(&piece.file)),
+            line: Some(piece.line()),
+            reason: notes.reason,
+            effect: if body.effect == Effect::Forbid { PolicyEffect::Forbid } else { PolicyEffect::Permit },
+            mode: notes.mode,
+        },
+        piece: piece.clone(),
+    })
+}
+
+/// What the parser says, each error at its place.
+fn syntax_faults(piece: &Piece, errors: &cedar_policy::ParseErrors) -> Vec<PolicyFault> {
+    if Template::parse(None, &*piece.text).is_ok_and(|template| template.slots().next().is_some()) {
+        let at = ["?principal", "?resource"].into_iter().filter_map(|slot| piece.text.find(slot)).min();
+        return vec![piece.fault(
+            at.unwrap_or(0),
+            "templates are not served: the policy has a slot",
+            Some("write the principal or the resource out in place of the slot".into()),
+        )];
+    }
+    errors
+        .iter()
+        .map(|error| {
+            let error = DetailedError::from(error);
+            let at = error.source_locations.first().map_or(0, |label| label.loc.start);
+            let label = error.source_locations.iter().find_map(|label| label.label.clone());
+            piece.fault(at, one_line(&error.message), error.help.or(label).map(|hint| one_line(&hint)))
+        })
+        .collect()
+}
+
+/// Messages stay on one line.
+pub(super) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What the annotations say.
+struct Notes {
+    id: Arc<str>,
+    reason: Option<Arc<str>>,
+    approval: bool,
+    mode: Mode,
+}
+
+fn annotations(piece: &Piece, parsed: &CedarPolicy, effect: Effect) -> (Notes, Vec<PolicyFault>) {
+    let mut faults = Vec::new();
+    let mut fault = |name: &str, message: String, hint: Option<String>| {
+        faults.push(piece.fault(piece.annotation_offset(name), message, hint));
+    };
+    let mut notes = Notes {
+        id: format!("{}#{}", piece.file, piece.number).into(),
+        reason: None,
+        approval: false,
+        mode: Mode::Enforce,
+    };
+    let mut annotations: Vec<(&str, &str)> = parsed.annotations().collect();
+    annotations.sort_unstable();
+    for (name, value) in annotations {
+        match (name, value) {
+            ("id", id) => match bad_id(id) {
+                Some(message) => fault("id", message, None),
+                None => notes.id = id.into(),
+            },
+            ("reason", text) if text.chars().count() > MAX_REASON_CHARACTERS => {
+                fault("reason", format!("the reason is longer than {MAX_REASON_CHARACTERS} characters"), None);
+            }
+            ("reason", "") => fault("reason", "the reason is empty".into(), Some("say why, for the caller".into())),
+            ("reason", text) => notes.reason = Some(text.into()),
+            ("requires", "approval") if effect == Effect::Permit => notes.approval = true,
+            ("requires", "approval") => fault(
+                "requires",
+                "`@requires(\"approval\")` on a forbid".into(),
+                Some("only a permit can wait for an approval".into()),
+            ),
+            ("requires", other) => fault(
+                "requires",
+                format!("`@requires` knows `approval`, not `{other}`"),
+                Some("write `@requires(\"approval\")`".into()),
+            ),
+            ("mode", "shadow") => notes.mode = Mode::Shadow,
+            ("mode", other) => fault(
+                "mode",
+                format!("`@mode` knows `shadow`, not `{other}`"),
+                Some("write `@mode(\"shadow\")`, or leave it out to enforce".into()),
+            ),
+            (other, _) => fault(
+                other,
+                format!("unknown annotation `@{other}`"),
+                Some(match nearest(other, ANNOTATIONS) {
+                    Some(known) => format!("did you mean `@{known}`?"),
+                    None => "known are `@id`, `@reason`, `@requires` and `@mode`".into(),
+                }),
+            ),
+        }
+    }
+    (notes, faults)
+}
+
+fn bad_id(id: &str) -> Option<String> {
+    if id.trim().is_empty() {
+        return Some("the id is empty".into());
+    }
+    if id.chars().count() > MAX_ID_CHARACTERS || id.chars().any(char::is_control) {
+        return Some(format!("the id is longer than {MAX_ID_CHARACTERS} characters or holds control characters"));
+    }
+    let reserved = RESERVED.into_iter().find(|reserved| id.starts_with(reserved))?;
+    Some(format!("ids that start with `{reserved}` belong to the gateway's own rules"))
+}
+
+/// Every entity that the policy names.
+fn literals(body: &pst::Template) -> Vec<EntityUID> {
+    let mut found = Scope::literals(body);
+    for clause in body.clauses() {
+        let (pst::Clause::When(expression) | pst::Clause::Unless(expression)) = clause;
+        found.extend(expression.reduce(
+            &|node| match node {
+                Expr::Literal(Literal::EntityUID(uid)) => Some(vec![uid.clone()]),
+                _ => None,
+            },
+            &|mut one, mut other| {
+                one.append(&mut other);
+                one
+            },
+            Vec::new(),
+        ));
+    }
+    found
+}
+
+/// Entities written without the namespace: the commonest slip, and Cedar's own message does not say what to do.
+fn unqualified(piece: &Piece, literals: &[EntityUID]) -> Vec<PolicyFault> {
+    literals
+        .iter()
+        .filter(|uid| uid.ty.0.namespace.is_empty())
+        .map(|uid| {
+            let at = piece.text.find(&uid.to_string()).unwrap_or(0);
+            let hint = Some(format!("write `{NAMESPACE}::{uid}`"));
+            piece.fault(at, format!("`{uid}` lacks the namespace"), hint)
+        })
+        .collect()
+}

@@ -1,0 +1,459 @@
+//! The words and operators of a POSIX shell, with the common parts of bash: enough to tell which commands run.
+//!
+//! The tree keeps commands and words; what only steers (`if`, `while`, `&&`) is a group or nothing. Expansions are not
+//! evaluated: a word with one is *computed*, and the commands inside a substitution are kept with the word.
+
+/// The text is not a script that this parser can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unparsed;
+
+/// Commands that run one after another; each entry is a pipeline.
+#[derive(Debug, Default)]
+pub(super) struct Script {
+    pub(super) pipelines: Vec<Vec<Stage>>,
+}
+
+/// One part of a pipeline.
+#[derive(Debug)]
+pub(super) struct Stage {
+    /// The command and its arguments, with assignments before them.
+    pub(super) words: Vec<Word>,
+    /// Words that are looked at and not run: lists of `for`, subjects of `case`, tests.
+    pub(super) data: Vec<Word>,
+    pub(super) redirects: Vec<Redirect>,
+    /// What a subshell, a group, a condition or a loop holds.
+    pub(super) group: Option<Script>,
+}
+
+#[derive(Debug)]
+pub(super) enum Redirect {
+    Read(Word),
+    Write(Word),
+    /// `>&2`, `2>&-`: between what is open already.
+    Duplicate(Word),
+    /// `<<< word`.
+    Text(Word),
+    /// `<<END`: the number of its body.
+    Document(usize),
+}
+
+/// One word after quoting is removed.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Word {
+    pub(super) text: String,
+    /// Its value is known only when it runs: a variable, a substitution, a pattern, a brace list.
+    pub(super) computed: bool,
+    /// How much of `text` comes before the first quote or expansion.
+    pub(super) bare: Option<usize>,
+    /// The commands of its substitutions.
+    pub(super) scripts: Vec<std::rc::Rc<Script>>,
+}
+
+impl Word {
+    fn mark(&mut self) {
+        self.bare.get_or_insert(self.text.len());
+    }
+
+    /// Whether quoting or expansion plays no part in it.
+    fn is(&self, text: &str) -> bool {
+        self.bare.is_none() && self.text == text
+    }
+
+    /// `NAME=value`, `NAME+=value`, `NAME[i]=value`.
+    pub(super) fn is_assignment(&self) -> bool {
+        let Some((name, _)) = self.text.split_once('=') else { return false };
+        let (bare, name) = (self.bare.is_none_or(|bare| name.len() < bare), name.trim_end_matches('+'));
+        let name = name.split('[').next().unwrap_or(name);
+        bare && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    }
+}
+
+/// A parsed text with the bodies of its here-documents.
+#[derive(Debug)]
+pub(super) struct Parsed {
+    pub(super) script: Script,
+    pub(super) documents: Vec<Word>,
+}
+
+/// Subshells, groups, loops and substitutions inside each other.
+const MAX_DEPTH: usize = 32;
+
+/// Reads a whole text.
+pub(super) fn parse(text: &str) -> Result<Parsed, Unparsed> {
+    let mut parser = Parser { rest: text, depth: 0, documents: Vec::new(), pending: Vec::new() };
+    let script = parser.list(&[])?;
+    if parser.peek().is_some() || !parser.pending.is_empty() {
+        return Err(Unparsed);
+    }
+    Ok(Parsed { script, documents: parser.documents })
+}
+
+struct Parser<'a> {
+    rest: &'a str,
+    depth: usize,
+    documents: Vec<Word>,
+    /// Here-documents whose bodies begin after this line.
+    pending: Vec<Document>,
+}
+
+struct Document {
+    number: usize,
+    delimiter: String,
+    strips_tabs: bool,
+    expands: bool,
+}
+
+/// Words that only steer, where a command could stand.
+const STEERING: &[&str] = &["then", "else", "elif", "do", "!", "time", "coproc"];
+
+impl<'a> Parser<'a> {
+    fn peek(&self) -> Option<char> {
+        self.rest.chars().next()
+    }
+
+    fn bump(&mut self) -> Option<char> {
+        let mut chars = self.rest.chars();
+        let next = chars.next();
+        self.rest = chars.as_str();
+        next
+    }
+
+    fn eat(&mut self, text: &str) -> bool {
+        let after = self.rest.strip_prefix(text);
+        self.rest = after.unwrap_or(self.rest);
+        after.is_some()
+    }
+
+    fn nested<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, Unparsed>) -> Result<T, Unparsed> {
+        if self.depth == MAX_DEPTH {
+            return Err(Unparsed);
+        }
+        self.depth += 1;
+        let result = read(self);
+        self.depth -= 1;
+        result
+    }
+
+    fn skip_blanks(&mut self) {
+        loop {
+            self.rest = self.rest.trim_start_matches([' ', '\t', '\r']);
+            if self.eat("\\\n") || self.eat("\\\r\n") {
+                continue;
+            }
+            if self.rest.starts_with('#') {
+                self.rest = self.rest.get(self.rest.find('\n').unwrap_or(self.rest.len())..).unwrap_or("");
+            }
+            return;
+        }
+    }
+
+    /// Commands up to one of `closers` (which is left unread) or the end; the caller knows which it needs.
+    fn list(&mut self, closers: &[&str]) -> Result<Script, Unparsed> {
+        let mut script = Script::default();
+        loop {
+            self.skip_blanks();
+            if self.peek().is_none() || self.at_closer(closers) {
+                return Ok(script);
+            }
+            if self.eat("\n") {
+                self.read_documents()?;
+            } else if self.rest.starts_with(";;") {
+                return Err(Unparsed);
+            } else if !(self.eat("&&") || self.eat("||") || self.eat(";") || self.eat("&")) {
+                script.pipelines.push(self.pipeline(closers)?);
+            } else if script.pipelines.is_empty() {
+                // An operator with nothing before it.
+                return Err(Unparsed);
+            }
+        }
+    }
+
+    fn at_closer(&self, closers: &[&str]) -> bool {
+        closers.iter().any(|closer| {
+            self.rest.strip_prefix(closer).is_some_and(|after| {
+                matches!(*closer, ")" | ";;") || after.starts_with(|c: char| c.is_whitespace() || ";&|)<>".contains(c))
+                    || after.is_empty()
+            })
+        })
+    }
+
+    fn close(&mut self, closer: &str) -> Result<(), Unparsed> {
+        self.skip_blanks();
+        if self.eat(closer) { Ok(()) } else { Err(Unparsed) }
+    }
+
+    fn pipeline(&mut self, closers: &[&str]) -> Result<Vec<Stage>, Unparsed> {
+        let mut stages = vec![self.stage(closers)?];
+        loop {
+            self.skip_blanks();
+            if self.rest.starts_with("||") || !(self.eat("|&") || self.eat("|")) {
+                return Ok(stages);
+            }
+            self.skip_blanks();
+            while self.eat("\n") {
+                self.read_documents()?;
+                self.skip_blanks();
+            }
+            stages.push(self.stage(closers)?);
+        }
+    }
+
+    fn stage(&mut self, closers: &[&str]) -> Result<Stage, Unparsed> {
+        let mut stage = Stage { words: Vec::new(), data: Vec::new(), redirects: Vec::new(), group: None };
+        loop {
+            self.skip_blanks();
+            if self.peek().is_none_or(|c| matches!(c, '\n' | ';' | '&' | '|' | ')')) && !self.rest.starts_with("&>") {
+                break;
+            }
+            if self.redirect(&mut stage)? {
+                continue;
+            }
+            let first = stage.words.is_empty() && stage.group.is_none();
+            if first && self.at_closer(closers) {
+                break;
+            }
+            if self.rest.starts_with('(') {
+                self.bracket(&mut stage)?;
+                continue;
+            }
+            let word = self.word()?;
+            if first && self.compound(&word, &mut stage)? {
+                continue;
+            }
+            if stage.group.is_some() {
+                return Err(Unparsed);
+            }
+            stage.words.push(word);
+        }
+        let empty = stage.words.is_empty() && stage.data.is_empty() && stage.redirects.is_empty();
+        if empty && stage.group.is_none() && self.peek().is_none_or(|c| "|)".contains(c)) && !self.at_closer(closers) {
+            return Err(Unparsed);
+        }
+        Ok(stage)
+    }
+
+    /// `(` after nothing is a subshell; after one word, `name()` defines a function.
+    fn bracket(&mut self, stage: &mut Stage) -> Result<(), Unparsed> {
+        self.bump();
+        if stage.words.is_empty() && stage.group.is_none() {
+            let script = self.nested(|parser| parser.list(&[")"]))?;
+            stage.group = Some(script);
+            return self.close(")");
+        }
+        self.close(")")?;
+        match stage.words.as_slice() {
+            // What a function holds counts where it is defined.
+            [_] => stage.words.clear(),
+            _ => return Err(Unparsed),
+        }
+        self.skip_blanks();
+        while self.eat("\n") {
+            self.skip_blanks();
+        }
+        Ok(())
+    }
+
+    /// Reads on where `word` begins a compound command or only steers.
+    fn compound(&mut self, word: &Word, stage: &mut Stage) -> Result<bool, Unparsed> {
+        if word.bare.is_some() {
+            return Ok(false);
+        }
+        let closer = match word.text.as_str() {
+            "{" => "}",
+            "if" => "fi",
+            "while" | "until" => "done",
+            "for" | "select" => {
+                self.for_words(stage)?;
+                "done"
+            }
+            "case" => return self.nested(|parser| parser.case(stage)).map(|()| true),
+            "[[" => return self.test(stage).map(|()| true),
+            "function" => {
+                self.skip_blanks();
+                self.word()?;
+                self.skip_blanks();
+                if self.eat("(") {
+                    self.close(")")?;
+                }
+                self.skip_lines()?;
+                return Ok(true);
+            }
+            steering if STEERING.contains(&steering) => {
+                self.skip_lines()?;
+                return Ok(true);
+            }
+            "}" | "fi" | "done" | "esac" => return Err(Unparsed),
+            _ => return Ok(false),
+        };
+        let script = self.nested(|parser| parser.list(&[closer]))?;
+        stage.group = Some(script);
+        self.close(closer).map(|()| true)
+    }
+
+    fn skip_lines(&mut self) -> Result<(), Unparsed> {
+        self.skip_blanks();
+        while self.eat("\n") {
+            self.read_documents()?;
+            self.skip_blanks();
+        }
+        Ok(())
+    }
+
+    /// `x in a b c`, or `((i = 0; i < 3; i++))`, up to `do`.
+    fn for_words(&mut self, stage: &mut Stage) -> Result<(), Unparsed> {
+        self.skip_blanks();
+        if self.eat("((") {
+            let mut word = Word::default();
+            self.nested(|parser| parser.arithmetic(&mut word))?;
+            stage.data.push(word);
+        }
+        loop {
+            self.skip_blanks();
+            match self.peek() {
+                None | Some('&' | '|' | '(' | ')' | '<' | '>') => return Err(Unparsed),
+                Some(';' | '\n') => {
+                    self.bump();
+                    return self.skip_lines();
+                }
+                Some(_) if self.at_closer(&["do"]) => return Ok(()),
+                Some(_) => {
+                    let word = self.word()?;
+                    stage.data.push(word);
+                }
+            }
+        }
+    }
+
+    /// `word in pattern | pattern) commands ;; … esac`.
+    fn case(&mut self, stage: &mut Stage) -> Result<(), Unparsed> {
+        self.skip_blanks();
+        let subject = self.word()?;
+        stage.data.push(subject);
+        self.skip_lines()?;
+        if !self.word()?.is("in") {
+            return Err(Unparsed);
+        }
+        let mut all = Script::default();
+        loop {
+            self.skip_lines()?;
+            if self.at_closer(&["esac"]) {
+                stage.group = Some(all);
+                return self.close("esac");
+            }
+            self.eat("(");
+            while !self.eat(")") {
+                self.skip_blanks();
+                if !self.eat("|") && self.peek() != Some(')') {
+                    let pattern = self.word()?;
+                    stage.data.push(pattern);
+                }
+            }
+            let mut branch = self.list(&[";;", ";&", "esac"])?;
+            all.pipelines.append(&mut branch.pipelines);
+            let _ended = self.eat(";;&") || self.eat(";;") || self.eat(";&");
+        }
+    }
+
+    /// `[[ … ]]`, whose operators are not the shell's.
+    fn test(&mut self, stage: &mut Stage) -> Result<(), Unparsed> {
+        loop {
+            self.skip_blanks();
+            match self.peek() {
+                None => return Err(Unparsed),
+                Some('<' | '>' | '&' | '|' | '(' | ')' | '\n') => {
+                    self.bump();
+                }
+                Some(_) => {
+                    let word = self.word()?;
+                    if word.is("]]") {
+                        return Ok(());
+                    }
+                    stage.data.push(word);
+                }
+            }
+        }
+    }
+
+    /// One redirection, if one is next.
+    fn redirect(&mut self, stage: &mut Stage) -> Result<bool, Unparsed> {
+        let before = self.rest;
+        self.rest = self.rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        if self.rest.starts_with("<(") || self.rest.starts_with(">(") {
+            self.rest = before;
+            return Ok(false);
+        }
+        let kind: fn(Word) -> Redirect = if self.eat("<<<") {
+            Redirect::Text
+        } else if self.eat("<<") {
+            let document = self.here_document()?;
+            stage.redirects.push(document);
+            return Ok(true);
+        } else if self.eat("<&") || self.eat(">&") {
+            Redirect::Duplicate
+        } else if ["&>>", "&>", "<>", ">>", ">|", ">"].into_iter().any(|operator| self.eat(operator)) {
+            Redirect::Write
+        } else if self.eat("<") {
+            Redirect::Read
+        } else {
+            self.rest = before;
+            return Ok(false);
+        };
+        self.skip_blanks();
+        let target = self.word()?;
+        stage.redirects.push(kind(target));
+        Ok(true)
+    }
+
+    fn here_document(&mut self) -> Result<Redirect, Unparsed> {
+        let strips_tabs = self.eat("-");
+        self.skip_blanks();
+        let delimiter = self.word()?;
+        let number = self.documents.len();
+        self.documents.push(Word::default());
+        let expands = delimiter.bare.is_none();
+        self.pending.push(Document { number, delimiter: delimiter.text, strips_tabs, expands });
+        Ok(Redirect::Document(number))
+    }
+
+    /// After the end of a line: the bodies of the here-documents that it opened.
+    fn read_documents(&mut self) -> Result<(), Unparsed> {
+        for document in std::mem::take(&mut self.pending) {
+            let mut body = String::new();
+            loop {
+                if self.rest.is_empty() {
+                    return Err(Unparsed);
+                }
+                let (line, rest) = self.rest.split_once('\n').unwrap_or((self.rest, ""));
+                self.rest = rest;
+                let line = if document.strips_tabs { line.trim_start_matches('\t') } else { line };
+                if line.trim_end_matches('\r') == document.delimiter {
+                    break;
+                }
+                body.push_str(line);
+                body.push('\n');
+            }
+            let word = if document.expands { self.expanded(&body)? } else { Word { text: body, ..Word::default() } };
+            if let Some(slot) = self.documents.get_mut(document.number) {
+                *slot = word;
+            }
+        }
+        Ok(())
+    }
+
+    /// A text in which only `$` and backticks mean anything.
+    fn expanded(&mut self, text: &str) -> Result<Word, Unparsed> {
+        let mut word = Word::default();
+        let mut inner = self.inside(text);
+        let result = inner.nested(|parser| parser.double_quoted(&mut word, None));
+        self.documents = inner.documents;
+        result.map(|()| word)
+    }
+
+    /// A parser of another text that numbers its here-documents after ours.
+    fn inside<'b>(&mut self, text: &'b str) -> Parser<'b> {
+        Parser { rest: text, depth: self.depth, documents: std::mem::take(&mut self.documents), pending: Vec::new() }
+    }
+}
+
+mod word;

@@ -1,0 +1,123 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn effects(arguments: &Value) -> Vec<&'static str> {
+    recognise(arguments, &BTreeMap::new()).effects
+}
+
+#[test]
+fn strings_count_by_the_name_of_their_member() {
+    let cases: &[(Value, &[&str])] = &[
+        (json!({}), &[]),
+        (json!(null), &[]),
+        (json!("DROP TABLE t"), &[]),
+        (json!({ "text": "DROP TABLE t; rm -rf /" }), &[]),
+        (json!({ "sql": "DROP TABLE t" }), &["sql.drop", "sql.write"]),
+        (json!({ "SQL": "DROP TABLE t" }), &["sql.drop", "sql.write"]),
+        (json!({ "sqlQuery": "nonsense" }), &["sql.unparsed"]),
+        (json!({ "query": "how to drop a table" }), &[]),
+        (json!({ "query": "DROP TABLE t" }), &["sql.drop", "sql.write"]),
+        (json!({ "statements": ["SELECT 1", "DROP TABLE t"] }), &["sql.drop", "sql.read", "sql.write"]),
+        (json!({ "input": { "deep": [{ "sql": "SELECT 1" }] } }), &["sql.read"]),
+        (json!({ "sql": { "text": "SELECT 1" } }), &[]),
+        (json!({ "sql": 5, "command": null, "url": true }), &[]),
+        (json!({ "command": "rm x" }), &["shell.delete", "shell.run"]),
+        (json!({ "command": ["rm", "-rf", "a b; c"] }), &["shell.delete", "shell.run"]),
+        (json!({ "command": ["echo", "$(rm x); rm y"] }), &["shell.run"]),
+        (json!({ "commands": ["cd /tmp", "rm x"] }), &["shell.delete", "shell.run"]),
+        (json!({ "command": ["bash", "-c", "rm x"] }), &["shell.delete", "shell.run"]),
+        (json!({ "command": "bash", "args": ["-c", "rm x"] }), &["shell.delete", "shell.run"]),
+        (json!({ "argv": ["rm", "x"] }), &["shell.delete", "shell.run"]),
+        (json!({ "args": ["rm", "x"] }), &[]),
+        (json!({ "command": "echo 'it" }), &["shell.unparsed"]),
+        (json!({ "script": "print('hello')" }), &[]),
+        (json!({ "script": "rm x" }), &["shell.delete", "shell.run"]),
+        (json!({ "script": "DROP TABLE t" }), &["sql.drop", "sql.write"]),
+        (
+            json!({ "url": "http://169.254.169.254/" }),
+            &["url.http", "url.metadata", "url.plain_http", "url.private_network"],
+        ),
+        (json!({ "urls": ["https://example.com"] }), &["url.http"]),
+        (json!({ "path": "../x" }), &["path.traversal"]),
+        (json!({ "paths": ["a", "../x"] }), &["path.traversal"]),
+        (json!({ "path": "file:///etc/passwd" }), &["path.absolute", "path.system", "url.file"]),
+        (
+            json!({ "path": "~/x", "sql": "SELECT 1", "command": "ls" }),
+            &["path.home", "shell.run", "sql.read"],
+        ),
+    ];
+    for (arguments, expected) in cases {
+        assert_eq!(effects(arguments), *expected, "{arguments}");
+    }
+}
+
+#[test]
+fn the_operator_says_what_an_argument_is() {
+    let mapping = BTreeMap::from([
+        ("body".to_owned(), ArgumentKind::Sql),
+        ("query".to_owned(), ArgumentKind::Sql),
+        ("run".to_owned(), ArgumentKind::Shell),
+        ("target".to_owned(), ArgumentKind::Url),
+        ("at".to_owned(), ArgumentKind::Path),
+    ]);
+    let of = |arguments: &Value| recognise(arguments, &mapping).effects;
+    assert_eq!(of(&json!({ "body": "DROP TABLE t" })), ["sql.drop", "sql.write"]);
+    assert_eq!(of(&json!({ "query": "how to drop a table" })), ["sql.unparsed"]);
+    assert_eq!(of(&json!({ "run": ["rm", "x"] })), ["shell.delete", "shell.run"]);
+    assert_eq!(of(&json!({ "target": "10.0.0.1" })), ["url.private_network"]);
+    assert_eq!(of(&json!({ "at": "/etc" })), ["path.absolute", "path.system"]);
+}
+
+#[test]
+fn a_flood_of_arguments_ends_and_fails_closed() {
+    let many: Vec<Value> = (0..2000).map(|n| json!({ "sql": format!("SELECT '{}{n}'", "x".repeat(1000)) })).collect();
+    assert_eq!(effects(&json!(many)), ["sql.read", "sql.unparsed"]);
+    let mut deep = json!({ "sql": "DROP TABLE t" });
+    for _ in 0..200 {
+        deep = json!([deep]);
+    }
+    assert_eq!(effects(&deep), ["shell.unparsed", "sql.unparsed"]);
+}
+
+fn any_arguments() -> impl Strategy<Value = Value> {
+    let name = proptest::sample::select(
+        &["sql", "query", "command", "script", "url", "path", "args", "argv", "text", "files", "commands"][..],
+    );
+    let text = prop_oneof![
+        "\\PC{0,60}",
+        "[a-z/.~:@%$(){}'\";|&<>\\-\\\\ 0-9]{0,60}",
+        proptest::sample::select(&["DROP TABLE t", "rm -rf /", "http://0x7f.1/", "../etc/passwd", "SELECT 1;"][..])
+            .prop_map(str::to_owned),
+    ];
+    let leaf = prop_oneof![text.prop_map(Value::from), any::<i64>().prop_map(Value::from), Just(Value::Null)];
+    leaf.prop_recursive(4, 24, 6, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            proptest::collection::btree_map(name.clone(), inner, 0..6).prop_map(|members| {
+                Value::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+            }),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn only_the_vocabulary_is_spoken(arguments in any_arguments()) {
+        let found = effects(&arguments);
+        prop_assert!(found.is_sorted_by(|one, two| one < two));
+        for effect in &found {
+            prop_assert!(VOCABULARY.iter().any(|(name, _)| name == effect));
+        }
+        prop_assert_eq!(&found, &effects(&arguments));
+    }
+
+    #[test]
+    fn more_arguments_take_nothing_away(one in any_arguments(), two in any_arguments()) {
+        let both = effects(&json!([one, two]));
+        for effect in effects(&one).iter().chain(&effects(&two)) {
+            prop_assert!(both.contains(effect));
+        }
+    }
+}

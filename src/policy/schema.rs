@@ -1,0 +1,118 @@
+//! The Cedar schema of one tool: the fixed vocabulary, the tool's action, and the actions that policies name.
+//!
+//! It is built as JSON values, never as text, so a tool's name may hold any characters.
+
+use cedar_policy::Schema;
+use serde_json::{Map, Value, json};
+
+use crate::domain::tool::Risk;
+
+use super::input::InputPlan;
+use super::names::{AGENT, CALL, GROUPS, NAMESPACE, ROLE, SERVER, TOOL};
+
+/// The schema for checking policies against one tool.
+///
+/// `named` are other actions that the policies mention, with their risk where they are known; they exist, and
+/// nothing is judged under them.
+///
+/// # Errors
+/// What Cedar says of a schema that it does not take.
+pub(super) fn schema_of(
+    label: &str,
+    risk: Risk,
+    plan: &InputPlan,
+    named: &[(&str, Option<Risk>)],
+) -> Result<Schema, String> {
+    let mut actions = groups();
+    for (name, risk) in named {
+        let group = risk.map_or(CALL, Risk::as_str);
+        actions.insert((*name).to_owned(), json!({ "memberOf": [{ "id": group }] }));
+    }
+    actions.insert(label.to_owned(), action(risk, plan));
+    finish(&actions)
+}
+
+/// The schema for checking a policy that reads no input: one action in each group, and those that the policy names.
+///
+/// # Errors
+/// What Cedar says of a schema that it does not take.
+pub(super) fn general_schema(named: &[(&str, Option<Risk>)]) -> Result<Schema, String> {
+    let mut actions = groups();
+    let plan = InputPlan::default();
+    for risk in [Risk::Read, Risk::Write, Risk::Destructive] {
+        actions.insert(format!("any:{}", risk.as_str()), action(risk, &plan));
+    }
+    for (name, risk) in named {
+        actions.insert((*name).to_owned(), action(risk.unwrap_or(Risk::Write), &plan));
+    }
+    finish(&actions)
+}
+
+fn finish(actions: &Map<String, Value>) -> Result<Schema, String> {
+    let schema = json!({ NAMESPACE: { "entityTypes": entity_types(), "actions": actions } });
+    Schema::from_json_value(schema).map_err(|error| error.to_string())
+}
+
+fn groups() -> Map<String, Value> {
+    GROUPS
+        .into_iter()
+        .map(|group| {
+            let within = if group == CALL { json!([]) } else { json!([{ "id": CALL }]) };
+            (group.to_owned(), json!({ "memberOf": within }))
+        })
+        .collect()
+}
+
+fn action(risk: Risk, plan: &InputPlan) -> Value {
+    json!({
+        "memberOf": [{ "id": risk.as_str() }],
+        "appliesTo": {
+            "principalTypes": [AGENT],
+            "resourceTypes": [TOOL],
+            "context": { "type": "Record", "attributes": {
+                "input": plan.cedar_type(),
+                "effects": texts(),
+                "surface": { "type": "String" },
+                "time": { "type": "Extension", "name": "datetime" },
+                "source_ip": { "type": "Extension", "name": "ipaddr", "required": false },
+            } },
+        },
+    })
+}
+
+fn texts() -> Value {
+    json!({ "type": "Set", "element": { "type": "String" } })
+}
+
+fn entity_types() -> Value {
+    let (text, flag) = (json!({ "type": "String" }), json!({ "type": "Boolean" }));
+    json!({
+        AGENT: {
+            "memberOfTypes": [ROLE],
+            "shape": { "type": "Record", "attributes": {
+                "agent": text,
+                "profile": text,
+                "scopes": texts(),
+                "roles": texts(),
+                "user": text,
+                "read_only": flag,
+                "key": { "type": "String", "required": false },
+            } },
+        },
+        ROLE: {},
+        SERVER: {},
+        TOOL: {
+            "memberOfTypes": [SERVER],
+            "shape": { "type": "Record", "attributes": {
+                "server": text,
+                "name": text,
+                "read_only": flag,
+                "destructive": flag,
+                "idempotent": flag,
+                "open_world": flag,
+                "tags": texts(),
+                "digest": text,
+            } },
+        },
+    })
+}

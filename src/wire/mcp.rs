@@ -1,0 +1,236 @@
+//! A finished call as MCP tells it: a tool result that the model can act on, or a protocol error.
+
+use serde_json::{Value, json};
+
+use super::era::Era;
+use super::rpc::RpcError;
+use super::splice::{Additions, splice};
+use crate::domain::decision::Judgement;
+use crate::domain::json::Json;
+use crate::domain::outcome::{Carried, Governance, Outcome, Refusal, UpstreamError, UpstreamFault};
+
+/// The gateway as it names itself in `serverInfo`.
+pub const SERVER_INFO: &str =
+    concat!("{\"name\":\"toolgate\",\"title\":\"Toolgate\",\"version\":\"", env!("CARGO_PKG_VERSION"), "\"}");
+/// The `_meta` member that carries it on modern results.
+pub const SERVER_INFO_KEY: &str = "io.modelcontextprotocol/serverInfo";
+/// The `_meta` member that says what was decided.
+pub const GOVERNANCE_KEY: &str = "toolgate/governance";
+
+/// What goes back over HTTP.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    /// The `result` or the `error` object.
+    pub body: Result<Json, Json>,
+    pub retry_after: Option<u64>,
+}
+
+impl Reply {
+    fn result(result: Json) -> Self {
+        Self { status: 200, body: Ok(result), retry_after: None }
+    }
+
+    #[must_use]
+    pub fn error(error: &RpcError) -> Self {
+        Self { status: error.status, body: Err(error.object()), retry_after: None }
+    }
+}
+
+/// Tells a host or a script how a call ended. A host gets refusals as tool results, since many hosts take an HTTP
+/// error for a dead server; a script gets 429 where it is over a limit.
+#[must_use]
+pub fn tell(carried: &Carried, era: Era, host: bool) -> Reply {
+    match &carried.outcome {
+        Outcome::Answered(answer) => Reply::result(stamped(&answer.result, &carried.governance, era)),
+        Outcome::Refused(refusal) => refused(refusal, &carried.governance, era, host),
+        Outcome::Failed(error) => failed(error, &carried.governance, era),
+        Outcome::Cancelled => Reply::error(&RpcError::new(200, -32603, "the call was cancelled")),
+    }
+}
+
+/// A result with the gateway's marks: governance, and what the client's era asks of every result.
+#[must_use]
+pub fn stamped(result: &Json, governance: &Governance, era: Era) -> Json {
+    let governance = Json::of(governance);
+    let governance = (GOVERNANCE_KEY, governance.as_str());
+    match era {
+        Era::Legacy => splice(result, Additions { members: &[], meta: &[governance] }),
+        Era::Modern => splice(
+            result,
+            Additions {
+                members: &[("resultType", "\"complete\"")],
+                meta: &[governance, (SERVER_INFO_KEY, SERVER_INFO)],
+            },
+        ),
+    }
+}
+
+/// A result of the gateway itself, such as a list: `extra` holds what a modern client is told besides.
+#[must_use]
+pub fn own_result(result: &Json, era: Era, extra: &[(&str, &str)]) -> Json {
+    match era {
+        Era::Legacy => result.clone(),
+        Era::Modern => {
+            let mut members = vec![("resultType", "\"complete\"")];
+            members.extend_from_slice(extra);
+            splice(result, Additions { members: &members, meta: &[(SERVER_INFO_KEY, SERVER_INFO)] })
+        }
+    }
+}
+
+fn tool_error(text: &str, details: &Value, governance: &Governance, era: Era) -> Reply {
+    let result =
+        json!({"content": [{"type": "text", "text": text}], "structuredContent": {"error": details}, "isError": true});
+    Reply::result(stamped(&Json::of(&result), governance, era))
+}
+
+fn refused(refusal: &Refusal, governance: &Governance, era: Era, host: bool) -> Reply {
+    match refusal {
+        Refusal::UnknownTool { asked, nearest } => Reply::error(
+            &RpcError::new(200, -32602, format!("unknown tool `{asked}`")).with(json!({"nearest": nearest})),
+        ),
+        // An own tool that the key's scopes do not open looks like one that is not there.
+        Refusal::InsufficientScope { asked, .. } => {
+            Reply::error(&RpcError::new(200, -32602, format!("unknown tool `{asked}`")).with(json!({"nearest": []})))
+        }
+        Refusal::Ambiguous { readings, .. } => {
+            Reply::error(&RpcError::new(200, -32602, refusal.to_string()).with(json!({"readings": readings})))
+        }
+        Refusal::InvalidRequest { message } => Reply::error(&RpcError::new(200, -32602, message.clone())),
+        Refusal::LimitReached { retry_after, .. } if !host => {
+            let error = RpcError::new(429, 429, refusal.to_string()).with(json!({"retry_after": retry_after}));
+            Reply { retry_after: Some(*retry_after), ..Reply::error(&error) }
+        }
+        _ => tool_error(&advice(refusal), &details(refusal), governance, era),
+    }
+}
+
+/// The sentence that a model reads.
+#[must_use]
+pub fn advice(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::InvalidArguments(misfit) => {
+            let mut text = format!("The arguments of {} do not fit its schema:", misfit.tool);
+            for fault in &misfit.faults {
+                let place = if fault.path.is_empty() { "arguments" } else { &fault.path };
+                text.push_str(&format!("\n- {place}: {}", fault.expected));
+            }
+            if let Some(example) = &misfit.example {
+                text.push_str(&format!("\nThis would fit: {example}"));
+            }
+            text.push_str("\nNothing was called. Correct the arguments and call again.");
+            text
+        }
+        Refusal::Denied(judgement) => {
+            format!(
+                "Denied by policy {}{}: {} Nothing was called. Do not retry the same call; policy.simulate shows what would be allowed.",
+                judgement.policy(),
+                place(judgement),
+                sentence(&judgement.reason)
+            )
+        }
+        Refusal::ApprovalNeeded(judgement) => {
+            format!(
+                "Approval needed by policy {}{}: {} Nothing was called. A person has to approve this call first.",
+                judgement.policy(),
+                place(judgement),
+                sentence(&judgement.reason)
+            )
+        }
+        Refusal::LimitReached { scope, limit, retry_after } => {
+            format!("Over the limit of {limit} on {scope}. Nothing was called. Try again in {retry_after} seconds.")
+        }
+        other => format!("{}.", capitalised(&other.to_string())),
+    }
+}
+
+fn sentence(reason: &str) -> String {
+    let text = capitalised(reason.trim_end());
+    if text.ends_with(['.', '!', '?']) { text } else { format!("{text}.") }
+}
+
+fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+/// ` (file:line)` of the rule that decided.
+fn place(judgement: &Judgement) -> String {
+    let rule = judgement.rules.iter().find(|rule| *rule.id == *judgement.policy());
+    match rule.and_then(|rule| rule.file.as_ref().zip(rule.line)) {
+        Some((file, line)) => format!(" ({file}:{line})"),
+        None => String::new(),
+    }
+}
+
+/// The same for programs.
+#[must_use]
+pub fn details(refusal: &Refusal) -> Value {
+    let code = refusal.code();
+    match refusal {
+        Refusal::InvalidArguments(misfit) => json!({
+            "code": code,
+            "tool": misfit.tool,
+            "faults": misfit.faults,
+            "example": misfit.example,
+            "input_schema": misfit.schema,
+        }),
+        Refusal::Denied(judgement) | Refusal::ApprovalNeeded(judgement) => json!({
+            "code": judgement.code.filter(|_| matches!(refusal, Refusal::Denied(_))).unwrap_or(code),
+            "policy": judgement.policy(),
+            "reason": judgement.reason,
+            "policies": judgement.rules,
+            "effects": judgement.effects,
+        }),
+        Refusal::LimitReached { scope, limit, retry_after } => {
+            json!({"code": code, "scope": scope, "limit": limit, "retry_after": retry_after, "retryable": true})
+        }
+        Refusal::Unrecorded(_) | Refusal::Stopping => {
+            json!({"code": code, "message": refusal.to_string(), "retryable": true})
+        }
+        other => json!({"code": code, "message": other.to_string()}),
+    }
+}
+
+fn failed(error: &UpstreamError, governance: &Governance, era: Era) -> Reply {
+    if let UpstreamFault::Rpc(object) = &error.fault {
+        return Reply { status: 200, body: Err(renumbered(object, era)), retry_after: None };
+    }
+    let again = if error.retryable {
+        "The same call may be tried again."
+    } else {
+        "It is not known whether the call took effect; do not repeat it blindly."
+    };
+    let wait = error.retry_after.map(|seconds| format!(" Wait {seconds} seconds first.")).unwrap_or_default();
+    let text = format!("{}. {again}{wait}", capitalised(&error.message));
+    tool_error(&text, &upstream_details(error), governance, era)
+}
+
+/// A backend's failure for programs.
+#[must_use]
+pub fn upstream_details(error: &UpstreamError) -> Value {
+    let code = match error.fault {
+        UpstreamFault::Down => "backend_down",
+        UpstreamFault::Timeout => "backend_timeout",
+        UpstreamFault::Garbled => "backend_garbled",
+        UpstreamFault::Busy => "backend_busy",
+        UpstreamFault::Rpc(_) => "backend_error",
+    };
+    json!({"code": code, "message": error.message, "retryable": error.retryable, "breaker": error.breaker, "retry_after": error.retry_after})
+}
+
+/// A backend's own error passes with its number, but for the one number that the eras read differently: "resource not
+/// found" is -32002 in the legacy era and -32602 in the modern one.
+fn renumbered(object: &Json, era: Era) -> Json {
+    let mut error = object.value();
+    let code = error.get("code").and_then(Value::as_i64);
+    let new = match (era, code) {
+        (Era::Modern, Some(-32002)) => -32602,
+        _ => return object.clone(),
+    };
+    if let Some(members) = error.as_object_mut() {
+        members.insert("code".into(), json!(new));
+    }
+    Json::of(&error)
+}
