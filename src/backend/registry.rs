@@ -217,17 +217,16 @@ impl Backends {
 
     /// Has servers listed again and waits until each has been, or has failed, for at most `patience`.
     pub async fn relist(&self, names: &[ServerName], patience: Duration) {
-        let before: u64 = *self.hub.epoch.borrow();
-        for name in names {
-            self.refresh(name);
+        let servers = self.hub.servers.load_full();
+        let asked: Vec<(&Arc<Server>, u64)> =
+            names.iter().filter_map(|name| servers.get(name)).map(|server| (server, server.rounds())).collect();
+        for (server, _) in &asked {
+            server.refresh.notify_one();
         }
-        let settled = self.wait_until(|backends| {
-            let servers = backends.hub.servers.load();
-            names.iter().filter_map(|name| servers.get(name)).all(|server| server.is_settled())
-        });
-        // A server that takes longer is shown as it is then.
-        let _in_time = tokio::time::timeout(patience, settled).await;
-        tracing::debug!(before, "servers were listed again");
+        let done = self.wait_until(|_| asked.iter().all(|(server, before)| server.rounds() > *before));
+        if tokio::time::timeout(patience, done).await.is_err() {
+            tracing::debug!("a server takes longer to be listed again; it is shown as it is");
+        }
     }
 
     /// Has a server's tools listed again soon; one that is down is tried at once.

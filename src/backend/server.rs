@@ -63,6 +63,8 @@ pub(crate) struct Server {
     pub writes: AtomicU64,
     phase: watch::Sender<ServerState>,
     settled: AtomicBool,
+    /// How often it has been listed, or could not be.
+    rounds: AtomicU64,
     facts: Mutex<Facts>,
     /// The tools should be listed again.
     pub refresh: Notify,
@@ -101,6 +103,7 @@ impl Server {
             writes: AtomicU64::new(0),
             phase: watch::Sender::new(ServerState::Connecting),
             settled: AtomicBool::new(false),
+            rounds: AtomicU64::new(0),
             facts: Mutex::new(facts),
             refresh: Notify::new(),
             tail: Tail::default(),
@@ -120,6 +123,10 @@ impl Server {
 
     pub(crate) fn is_settled(&self) -> bool {
         self.settled.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn rounds(&self) -> u64 {
+        self.rounds.load(Ordering::Acquire)
     }
 
     pub(crate) fn era(&self) -> Option<Era> {
@@ -165,6 +172,7 @@ impl Server {
     /// Takes a new list of tools. True where the catalogue has to change.
     pub(crate) fn listed(&self, listed: Listed) -> bool {
         let mut facts = self.facts();
+        self.rounds.fetch_add(1, Ordering::AcqRel);
         facts.definitions = listed.definitions;
         facts.warning = listed.warning;
         let fresh = !std::mem::replace(&mut facts.stale, false) && facts.listed;
@@ -190,9 +198,15 @@ impl Server {
     pub(crate) fn down(&self, why: &str, clock: &dyn Clock) -> bool {
         self.link.store(None);
         self.settled.store(true, Ordering::Release);
-        self.note(why);
+        self.failed(why);
         self.enter(ServerState::Down, clock);
         !std::mem::replace(&mut self.facts().stale, true)
+    }
+
+    /// It could not be listed, for this reason.
+    pub(crate) fn failed(&self, why: &str) {
+        self.rounds.fetch_add(1, Ordering::AcqRel);
+        self.note(why);
     }
 
     /// Keeps the last thing that went wrong, for operators.

@@ -278,7 +278,7 @@ pub(super) fn tool(backends: &Backends, name: &str) -> Arc<Tool> {
 
 pub(super) async fn call(backends: &Backends, name: &str) -> Result<Answer, UpstreamError> {
     let tool = tool(backends, name);
-    backends.send(&tool, Some(&Json::from_parts("{}".into())), SendOptions::default()).await
+    backends.dispatch(&tool, Some(&Json::from_parts("{}".into())), SendOptions::default()).await
 }
 
 /// Waits until the catalogue is as it should be.

@@ -123,7 +123,7 @@ async fn rmcp_servers_of_both_eras_are_called_and_followed() {
         let arguments = Json::from_parts(r#"{"a":[1,null]}"#.into());
         let (sink, mut told) = mpsc::channel(8);
         let options = SendOptions { progress: Some(sink), ..SendOptions::default() };
-        let answer = backends.send(&tool(&backends, "echo"), Some(&arguments), options).await.unwrap();
+        let answer = backends.dispatch(&tool(&backends, "echo"), Some(&arguments), options).await.unwrap();
         assert_eq!(answer.result.value()["content"][0]["text"], r#"{"a":[1,null]}"#);
         let mut steps = Vec::new();
         while let Some(params) = told.recv().await {
@@ -131,9 +131,9 @@ async fn rmcp_servers_of_both_eras_are_called_and_followed() {
         }
         assert_eq!(steps, [1.0, 2.0, 3.0], "modern {modern}, json {json}");
 
-        backends.send(&tool(&backends, "grow"), None, SendOptions::default()).await.unwrap();
+        backends.dispatch(&tool(&backends, "grow"), None, SendOptions::default()).await.unwrap();
         eventually(&backends, |backends| backends.catalog().get("s", "more").is_some()).await;
-        let error = backends.send(&tool(&backends, "more"), None, SendOptions::default()).await.unwrap_err();
+        let error = backends.dispatch(&tool(&backends, "more"), None, SendOptions::default()).await.unwrap_err();
         assert!(matches!(error.fault, UpstreamFault::Rpc(_)), "{error:?}");
         backends.stop(Duration::from_secs(2)).await;
         assert!(backends.apply(&BTreeMap::new()).is_err());

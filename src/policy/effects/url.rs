@@ -14,9 +14,23 @@ const MAX_BYTES: usize = 16 * 1024;
 
 /// Names that stand for this machine or this network, and all names below them.
 const PRIVATE_DOMAINS: &[&str] = &[
-    "localhost", "localdomain", "local", "internal", "intranet", "private", "lan", "home", "corp", "home.arpa",
+    "localhost",
+    "localdomain",
+    "local",
+    "internal",
+    "intranet",
+    "private",
+    "lan",
+    "home",
+    "corp",
+    "home.arpa",
     // Public names that resolve to private addresses, or to whatever address stands in them.
-    "localtest.me", "lvh.me", "vcap.me", "nip.io", "sslip.io", "xip.io",
+    "localtest.me",
+    "lvh.me",
+    "vcap.me",
+    "nip.io",
+    "sslip.io",
+    "xip.io",
 ];
 
 const METADATA_NAMES: &[&str] = &["metadata.google.internal", "metadata.goog", "metadata", "instance-data"];
@@ -40,9 +54,46 @@ pub(super) fn recognise(text: &str) -> Effects {
 
 /// Schemes of clients that look a name without a dot up in the local domain. (`memo://insights` names no host.)
 const NETWORK_SCHEMES: &[&str] = &[
-    "http", "https", "ws", "wss", "ftp", "ftps", "sftp", "ssh", "scp", "git", "svn", "rsync", "gopher", "dict", "telnet",
-    "tcp", "udp", "tftp", "smb", "nfs", "ldap", "ldaps", "imap", "imaps", "smtp", "smtps", "redis", "rediss", "postgres",
-    "postgresql", "mysql", "mariadb", "mongodb", "amqp", "amqps", "nats", "kafka", "memcached", "mssql", "clickhouse",
+    "http",
+    "https",
+    "ws",
+    "wss",
+    "ftp",
+    "ftps",
+    "sftp",
+    "ssh",
+    "scp",
+    "git",
+    "svn",
+    "rsync",
+    "gopher",
+    "dict",
+    "telnet",
+    "tcp",
+    "udp",
+    "tftp",
+    "smb",
+    "nfs",
+    "ldap",
+    "ldaps",
+    "imap",
+    "imaps",
+    "smtp",
+    "smtps",
+    "redis",
+    "rediss",
+    "postgres",
+    "postgresql",
+    "mysql",
+    "mariadb",
+    "mongodb",
+    "amqp",
+    "amqps",
+    "nats",
+    "kafka",
+    "memcached",
+    "mssql",
+    "clickhouse",
 ];
 
 /// `localhost:8080` parses as a URL of the scheme `localhost`: a scheme counts if `/` or no port follows it.
@@ -102,7 +153,9 @@ fn of_authority(text: &str) -> Effects {
 
 /// Whether a text says by itself that it is a host: an address, a name with a dot, this machine.
 fn is_dotted(text: &str) -> bool {
-    text.contains(['.', ':', '%']) || !text.is_ascii() || text.eq_ignore_ascii_case("localhost")
+    text.contains(['.', ':', '%'])
+        || !text.is_ascii()
+        || text.eq_ignore_ascii_case("localhost")
         || text.starts_with(|c: char| c.is_ascii_digit())
 }
 
@@ -139,9 +192,8 @@ fn of_host<S: AsRef<str>>(host: &Host<S>) -> Effects {
 
 fn of_domain(name: &str) -> Effects {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
-    let within = |domain: &str| {
-        name.strip_suffix(domain).is_some_and(|before| before.is_empty() || before.ends_with('.'))
-    };
+    let within =
+        |domain: &str| name.strip_suffix(domain).is_some_and(|before| before.is_empty() || before.ends_with('.'));
     let mut effects = Effects::NONE;
     if METADATA_NAMES.contains(&name.as_str()) {
         effects |= Effect::UrlMetadata | Effect::UrlPrivateNetwork;

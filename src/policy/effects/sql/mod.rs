@@ -91,8 +91,7 @@ fn read_as(dialect: &dyn Dialect, text: &str) -> Reading {
     if !is_bounded(&tokens) {
         return Reading { too_large: true, ..Reading::default() };
     }
-    let mut parser =
-        Parser::new(dialect).with_recursion_limit(RECURSION_LIMIT).with_tokens_with_locations(tokens);
+    let mut parser = Parser::new(dialect).with_recursion_limit(RECURSION_LIMIT).with_tokens_with_locations(tokens);
     let mut reading = Reading::default();
     let mut statements = 0_usize;
     let ended = loop {
@@ -142,8 +141,13 @@ fn is_bounded(tokens: &[TokenWithSpan]) -> bool {
             Token::Whitespace(_) | Token::Comma | Token::Number(..) | Token::SingleQuotedString(_) => {}
             Token::Word(word) => match word.keyword {
                 Keyword::NULL => {}
-                Keyword::EXPLAIN | Keyword::DESCRIBE | Keyword::PREPARE | Keyword::IF | Keyword::WHILE
-                | Keyword::CASE | Keyword::BEGIN => {
+                Keyword::EXPLAIN
+                | Keyword::DESCRIBE
+                | Keyword::PREPARE
+                | Keyword::IF
+                | Keyword::WHILE
+                | Keyword::CASE
+                | Keyword::BEGIN => {
                     blocks += 1;
                     count += 1;
                 }
@@ -237,12 +241,90 @@ fn may_begin_statement(text: &str) -> bool {
 }
 
 const FIRST_WORDS: &[&str] = &[
-    "abort", "alter", "analyse", "analyze", "assert", "attach", "begin", "cache", "call", "case", "checkpoint",
-    "close", "comment", "commit", "copy", "create", "deallocate", "declare", "delete", "deny", "desc", "describe",
-    "detach", "discard", "do", "drop", "end", "exec", "execute", "explain", "export", "fetch", "flush", "from",
-    "grant", "if", "insert", "install", "kill", "list", "listen", "load", "lock", "merge", "move", "msck", "notify",
-    "open", "optimize", "pragma", "prepare", "print", "put", "raise", "raiserror", "refresh", "reindex", "release",
-    "remove", "rename", "repair", "replace", "reset", "return", "revoke", "rollback", "savepoint", "select", "set",
-    "show", "start", "table", "throw", "truncate", "uncache", "unload", "unlisten", "unlock", "update", "upsert",
-    "use", "vacuum", "values", "waitfor", "while", "with",
+    "abort",
+    "alter",
+    "analyse",
+    "analyze",
+    "assert",
+    "attach",
+    "begin",
+    "cache",
+    "call",
+    "case",
+    "checkpoint",
+    "close",
+    "comment",
+    "commit",
+    "copy",
+    "create",
+    "deallocate",
+    "declare",
+    "delete",
+    "deny",
+    "desc",
+    "describe",
+    "detach",
+    "discard",
+    "do",
+    "drop",
+    "end",
+    "exec",
+    "execute",
+    "explain",
+    "export",
+    "fetch",
+    "flush",
+    "from",
+    "grant",
+    "if",
+    "insert",
+    "install",
+    "kill",
+    "list",
+    "listen",
+    "load",
+    "lock",
+    "merge",
+    "move",
+    "msck",
+    "notify",
+    "open",
+    "optimize",
+    "pragma",
+    "prepare",
+    "print",
+    "put",
+    "raise",
+    "raiserror",
+    "refresh",
+    "reindex",
+    "release",
+    "remove",
+    "rename",
+    "repair",
+    "replace",
+    "reset",
+    "return",
+    "revoke",
+    "rollback",
+    "savepoint",
+    "select",
+    "set",
+    "show",
+    "start",
+    "table",
+    "throw",
+    "truncate",
+    "uncache",
+    "unload",
+    "unlisten",
+    "unlock",
+    "update",
+    "upsert",
+    "use",
+    "vacuum",
+    "values",
+    "waitfor",
+    "while",
+    "with",
 ];

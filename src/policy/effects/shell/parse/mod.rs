@@ -172,7 +172,8 @@ impl<'a> Parser<'a> {
     fn at_closer(&self, closers: &[&str]) -> bool {
         closers.iter().any(|closer| {
             self.rest.strip_prefix(closer).is_some_and(|after| {
-                matches!(*closer, ")" | ";;") || after.starts_with(|c: char| c.is_whitespace() || ";&|)<>".contains(c))
+                matches!(*closer, ")" | ";;")
+                    || after.starts_with(|c: char| c.is_whitespace() || ";&|)<>".contains(c))
                     || after.is_empty()
             })
         })
