@@ -4,6 +4,7 @@
 //! read in each of them and every reading counts. A reading that breaks off still counts up to there: databases run
 //! the statements before the fault.
 
+mod functions;
 mod statement;
 
 #[cfg(test)]
@@ -211,7 +212,7 @@ impl Visitor for Walk {
             TableFactor::Function { name, .. } | TableFactor::Table { name, args: Some(_), .. }
                 if self.explained == 0 =>
             {
-                self.found |= statement::effects_of_function(name);
+                self.found |= functions::effects(name);
             }
             _ => {}
         }
@@ -222,7 +223,7 @@ impl Visitor for Walk {
         if let Expr::Function(function) = expression
             && self.explained == 0
         {
-            self.found |= statement::effects_of_function(&function.name);
+            self.found |= functions::effects(&function.name);
         }
         ControlFlow::Continue(())
     }
