@@ -26,7 +26,12 @@ pub(super) async fn profiles(State(gateway): State<Arc<Gateway>>) -> Response {
 /// A key-management request: charged to the caller's plan, and only for those who may manage keys.
 fn admin(gateway: &Gateway, caller: &Caller) -> Result<(), Box<Response>> {
     if let Err(refusal) = gateway.charge_request(&caller.principal) {
-        return Err(limited(gateway, caller, plain(StatusCode::TOO_MANY_REQUESTS, "rate_limited", &refusal.to_string())).into());
+        return Err(limited(
+            gateway,
+            caller,
+            plain(StatusCode::TOO_MANY_REQUESTS, "rate_limited", &refusal.to_string()),
+        )
+        .into());
     }
     if caller.principal.profile.has(Scope::KeysAdmin) {
         return Ok(());

@@ -212,9 +212,10 @@ impl Locked<'_> {
         let mut worst: Option<Over> = None;
         for (at, charge) in charges.iter().enumerate() {
             // The same window named twice needs two places.
-            let earlier = charges.iter().take(at).filter(|other| {
-                other.scope == charge.scope && other.rate.window == charge.rate.window
-            });
+            let earlier = charges
+                .iter()
+                .take(at)
+                .filter(|other| other.scope == charge.scope && other.rate.window == charge.rate.window);
             let Some(retry_after) = self.wait(charge, earlier.count(), now) else { continue };
             if worst.as_ref().is_none_or(|worst| worst.retry_after < retry_after) {
                 worst = Some(Over { scope: charge.scope.clone(), rate: charge.rate, retry_after });

@@ -183,9 +183,7 @@ impl Database {
 impl ServerHandler for Database {
     fn get_info(&self) -> ServerConfig {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
-            .with_server_info(
-                Implementation::new("database", env!("CARGO_PKG_VERSION")).with_title("Demo database"),
-            )
+            .with_server_info(Implementation::new("database", env!("CARGO_PKG_VERSION")).with_title("Demo database"))
             .with_instructions(
                 "A made-up SQLite database in memory with the tables customers, invoices and tickets. Use `query` to \
                  read; `execute` changes it, until the server stops. `SELECT sql FROM sqlite_master` gives the schema.",
@@ -206,7 +204,7 @@ fn query(connection: &Connection, sql: &str) -> Result<Table, String> {
 }
 
 fn read(statement: &mut Statement<'_>) -> rusqlite::Result<Table> {
-    let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut table = Table { columns, rows: Vec::new(), truncated: false };
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {

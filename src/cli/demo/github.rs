@@ -199,11 +199,8 @@ impl Github {
     )]
     fn list_repos(&self, Parameters(wanted): Parameters<ListRepos>) -> Json<Repositories> {
         let limit = wanted.limit.map_or(DEFAULT_LIMIT, |limit| usize::try_from(limit).unwrap_or(MAX_LIMIT));
-        let summary = |repo: &Repository| Summary {
-            name: repo.name,
-            visibility: repo.visibility,
-            updated_at: repo.updated_at,
-        };
+        let summary =
+            |repo: &Repository| Summary { name: repo.name, visibility: repo.visibility, updated_at: repo.updated_at };
         Json(Repositories { repositories: REPOSITORIES.iter().take(limit.min(MAX_LIMIT)).map(summary).collect() })
     }
 

@@ -166,5 +166,8 @@ async fn no_statement_reaches_a_file() {
 
 #[tokio::test]
 async fn a_name_that_is_none_is_an_error() {
-    assert_eq!(run("nothing").await.unwrap_err().to_string(), "no demo server `nothing`: there are `github` and `database`");
+    assert_eq!(
+        run("nothing").await.unwrap_err().to_string(),
+        "no demo server `nothing`: there are `github` and `database`"
+    );
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Asked, SESSION, call, failure, stream};
 use crate::domain::json::Json;
-use crate::gateway::{Gateway, Listing};
+use crate::gateway::Gateway;
 use crate::wire::envelope::{Id, Message};
 use crate::wire::era::{Era, SUPPORTED, negotiate};
 use crate::wire::mcp::{SERVER_INFO, own_result};
@@ -58,7 +58,9 @@ async fn request(gateway: Arc<Gateway>, asked: Asked, id: Id, method: &str, para
         (Era::Legacy, "initialize") => initialize(&gateway, &asked, &id, params.as_ref()),
         (Era::Legacy, "ping" | "logging/setLevel") => reply(&id, &asked, &json!({}), &[]),
         (Era::Modern, "server/discover") => reply(&id, &asked, &discovery(), &LIST_TTL),
-        (Era::Modern, "subscriptions/listen") => stream::of_subscription(gateway, asked.principal, &id, params.as_ref()),
+        (Era::Modern, "subscriptions/listen") => {
+            stream::of_subscription(gateway, asked, &id, params.as_ref())
+        }
         (_, "tools/list") => tools(&gateway, &asked, &id, params.as_ref()),
         (_, "prompts/list") => list(&id, &asked, params.as_ref(), "prompts"),
         (_, "resources/list") => list(&id, &asked, params.as_ref(), "resources"),
@@ -129,8 +131,7 @@ fn tools(gateway: &Gateway, asked: &Asked, id: &Id, params: Option<&Json>) -> Re
     if !cursor_is_ours(params) {
         return bad_cursor(id);
     }
-    let listing = Listing { surface: asked.surface, names: asked.names, host: asked.host };
-    let tools = gateway.tools(&asked.principal, listing);
+    let tools = gateway.tools(&asked.principal, asked.listing());
     let result = Json::from_parts(format!("{{\"tools\":{}}}", tools.as_str()));
     let mut response = Response::new(Body::from(rpc::result(id, &own_result(&result, asked.era, &LIST_TTL))));
     response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -43,10 +43,7 @@ fn strings_count_by_the_name_of_their_member() {
         (json!({ "path": "../x" }), &["path.traversal"]),
         (json!({ "paths": ["a", "../x"] }), &["path.traversal"]),
         (json!({ "path": "file:///etc/passwd" }), &["path.absolute", "path.system", "url.file"]),
-        (
-            json!({ "path": "~/x", "sql": "SELECT 1", "command": "ls" }),
-            &["path.home", "shell.run", "sql.read"],
-        ),
+        (json!({ "path": "~/x", "sql": "SELECT 1", "command": "ls" }), &["path.home", "shell.run", "sql.read"]),
     ];
     for (arguments, expected) in cases {
         assert_eq!(effects(arguments), *expected, "{arguments}");

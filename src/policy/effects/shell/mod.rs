@@ -2,6 +2,7 @@
 
 mod commands;
 mod parse;
+mod tree;
 mod wrappers;
 
 #[cfg(test)]
@@ -12,7 +13,7 @@ use std::borrow::Cow;
 use super::vocabulary::{Effect, Effects};
 
 use commands::base_name;
-use parse::{Parsed, Redirect, Script, Stage, Word};
+use tree::{Parsed, Redirect, Script, Stage, Word};
 use wrappers::Inner;
 
 const MAX_BYTES: usize = 64 * 1024;
@@ -133,13 +134,14 @@ impl Run {
     }
 
     fn substitutions(&mut self, word: &Word, documents: &[Word]) -> Effects {
-        word.scripts.iter().fold(Effects::NONE, |all, script| {
-            all | self.deeper(|run| run.script(script, documents, Input::Other))
-        })
+        word.scripts
+            .iter()
+            .fold(Effects::NONE, |all, script| all | self.deeper(|run| run.script(script, documents, Input::Other)))
     }
 
     fn redirect(&mut self, redirect: &Redirect, documents: &[Word]) -> Effects {
-        let (Redirect::Read(word) | Redirect::Write(word) | Redirect::Duplicate(word) | Redirect::Text(word)) = redirect
+        let (Redirect::Read(word) | Redirect::Write(word) | Redirect::Duplicate(word) | Redirect::Text(word)) =
+            redirect
         else {
             return Effects::NONE;
         };
@@ -191,7 +193,8 @@ impl Run {
                 all.iter().fold(Effects::NONE, |effects, words| effects | self.command(words, documents, input))
             }
             Inner::AnyOf(words) => {
-                let plain = |at: &usize| *at == 0 || words.get(*at).is_some_and(|word| !word.text.starts_with(['-', '/']));
+                let plain =
+                    |at: &usize| *at == 0 || words.get(*at).is_some_and(|word| !word.text.starts_with(['-', '/']));
                 let starts = (0..words.len().min(FURTHEST)).filter(plain).filter_map(|at| words.get(at..));
                 starts.fold(Effects::NONE, |effects, words| effects | self.command(words, documents, input))
             }

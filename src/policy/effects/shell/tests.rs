@@ -287,17 +287,8 @@ mod properties {
 
     use super::*;
 
-    const COMMANDS: &[&str] = &[
-        "ls",
-        "rm x",
-        "curl x",
-        "sudo ls",
-        "echo 'a;b' > c",
-        "kill 1",
-        "$X y",
-        "echo $(rm x)",
-        "find . -delete",
-    ];
+    const COMMANDS: &[&str] =
+        &["ls", "rm x", "curl x", "sudo ls", "echo 'a;b' > c", "kill 1", "$X y", "echo $(rm x)", "find . -delete"];
 
     proptest! {
         #[test]

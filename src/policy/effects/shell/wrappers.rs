@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::joined;
-use super::parse::Word;
+use super::tree::Word;
 
 /// What a command runs in its turn.
 pub(super) enum Inner<'a> {
@@ -47,9 +47,30 @@ const WRAPPERS: &[Wrapper] = &[
     Wrapper { names: &["env"], short: "uC", long: &["unset", "chdir"], operands: 0 },
     Wrapper {
         names: &[
-            "nohup", "setsid", "command", "builtin", "busybox", "toybox", "fakeroot", "proxychains", "proxychains4",
-            "torsocks", "unbuffer", "pkexec", "catchsegv", "gtimeout", "firejail", "xvfb-run", "systemd-run", "noglob",
-            "nocorrect", "unshare", "setarch", "setpriv", "npx", "uvx",
+            "nohup",
+            "setsid",
+            "command",
+            "builtin",
+            "busybox",
+            "toybox",
+            "fakeroot",
+            "proxychains",
+            "proxychains4",
+            "torsocks",
+            "unbuffer",
+            "pkexec",
+            "catchsegv",
+            "gtimeout",
+            "firejail",
+            "xvfb-run",
+            "systemd-run",
+            "noglob",
+            "nocorrect",
+            "unshare",
+            "setarch",
+            "setpriv",
+            "npx",
+            "uvx",
         ],
         short: "",
         long: &["user", "setenv", "property", "unit", "working-directory", "description"],
@@ -113,12 +134,7 @@ fn wrapped<'a>(name: &str, arguments: &'a [Word]) -> Inner<'a> {
 }
 
 /// The words after the options and `operands` more, and whether an option is one whose shape is not known.
-fn after_options<'a>(
-    arguments: &'a [Word],
-    short: &str,
-    long: &[&str],
-    operands: usize,
-) -> (&'a [Word], bool) {
+fn after_options<'a>(arguments: &'a [Word], short: &str, long: &[&str], operands: usize) -> (&'a [Word], bool) {
     let (mut at, mut unsure) = (0, false);
     while let Some(option) = arguments.get(at).filter(|word| word.text.len() > 1 && word.text.starts_with('-')) {
         at += 1;

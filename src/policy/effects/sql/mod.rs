@@ -4,6 +4,7 @@
 //! read in each of them and every reading counts. A reading that breaks off still counts up to there: databases run
 //! the statements before the fault.
 
+mod functions;
 mod statement;
 
 #[cfg(test)]
@@ -91,8 +92,7 @@ fn read_as(dialect: &dyn Dialect, text: &str) -> Reading {
     if !is_bounded(&tokens) {
         return Reading { too_large: true, ..Reading::default() };
     }
-    let mut parser =
-        Parser::new(dialect).with_recursion_limit(RECURSION_LIMIT).with_tokens_with_locations(tokens);
+    let mut parser = Parser::new(dialect).with_recursion_limit(RECURSION_LIMIT).with_tokens_with_locations(tokens);
     let mut reading = Reading::default();
     let mut statements = 0_usize;
     let ended = loop {
@@ -142,8 +142,13 @@ fn is_bounded(tokens: &[TokenWithSpan]) -> bool {
             Token::Whitespace(_) | Token::Comma | Token::Number(..) | Token::SingleQuotedString(_) => {}
             Token::Word(word) => match word.keyword {
                 Keyword::NULL => {}
-                Keyword::EXPLAIN | Keyword::DESCRIBE | Keyword::PREPARE | Keyword::IF | Keyword::WHILE
-                | Keyword::CASE | Keyword::BEGIN => {
+                Keyword::EXPLAIN
+                | Keyword::DESCRIBE
+                | Keyword::PREPARE
+                | Keyword::IF
+                | Keyword::WHILE
+                | Keyword::CASE
+                | Keyword::BEGIN => {
                     blocks += 1;
                     count += 1;
                 }
@@ -207,7 +212,7 @@ impl Visitor for Walk {
             TableFactor::Function { name, .. } | TableFactor::Table { name, args: Some(_), .. }
                 if self.explained == 0 =>
             {
-                self.found |= statement::effects_of_function(name);
+                self.found |= functions::effects(name);
             }
             _ => {}
         }
@@ -218,7 +223,7 @@ impl Visitor for Walk {
         if let Expr::Function(function) = expression
             && self.explained == 0
         {
-            self.found |= statement::effects_of_function(&function.name);
+            self.found |= functions::effects(&function.name);
         }
         ControlFlow::Continue(())
     }
@@ -237,12 +242,90 @@ fn may_begin_statement(text: &str) -> bool {
 }
 
 const FIRST_WORDS: &[&str] = &[
-    "abort", "alter", "analyse", "analyze", "assert", "attach", "begin", "cache", "call", "case", "checkpoint",
-    "close", "comment", "commit", "copy", "create", "deallocate", "declare", "delete", "deny", "desc", "describe",
-    "detach", "discard", "do", "drop", "end", "exec", "execute", "explain", "export", "fetch", "flush", "from",
-    "grant", "if", "insert", "install", "kill", "list", "listen", "load", "lock", "merge", "move", "msck", "notify",
-    "open", "optimize", "pragma", "prepare", "print", "put", "raise", "raiserror", "refresh", "reindex", "release",
-    "remove", "rename", "repair", "replace", "reset", "return", "revoke", "rollback", "savepoint", "select", "set",
-    "show", "start", "table", "throw", "truncate", "uncache", "unload", "unlisten", "unlock", "update", "upsert",
-    "use", "vacuum", "values", "waitfor", "while", "with",
+    "abort",
+    "alter",
+    "analyse",
+    "analyze",
+    "assert",
+    "attach",
+    "begin",
+    "cache",
+    "call",
+    "case",
+    "checkpoint",
+    "close",
+    "comment",
+    "commit",
+    "copy",
+    "create",
+    "deallocate",
+    "declare",
+    "delete",
+    "deny",
+    "desc",
+    "describe",
+    "detach",
+    "discard",
+    "do",
+    "drop",
+    "end",
+    "exec",
+    "execute",
+    "explain",
+    "export",
+    "fetch",
+    "flush",
+    "from",
+    "grant",
+    "if",
+    "insert",
+    "install",
+    "kill",
+    "list",
+    "listen",
+    "load",
+    "lock",
+    "merge",
+    "move",
+    "msck",
+    "notify",
+    "open",
+    "optimize",
+    "pragma",
+    "prepare",
+    "print",
+    "put",
+    "raise",
+    "raiserror",
+    "refresh",
+    "reindex",
+    "release",
+    "remove",
+    "rename",
+    "repair",
+    "replace",
+    "reset",
+    "return",
+    "revoke",
+    "rollback",
+    "savepoint",
+    "select",
+    "set",
+    "show",
+    "start",
+    "table",
+    "throw",
+    "truncate",
+    "uncache",
+    "unload",
+    "unlisten",
+    "unlock",
+    "update",
+    "upsert",
+    "use",
+    "vacuum",
+    "values",
+    "waitfor",
+    "while",
+    "with",
 ];

@@ -14,7 +14,8 @@ pub(super) fn effects(statement: &Statement) -> Effects {
     match statement {
         Statement::Query(_) | Statement::Explain { .. } | Statement::ExplainTable { .. } => Effect::SqlRead.into(),
         Statement::Insert(insert) => {
-            let replaces = if insert.overwrite || insert.replace_into { Effect::SqlDelete.into() } else { Effects::NONE };
+            let replaces =
+                if insert.overwrite || insert.replace_into { Effect::SqlDelete.into() } else { Effects::NONE };
             replaces | returned(insert.returning.is_some()) | Effect::SqlWrite
         }
         Statement::Update(update) => {
@@ -50,9 +51,7 @@ fn of_definition(statement: &Statement) -> Effects {
             Effect::SqlCreate | Effect::SqlGrant | Effect::SqlWrite
         }
         // What stands in the way is dropped with its rows.
-        Statement::CreateTable(table) if table.or_replace => {
-            Effect::SqlCreate | Effect::SqlDrop | Effect::SqlWrite
-        }
+        Statement::CreateTable(table) if table.or_replace => Effect::SqlCreate | Effect::SqlDrop | Effect::SqlWrite,
         Statement::CreateDatabase { or_replace: true, .. } | Statement::CreateSchema { or_replace: true, .. } => {
             Effect::SqlCreate | Effect::SqlDrop | Effect::SqlWrite
         }
@@ -68,32 +67,86 @@ fn of_definition(statement: &Statement) -> Effects {
     }
 }
 
-/// By what kind of statement it is: its first word would do, but the parser knows better.
+/// Statements that create or change objects.
 fn by_kind(statement: &Statement) -> Effects {
     use Statement as S;
     match statement {
-        S::CreateView(_) | S::CreateTable(_) | S::CreateVirtualTable { .. } | S::CreateIndex(_)
-        | S::CreateSecret { .. } | S::CreateServer(_) | S::CreateConnector(_) | S::CreateOperator(_)
-        | S::CreateOperatorFamily(_) | S::CreateOperatorClass(_) | S::CreateTextSearch(_) | S::CreateExtension(_)
-        | S::CreateCollation(_) | S::CreateSchema { .. } | S::CreateDatabase { .. } | S::CreateFunction(_)
-        | S::CreateTrigger(_) | S::CreateProcedure { .. } | S::CreateMacro { .. } | S::CreateStage { .. }
-        | S::CreateFileFormat { .. } | S::CreateWarehouse(_) | S::CreateSequence { .. } | S::CreateDomain(_)
+        S::CreateView(_)
+        | S::CreateTable(_)
+        | S::CreateVirtualTable { .. }
+        | S::CreateIndex(_)
+        | S::CreateSecret { .. }
+        | S::CreateServer(_)
+        | S::CreateConnector(_)
+        | S::CreateOperator(_)
+        | S::CreateOperatorFamily(_)
+        | S::CreateOperatorClass(_)
+        | S::CreateTextSearch(_)
+        | S::CreateExtension(_)
+        | S::CreateCollation(_)
+        | S::CreateSchema { .. }
+        | S::CreateDatabase { .. }
+        | S::CreateFunction(_)
+        | S::CreateTrigger(_)
+        | S::CreateProcedure { .. }
+        | S::CreateMacro { .. }
+        | S::CreateStage { .. }
+        | S::CreateFileFormat { .. }
+        | S::CreateWarehouse(_)
+        | S::CreateSequence { .. }
+        | S::CreateDomain(_)
         | S::CreateType { .. } => Effect::SqlCreate | Effect::SqlWrite,
 
-        S::AlterSchema(_) | S::AlterIndex { .. } | S::AlterView { .. } | S::AlterFunction(_) | S::AlterType(_)
-        | S::AlterCollation(_) | S::AlterOperator(_) | S::AlterOperatorFamily(_) | S::AlterOperatorClass(_)
-        | S::AlterTextSearch(_) | S::AlterConnector { .. } | S::Comment { .. } | S::RenameTable(_) => {
-            Effect::SqlAlter | Effect::SqlWrite
-        }
+        S::AlterSchema(_)
+        | S::AlterIndex { .. }
+        | S::AlterView { .. }
+        | S::AlterFunction(_)
+        | S::AlterType(_)
+        | S::AlterCollation(_)
+        | S::AlterOperator(_)
+        | S::AlterOperatorFamily(_)
+        | S::AlterOperatorClass(_)
+        | S::AlterTextSearch(_)
+        | S::AlterConnector { .. }
+        | S::Comment { .. }
+        | S::RenameTable(_) => Effect::SqlAlter | Effect::SqlWrite,
 
-        S::Drop { .. } | S::DropFunction(_) | S::DropDomain(_) | S::DropProcedure { .. } | S::DropSecret { .. }
-        | S::DropConnector { .. } | S::DropExtension(_) | S::DropOperator(_) | S::DropOperatorFamily(_)
-        | S::DropOperatorClass(_) | S::DropTrigger(_) => Effect::SqlDrop | Effect::SqlWrite,
+        other => by_first_word(other),
+    }
+}
 
-        S::ShowFunctions { .. } | S::ShowVariable { .. } | S::ShowStatus { .. } | S::ShowVariables { .. }
-        | S::ShowCreate { .. } | S::ShowColumns { .. } | S::ShowCatalogs { .. } | S::ShowDatabases { .. }
-        | S::ShowProcessList { .. } | S::ShowSchemas { .. } | S::ShowCharset(_) | S::ShowObjects(_)
-        | S::ShowTables { .. } | S::ShowViews { .. } | S::ShowCollation { .. } | S::List(_) => Effect::SqlRead.into(),
+/// The rest: statements that drop or show, and those that have no effect with a name of their own.
+fn by_first_word(statement: &Statement) -> Effects {
+    use Statement as S;
+    match statement {
+        S::Drop { .. }
+        | S::DropFunction(_)
+        | S::DropDomain(_)
+        | S::DropProcedure { .. }
+        | S::DropSecret { .. }
+        | S::DropConnector { .. }
+        | S::DropExtension(_)
+        | S::DropOperator(_)
+        | S::DropOperatorFamily(_)
+        | S::DropOperatorClass(_)
+        | S::DropTrigger(_) => Effect::SqlDrop | Effect::SqlWrite,
+
+        S::ShowFunctions { .. }
+        | S::ShowVariable { .. }
+        | S::ShowStatus { .. }
+        | S::ShowVariables { .. }
+        | S::ShowCreate { .. }
+        | S::ShowColumns { .. }
+        | S::ShowCatalogs { .. }
+        | S::ShowDatabases { .. }
+        | S::ShowProcessList { .. }
+        | S::ShowSchemas { .. }
+        | S::ShowCharset(_)
+        | S::ShowObjects(_)
+        | S::ShowTables { .. }
+        | S::ShowViews { .. }
+        | S::ShowCollation { .. }
+        | S::List(_) => Effect::SqlRead.into(),
 
         _ => Effect::SqlOther.into(),
     }
@@ -140,9 +193,22 @@ fn of_alter_table(alter: &AlterTable) -> Effects {
 
 /// Of the pragmas of SQLite these only read, with an argument or without.
 const READING_PRAGMAS: &[&str] = &[
-    "table_info", "table_xinfo", "table_list", "index_info", "index_list", "index_xinfo", "foreign_key_list",
-    "foreign_key_check", "integrity_check", "quick_check", "function_list", "module_list", "pragma_list",
-    "database_list", "collation_list", "compile_options",
+    "table_info",
+    "table_xinfo",
+    "table_list",
+    "index_info",
+    "index_list",
+    "index_xinfo",
+    "foreign_key_list",
+    "foreign_key_check",
+    "integrity_check",
+    "quick_check",
+    "function_list",
+    "module_list",
+    "pragma_list",
+    "database_list",
+    "collation_list",
+    "compile_options",
 ];
 
 /// And these do something without one.
@@ -200,43 +266,6 @@ fn depends_on_rows(expression: &Expr) -> bool {
     expression.visit(&mut Names).is_break()
 }
 
-/// Functions that do more than compute: files, programs, other servers, other sessions, SQL out of text.
-const REACHING_FUNCTIONS: &[&str] = &[
-    // PostgreSQL
-    "pg_read_file", "pg_read_binary_file", "pg_ls_dir", "pg_stat_file", "pg_file_write", "pg_file_unlink",
-    "lo_import", "lo_export", "pg_terminate_backend", "pg_cancel_backend", "pg_reload_conf", "pg_rotate_logfile",
-    "pg_promote", "pg_switch_wal", "query_to_xml", "query_to_xml_and_xmlschema", "query_to_xmlschema",
-    "cursor_to_xml", "table_to_xml", "schema_to_xml", "database_to_xml", "ts_stat", "dblink", "set_config",
-    // MySQL, SQLite, SQL Server, DuckDB, ClickHouse
-    "load_file", "sys_exec", "sys_eval", "load_extension", "readfile", "writefile", "edit", "fts3_tokenizer",
-    "openrowset", "opendatasource", "openquery", "xp_cmdshell", "sp_executesql", "read_csv", "read_csv_auto",
-    "read_parquet", "read_json", "read_json_auto", "read_text", "read_blob", "file", "url", "remote", "remotesecure",
-    "s3", "executable",
-];
-
-const REACHING_PREFIXES: &[&str] = &["dblink_", "xp_", "sp_oa", "utl_", "dbms_", "pg_ls_"];
-
-const WRITING_FUNCTIONS: &[&str] =
-    &["nextval", "setval", "lo_create", "lo_creat", "lo_put", "lo_from_bytea", "lo_unlink", "lowrite"];
-
-/// What calling a function by this name does, beyond computing a value.
-pub(super) fn effects_of_function(name: &ObjectName) -> Effects {
-    let mut effects = Effects::NONE;
-    // A package (`UTL_HTTP.request`) or a schema may stand before the name.
-    for part in name.0.iter().filter_map(|part| part.as_ident()) {
-        let is = |one: &&str| one.eq_ignore_ascii_case(&part.value);
-        let begins =
-            |prefix: &&str| part.value.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
-        if REACHING_FUNCTIONS.iter().any(|one| is(&one)) || REACHING_PREFIXES.iter().any(|one| begins(&one)) {
-            effects |= Effect::SqlExecute;
-        }
-        if WRITING_FUNCTIONS.iter().any(|one| is(&one)) {
-            effects |= Effect::SqlWrite;
-        }
-    }
-    effects
-}
-
 fn last_part(name: &ObjectName) -> Option<&str> {
     name.0.last().and_then(|part| part.as_ident()).map(|ident| ident.value.as_str())
 }
@@ -246,9 +275,7 @@ fn last_part(name: &ObjectName) -> Option<&str> {
 pub(super) fn is_unmistakable(statement: &Statement) -> bool {
     match statement {
         Statement::Query(query) => is_unmistakable_query(query),
-        Statement::Delete(delete) => {
-            matches!(delete.from, FromTable::WithFromKeyword(_)) || delete.selection.is_some()
-        }
+        Statement::Delete(delete) => matches!(delete.from, FromTable::WithFromKeyword(_)) || delete.selection.is_some(),
         Statement::Explain { statement, .. } => is_unmistakable(statement),
         Statement::Call(function) => !matches!(function.args, FunctionArguments::None),
         Statement::Execute { has_parentheses, immediate, parameters, .. } => {
