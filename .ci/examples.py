@@ -29,7 +29,8 @@ def main():
     config = os.path.join(EXAMPLES, "toolgate.toml")
     with tempfile.TemporaryDirectory() as data:
         command = [BIN, "servers", "list", "--json", "--config", config, "--data-dir", data]
-        done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+        # Nothing is in this path, so no server is started.
+        done = subprocess.run(command, env=environment(PATH=data), capture_output=True, text=True, timeout=60, check=False)
     tally.check("toolgate.toml loads", done.returncode == 0, done.stderr)
     with open(config, encoding="utf-8") as file:
         text = file.read()
