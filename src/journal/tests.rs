@@ -74,6 +74,7 @@ async fn start(folder: &Path, clock: &ManualClock) -> (Journal, Recovery) {
 
 fn opening(tool: &str) -> Opening {
     Opening {
+        id: EventId::fresh(),
         request_id: RequestId::fresh(),
         entrance: Entrance::Mcp,
         key: Some(KeyId::from("key_1")),
