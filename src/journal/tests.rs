@@ -7,7 +7,7 @@ use super::*;
 use crate::domain::call::ToolRef;
 use crate::domain::clock::{ManualClock, Moment};
 use crate::domain::decision::{Judgement, Mode, PolicyEffect, RuleMark, Verdict};
-use crate::domain::id::KeyId;
+use crate::domain::id::{EventId, KeyId};
 use crate::domain::json::Json;
 use crate::store::Durability;
 use crate::store::chain::{Tip, link};
