@@ -107,8 +107,9 @@ impl Gateway {
 
     /// Carries a call on a task of the gateway's own, so that its record is closed whatever becomes of the client.
     pub async fn carry(&self, principal: Principal, request: CallRequest, line: Line, leaving: Leaving) -> Carried {
+        let event = request.event.clone();
         if self.stopping.is_cancelled() {
-            return stopped();
+            return stopped(event);
         }
         let (pipeline, state) = (Arc::clone(&self.pipeline), self.state());
         let cancel = line.cancel.clone();
@@ -119,12 +120,12 @@ impl Gateway {
         if let Some(guard) = guard {
             guard.disarm();
         }
-        let carried = carried.unwrap_or_else(|_| stopped());
+        let carried = carried.unwrap_or_else(|_| stopped(event));
         count(&carried);
         carried
     }
 
-    /// Charges a request to its principal's plan: REST and bare requests, and a host's tools/call.
+    /// Charges a request that is no call to its principal's plan: REST and bare requests.
     ///
     /// # Errors
     /// Where the plan's window is full.
@@ -223,9 +224,8 @@ impl Gateway {
     }
 }
 
-fn stopped() -> Carried {
-    let governance =
-        Governance { decision: "error", policy: "none".into(), dlp_result: "off", audit_event_id: EventId::fresh() };
+fn stopped(audit_event_id: EventId) -> Carried {
+    let governance = Governance { decision: "error", policy: "none".into(), dlp_result: "off", audit_event_id };
     Carried { outcome: Outcome::Refused(Refusal::Stopping), governance, tool: None }
 }
 

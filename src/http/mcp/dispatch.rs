@@ -41,8 +41,9 @@ fn cancel(gateway: &Gateway, asked: &Asked, params: Option<&Json>) {
         #[serde(rename = "requestId")]
         request_id: Value,
     }
-    if let (Era::Legacy, Some(Ok(cancelled))) = (asked.era, params.map(Json::decode::<Cancelled>)) {
-        gateway.inflight().cancel(&call::session_name(asked), &cancelled.request_id.to_string());
+    let cancelled = params.and_then(|params| params.decode::<Cancelled>().ok());
+    if let (Era::Legacy, Some(session), Some(cancelled)) = (asked.era, call::session_name(asked), cancelled) {
+        gateway.inflight().cancel(&session, &cancelled.request_id.to_string());
     }
 }
 
