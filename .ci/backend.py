@@ -29,8 +29,7 @@ class Backend:
         class Handler(Answering):
             owner = backend
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/mcp"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -66,6 +65,13 @@ class Backend:
                 self.changed.notify_all()
         text = f"{name}: {arguments.get('text', '')}"
         return {"content": [{"type": "text", "text": text}], "structuredContent": {"said": text}}
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        """A peer that is killed breaks its connections: nothing to tell."""
 
 
 class Answering(BaseHTTPRequestHandler):
