@@ -37,9 +37,16 @@ pub(crate) enum FaultKind {
     Stopped,
 }
 
+/// Longest detail, in bytes: it may quote what a hostile backend sent.
+const MAX_DETAIL: usize = 800;
+
 impl Fault {
     pub(crate) fn new(kind: FaultKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into() }
+        let mut detail = detail.into();
+        if detail.len() > MAX_DETAIL {
+            detail = detail.chars().take(MAX_DETAIL / 4).collect();
+        }
+        Self { kind, detail }
     }
 
     pub(crate) fn garbled(detail: impl Into<String>) -> Self {

@@ -8,6 +8,7 @@ mod deadline;
 mod definition;
 mod example;
 mod fault;
+mod known;
 mod link;
 mod meters;
 mod mirror;

@@ -7,8 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::breaker::BreakerView;
 use super::cache::ResponseCache;
 use super::catalog::{Catalog, Part};
+use super::known::Known;
 use super::names;
 use super::server::Server;
 use super::status::ServerStatus;
@@ -55,6 +54,8 @@ pub(crate) struct Hub {
     progress: watch::Sender<u64>,
     /// Held while the set of servers or the catalogue is replaced.
     changing: Mutex<()>,
+    /// Kept listings of servers that are not there yet.
+    seeds: Mutex<HashMap<ServerName, Known>>,
     grace: AtomicU64,
 }
 
@@ -108,6 +109,7 @@ impl Backends {
                 epoch: watch::Sender::new(0),
                 progress: watch::Sender::new(0),
                 changing: Mutex::new(()),
+                seeds: Mutex::default(),
                 grace: AtomicU64::new(grace),
             }),
         }
@@ -158,9 +160,9 @@ impl Backends {
         }
         let hub = &self.hub;
         let server = Arc::new(Server::new(Arc::clone(settings), hub.stop.child_token(), &*hub.clock));
-        if let Some(old) = old {
-            let (definitions, title, instructions) = old.known();
-            server.seed(definitions, title, instructions);
+        let kept = hub.seeds.lock().unwrap_or_else(PoisonError::into_inner).remove(&settings.name);
+        if let Some(known) = old.map(|old| old.known()).or(kept) {
+            server.seed(known);
         }
         hub.tracker.spawn(supervise(Arc::clone(&server), Arc::clone(hub)));
         server
@@ -215,17 +217,16 @@ impl Backends {
 
     /// Has servers listed again and waits until each has been, or has failed, for at most `patience`.
     pub async fn relist(&self, names: &[ServerName], patience: Duration) {
-        let before: u64 = *self.hub.epoch.borrow();
-        for name in names {
-            self.refresh(name);
+        let servers = self.hub.servers.load_full();
+        let asked: Vec<(&Arc<Server>, u64)> =
+            names.iter().filter_map(|name| servers.get(name)).map(|server| (server, server.rounds())).collect();
+        for (server, _) in &asked {
+            server.refresh.notify_one();
         }
-        let settled = self.wait_until(|backends| {
-            let servers = backends.hub.servers.load();
-            names.iter().filter_map(|name| servers.get(name)).all(|server| server.is_settled())
-        });
-        // A server that takes longer is shown as it is then.
-        let _in_time = tokio::time::timeout(patience, settled).await;
-        tracing::debug!(before, "servers were listed again");
+        let done = self.wait_until(|_| asked.iter().all(|(server, before)| server.rounds() > *before));
+        if tokio::time::timeout(patience, done).await.is_err() {
+            tracing::debug!("a server takes longer to be listed again; it is shown as it is");
+        }
     }
 
     /// Has a server's tools listed again soon; one that is down is tried at once.
@@ -242,40 +243,26 @@ impl Backends {
         if !server.has_listed() {
             return None;
         }
-        let (definitions, title, instructions) = server.known();
-        let tools: Vec<&str> = definitions.iter().map(Json::as_str).collect();
-        let text = format!(
-            "{{\"title\":{},\"instructions\":{},\"tools\":[{}]}}",
-            serde_json::Value::from(title),
-            serde_json::Value::from(instructions),
-            tools.join(",")
-        );
-        Some(Json::from_parts(text))
+        Some(server.known().json())
     }
 
-    /// Takes kept listings for servers that have not been listed yet; their tools are marked stale until they are.
-    /// Gives the names whose listing could not be read.
+    /// Takes kept listings for servers that have not been listed yet, best before [`Self::apply`]: their tools are there
+    /// at once, marked stale until they are listed, and the era need not be probed. Gives the names whose listing could
+    /// not be read.
     pub fn seed(&self, listings: &[(ServerName, Json)]) -> Vec<ServerName> {
-        #[derive(Deserialize)]
-        struct Listing<'a> {
-            title: Option<String>,
-            instructions: Option<String>,
-            #[serde(borrow)]
-            tools: Vec<&'a RawValue>,
-        }
         let servers = self.hub.servers.load_full();
         let mut bad = Vec::new();
+        let mut changed = false;
         for (name, json) in listings {
-            let Some(server) = servers.get(name) else { continue };
-            match serde_json::from_slice::<Listing<'_>>(json.bytes()) {
-                Ok(kept) => {
-                    let tools = kept.tools.into_iter().map(|tool| Json::slice_of(json.bytes(), tool)).collect();
-                    server.seed(tools, kept.title, kept.instructions);
+            match (Known::read(json), servers.get(name)) {
+                (Some(known), Some(server)) => changed |= server.seed(known),
+                (Some(known), None) => {
+                    self.hub.seeds.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), known);
                 }
-                Err(_) => bad.push(name.clone()),
+                (None, _) => bad.push(name.clone()),
             }
         }
-        self.hub.progressed(true);
+        self.hub.progressed(changed);
         bad
     }
 

@@ -16,6 +16,7 @@ use super::catalog::Part;
 use super::deadline::Deadline;
 use super::definition::{self, Indexed};
 use super::fault::{Fault, FaultKind};
+use super::known::Known;
 use super::link::{Link, Listed};
 use super::meters::Meters;
 use super::status::{ServerState, ServerStatus, era_word};
@@ -62,6 +63,8 @@ pub(crate) struct Server {
     pub writes: AtomicU64,
     phase: watch::Sender<ServerState>,
     settled: AtomicBool,
+    /// How often it has been listed, or could not be.
+    rounds: AtomicU64,
     facts: Mutex<Facts>,
     /// The tools should be listed again.
     pub refresh: Notify,
@@ -100,6 +103,7 @@ impl Server {
             writes: AtomicU64::new(0),
             phase: watch::Sender::new(ServerState::Connecting),
             settled: AtomicBool::new(false),
+            rounds: AtomicU64::new(0),
             facts: Mutex::new(facts),
             refresh: Notify::new(),
             tail: Tail::default(),
@@ -119,6 +123,10 @@ impl Server {
 
     pub(crate) fn is_settled(&self) -> bool {
         self.settled.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn rounds(&self) -> u64 {
+        self.rounds.load(Ordering::Acquire)
     }
 
     pub(crate) fn era(&self) -> Option<Era> {
@@ -164,6 +172,7 @@ impl Server {
     /// Takes a new list of tools. True where the catalogue has to change.
     pub(crate) fn listed(&self, listed: Listed) -> bool {
         let mut facts = self.facts();
+        self.rounds.fetch_add(1, Ordering::AcqRel);
         facts.definitions = listed.definitions;
         facts.warning = listed.warning;
         let fresh = !std::mem::replace(&mut facts.stale, false) && facts.listed;
@@ -189,9 +198,15 @@ impl Server {
     pub(crate) fn down(&self, why: &str, clock: &dyn Clock) -> bool {
         self.link.store(None);
         self.settled.store(true, Ordering::Release);
-        self.note(why);
+        self.failed(why);
         self.enter(ServerState::Down, clock);
         !std::mem::replace(&mut self.facts().stale, true)
+    }
+
+    /// It could not be listed, for this reason.
+    pub(crate) fn failed(&self, why: &str) {
+        self.rounds.fetch_add(1, Ordering::AcqRel);
+        self.note(why);
     }
 
     /// Keeps the last thing that went wrong, for operators.
@@ -223,21 +238,27 @@ impl Server {
     }
 
     /// What was known before, until it is listed itself.
-    pub(crate) fn seed(&self, definitions: Vec<Json>, title: Option<String>, instructions: Option<String>) -> bool {
+    pub(crate) fn seed(&self, known: Known) -> bool {
         let mut facts = self.facts();
         if facts.listed {
             return false;
         }
-        facts.definitions = definitions;
-        facts.title = title;
-        facts.instructions = instructions;
+        facts.era = known.era;
+        facts.title = known.title;
+        facts.instructions = known.instructions;
+        facts.definitions = known.definitions;
         self.reindex(&mut facts)
     }
 
-    /// What it last listed: definitions, title, instructions.
-    pub(crate) fn known(&self) -> (Vec<Json>, Option<String>, Option<String>) {
+    /// What it last listed.
+    pub(crate) fn known(&self) -> Known {
         let facts = self.facts();
-        (facts.definitions.clone(), facts.title.clone(), facts.instructions.clone())
+        Known {
+            era: facts.era,
+            title: facts.title.clone(),
+            instructions: facts.instructions.clone(),
+            definitions: facts.definitions.clone(),
+        }
     }
 
     pub(crate) fn has_listed(&self) -> bool {

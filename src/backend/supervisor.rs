@@ -100,7 +100,8 @@ async fn tend(server: &Server, hub: &Hub, link: &Link) -> String {
                 }
                 Err(fault) => {
                     tracing::warn!(server = %server.name, detail = fault.detail, "the tools cannot be listed again");
-                    server.note(&fault.detail);
+                    server.failed(&fault.detail);
+                    hub.progressed(false);
                     tokio::time::sleep(LIST_AGAIN).await;
                     server.refresh.notify_one();
                 }

@@ -47,8 +47,10 @@ fn show(common: &Common, answer: &Value) {
     }
     let columns = ["name", "transport", "state", "era", "tools", "breaker", "last_error"];
     let servers = print::list(answer, "servers");
-    print::table(
-        &columns,
-        servers.iter().map(|server| columns.iter().map(|column| print::text(server, column)).collect()),
-    );
+    let cell = |server: &Value, column: &str| match column {
+        "breaker" => server.get("breaker").map(|breaker| print::text(breaker, "state")).unwrap_or_default(),
+        other => print::text(server, other),
+    };
+    let row = |server: &Value| columns.iter().map(|column| cell(server, column)).collect();
+    print::table(&columns, servers.iter().map(row));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::id::RequestId;
+use super::id::{EventId, RequestId};
 use super::json::Json;
 use super::principal::Surface;
 
@@ -53,6 +53,8 @@ impl ToolRef {
 #[derive(Debug)]
 pub struct CallRequest {
     pub id: RequestId,
+    /// The id that its audit record will have, so that an answer can name it before the call ends.
+    pub event: EventId,
     pub entrance: Entrance,
     pub tool: ToolRef,
     /// Absent stays absent on the way to the backend.
@@ -63,4 +65,6 @@ pub struct CallRequest {
     pub source: Option<IpAddr>,
     /// The caller's own limit on how long it waits, if it has one.
     pub timeout: Option<Duration>,
+    /// Whether it counts as a request of the caller's plan; what the machine's owner asks does not.
+    pub metered: bool,
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Gateway, Keyring, Leaving, Line, NewKey};
 use crate::backend::ServerStatus;
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
-use crate::domain::id::{KeyId, RequestId};
+use crate::domain::id::{EventId, KeyId, RequestId};
 use crate::domain::json::{Json, hex};
 use crate::domain::outcome::{Carried, Outcome};
 use crate::domain::principal::Surface;
@@ -223,6 +223,7 @@ impl Gateway {
             Keyring::owner(&self.state().profiles).ok_or_else(|| Failed("there is no profile `admin`".into()))?;
         let request = CallRequest {
             id: RequestId::fresh(),
+            event: EventId::fresh(),
             entrance: Entrance::Cli,
             tool: ToolRef::Text(tool),
             arguments: Some(Json::of(arguments)),
@@ -230,6 +231,7 @@ impl Gateway {
             surface: Surface::Search,
             source: None,
             timeout: None,
+            metered: false,
         };
         let carried = self.carry(owner, request, Line::default(), Leaving::Cancels).await;
         Ok(carried_view(&carried))
@@ -240,7 +242,9 @@ impl Gateway {
         let state = self.state();
         let mut tools: Vec<_> =
             state.catalog.entries().iter().map(|entry| std::sync::Arc::clone(entry.tool())).collect();
-        tools.extend(self.own_tools().iter().map(|own| std::sync::Arc::clone(&own.tool)));
+        // Own tools that their scope opens are judged by no policy.
+        let judged = self.own_tools().iter().filter(|own| !own.by_scope);
+        tools.extend(judged.map(|own| std::sync::Arc::clone(&own.tool)));
         let (count, checked) = (tools.len(), std::sync::Arc::clone(&bundle));
         let report =
             tokio::task::spawn_blocking(move || check(&checked, &tools)).await.map_err(|error| Failed::of(&error))?;

@@ -7,7 +7,9 @@ use tokio::sync::{Mutex, watch};
 
 use super::sources::{Inputs, Sources};
 use crate::backend::{Backends, Catalog};
+use crate::config::settings::AuditSettings;
 use crate::config::{Fault, Faults};
+use crate::domain::secret::Secret;
 use crate::domain::tool::Tool;
 use crate::pipeline::State;
 use crate::policy::{Bundle, PolicyFault, Report};
@@ -81,6 +83,9 @@ impl Desk {
         let applied = self.0.backends.apply(&inputs.settings.servers);
         applied.map_err(|faults| Refused(Faults(faults.iter().map(|fault| internal_fault(fault)).collect())))?;
         self.0.state.store(Arc::new(state));
+        if fixed(&active) != fixed(&inputs) {
+            tracing::warn!("`[audit]`, `session_key` and `max_connections` take effect at the next start");
+        }
         *active = inputs;
         self.0.changes.send_modify(|count| *count += 1);
         Ok(true)
@@ -120,6 +125,12 @@ impl Desk {
             }
         }
     }
+}
+
+/// What a running gateway cannot change.
+fn fixed(inputs: &Inputs) -> (AuditSettings, Option<&Secret>, usize) {
+    let gateway = &inputs.settings.gateway;
+    (inputs.settings.audit, gateway.session_key.as_ref(), gateway.max_connections)
 }
 
 fn internal(message: &str) -> Refused {

@@ -54,10 +54,10 @@ impl Gateway {
         Json::from_parts(out)
     }
 
-    /// Changes when, and only when, the principal's list changes.
+    /// Changes when, and only when, such a list of the principal's changes.
     #[must_use]
-    pub fn list_fingerprint(&self, principal: &Principal) -> String {
-        sha256_hex(self.tools(principal, Listing { surface: None, names: None, host: true }).bytes())
+    pub fn list_fingerprint(&self, principal: &Principal, listing: Listing) -> String {
+        sha256_hex(self.tools(principal, listing).bytes())
     }
 }
 

@@ -68,6 +68,8 @@ async fn reload(desk: &Desk) {
 
 /// Takes every change of the catalogue in.
 pub(super) async fn catalogue(desk: Desk, mut changes: watch::Receiver<u64>, stop: CancellationToken) {
+    // A backend may have been listed before anybody listened here.
+    changes.mark_changed();
     while let Some(Ok(())) = stop.run_until_cancelled(changes.changed()).await {
         tokio::time::sleep(GATHER).await;
         changes.borrow_and_update();

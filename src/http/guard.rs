@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
-use axum::response::Response;
-use http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 
 use super::error::plain;
 use crate::config::settings::GatewaySettings;
@@ -15,6 +15,11 @@ use crate::gateway::Gateway;
 
 /// Headers that a request may have; hyper bounds their size.
 const MAX_HEADERS: usize = 100;
+
+/// What pages may send, and what they may read of an answer.
+const REQUEST_HEADERS: &str = "authorization, content-type, accept, x-api-key, mcp-session-id, mcp-protocol-version, \
+                               mcp-method, mcp-name, last-event-id";
+const RESPONSE_HEADERS: &str = "www-authenticate, mcp-session-id, retry-after, toolgate-audit-id";
 
 /// Lets a request through or answers 403, 400 or 431.
 pub(super) async fn check(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
@@ -49,8 +54,22 @@ pub(super) async fn check(State(gateway): State<Arc<Gateway>>, request: Request,
             );
         }
     }
+    let shared = request.headers().get(header::ORIGIN).cloned().filter(|_| !settings.allowed_origins.is_empty());
     drop(state);
-    next.run(request).await
+    let Some(origin) = shared else { return next.run(request).await };
+    let preflight = request.method() == Method::OPTIONS;
+    let mut response = if preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
+    share(response.headers_mut(), origin);
+    response
+}
+
+/// Lets a listed page read the answer (CORS), what MCP says in headers included.
+fn share(headers: &mut HeaderMap, origin: HeaderValue) {
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(REQUEST_HEADERS));
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(RESPONSE_HEADERS));
 }
 
 /// The name that the request is meant for: one, without its port. `None` where it is missing, doubled or malformed.
@@ -81,12 +100,10 @@ fn is_loopback(host: &str) -> bool {
         || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
+/// Loopback names alone, unless the operator has listed names; then those alone.
 fn host_allowed(settings: &GatewaySettings, host: &str) -> bool {
-    if settings.allowed_hosts.is_empty() {
-        is_loopback(host)
-    } else {
-        settings.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host)) || is_loopback(host)
-    }
+    let listed = &settings.allowed_hosts;
+    if listed.is_empty() { is_loopback(host) } else { listed.iter().any(|allowed| allowed.eq_ignore_ascii_case(host)) }
 }
 
 fn origin_allowed(settings: &GatewaySettings, origin: &str) -> bool {
@@ -146,7 +163,7 @@ mod tests {
         }
         settings.allowed_hosts = vec!["gw.example".into()];
         settings.allowed_origins = vec!["https://app.example".into()];
-        assert!(host_allowed(&settings, "gw.example") && !host_allowed(&settings, "other.example"));
+        assert!(host_allowed(&settings, "gw.example") && !host_allowed(&settings, "localhost"));
         assert!(origin_allowed(&settings, "https://app.example") && !origin_allowed(&settings, "http://localhost"));
     }
 }

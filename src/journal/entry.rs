@@ -18,6 +18,8 @@ const TEXT_CHARS: usize = 512;
 /// What is known when a call begins.
 #[derive(Debug)]
 pub struct Opening {
+    /// The id of the record.
+    pub id: EventId,
     pub request_id: RequestId,
     pub entrance: Entrance,
     pub key: Option<KeyId>,
@@ -33,6 +35,7 @@ impl Opening {
     #[must_use]
     pub fn of(request: &CallRequest, principal: &Principal) -> Self {
         Self {
+            id: request.event.clone(),
             request_id: request.id.clone(),
             entrance: request.entrance,
             key: Some(principal.key.clone()),
@@ -170,8 +173,7 @@ struct Draft {
 
 impl OpenEntry {
     pub(super) fn new(journal: Journal, opening: Opening) -> Self {
-        let Opening { request_id, entrance, key, user, agent, tool, arguments } = opening;
-        let id = EventId::fresh();
+        let Opening { id, request_id, entrance, key, user, agent, tool, arguments } = opening;
         let mut entry = blank(&id, &request_id, entrance);
         entry.key = key.map(|key| key.as_str().to_owned());
         entry.user = user.map(|user| user.as_ref().to_owned());
@@ -185,7 +187,7 @@ impl OpenEntry {
             None => {}
         }
         let started = journal.0.clock.ticks();
-        journal.0.open.fetch_add(1, Ordering::SeqCst);
+        journal.0.store.in_flight().fetch_add(1, Ordering::SeqCst);
         Self { journal, id, draft: Some(Draft { entry, arguments, started, intended: false }) }
     }
 
@@ -283,7 +285,7 @@ impl Drop for OpenEntry {
             entry.notes.push("given up before its outcome was known".into());
             self.append_later(entry, intended);
         }
-        self.journal.0.open.fetch_sub(1, Ordering::SeqCst);
+        self.journal.0.store.in_flight().fetch_sub(1, Ordering::SeqCst);
     }
 }
 

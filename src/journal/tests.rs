@@ -7,7 +7,7 @@ use super::*;
 use crate::domain::call::ToolRef;
 use crate::domain::clock::{ManualClock, Moment};
 use crate::domain::decision::{Judgement, Mode, PolicyEffect, RuleMark, Verdict};
-use crate::domain::id::KeyId;
+use crate::domain::id::{EventId, KeyId};
 use crate::domain::json::Json;
 use crate::store::Durability;
 use crate::store::chain::{Tip, link};
@@ -74,6 +74,7 @@ async fn start(folder: &Path, clock: &ManualClock) -> (Journal, Recovery) {
 
 fn opening(tool: &str) -> Opening {
     Opening {
+        id: EventId::fresh(),
         request_id: RequestId::fresh(),
         entrance: Entrance::Mcp,
         key: Some(KeyId::from("key_1")),

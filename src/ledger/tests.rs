@@ -56,7 +56,7 @@ fn nothing_is_charged_where_one_is_full() {
     let ledger = Ledger::new();
     let (full, free) = (tool("full", rate(1, 1000)), key("k", rate(5, 1000)));
     ledger.charge(std::slice::from_ref(&full), 0).unwrap();
-    for order in [[free.clone(), full.clone()], [full.clone(), free.clone()]] {
+    for order in [[free.clone(), full.clone()], [full, free.clone()]] {
         assert!(ledger.charge(&order, 1).is_err());
         assert_eq!(ledger.standing(&free, 1).used, 0);
     }

@@ -93,6 +93,9 @@ impl Pipeline {
         line: &Line,
         record: &mut Record,
     ) -> Result<Outcome, Refusal> {
+        if request.metered {
+            self.charge(state.request_charge(&principal).as_slice())?;
+        }
         let resolved = self.resolve(state, principal, request, record)?;
         let (call, road) = resolved.decide(&state.policies, self.clock.now(), record)?;
         match road {

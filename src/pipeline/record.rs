@@ -38,7 +38,7 @@ impl Record {
             Ok(entry) => Ok(Self { entry, tool: None, decision: "error", policy: "none".into() }),
             Err(error) => Err(Box::new(Carried {
                 outcome: Outcome::Refused(Refusal::Unrecorded(error.to_string())),
-                governance: governance("error", "none".into(), EventId::fresh()),
+                governance: governance("error", "none".into(), request.event.clone()),
                 tool: None,
             })),
         }

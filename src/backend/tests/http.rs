@@ -31,7 +31,7 @@ async fn a_modern_call_is_relayed_byte_for_byte() {
     let arguments = Json::from_parts(r#"{ "n": 1.50e2, "z":null, "n2":10000000000000000000000 }"#.into());
     let trace = [("traceparent", String::from("00-x"))];
     let options = SendOptions { trace: &trace, ..SendOptions::default() };
-    let answer = backends.send(&tool(&backends, "write"), Some(&arguments), options).await.unwrap();
+    let answer = backends.dispatch(&tool(&backends, "write"), Some(&arguments), options).await.unwrap();
     assert_eq!(answer.result.as_str(), RESULT);
     assert!(!answer.is_error);
 
@@ -58,7 +58,7 @@ async fn a_modern_call_is_relayed_byte_for_byte() {
 async fn a_legacy_call_carries_its_session_and_no_modern_keys() {
     let peer = Peer::start(false, on_call(|seen| Say::result(seen, RESULT))).await;
     let backends = backends(peer.settings()).await;
-    let answer = backends.send(&tool(&backends, "write"), None, SendOptions::default()).await.unwrap();
+    let answer = backends.dispatch(&tool(&backends, "write"), None, SendOptions::default()).await.unwrap();
     assert_eq!(answer.result.as_str(), RESULT);
     let seen = peer.seen();
     let sent = seen.iter().find(|seen| seen.method() == "tools/call").unwrap();
@@ -302,7 +302,7 @@ async fn an_impatient_caller_does_not_open_the_breaker() {
     let backends = backends(peer.settings()).await;
     for _ in 0..6 {
         let options = SendOptions { timeout: Some(Duration::from_millis(10)), ..SendOptions::default() };
-        let error = backends.send(&tool(&backends, "write"), None, options).await.unwrap_err();
+        let error = backends.dispatch(&tool(&backends, "write"), None, options).await.unwrap_err();
         assert_eq!((error.fault, error.breaker), (UpstreamFault::Timeout, "closed"));
     }
 }
@@ -320,7 +320,7 @@ async fn progress_is_passed_on_and_forged_progress_is_not() {
     let backends = backends(peer.settings()).await;
     let (sink, mut told) = mpsc::channel(8);
     let options = SendOptions { progress: Some(sink), ..SendOptions::default() };
-    backends.send(&tool(&backends, "write"), None, options).await.unwrap();
+    backends.dispatch(&tool(&backends, "write"), None, options).await.unwrap();
     let mut seen = Vec::new();
     while let Some(params) = told.recv().await {
         seen.push(params.value()["progress"].as_u64().unwrap());
@@ -435,7 +435,7 @@ async fn arguments_are_mirrored_where_the_schema_says_so() {
     let backends = backends(peer.settings()).await;
     assert!(backends.catalog().get("s", "evil").is_none());
     let arguments = Json::from_parts(r#"{"region":"eu"}"#.into());
-    backends.send(&tool(&backends, "é"), Some(&arguments), SendOptions::default()).await.unwrap();
+    backends.dispatch(&tool(&backends, "é"), Some(&arguments), SendOptions::default()).await.unwrap();
     let sent = peer.seen().pop().unwrap();
     assert_eq!(sent.headers["mcp-param-region"], "eu");
     assert_eq!(sent.headers["mcp-name"], "=?base64?w6k=?=");
@@ -449,12 +449,12 @@ async fn results_are_kept_until_something_is_written() {
     let backends = backends(settings).await;
     let kept = || SendOptions { cache_digest: Some("d".into()), ..SendOptions::default() };
     let (read, write) = (tool(&backends, "read"), tool(&backends, "write"));
-    assert!(!backends.send(&read, None, kept()).await.unwrap().cached);
-    assert!(backends.send(&read, None, kept()).await.unwrap().cached);
-    assert!(!backends.send(&read, None, SendOptions::default()).await.unwrap().cached);
-    assert!(!backends.send(&write, None, kept()).await.unwrap().cached);
-    assert!(!backends.send(&write, None, kept()).await.unwrap().cached, "a write is never answered from the cache");
-    assert!(!backends.send(&read, None, kept()).await.unwrap().cached);
+    assert!(!backends.dispatch(&read, None, kept()).await.unwrap().cached);
+    assert!(backends.dispatch(&read, None, kept()).await.unwrap().cached);
+    assert!(!backends.dispatch(&read, None, SendOptions::default()).await.unwrap().cached);
+    assert!(!backends.dispatch(&write, None, kept()).await.unwrap().cached);
+    assert!(!backends.dispatch(&write, None, kept()).await.unwrap().cached, "a write is never answered from the cache");
+    assert!(!backends.dispatch(&read, None, kept()).await.unwrap().cached);
 }
 
 #[tokio::test]
@@ -474,7 +474,7 @@ async fn calls_over_the_limit_wait_for_a_place() {
     settings.concurrency = 2;
     let backends = backends(settings).await;
     let tool = tool(&backends, "read");
-    let calls = (0..30).map(|_| backends.send(&tool, None, SendOptions::default()));
+    let calls = (0..30).map(|_| backends.dispatch(&tool, None, SendOptions::default()));
     let answers = futures_util::future::join_all(calls).await;
     assert!(answers.iter().all(Result::is_ok));
     assert!(peer.connections() <= 2);
@@ -491,7 +491,7 @@ async fn a_server_that_comes_late_is_listed_when_it_comes() {
     let backends = backends(settings).await;
     assert_eq!(backends.status()[0].state, ServerState::Down);
     assert!(backends.status()[0].last_error.as_ref().unwrap().contains("cannot connect"));
-    let kept = Json::from_parts(r#"{"title":"t","instructions":null,"tools":[{"name":"read"}]}"#.into());
+    let kept = Json::from_parts(r#"{"era":"modern","title":"t","instructions":null,"tools":[{"name":"read"}]}"#.into());
     assert!(backends.seed(&[("s".parse().unwrap(), kept)]).is_empty());
     assert!(backends.catalog().get("s", "read").unwrap().stale);
     let error = call(&backends, "read").await.unwrap_err();
@@ -532,4 +532,38 @@ async fn a_reload_keeps_what_it_can() {
     backends.apply(&BTreeMap::new()).unwrap();
     assert!(backends.catalog().entries().is_empty());
     backends.stop(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn a_kept_listing_serves_before_the_server_is_there_and_spares_the_probe() {
+    let peer = Peer::start(false, |_| None).await;
+    let kept =
+        Json::from_parts(r#"{"era":"legacy","title":null,"instructions":null,"tools":[{"name":"read"}]}"#.into());
+    let backends = crate::backend::Backends::new(Arc::new(crate::domain::clock::SystemClock), Vec::new());
+    let name: crate::domain::id::ServerName = "s".parse().unwrap();
+    assert_eq!(backends.seed(&[(name.clone(), kept), ("t".parse().unwrap(), Json::from_parts("1".into()))]).len(), 1);
+    backends.apply(&BTreeMap::from([(name, Arc::new(peer.settings()))])).unwrap();
+    assert!(backends.catalog().get("s", "read").unwrap().stale);
+    call(&backends, "read").await.unwrap();
+    assert_eq!((peer.count("server/discover"), peer.count("initialize")), (0, 1));
+}
+
+#[tokio::test]
+async fn https_is_spoken_with_the_systems_roots() {
+    let peer = Peer::start(true, |_| None).await;
+    let mut settings = peer.settings();
+    let url = format!("https://{}/mcp", peer.address).parse().unwrap();
+    settings.transport = Transport::Http { url, headers: Vec::new() };
+    let backends = backends(settings).await;
+    assert_eq!(backends.status()[0].state, ServerState::Down);
+    assert!(peer.seen().is_empty(), "nothing was said in the clear");
+}
+
+#[tokio::test]
+async fn a_relist_waits_for_the_list() {
+    let peer = Peer::start(true, |_| None).await;
+    let backends = backends(peer.settings()).await;
+    peer.set_tools(json!([{"name":"fresh"}]));
+    backends.relist(&["s".parse().unwrap(), "nobody".parse().unwrap()], Duration::from_secs(10)).await;
+    assert!(backends.catalog().get("s", "fresh").is_some());
 }

@@ -2,4 +2,5 @@
 
 mod http;
 mod peer;
+mod real;
 mod stdio;

@@ -222,6 +222,10 @@ impl Inner {
 
 async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Seen> {
     loop {
+        // A TLS hello: this peer speaks in the clear alone.
+        if buffer.first() == Some(&0x16) {
+            return None;
+        }
         if let Some(end) = buffer.windows(4).position(|w| w == b"\r\n\r\n") {
             let head = String::from_utf8(buffer[..end].to_vec()).unwrap();
             let mut lines = head.split("\r\n");
@@ -274,7 +278,7 @@ pub(super) fn tool(backends: &Backends, name: &str) -> Arc<Tool> {
 
 pub(super) async fn call(backends: &Backends, name: &str) -> Result<Answer, UpstreamError> {
     let tool = tool(backends, name);
-    backends.send(&tool, Some(&Json::from_parts("{}".into())), SendOptions::default()).await
+    backends.dispatch(&tool, Some(&Json::from_parts("{}".into())), SendOptions::default()).await
 }
 
 /// Waits until the catalogue is as it should be.

@@ -1,5 +1,6 @@
 //! The HTTP client towards one backend: connections are kept, nothing is followed, unpacked or remembered.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::backend::fault::{Fault, FaultKind};
@@ -138,7 +140,8 @@ fn too_large(cap: usize) -> Fault {
 pub(crate) struct PlainPool {
     host: String,
     port: u16,
-    idle: Mutex<Vec<SendRequest<Body>>>,
+    /// Each with the moment since when nobody uses it.
+    idle: Mutex<VecDeque<(Instant, SendRequest<Body>)>>,
     tracker: TaskTracker,
 }
 
@@ -197,7 +200,7 @@ impl PlainPool {
 
     fn take(&self) -> Option<SendRequest<Body>> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(sender) = idle.pop() {
+        while let Some((_, sender)) = idle.pop_back() {
             if !sender.is_closed() {
                 return Some(sender);
             }
@@ -207,8 +210,12 @@ impl PlainPool {
 
     fn put(&self, sender: SendRequest<Body>) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < MAX_IDLE && !sender.is_closed() {
-            idle.push(sender);
+        // The one that has been idle longest goes when its time is over; one look at each return is enough.
+        if idle.len() >= MAX_IDLE || idle.front().is_some_and(|(since, _)| since.elapsed() > IDLE_TIMEOUT) {
+            idle.pop_front();
+        }
+        if !sender.is_closed() {
+            idle.push_back((Instant::now(), sender));
         }
     }
 

@@ -246,8 +246,13 @@ impl HttpLink {
             headers.remove(CONTENT_TYPE);
             self.wire.request(Method::GET, headers, Bytes::new()).await?
         };
-        if matches!(exchange.response.status(), StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_FOUND) {
-            return Ok(false);
+        match exchange.response.status() {
+            StatusCode::NOT_FOUND if talk.session => {
+                self.renew(&talk).await?;
+                return Err(Fault::new(FaultKind::SessionLost, "HTTP 404"));
+            }
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_FOUND => return Ok(false),
+            _ => {}
         }
         match answer::follow(exchange, id, |aside| self.aside(&talk, aside)).await {
             Err(Fault { kind: FaultKind::Rpc(_), .. }) => Ok(false),

@@ -70,7 +70,14 @@ impl StdioLink {
     ) -> Result<Self, Fault> {
         let mut link = Self::start(program, tracker, tail)?;
         let greeted = match before {
-            Some(Era::Legacy) => link.initialize().await,
+            Some(Era::Legacy) => match link.initialize().await {
+                Err(Fault { kind: FaultKind::Rpc(_), .. }) => match link.discover().await {
+                    Probed::Modern(hello) => Ok(hello),
+                    Probed::Failed(fault) => Err(fault),
+                    Probed::TryLegacy => Err(Fault::garbled("it takes neither server/discover nor initialize")),
+                },
+                greeted => greeted,
+            },
             _ => match link.discover().await {
                 Probed::Modern(hello) => Ok(hello),
                 Probed::Failed(fault) => Err(fault),
@@ -372,10 +379,10 @@ async fn mind(mut process: Process, shared: Arc<Shared>, stop: CancellationToken
         how = process.wait() => how,
         () = stop.cancelled() => process.end().await,
         // Without output it is of no use: it has a moment to leave by itself, so that its exit status can be told.
-        () = broken.cancelled() => match shared.ended.get() {
-            Some(_) => process.kill().await,
-            None => process.end().await,
-        },
+        () = broken.cancelled() => {
+            stop.cancel();
+            if shared.ended.get().is_some() { process.kill().await } else { process.end().await }
+        }
     };
     stop.cancel();
     shared.end(how);

@@ -204,7 +204,7 @@ fn query(connection: &Connection, sql: &str) -> Result<Table, String> {
 }
 
 fn read(statement: &mut Statement<'_>) -> rusqlite::Result<Table> {
-    let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut table = Table { columns, rows: Vec::new(), truncated: false };
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {

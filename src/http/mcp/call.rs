@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{Asked, failure, json};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
-use crate::domain::id::RequestId;
+use crate::domain::id::{EventId, RequestId};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Refusal};
 use crate::gateway::{Gateway, Leaving, Line};
@@ -28,9 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Progress that a slow client has not read yet.
 const NOTICES: usize = 64;
 
-/// How calls of this client are named for cancellation.
-pub(super) fn session_name(asked: &Asked) -> String {
-    format!("{}\n{}", asked.principal.key, asked.session.as_deref().unwrap_or_default())
+/// How calls of this client are named for cancellation; without a session nobody can tell whose they are.
+pub(super) fn session_name(asked: &Asked) -> Option<String> {
+    asked.session.as_ref().map(|session| format!("{}\n{session}", asked.principal.key))
 }
 
 /// A request over its plan's limit: 429 for a script.
@@ -49,11 +49,10 @@ pub(super) async fn answer(gateway: Arc<Gateway>, asked: Asked, id: Id, params: 
         Ok(call) => call,
         Err(why) => return failure(Some(&id), &RpcError::new(200, -32602, why)),
     };
-    if let Err(refusal) = gateway.charge_request(&asked.principal) {
-        return if asked.host { limited_host(&id, &asked, &refusal) } else { over_limit(&id, &refusal) };
-    }
+    let event = EventId::fresh();
     let request = CallRequest {
         id: RequestId::fresh(),
+        event: event.clone(),
         entrance: Entrance::Mcp,
         tool: ToolRef::Text(call.name),
         arguments: call.arguments,
@@ -61,6 +60,7 @@ pub(super) async fn answer(gateway: Arc<Gateway>, asked: Asked, id: Id, params: 
         surface: asked.surface.unwrap_or(asked.principal.profile.surface),
         source: asked.source,
         timeout: None,
+        metered: true,
     };
     let (progress, heard) = match asked.meta.progress_token.as_ref().filter(|_| asked.streams) {
         Some(_) => {
@@ -71,8 +71,8 @@ pub(super) async fn answer(gateway: Arc<Gateway>, asked: Asked, id: Id, params: 
     };
     let line = Line { progress, ..Line::default() };
     let leaving = if asked.era == Era::Modern { Leaving::Cancels } else { Leaving::IsIgnored };
-    let registered = (asked.era == Era::Legacy)
-        .then(|| gateway.inflight().register(&session_name(&asked), id.text(), line.cancel.clone()));
+    let session = session_name(&asked).filter(|_| asked.era == Era::Legacy);
+    let registered = session.map(|session| gateway.inflight().register(&session, id.text(), line.cancel.clone()));
     let (era, host, streams) = (asked.era, asked.host, asked.streams);
     let token = asked.meta.progress_token;
     let principal = asked.principal;
@@ -81,15 +81,7 @@ pub(super) async fn answer(gateway: Arc<Gateway>, asked: Asked, id: Id, params: 
         drop(registered);
         carried
     };
-    Answering { id, era, host, token }.with(Box::pin(carrying), heard, streams).await
-}
-
-/// A plan's limit as a host's model reads it. No call was opened, so there is no record to name.
-fn limited_host(id: &Id, asked: &Asked, refusal: &Refusal) -> Response {
-    let text = crate::wire::mcp::advice(refusal);
-    let details = crate::wire::mcp::details(refusal);
-    let result = serde_json::json!({"content": [{"type": "text", "text": text}], "structuredContent": {"error": details}, "isError": true});
-    json(StatusCode::OK, rpc::result(id, &crate::wire::mcp::own_result(&Json::of(&result), asked.era, &[])))
+    Answering { id, era, host, token, event }.with(Box::pin(carrying), heard, streams).await
 }
 
 /// What an answer needs to know of its request.
@@ -98,6 +90,7 @@ struct Answering {
     era: Era,
     host: bool,
     token: Option<Json>,
+    event: EventId,
 }
 
 type Carrying = std::pin::Pin<Box<dyn Future<Output = Carried> + Send>>;
@@ -129,12 +122,16 @@ impl Answering {
     fn whole(&self, carried: &Carried) -> Response {
         let reply = tell(carried, self.era, self.host);
         let mut response = json(StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK), self.text(&reply));
-        let headers = response.headers_mut();
-        if let Ok(id) = HeaderValue::from_str(carried.governance.audit_event_id.as_str()) {
-            headers.insert(AUDIT_ID, id);
-        }
         if let Some(seconds) = reply.retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        self.named(response)
+    }
+
+    /// Names the record of the call.
+    fn named(&self, mut response: Response) -> Response {
+        if let Ok(id) = HeaderValue::from_str(self.event.as_str()) {
+            response.headers_mut().insert(AUDIT_ID, id);
         }
         response
     }
@@ -142,6 +139,7 @@ impl Answering {
     /// Events: what the backend says, comments while it says nothing, the answer, the end.
     fn stream(self, carrying: Carrying, heard: Option<mpsc::Receiver<Json>>, first: Option<Json>) -> Response {
         let first = first.map(|notice| self.notice(&notice));
+        let named = self.named(Response::default()).headers_mut().remove(AUDIT_ID);
         let state = Some((self, carrying, heard));
         let rest = futures_util::stream::unfold(state, |state| async move {
             let (answering, mut carrying, mut heard) = state?;
@@ -162,7 +160,9 @@ impl Answering {
             }
         });
         let events = futures_util::stream::iter(first).chain(rest).map(Ok::<_, std::convert::Infallible>);
-        super::stream::response(Body::from_stream(events))
+        let mut response = super::stream::response(Body::from_stream(events));
+        response.headers_mut().extend(named.map(|id| (AUDIT_ID, id)));
+        response
     }
 
     /// A backend's progress under the client's own token.

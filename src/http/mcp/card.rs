@@ -3,21 +3,22 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
 use super::super::caller::{Peer, credential, source};
-use super::{Header, SESSION, ended, failure, one, stream, two_sessions, unauthorized};
+use super::{Header, SESSION, Wishes, ended, failure, one, stream, two_sessions, unauthorized};
 use crate::domain::call::Entrance;
-use crate::gateway::{Gateway, Visit};
+use crate::gateway::{Gateway, Listing, Visit};
 use crate::wire::era::SUPPORTED;
 use crate::wire::rpc::RpcError;
 
 /// `GET /v1/mcp`: the card, unless `text/event-stream` is asked for.
 pub(in crate::http) async fn card_or_stream(
     State(gateway): State<Arc<Gateway>>,
+    Query(wishes): Query<Wishes>,
     Peer(peer): Peer,
     headers: HeaderMap,
 ) -> Response {
@@ -41,7 +42,10 @@ pub(in crate::http) async fn card_or_stream(
     };
     match gateway.visit(id, &principal) {
         Visit::Gone => failure(None, &ended()),
-        Visit::Open(_) => stream::of_session(gateway, principal),
+        Visit::Open(_) => match wishes.read() {
+            Ok((surface, names)) => stream::of_session(gateway, principal, Listing { surface, names, host: true }),
+            Err(error) => failure(None, &error),
+        },
     }
 }
 

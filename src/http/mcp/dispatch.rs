@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Asked, SESSION, call, failure, stream};
 use crate::domain::json::Json;
-use crate::gateway::{Gateway, Listing};
+use crate::gateway::Gateway;
 use crate::wire::envelope::{Id, Message};
 use crate::wire::era::{Era, SUPPORTED, negotiate};
 use crate::wire::mcp::{SERVER_INFO, own_result};
@@ -41,8 +41,9 @@ fn cancel(gateway: &Gateway, asked: &Asked, params: Option<&Json>) {
         #[serde(rename = "requestId")]
         request_id: Value,
     }
-    if let (Era::Legacy, Some(Ok(cancelled))) = (asked.era, params.map(Json::decode::<Cancelled>)) {
-        gateway.inflight().cancel(&call::session_name(asked), &cancelled.request_id.to_string());
+    let cancelled = params.and_then(|params| params.decode::<Cancelled>().ok());
+    if let (Era::Legacy, Some(session), Some(cancelled)) = (asked.era, call::session_name(asked), cancelled) {
+        gateway.inflight().cancel(&session, &cancelled.request_id.to_string());
     }
 }
 
@@ -59,7 +60,7 @@ async fn request(gateway: Arc<Gateway>, asked: Asked, id: Id, method: &str, para
         (Era::Legacy, "ping" | "logging/setLevel") => reply(&id, &asked, &json!({}), &[]),
         (Era::Modern, "server/discover") => reply(&id, &asked, &discovery(), &LIST_TTL),
         (Era::Modern, "subscriptions/listen") => {
-            stream::of_subscription(gateway, asked.principal, &id, params.as_ref())
+            stream::of_subscription(gateway, asked, &id, params.as_ref())
         }
         (_, "tools/list") => tools(&gateway, &asked, &id, params.as_ref()),
         (_, "prompts/list") => list(&id, &asked, params.as_ref(), "prompts"),
@@ -131,8 +132,7 @@ fn tools(gateway: &Gateway, asked: &Asked, id: &Id, params: Option<&Json>) -> Re
     if !cursor_is_ours(params) {
         return bad_cursor(id);
     }
-    let listing = Listing { surface: asked.surface, names: asked.names, host: asked.host };
-    let tools = gateway.tools(&asked.principal, listing);
+    let tools = gateway.tools(&asked.principal, asked.listing());
     let result = Json::from_parts(format!("{{\"tools\":{}}}", tools.as_str()));
     let mut response = Response::new(Body::from(rpc::result(id, &own_result(&result, asked.era, &LIST_TTL))));
     response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -20,7 +20,7 @@ use super::error::challenge;
 use crate::config::settings::ToolNames;
 use crate::domain::call::Entrance;
 use crate::domain::principal::{Principal, Surface};
-use crate::gateway::{Gateway, NotAdmitted, Visit};
+use crate::gateway::{Gateway, Listing, NotAdmitted, Visit};
 use crate::wire::envelope::{BadMessage, Id, Message, decode};
 use crate::wire::era::{self, Era, Header, Mirrored};
 use crate::wire::meta::Meta;
@@ -52,6 +52,24 @@ pub(super) struct Asked {
     /// Whether the client takes `text/event-stream`.
     streams: bool,
     meta: Meta,
+}
+
+impl Asked {
+    /// The list that this client is shown.
+    fn listing(&self) -> Listing {
+        Listing { surface: self.surface, names: self.names, host: self.host }
+    }
+}
+
+impl Wishes {
+    /// What the query string asks for.
+    ///
+    /// # Errors
+    /// Where it asks for something that is not there.
+    fn read(&self) -> Result<(Option<Surface>, Option<ToolNames>), RpcError> {
+        let surface = wish(self.surface.as_deref(), "surface", Surface::parse)?;
+        Ok((surface, wish(self.names.as_deref(), "names", parse_names)?))
+    }
 }
 
 /// `POST`: one message.
@@ -117,8 +135,7 @@ fn read(
         Era::Legacy => session_of(gateway, &principal, headers)
             .map_err(|gone| if gone { refuse(&ended()) } else { refuse(&two_sessions()) })?,
     };
-    let surface = wish(wishes.surface.as_deref(), "surface", Surface::parse).map_err(|error| refuse(&error))?;
-    let names = wish(wishes.names.as_deref(), "names", parse_names).map_err(|error| refuse(&error))?;
+    let (surface, names) = wishes.read().map_err(|error| refuse(&error))?;
     let host = era == Era::Modern || session.is_some() || method == Some("initialize");
     let accept = headers
         .get_all(header::ACCEPT)
@@ -196,7 +213,8 @@ pub(super) async fn end(State(gateway): State<Arc<Gateway>>, Peer(peer): Peer, h
 
 /// The answer to a credential that was not admitted: hosts show its sentence to the user.
 fn unauthorized(why: &NotAdmitted) -> Response {
-    let mut response = failure(None, &RpcError::new(401, 401, why.to_string()));
+    let code = if matches!(why, NotAdmitted::Throttled { .. }) { 429 } else { 401 };
+    let mut response = failure(None, &RpcError::new(401, code, why.to_string()));
     challenge(why, &mut response);
     response
 }

@@ -17,10 +17,10 @@ use tokio::sync::watch;
 use tokio::time::Interval;
 
 use super::call::event;
-use super::failure;
+use super::{Asked, failure};
 use crate::domain::json::Json;
 use crate::domain::principal::Principal;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Listing};
 use crate::wire::envelope::Id;
 use crate::wire::era::Era;
 use crate::wire::mcp::own_result;
@@ -43,9 +43,9 @@ pub(super) fn response(body: Body) -> Response {
 }
 
 /// The stream of a legacy session (`GET`).
-pub(super) fn of_session(gateway: Arc<Gateway>, principal: Principal) -> Response {
+pub(super) fn of_session(gateway: Arc<Gateway>, principal: Principal, listing: Listing) -> Response {
     let changed = rpc_text("notifications/tools/list_changed", &json!({}));
-    let watching = Watching::new(gateway, principal, Some(event(&changed)), None);
+    let watching = Watching::new(gateway, principal, listing, Some(event(&changed)), None);
     let first = futures_util::stream::iter([Ok::<_, Infallible>(Bytes::from_static(b":\n\n"))]);
     response(Body::from_stream(first.chain(watching.events())))
 }
@@ -59,7 +59,7 @@ struct Wanted {
 }
 
 /// `subscriptions/listen` (MCP 2026-07-28): the acknowledgement first, then what was asked for, the result at the end.
-pub(super) fn of_subscription(gateway: Arc<Gateway>, principal: Principal, id: &Id, params: Option<&Json>) -> Response {
+pub(super) fn of_subscription(gateway: Arc<Gateway>, asked: Asked, id: &Id, params: Option<&Json>) -> Response {
     #[derive(Deserialize)]
     struct Params {
         notifications: Wanted,
@@ -80,7 +80,8 @@ pub(super) fn of_subscription(gateway: Arc<Gateway>, principal: Principal, id: &
         wanted.tools_list_changed.map(|_| event(&rpc_text("notifications/tools/list_changed", &tagged(json!({})))));
     let result = own_result(&Json::of(&tagged(json!({}))), Era::Modern, &[]);
     let last = event(&rpc::result(id, &result));
-    let watching = Watching::new(gateway, principal, changed, Some(last));
+    let listing = asked.listing();
+    let watching = Watching::new(gateway, asked.principal, listing, changed, Some(last));
     let first = futures_util::stream::iter([Ok::<_, Infallible>(event(&acknowledged))]);
     response(Body::from_stream(first.chain(watching.events())))
 }
@@ -93,6 +94,7 @@ fn rpc_text(method: &str, params: &Value) -> String {
 struct Watching {
     gateway: Arc<Gateway>,
     principal: Principal,
+    listing: Listing,
     changes: watch::Receiver<u64>,
     seen: String,
     looks: Interval,
@@ -105,12 +107,13 @@ struct Watching {
 }
 
 impl Watching {
-    fn new(gateway: Arc<Gateway>, principal: Principal, changed: Option<Bytes>, last: Option<Bytes>) -> Self {
-        let seen = gateway.list_fingerprint(&principal);
+    fn new(gateway: Arc<Gateway>, principal: Principal, listing: Listing, changed: Option<Bytes>, last: Option<Bytes>) -> Self {
         let changes = gateway.changes();
+        let seen = gateway.list_fingerprint(&principal, listing);
         Self {
             changes,
             principal,
+            listing,
             seen,
             looks: tokio::time::interval(LOOK),
             quiet: 0,
@@ -164,7 +167,7 @@ impl Watching {
         if let Some(profile) = self.gateway.state().profiles.get(&self.principal.profile.name) {
             self.principal.profile = Arc::clone(profile);
         }
-        let now = self.gateway.list_fingerprint(&self.principal);
+        let now = self.gateway.list_fingerprint(&self.principal, self.listing);
         if now == self.seen {
             return None;
         }

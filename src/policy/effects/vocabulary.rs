@@ -91,7 +91,7 @@ impl From<Effect> for Effects {
     }
 }
 
-impl<T: Into<Effects>> BitOr<T> for Effects {
+impl<T: Into<Self>> BitOr<T> for Effects {
     type Output = Self;
 
     fn bitor(self, other: T) -> Self {
@@ -107,7 +107,7 @@ impl<T: Into<Effects>> BitOr<T> for Effect {
     }
 }
 
-impl<T: Into<Effects>> BitOrAssign<T> for Effects {
+impl<T: Into<Self>> BitOrAssign<T> for Effects {
     fn bitor_assign(&mut self, other: T) {
         self.0 |= other.into().0;
     }

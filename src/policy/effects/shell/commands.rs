@@ -1,7 +1,7 @@
 //! What a command does, by its name and the arguments that matter.
 
 use super::Effects;
-use super::parse::Word;
+use super::tree::Word;
 use crate::policy::effects::vocabulary::Effect;
 
 const DELETES: &[&str] = &[
@@ -287,7 +287,7 @@ fn by_arguments(name: &str, arguments: &[Word]) -> Effects {
         "git" => of_git(arguments),
         "dd" if begins("of=/dev/") => Effect::ShellDelete.into(),
         "rsync" if begins("--del") || begins("--remove-source") => Effect::ShellDelete.into(),
-        "mv" | "cp" if has(&["/dev/null"]) && name == "mv" => Effect::ShellDelete.into(),
+        "mv" if has(&["/dev/null"]) => Effect::ShellDelete.into(),
         "truncate" => Effect::ShellDelete.into(),
         "sed" | "perl" | "ruby" if short('i') || begins("--in-place") => Effect::ShellWrite.into(),
         "sort" if short('o') || begins("--output") => Effect::ShellWrite.into(),
@@ -310,7 +310,6 @@ fn by_arguments(name: &str, arguments: &[Word]) -> Effects {
             Effect::ShellDelete.into()
         }
         "openssl" if has(&["s_client", "s_server"]) => Effect::ShellNetwork.into(),
-        "busybox" | "toybox" if arguments.is_empty() => Effects::NONE,
         _ => Effects::NONE,
     }
 }

@@ -2,6 +2,7 @@
 
 mod commands;
 mod parse;
+mod tree;
 mod wrappers;
 
 #[cfg(test)]
@@ -12,7 +13,7 @@ use std::borrow::Cow;
 use super::vocabulary::{Effect, Effects};
 
 use commands::base_name;
-use parse::{Parsed, Redirect, Script, Stage, Word};
+use tree::{Parsed, Redirect, Script, Stage, Word};
 use wrappers::Inner;
 
 const MAX_BYTES: usize = 64 * 1024;

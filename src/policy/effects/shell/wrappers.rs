@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::joined;
-use super::parse::Word;
+use super::tree::Word;
 
 /// What a command runs in its turn.
 pub(super) enum Inner<'a> {

@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use super::{Parser, Script, Unparsed, Word};
+use super::{Parser, Unparsed};
+use crate::policy::effects::shell::tree::{Script, Word};
 
 impl Parser<'_> {
     /// One word; there must be one.
