@@ -45,7 +45,21 @@ async fn usage_errors_exit_1() {
 #[tokio::test]
 async fn keys_with_a_server_running() {
     let program = started().await;
-    let create = ["keys", "create", "--name", "ci", "--profile", "agent", "--roles", "writer,reader", "--agent", "bot", "--expires", "30d", "--json"];
+    let create = [
+        "keys",
+        "create",
+        "--name",
+        "ci",
+        "--profile",
+        "agent",
+        "--roles",
+        "writer,reader",
+        "--agent",
+        "bot",
+        "--expires",
+        "30d",
+        "--json",
+    ];
     let made = program.run(&create).await;
     assert_eq!(made.code, Some(0), "{made:?}");
     let made = made.json();
@@ -53,7 +67,10 @@ async fn keys_with_a_server_running() {
     let client = Client::new(program.address, made["key"].as_str());
     assert_eq!(client.rpc("ping", &json!({})).await.status, 200, "at once");
     let plain = program.run(&["keys", "create", "--name", "plain", "--profile", "mcp_readonly"]).await;
-    assert!(plain.out.trim_end().starts_with("inv_live_") && plain.out.lines().count() == 1, "stdout is the key alone: {plain:?}");
+    assert!(
+        plain.out.trim_end().starts_with("inv_live_") && plain.out.lines().count() == 1,
+        "stdout is the key alone: {plain:?}"
+    );
     let listed = program.run(&["keys", "list", "--json"]).await;
     assert!(!listed.out.contains(made["key"].as_str().unwrap()));
     assert_eq!(listed.json()["keys"].as_array().unwrap().len(), 5, "three of the first start and two");
@@ -91,7 +108,8 @@ async fn keys_without_a_server() {
 async fn servers_and_tools() {
     let program = started().await;
     let servers = program.run(&["servers", "list", "--json"]).await.json()["servers"].clone();
-    let names: Vec<_> = servers.as_array().unwrap().iter().map(|server| (server["name"].clone(), server["state"].clone())).collect();
+    let names: Vec<_> =
+        servers.as_array().unwrap().iter().map(|server| (server["name"].clone(), server["state"].clone())).collect();
     assert_eq!(names, [(json!("database"), json!("ready")), (json!("github"), json!("ready"))]);
     let table = program.run(&["servers", "test", "github"]).await;
     assert!(table.code == Some(0) && table.out.contains("ready") && !table.out.contains("database"), "{table:?}");
@@ -151,7 +169,10 @@ async fn policy_check_and_simulate() {
         }
     }
     let keys = program.run(&["keys", "list", "--json"]).await.json()["keys"].clone();
-    let readonly = keys.as_array().unwrap().iter().find(|key| key["name"] == "mcp_readonly").unwrap()["id"].as_str().unwrap().to_owned();
+    let readonly = keys.as_array().unwrap().iter().find(|key| key["name"] == "mcp_readonly").unwrap()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let judged = program.run(&["policy", "simulate", "github:list_repos", "--key", &readonly, "--json"]).await;
     assert_eq!((judged.code, judged.json()["policies"][0]["id"].clone()), (Some(2), json!("profile:mcp_readonly")));
     program.stop().await;
@@ -202,7 +223,11 @@ async fn the_audit_log_is_read_with_and_without_a_server() {
     program.stop().await;
     look().await;
     // One turned bit, and the chain does not hold.
-    let database = std::fs::read_dir(folder.path().join(".toolgate")).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.extension().is_some_and(|e| e == "db")).unwrap();
+    let database = std::fs::read_dir(folder.path().join(".toolgate"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|e| e == "db"))
+        .unwrap();
     let mut bytes = std::fs::read(&database).unwrap();
     let at = bytes.windows(12).position(|window| window == b"create_issue").unwrap();
     bytes[at] ^= 1;
@@ -242,11 +267,15 @@ async fn the_doctor_finds_what_is_wrong() {
     std::fs::write(folder.path().join("toolgate.toml"), "[servers.gone]\ncommand = \"/nowhere/at/all\"\n").unwrap();
     let doctor = toolgate_in(folder.path(), &["doctor", "--json"], &[]).await;
     assert_eq!((doctor.code, doctor.json()["ok"].clone()), (Some(1), json!(false)), "{doctor:?}");
-    let sick: Vec<Value> = doctor.json()["checks"].as_array().unwrap().iter().filter(|check| check["ok"] == false).cloned().collect();
+    let sick: Vec<Value> =
+        doctor.json()["checks"].as_array().unwrap().iter().filter(|check| check["ok"] == false).cloned().collect();
     assert!(sick.len() == 1 && sick[0].to_string().contains("gone") && sick[0]["hint"].is_string(), "{sick:?}");
     std::fs::write(folder.path().join("toolgate.toml"), "[servers.gone]\n").unwrap();
     let doctor = toolgate_in(folder.path(), &["doctor"], &[]).await;
-    assert!(doctor.code == Some(1) && doctor.out.contains("toolgate.toml:1") && doctor.out.contains("hint"), "{doctor:?}");
+    assert!(
+        doctor.code == Some(1) && doctor.out.contains("toolgate.toml:1") && doctor.out.contains("hint"),
+        "{doctor:?}"
+    );
 }
 
 #[tokio::test]
@@ -260,16 +289,28 @@ async fn other_programs_servers_are_imported() {
         "off": {"command": "x", "disabled": true},
     }});
     write("claude_desktop_config.json", &foreign.to_string());
-    write("mcp.json", &json!({"servers": {"code": {"type": "stdio", "command": "uvx", "args": ["server"]}}}).to_string());
+    write(
+        "mcp.json",
+        &json!({"servers": {"code": {"type": "stdio", "command": "uvx", "args": ["server"]}}}).to_string(),
+    );
     // Whoever writes by hand does not always end the last line.
     write("toolgate.toml", "[gateway]\nsurface_budget = 100");
     let dry = run(&["servers", "import", "claude_desktop_config.json", "--dry-run"]).await;
     assert_eq!(dry.code, Some(0), "{dry:?}");
-    assert_eq!(std::fs::read_to_string(folder.path().join("toolgate.toml")).unwrap().lines().count(), 2, "nothing was written");
+    assert_eq!(
+        std::fs::read_to_string(folder.path().join("toolgate.toml")).unwrap().lines().count(),
+        2,
+        "nothing was written"
+    );
     assert_eq!(run(&["servers", "import", "claude_desktop_config.json", "--json"]).await.code, Some(0));
     assert_eq!(run(&["servers", "import", "mcp.json"]).await.code, Some(0));
     assert_eq!(run(&["servers", "import", "mcp.json"]).await.code, Some(0), "twice is once");
-    let settings = toolgate::config::file::read("toolgate.toml", &std::fs::read_to_string(folder.path().join("toolgate.toml")).unwrap(), &|_| None).unwrap();
+    let settings = toolgate::config::file::read(
+        "toolgate.toml",
+        &std::fs::read_to_string(folder.path().join("toolgate.toml")).unwrap(),
+        &|_| None,
+    )
+    .unwrap();
     let names: Vec<_> = settings.servers.keys().map(ToString::to_string).collect();
     assert_eq!(names, ["code", "files", "remote"]);
     assert_eq!(settings.gateway.surface_budget, 100);

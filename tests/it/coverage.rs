@@ -6,11 +6,21 @@ use toolgate::http::{Access, ROUTES};
 use crate::support::{Client, FakeUpstream, Response, Say, Setup};
 
 /// What may be asked for without a key. A route that joins it has to join it here too.
-const PUBLIC: [&str; 6] =
-    ["GET /v1/mcp", "GET /mcp", "GET /v1/mcp/key-profiles", "POST /register", "GET /.well-known/{*path}", "GET /v1/mcp/.well-known/{*path}"];
+const PUBLIC: [&str; 6] = [
+    "GET /v1/mcp",
+    "GET /mcp",
+    "GET /v1/mcp/key-profiles",
+    "POST /register",
+    "GET /.well-known/{*path}",
+    "GET /v1/mcp/.well-known/{*path}",
+];
 
 fn filled(path: &str) -> String {
-    path.replace("{user}", "ada").replace("{id}", "key_x").replace("{*path}", "x").replace("{server}", "up").replace("{name}", "x")
+    path.replace("{user}", "ada")
+        .replace("{id}", "key_x")
+        .replace("{*path}", "x")
+        .replace("{server}", "up")
+        .replace("{name}", "x")
 }
 
 #[tokio::test]
@@ -22,7 +32,13 @@ async fn every_route_that_needs_a_key_is_401_without_one() {
         assert_eq!(route.access == Access::Public, PUBLIC.contains(&name.as_str()), "{name}");
         let path = filled(route.path);
         for key in [None, Some("inv_live_wrong")] {
-            let answer = stranger.with_key(key).draft(route.method, &path).header("content-type", "application/json").text("{}").send().await;
+            let answer = stranger
+                .with_key(key)
+                .draft(route.method, &path)
+                .header("content-type", "application/json")
+                .text("{}")
+                .send()
+                .await;
             let expected = match route.access {
                 Access::Key => answer.status == 401 || answer.status == 429,
                 // A stranger from elsewhere is asked for a key; see `mcp::doors`.
@@ -42,7 +58,12 @@ async fn no_method_is_served_that_is_not_listed() {
     for route in ROUTES {
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
             let listed = ROUTES.iter().any(|other| other.method == method && other.path == route.path);
-            let answer = client.draft(method, &filled(route.path)).header("content-type", "application/json").text("{}").send().await;
+            let answer = client
+                .draft(method, &filled(route.path))
+                .header("content-type", "application/json")
+                .text("{}")
+                .send()
+                .await;
             assert_eq!(answer.status == 405, !listed, "{method} {}: {}", route.path, answer.status);
         }
     }
@@ -58,8 +79,18 @@ fn calls() -> Vec<(&'static str, Value, Say, [&'static str; 2])> {
         ("a read", call("up:read", json!({})), done(), ["allow", "answered"]),
         ("a read through invoke", invoke("read", json!({})), done(), ["allow", "answered"]),
         ("a write", invoke("write", json!({})), done(), ["allow", "answered"]),
-        ("a tool's own error", invoke("read", json!({})), Say::Result(r#"{"content":[],"isError":true}"#.into()), ["allow", "answered"]),
-        ("a JSON-RPC error", invoke("read", json!({})), Say::Error(r#"{"code":-1,"message":"no"}"#.into()), ["allow", "failed"]),
+        (
+            "a tool's own error",
+            invoke("read", json!({})),
+            Say::Result(r#"{"content":[],"isError":true}"#.into()),
+            ["allow", "answered"],
+        ),
+        (
+            "a JSON-RPC error",
+            invoke("read", json!({})),
+            Say::Error(r#"{"code":-1,"message":"no"}"#.into()),
+            ["allow", "failed"],
+        ),
         ("a broken backend", invoke("write", json!({})), Say::Status(500), ["allow", "failed"]),
         ("garbage", invoke("write", json!({})), Say::Body("<html>".into()), ["allow", "failed"]),
         ("a misfit", invoke("strict", json!({})), done(), ["error", "refused"]),
@@ -71,7 +102,12 @@ fn calls() -> Vec<(&'static str, Value, Say, [&'static str; 2])> {
         ("a search that misfits", call("gateway_search_tools", json!({})), done(), ["error", "refused"]),
         ("a simulation", call("policy.simulate", json!({"action": "up.write"})), done(), ["allow", "answered"]),
         ("a misfit of invoke", call("gateway_invoke", json!({"server": "up"})), done(), ["error", "refused"]),
-        ("invoke of invoke", call("gateway_invoke", json!({"server": "toolgate", "tool": "gateway_invoke"})), done(), ["error", "refused"]),
+        (
+            "invoke of invoke",
+            call("gateway_invoke", json!({"server": "toolgate", "tool": "gateway_invoke"})),
+            done(),
+            ["error", "refused"],
+        ),
         ("a limit", call("up:limited", json!({})), done(), ["deny", "refused"]),
     ]
 }
@@ -87,11 +123,13 @@ async fn every_call_leaves_one_closed_record() {
     let mut strict = crate::support::tool("strict", &hints);
     strict["inputSchema"] = json!({"type": "object", "required": ["n"]});
     let mut tools = vec![strict, crate::support::tool("limited", &hints)];
-    for (name, hints) in [("read", hints.clone()), ("write", json!({})), ("destroy", json!({"destructiveHint": true}))] {
+    for (name, hints) in [("read", hints.clone()), ("write", json!({})), ("destroy", json!({"destructiveHint": true}))]
+    {
         tools.push(crate::support::tool(name, &hints));
     }
     upstream.set_tools(json!(tools));
-    let gateway = Setup::new().config(&upstream.section("up", "[servers.up.tools.limited]\nrate_limit = \"1/h\"")).start().await;
+    let gateway =
+        Setup::new().config(&upstream.section("up", "[servers.up.tools.limited]\nrate_limit = \"1/h\"")).start().await;
     let bare = gateway.agent().await;
     send(&bare, &json!({"name": "up:limited"})).await;
     let mut expected = gateway.records().await.len();
@@ -100,14 +138,32 @@ async fn every_call_leaves_one_closed_record() {
         for (what, params, say, [decision, outcome]) in calls() {
             upstream.on_call(move |_| say.clone());
             let answer = send(&client, &params).await;
-            let id = answer.header("toolgate-audit-id").unwrap_or_else(|| panic!("{what}: no audit id: {}", answer.text)).to_owned();
+            let id = answer
+                .header("toolgate-audit-id")
+                .unwrap_or_else(|| panic!("{what}: no audit id: {}", answer.text))
+                .to_owned();
             expected += 1;
             let records = gateway.records().await;
             assert_eq!(records.len(), expected, "{what}");
             let record = records.last().unwrap();
             assert_eq!(record["id"], id, "{what}");
-            assert_eq!((record["decision"].as_str(), record["outcome"].as_str()), (Some(decision), Some(outcome)), "{what}: {record}");
-            for member in ["time", "request_id", "entrance", "key", "user", "agent", "policy_version", "latency_ms", "prev", "hash"] {
+            assert_eq!(
+                (record["decision"].as_str(), record["outcome"].as_str()),
+                (Some(decision), Some(outcome)),
+                "{what}: {record}"
+            );
+            for member in [
+                "time",
+                "request_id",
+                "entrance",
+                "key",
+                "user",
+                "agent",
+                "policy_version",
+                "latency_ms",
+                "prev",
+                "hash",
+            ] {
                 assert!(!record[member].is_null(), "{what}: `{member}` is missing: {record}");
             }
             assert_eq!(record["entrance"], "mcp");
@@ -146,7 +202,11 @@ async fn refused_logins_are_capped() {
     let records = gateway.records().await;
     assert!((1..=100).contains(&records.len()), "{} records", records.len());
     assert!(!json!(records).to_string().contains("inv_live_wrong"), "never the credential");
-    assert!(records.iter().all(|record| record["decision"] == "error" || record["decision"] == "deny"), "{}", records[0]);
+    assert!(
+        records.iter().all(|record| record["decision"] == "error" || record["decision"] == "deny"),
+        "{}",
+        records[0]
+    );
     let missing = gateway.records().await.len();
     for _ in 0..20 {
         gateway.stranger().rpc("ping", &json!({})).await;

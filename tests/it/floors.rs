@@ -30,8 +30,10 @@ const DENIED: [(&[&str], &[&str], &str); 4] = [
 ];
 
 /// The doors may name only these besides themselves: what they need of the rest, the gateway gives them.
-const DOORS: [(&str, &[&str]); 2] =
-    [("http", &["gateway", "wire", "config", "domain", "http"]), ("cli", &["gateway", "wire", "config", "domain", "http", "cli"])];
+const DOORS: [(&str, &[&str]); 2] = [
+    ("http", &["gateway", "wire", "config", "domain", "http"]),
+    ("cli", &["gateway", "wire", "config", "domain", "http", "cli"]),
+];
 
 const MAX_LINES: usize = 400;
 
@@ -71,7 +73,9 @@ fn code(text: &str) -> String {
 
 /// The modules that follow `crate::`, groups in braces included.
 fn named(code: &str) -> BTreeSet<String> {
-    let word = |text: &str| text.trim_start().chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>();
+    let word = |text: &str| {
+        text.trim_start().chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>()
+    };
     let mut found = BTreeSet::new();
     for (at, _) in code.match_indices("crate::") {
         let before = code[..at].chars().next_back();
@@ -119,7 +123,10 @@ fn nothing(found: &[String]) {
 #[test]
 fn modules_use_only_what_lies_below() {
     let mut found = Vec::new();
-    for (name, text) in files("src").into_iter().filter(|(name, _)| !["lib.rs", "main.rs"].contains(&name.as_str()) && !is_test_file(name)) {
+    for (name, text) in files("src")
+        .into_iter()
+        .filter(|(name, _)| !["lib.rs", "main.rs"].contains(&name.as_str()) && !is_test_file(name))
+    {
         let own = module(&name).to_owned();
         let Some(here) = floor(&own) else {
             found.push(format!("src/{name}: `{own}` stands on no floor"));
@@ -128,7 +135,9 @@ fn modules_use_only_what_lies_below() {
         for used in named(&code(&text)).into_iter().filter(|used| *used != own) {
             match floor(&used) {
                 Some(there) if there < here => {}
-                Some(_) => found.push(format!("src/{name}: `{own}` may not use `{used}`, which lies beside or above it")),
+                Some(_) => {
+                    found.push(format!("src/{name}: `{own}` may not use `{used}`, which lies beside or above it"))
+                }
                 None => found.push(format!("src/{name}: `{used}` stands on no floor")),
             }
         }
@@ -171,7 +180,9 @@ fn some_words_belong_to_some_files() {
 fn files_are_short_and_say_what_they_are() {
     let mut found = Vec::new();
     let all = [("src", files("src")), ("tests/it", files("tests/it"))];
-    for (folder, (name, text)) in all.into_iter().flat_map(|(folder, files)| files.into_iter().map(move |file| (folder, file))) {
+    for (folder, (name, text)) in
+        all.into_iter().flat_map(|(folder, files)| files.into_iter().map(move |file| (folder, file)))
+    {
         let before_tests = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
         let lines = before_tests.lines().count();
         if lines > MAX_LINES && !(folder == "src" && is_test_file(&name)) {
@@ -192,12 +203,18 @@ fn no_test_file_is_forgotten() {
     for (name, _) in files("tests/it").into_iter().filter(|(name, _)| name != "main.rs") {
         let path = PathBuf::from(&name);
         let (module, folder) = match path.file_stem().and_then(|stem| stem.to_str()) {
-            Some("mod") => (path.parent().and_then(Path::file_name).unwrap(), path.parent().and_then(Path::parent).unwrap()),
+            Some("mod") => {
+                (path.parent().and_then(Path::file_name).unwrap(), path.parent().and_then(Path::parent).unwrap())
+            }
             _ => (path.file_stem().unwrap(), path.parent().unwrap()),
         };
         let above = if folder == Path::new("") { base.join("main.rs") } else { base.join(folder).join("mod.rs") };
         let line = format!("mod {};", module.to_str().unwrap());
-        if !std::fs::read_to_string(&above).unwrap().lines().any(|other| other.trim_start_matches("pub(crate) ") == line) {
+        if !std::fs::read_to_string(&above)
+            .unwrap()
+            .lines()
+            .any(|other| other.trim_start_matches("pub(crate) ") == line)
+        {
             found.push(format!("tests/it/{name}: `{line}` is missing in {}", above.display()));
         }
     }
@@ -223,6 +240,7 @@ fn links_lead_somewhere() {
 
 #[test]
 fn the_reader_of_paths_reads_them() {
-    let code = "use crate::a::{b, c};\nuse crate::{d::e, f, g::{h, i}};\nlet x = crate::j::k(); $crate::no; use toolgate::no;";
+    let code =
+        "use crate::a::{b, c};\nuse crate::{d::e, f, g::{h, i}};\nlet x = crate::j::k(); $crate::no; use toolgate::no;";
     assert_eq!(named(code).into_iter().collect::<Vec<_>>(), ["a", "d", "f", "g", "j"]);
 }

@@ -30,7 +30,9 @@ async fn ping(client: &Client) -> u16 {
 #[tokio::test]
 async fn a_key_is_made_listed_used_and_revoked() {
     let (gateway, admin) = start().await;
-    let made = create(&admin, &json!({"name": "laptop", "profile": "mcp_readonly", "roles": ["reader"], "agent_id": "bot"})).await;
+    let made =
+        create(&admin, &json!({"name": "laptop", "profile": "mcp_readonly", "roles": ["reader"], "agent_id": "bot"}))
+            .await;
     assert_eq!(made.status, 201);
     let made = made.json();
     let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
@@ -72,7 +74,11 @@ async fn only_administrators_manage_keys() {
         assert_eq!(garbage.status, 403, "before the body is looked at");
     }
     let stranger = gateway.stranger();
-    for answer in [create(&stranger, &body).await, stranger.get(KEYS).send().await, stranger.delete(&format!("{KEYS}/key_x")).send().await] {
+    for answer in [
+        create(&stranger, &body).await,
+        stranger.get(KEYS).send().await,
+        stranger.delete(&format!("{KEYS}/key_x")).send().await,
+    ] {
         assert_eq!(code(&answer), (401, "unauthorized".into()));
         assert!(!answer.header("www-authenticate").unwrap().contains("resource_metadata"));
     }
@@ -133,7 +139,8 @@ async fn a_revoked_key_loses_its_streams() {
     let made = create(&admin, &json!({"name": "watcher", "profile": "agent"})).await.json();
     let client = gateway.stranger().with_key(made["key"].as_str());
     let mut session = client.legacy().await.get("/v1/mcp").header("accept", "text/event-stream").open().await;
-    let mut subscription = client.modern().request("subscriptions/listen", r#"{"notifications":{"toolsListChanged":true}}"#).open().await;
+    let mut subscription =
+        client.modern().request("subscriptions/listen", r#"{"notifications":{"toolsListChanged":true}}"#).open().await;
     assert_eq!((session.status, subscription.status), (200, 200));
     session.next().await.unwrap();
     subscription.next().await.unwrap();
@@ -178,7 +185,10 @@ async fn limits_stand_in_the_headers() {
     let tight = gateway.client(&gateway.create(admin(Some("tight"))).await);
     for remaining in ["1", "0"] {
         let answer = tight.get(KEYS).send().await;
-        assert_eq!((answer.status, answer.header("x-ratelimit-limit"), answer.header("x-ratelimit-remaining")), (200, Some("2"), Some(remaining)));
+        assert_eq!(
+            (answer.status, answer.header("x-ratelimit-limit"), answer.header("x-ratelimit-remaining")),
+            (200, Some("2"), Some(remaining))
+        );
         assert!(answer.header("x-ratelimit-reset").unwrap().parse::<i64>().unwrap() > 1_700_000_000);
     }
     let over = tight.get(KEYS).send().await;

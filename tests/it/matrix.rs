@@ -48,12 +48,16 @@ async fn row(client: &Client, (server, tool, arguments, name): (&str, &str, &str
 #[tokio::test]
 async fn the_matrix_is_as_it_was_reviewed() {
     let gateway = Setup::demo().start().await;
-    let mut table = String::from("Profile, roles\n  tool                     list  search call                                 simulate\n");
+    let mut table = String::from(
+        "Profile, roles\n  tool                     list  search call                                 simulate\n",
+    );
     for profile in ["mcp_readonly", "agent", "operator", "admin"] {
         for roles in [&[][..], &["writer"][..]] {
             let roles: Vec<String> = roles.iter().map(|role| (*role).to_owned()).collect();
-            writeln!(table, "\n{profile}, {}", if roles.is_empty() { "no roles".into() } else { roles.join(", ") }).unwrap();
-            let new = NewKey { name: "m".into(), profile: profile.into(), user: "m".into(), roles, ..NewKey::default() };
+            writeln!(table, "\n{profile}, {}", if roles.is_empty() { "no roles".into() } else { roles.join(", ") })
+                .unwrap();
+            let new =
+                NewKey { name: "m".into(), profile: profile.into(), user: "m".into(), roles, ..NewKey::default() };
             let client = gateway.client(&gateway.create(new).await);
             for call in CALLS {
                 writeln!(table, "{}", row(&client, call).await).unwrap();

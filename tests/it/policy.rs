@@ -13,7 +13,10 @@ use crate::support::{Client, FakeUpstream, Key, Program, Response, Setup, TestGa
 
 const PROFILES: [(&str, &str); 3] = [
     ("open", "scopes = [\"tools:read\", \"tools:invoke\", \"policy:simulate\"]\nallowed_tools = [\"*\"]"),
-    ("narrow", "scopes = [\"tools:read\", \"tools:invoke\", \"policy:simulate\"]\nallowed_tools = [\"up:r*\", \"up:w*\"]\nread_only = true"),
+    (
+        "narrow",
+        "scopes = [\"tools:read\", \"tools:invoke\", \"policy:simulate\"]\nallowed_tools = [\"up:r*\", \"up:w*\"]\nread_only = true",
+    ),
     ("mute", "scopes = [\"tools:read\", \"policy:simulate\"]\nallowed_tools = [\"*\"]"),
 ];
 const ROLES: [&[&str]; 4] = [&[], &["writer"], &["finance"], &["writer", "finance"]];
@@ -58,12 +61,20 @@ fn catalogue() -> Value {
 /// Arguments that mean something to a parser, a schema or a policy, and some that do not.
 fn arguments() -> impl Strategy<Value = Value> {
     let member = prop_oneof![
-        prop_oneof![Just("select 1"), Just("drop table x"), Just("insert into x values (1)"), Just("not sql at all"), Just("select 1; truncate y")]
-            .prop_map(|sql| ("sql", json!(sql))),
+        prop_oneof![
+            Just("select 1"),
+            Just("drop table x"),
+            Just("insert into x values (1)"),
+            Just("not sql at all"),
+            Just("select 1; truncate y")
+        ]
+        .prop_map(|sql| ("sql", json!(sql))),
         prop_oneof![Just(json!(5)), Just(json!(500)), Just(json!("5")), Just(json!(1.5))].prop_map(|n| ("n", n)),
         prop_oneof![Just(0_i64), Just(i64::MAX), Just(-1)].prop_map(|m| ("m", json!(m))),
-        prop_oneof![Just("http://10.0.0.1/x"), Just("https://example.com/"), Just("http://[::1]/"), Just("not a url")].prop_map(|url| ("url", json!(url))),
-        prop_oneof![Just("rm -rf /"), Just("ls"), Just("echo 'unclosed")].prop_map(|command| ("command", json!(command))),
+        prop_oneof![Just("http://10.0.0.1/x"), Just("https://example.com/"), Just("http://[::1]/"), Just("not a url")]
+            .prop_map(|url| ("url", json!(url))),
+        prop_oneof![Just("rm -rf /"), Just("ls"), Just("echo 'unclosed")]
+            .prop_map(|command| ("command", json!(command))),
         Just(("path", json!("../../etc/passwd"))),
         any::<bool>().prop_map(|flag| ("flag", json!(flag))),
     ];
@@ -98,7 +109,8 @@ fn agree(report: &Value, answer: &Response) -> Result<(), String> {
         return if text(error, "code") == "invalid_arguments" { Ok(()) } else { Err("misfits, but passed".into()) };
     }
     let governance = &result["_meta"]["toolgate/governance"];
-    let foretold = Verdict { decision: text(report, "decision"), policy: text(report, "policy"), reason: text(report, "reason") };
+    let foretold =
+        Verdict { decision: text(report, "decision"), policy: text(report, "policy"), reason: text(report, "reason") };
     let reason = if error.is_null() { foretold.reason.clone() } else { text(error, "reason") };
     let happened = Verdict { decision: text(governance, "decision"), policy: text(governance, "policy"), reason };
     let code = match foretold.decision.as_str() {
@@ -114,7 +126,9 @@ fn agree(report: &Value, answer: &Response) -> Result<(), String> {
 
 async fn start(upstream: &FakeUpstream) -> (TestGateway, Vec<Key>) {
     upstream.set_tools(catalogue());
-    let mut setup = Setup::new().config(&upstream.section("up", "[servers.up.tools.roles]\nallowed_roles = [\"finance\"]")).shipped_policies();
+    let mut setup = Setup::new()
+        .config(&upstream.section("up", "[servers.up.tools.roles]\nallowed_roles = [\"finance\"]"))
+        .shipped_policies();
     for (name, body) in PROFILES {
         setup = setup.profile(name, body);
     }
@@ -123,7 +137,8 @@ async fn start(upstream: &FakeUpstream) -> (TestGateway, Vec<Key>) {
     for (profile, _) in PROFILES {
         for roles in ROLES {
             let roles = roles.iter().map(|role| (*role).to_owned()).collect();
-            let new = NewKey { name: "p".into(), profile: profile.into(), user: "u".into(), roles, ..NewKey::default() };
+            let new =
+                NewKey { name: "p".into(), profile: profile.into(), user: "u".into(), roles, ..NewKey::default() };
             keys.push(gateway.create(new).await);
         }
     }
@@ -145,29 +160,44 @@ fn simulate_and_call_never_disagree() {
     let (gateway, keys) = runtime.block_on(start(&upstream));
     let mut runner = TestRunner::new(Config { cases: 400, failure_persistence: None, ..Config::default() });
     let seen = std::cell::RefCell::new(std::collections::BTreeMap::<String, usize>::new());
-    let checked = runner.run(&(0..keys.len(), proptest::sample::select(&TOOLS[..]), arguments()), |(who, tool, arguments)| {
-        let client = gateway.client(&keys[who]);
-        let question = json!({"server": "up", "tool": tool, "arguments": arguments});
-        runtime.block_on(async {
-            let calls_before = upstream.calls().len();
-            let own = client.simulate(&question).await;
-            let owners = report_of_key(&gateway, &keys[who], &question).await;
-            prop_assert_eq!(&own, &owners, "whoever asks");
-            prop_assert_eq!(upstream.calls().len(), calls_before, "nothing was called");
-            let answer = client.invoke("up", tool, &arguments.to_string()).await;
-            let sent = upstream.calls().len() - calls_before;
-            let allowed = own["decision"] == "allow" && own["schema_errors"] == json!([]);
-            prop_assert_eq!(sent, usize::from(allowed), "only what is allowed is sent");
-            let verdict = agree(&own, &answer);
-            *seen.borrow_mut().entry(format!("{} {}", text(&own, "decision"), text(&own, "policy"))).or_default() += 1;
-            prop_assert!(verdict.is_ok(), "{}: {question}: {}", keys[who].id, verdict.unwrap_err());
-            Ok(())
-        })
-    });
+    let checked =
+        runner.run(&(0..keys.len(), proptest::sample::select(&TOOLS[..]), arguments()), |(who, tool, arguments)| {
+            let client = gateway.client(&keys[who]);
+            let question = json!({"server": "up", "tool": tool, "arguments": arguments});
+            runtime.block_on(async {
+                let calls_before = upstream.calls().len();
+                let own = client.simulate(&question).await;
+                let owners = report_of_key(&gateway, &keys[who], &question).await;
+                prop_assert_eq!(&own, &owners, "whoever asks");
+                prop_assert_eq!(upstream.calls().len(), calls_before, "nothing was called");
+                let answer = client.invoke("up", tool, &arguments.to_string()).await;
+                let sent = upstream.calls().len() - calls_before;
+                let allowed = own["decision"] == "allow" && own["schema_errors"] == json!([]);
+                prop_assert_eq!(sent, usize::from(allowed), "only what is allowed is sent");
+                let verdict = agree(&own, &answer);
+                *seen
+                    .borrow_mut()
+                    .entry(format!("{} {}", text(&own, "decision"), text(&own, "policy")))
+                    .or_default() += 1;
+                prop_assert!(verdict.is_ok(), "{}: {question}: {}", keys[who].id, verdict.unwrap_err());
+                Ok(())
+            })
+        });
     runtime.block_on(gateway.finish());
     checked.unwrap();
     let seen = seen.into_inner();
-    for kind in ["allow default-allow-read", "allow allow-write-to-writers", "deny default-deny", "deny block-sql-drop", "approval destructive-needs-approval", "deny small-rows", "deny profile:narrow", "deny profile:mute", "deny roles:up:roles", "allow roles:up:roles"] {
+    for kind in [
+        "allow default-allow-read",
+        "allow allow-write-to-writers",
+        "deny default-deny",
+        "deny block-sql-drop",
+        "approval destructive-needs-approval",
+        "deny small-rows",
+        "deny profile:narrow",
+        "deny profile:mute",
+        "deny roles:up:roles",
+        "allow roles:up:roles",
+    ] {
         assert!(seen.contains_key(kind), "the cases never gave `{kind}`: {seen:?}");
     }
 }
@@ -178,7 +208,8 @@ async fn simulate_judges_other_agents() {
     let upstream = FakeUpstream::legacy().await;
     let gateway = Setup::with(&upstream).start().await;
     let client = gateway.agent().await;
-    let ask = async |agent: &str| text(&client.simulate(&json!({"agent_id": agent, "action": "up:write"})).await, "decision");
+    let ask =
+        async |agent: &str| text(&client.simulate(&json!({"agent_id": agent, "action": "up:write"})).await, "decision");
     assert_eq!(ask("finance_agent").await, "deny", "nobody carries it: no roles");
     let carrier = |roles: &[&str]| NewKey {
         name: "c".into(),
@@ -199,7 +230,11 @@ async fn simulate_judges_other_agents() {
     assert_eq!(ask("finance_agent").await, "deny");
     for misfit in [json!({}), json!({"action": "up:write", "server": "up", "tool": "write"}), json!({"action": 3})] {
         let answer = client.call("policy.simulate", &misfit).await;
-        assert!(answer.json().get("error").is_some() || answer.result()["isError"] == true, "{misfit}: {}", answer.text);
+        assert!(
+            answer.json().get("error").is_some() || answer.result()["isError"] == true,
+            "{misfit}: {}",
+            answer.text
+        );
     }
     gateway.finish().await;
 }
@@ -236,7 +271,10 @@ async fn reloads_are_whole_or_not_at_all() {
     assert_eq!(decision(&client).await, "allow", "the old policies stay");
 
     // One faulty file holds back the good change beside it.
-    write("profiles.toml", &shipped.replace("[profiles.agent]", "[profiles.agent_two]\nscopes = []\n\n[profiles.agent]"));
+    write(
+        "profiles.toml",
+        &shipped.replace("[profiles.agent]", "[profiles.agent_two]\nscopes = []\n\n[profiles.agent]"),
+    );
     write("policies/all.cedar", "@id(\"none\")\nforbid (principal, action, resource);\n");
     eventually("the mended policy is active", async || (decision(&client).await == "deny").then_some(())).await;
     let profiles = client.get("/v1/mcp/key-profiles").send().await.json();
@@ -247,7 +285,8 @@ async fn reloads_are_whole_or_not_at_all() {
     told(&program, "toolgate.toml:5").await;
     assert_eq!(client.tools().await.len(), 3, "still at work");
     write("toolgate.toml", "[gateway]\ntool_names = \"safe\"\n");
-    eventually("the configuration is active", async || (client.tools().await[2] == "policy_simulate").then_some(())).await;
+    eventually("the configuration is active", async || (client.tools().await[2] == "policy_simulate").then_some(()))
+        .await;
     assert_eq!(client.invoke("github", "list_repos", "{}").await.refused(), (200, -32602), "the demo servers are gone");
     program.stop().await;
 }
@@ -265,7 +304,10 @@ async fn a_policy_for_a_tool_to_come_is_pending() {
     upstream.set_tools(json!([tool("read", &json!({"readOnlyHint": true})), new]));
     eventually("the gateway listens", async || upstream.is_listened_to().then_some(())).await;
     upstream.tell_changed();
-    eventually("the new tool is there", async || client.invoke("up", "later", r#"{"n":1}"#).await.json().get("result").cloned()).await;
+    eventually("the new tool is there", async || {
+        client.invoke("up", "later", r#"{"n":1}"#).await.json().get("result").cloned()
+    })
+    .await;
     assert_eq!(client.invoke("up", "later", r#"{"n":1}"#).await.told(), "done");
     assert_eq!(client.invoke("up", "later", r#"{"n":9}"#).await.governance()["policy"], "later");
     // The tool changes so that the policy no longer fits: it is withheld rather than let through.

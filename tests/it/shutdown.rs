@@ -60,7 +60,8 @@ async fn the_environment_may_set_the_admin_key() {
     program.stop().await;
     for weak in ["short", "0123456789012345678901234567890", &"a".repeat(64)] {
         let place = folder();
-        let ended = toolgate_in(place.path(), &["serve", "--listen", "127.0.0.1:0"], &[("TOOLGATE_ADMIN_KEY", weak)]).await;
+        let ended =
+            toolgate_in(place.path(), &["serve", "--listen", "127.0.0.1:0"], &[("TOOLGATE_ADMIN_KEY", weak)]).await;
         assert_eq!(ended.code, Some(1), "{weak}");
         assert!(ended.err.contains("TOOLGATE_ADMIN_KEY") && !ended.err.contains(weak), "{}", ended.err);
     }
@@ -78,7 +79,11 @@ async fn a_failed_start_says_why_and_costs_no_keys() {
     let busy = start(&["--listen", &taken.local_addr().unwrap().to_string()]).await;
     assert_eq!(busy.code, Some(1));
     assert!(busy.err.contains("cannot listen on"), "{}", busy.err);
-    for (name, text) in [("toolgate.toml", "[gateway]\nnope = 1\n"), ("profiles.toml", "[profiles.x]\nscopes = [\"nope\"]\n"), ("policies/x.cedar", "permit (nonsense);")] {
+    for (name, text) in [
+        ("toolgate.toml", "[gateway]\nnope = 1\n"),
+        ("profiles.toml", "[profiles.x]\nscopes = [\"nope\"]\n"),
+        ("policies/x.cedar", "permit (nonsense);"),
+    ] {
         let path = place.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
@@ -125,7 +130,10 @@ async fn stopping_lets_calls_in_flight_end() {
     let place = program.folder();
     assert_eq!(program.ended().await, Some(0));
     let tail = toolgate_in(place.path(), &["audit", "tail", "-n", "1", "--json"], &[]).await.json();
-    assert_eq!((tail["records"][0]["tool"].clone(), tail["records"][0]["outcome"].clone()), (json!("write"), json!("answered")));
+    assert_eq!(
+        (tail["records"][0]["tool"].clone(), tail["records"][0]["outcome"].clone()),
+        (json!("write"), json!("answered"))
+    );
 }
 
 #[tokio::test]
@@ -141,7 +149,7 @@ async fn stopping_leaves_no_process_behind() {
         for id in children.iter().chain(&grandchildren) {
             assert!(!is_alive(*id), "{signal}: process {id} is still there");
         }
-        assert_eq!(groups_alive(&children), [], "{signal}: somebody is left in a group");
+        assert!(groups_alive(&children).is_empty(), "{signal}: somebody is left in a group");
     }
 }
 
@@ -171,7 +179,10 @@ async fn a_killed_server_leaves_a_whole_log() {
     let export = again.run(&["audit", "export"]).await;
     let records: Vec<serde_json::Value> = export.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for id in answered {
-        assert!(records.iter().any(|record| record["id"] == id && record["outcome"] == "answered"), "{id} was answered");
+        assert!(
+            records.iter().any(|record| record["id"] == id && record["outcome"] == "answered"),
+            "{id} was answered"
+        );
     }
     let interrupted: Vec<_> = records.iter().filter(|record| record["outcome"] == "interrupted").collect();
     assert_eq!(interrupted.len(), 1);
