@@ -242,7 +242,9 @@ impl Gateway {
         let state = self.state();
         let mut tools: Vec<_> =
             state.catalog.entries().iter().map(|entry| std::sync::Arc::clone(entry.tool())).collect();
-        tools.extend(self.own_tools().iter().map(|own| std::sync::Arc::clone(&own.tool)));
+        // Own tools that their scope opens are judged by no policy.
+        let judged = self.own_tools().iter().filter(|own| !own.by_scope);
+        tools.extend(judged.map(|own| std::sync::Arc::clone(&own.tool)));
         let (count, checked) = (tools.len(), std::sync::Arc::clone(&bundle));
         let report =
             tokio::task::spawn_blocking(move || check(&checked, &tools)).await.map_err(|error| Failed::of(&error))?;

@@ -186,6 +186,12 @@ impl Gateway {
         reasons
     }
 
+    /// Calls whose record is not closed yet.
+    #[must_use]
+    pub fn open_entries(&self) -> usize {
+        self.pipeline.journal.open_entries()
+    }
+
     /// The metrics in Prometheus' text format.
     #[must_use]
     pub fn metrics(&self) -> String {

@@ -44,13 +44,14 @@ const fn route(method: &'static str, path: &'static str, access: Access) -> Rout
 }
 
 /// Every route of the gateway.
-pub const ROUTES: [Route; 16] = [
+pub const ROUTES: [Route; 17] = [
     route("GET", "/v1/mcp", Access::Public),
     route("POST", "/v1/mcp", Access::Key),
     route("DELETE", "/v1/mcp", Access::Key),
     route("GET", "/mcp", Access::Public),
     route("POST", "/mcp", Access::Key),
     route("DELETE", "/mcp", Access::Key),
+    route("POST", "/api/mcp/tools", Access::Key),
     route("GET", "/v1/mcp/key-profiles", Access::Public),
     route("POST", "/v1/beta/users/{user}/keys", Access::Key),
     route("GET", "/v1/beta/users/{user}/keys", Access::Key),
@@ -67,11 +68,12 @@ pub const ROUTES: [Route; 16] = [
 pub fn router(gateway: Arc<Gateway>) -> Router {
     let endpoint = || get(mcp::card_or_stream).post(mcp::post).delete(mcp::end);
     let keys = "/v1/beta/users/{user}/keys";
-    let routes: [(&str, MethodRouter<Arc<Gateway>>); 13] = [
+    let routes: [(&str, MethodRouter<Arc<Gateway>>); 14] = [
         ("/v1/mcp", endpoint()),
         ("/v1/mcp/", endpoint()),
         ("/mcp", endpoint()),
         ("/mcp/", endpoint()),
+        ("/api/mcp/tools", post(mcp::post)),
         ("/v1/mcp/key-profiles", get(keys::profiles)),
         (keys, get(keys::list).post(keys::create)),
         ("/v1/beta/users/{user}/keys/{id}", axum::routing::delete(keys::revoke)),

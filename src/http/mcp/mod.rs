@@ -213,7 +213,8 @@ pub(super) async fn end(State(gateway): State<Arc<Gateway>>, Peer(peer): Peer, h
 
 /// The answer to a credential that was not admitted: hosts show its sentence to the user.
 fn unauthorized(why: &NotAdmitted) -> Response {
-    let mut response = failure(None, &RpcError::new(401, 401, why.to_string()));
+    let code = if matches!(why, NotAdmitted::Throttled { .. }) { 429 } else { 401 };
+    let mut response = failure(None, &RpcError::new(401, code, why.to_string()));
     challenge(why, &mut response);
     response
 }

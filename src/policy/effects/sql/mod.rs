@@ -26,9 +26,14 @@ const MAX_BYTES: usize = 64 * 1024;
 const MAX_TOKENS: usize = 4096;
 /// Open brackets at one place: the parser tries each in several ways.
 const MAX_BRACKETS: usize = 24;
-/// Statements that begin inside each other (`EXPLAIN EXPLAIN …`, `IF … THEN IF …`): the parser's frames are large.
-const MAX_BLOCKS: usize = 8;
-const RECURSION_LIMIT: usize = 32;
+/// Up to here a thread's own stack does.
+const PLAIN_TOKENS: usize = 400;
+const PLAIN_BLOCKS: usize = 4;
+/// Beyond it, this many bytes do for the deepest tree within the limits, several times over.
+const STACK: usize = 16 * 1024 * 1024;
+/// Joins in one text: where no condition follows them the parser nests them, without a limit of its own.
+const MAX_JOINS: usize = 128;
+const RECURSION_LIMIT: usize = 40;
 
 /// What a text that is certainly SQL would do.
 pub(super) fn certain(text: &str) -> Effects {
@@ -89,9 +94,17 @@ fn read(text: &str) -> Reading {
 fn read_as(dialect: &dyn Dialect, text: &str) -> Reading {
     let mut tokens = Vec::new();
     let closed = Tokenizer::new(dialect, text).tokenize_with_location_into_buf(&mut tokens).is_ok();
-    if !is_bounded(&tokens) {
-        return Reading { too_large: true, ..Reading::default() };
+    let cost = cost(&tokens);
+    let read = move || read_tokens(dialect, tokens, closed);
+    match cost {
+        Cost::TooLarge => Reading { too_large: true, ..Reading::default() },
+        Cost::Deep => stacker::grow(STACK, read),
+        Cost::Plain => read(),
     }
+}
+
+/// Every statement, up to the first that does not parse. `closed`: the tokens are those of the whole text.
+fn read_tokens(dialect: &dyn Dialect, tokens: Vec<TokenWithSpan>, closed: bool) -> Reading {
     let mut parser = Parser::new(dialect).with_recursion_limit(RECURSION_LIMIT).with_tokens_with_locations(tokens);
     let mut reading = Reading::default();
     let mut statements = 0_usize;
@@ -132,39 +145,46 @@ fn pragma(parser: &mut Parser<'_>) -> Option<Effects> {
     Some(statement::of_pragma(&name, has_value || is_assignment, is_assignment))
 }
 
-/// Whether the tree of these tokens is small enough to build, walk and drop on a thread's stack.
-fn is_bounded(tokens: &[TokenWithSpan]) -> bool {
-    let (mut count, mut open, mut blocks) = (0_usize, 0_usize, 0_usize);
+/// What reading these tokens costs.
+enum Cost {
+    /// The tree may be deep in statements: they nest by the parser's largest frames.
+    Deep,
+    Plain,
+    TooLarge,
+}
+
+fn cost(tokens: &[TokenWithSpan]) -> Cost {
+    let (mut count, mut open, mut blocks, mut joins) = (0_usize, 0_usize, 0_usize, 0_usize);
     for token in tokens {
         match &token.token {
             Token::LParen | Token::LBracket | Token::LBrace => open += 1,
             Token::RParen | Token::RBracket | Token::RBrace => open = open.saturating_sub(1),
             Token::Whitespace(_) | Token::Comma | Token::Number(..) | Token::SingleQuotedString(_) => {}
-            Token::Word(word) => match word.keyword {
-                Keyword::NULL => {}
-                Keyword::EXPLAIN
-                | Keyword::DESCRIBE
-                | Keyword::PREPARE
-                | Keyword::IF
-                | Keyword::WHILE
-                | Keyword::CASE
-                | Keyword::BEGIN => {
-                    blocks += 1;
-                    count += 1;
-                }
-                Keyword::END | Keyword::EXISTS | Keyword::COMMIT | Keyword::ROLLBACK | Keyword::SELECT => {
-                    blocks = blocks.saturating_sub(1);
-                    count += 1;
-                }
-                _ => count += 1,
-            },
+            Token::Word(word) => {
+                use Keyword as K;
+                count += usize::from(word.keyword != K::NULL);
+                joins += usize::from(word.keyword == K::JOIN);
+                blocks += usize::from(matches!(
+                    word.keyword,
+                    K::EXPLAIN
+                        | K::DESCRIBE
+                        | K::DESC
+                        | K::PREPARE
+                        | K::IF
+                        | K::WHILE
+                        | K::CASE
+                        | K::BEGIN
+                        | K::CREATE
+                        | K::JOIN
+                ));
+            }
             _ => count += 1,
         }
-        if open > MAX_BRACKETS || count > MAX_TOKENS || blocks > MAX_BLOCKS {
-            return false;
+        if open > MAX_BRACKETS || count > MAX_TOKENS || joins > MAX_JOINS {
+            return Cost::TooLarge;
         }
     }
-    true
+    if count > PLAIN_TOKENS || blocks > PLAIN_BLOCKS || open > 0 { Cost::Deep } else { Cost::Plain }
 }
 
 /// The effects of a statement and of all that is inside it.

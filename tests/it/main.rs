@@ -1,0 +1,13 @@
+//! The gateway as a whole: over real sockets, in front of real and scripted backends, and as the real program.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test harness: what goes wrong fails the test"
+)]
+
+mod support;
+
+mod mcp;

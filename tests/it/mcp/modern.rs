@@ -1,0 +1,137 @@
+//! Revision 2026-07-28: stateless, and held to every header.
+
+use serde_json::{Value, json};
+
+use crate::support::{Client, FakeUpstream, MODERN, Response, Setup, modern_meta};
+
+#[tokio::test]
+async fn discover_says_what_is_served() {
+    let gateway = Setup::new().start().await;
+    let client = gateway.agent().await.modern();
+    let result = client.rpc("server/discover", &json!({})).await.result();
+    assert_eq!(result["supportedVersions"], json!(["2026-07-28", "2025-11-25", "2025-06-18"]));
+    assert_eq!(result["capabilities"]["tools"], json!({"listChanged": true}));
+    assert_eq!(result["resultType"], "complete");
+    assert_eq!(result["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "toolgate");
+    assert_eq!(client.rpc("ping", &json!({})).await.refused(), (404, -32601), "gone in this revision");
+    assert_eq!(client.rpc("initialize", &json!({})).await.refused(), (404, -32601));
+    assert_eq!(client.rpc("made/up", &json!({})).await.refused(), (404, -32601));
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn lists_carry_what_the_revision_asks_for() {
+    let upstream = FakeUpstream::modern().await;
+    let gateway = Setup::with(&upstream).start().await;
+    let client = gateway.agent().await.modern();
+    for method in ["tools/list", "prompts/list", "resources/list", "resources/templates/list", "server/discover"] {
+        let result = client.rpc(method, &json!({})).await.result();
+        assert_eq!(result["resultType"], "complete", "{method}");
+        assert_eq!(result["cacheScope"], "private", "{method}");
+        assert!(result["ttlMs"].is_u64(), "{method}");
+        assert_eq!(result["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "toolgate", "{method}");
+    }
+    let call = client.call("up:read", &json!({})).await.result();
+    assert_eq!((call["resultType"].as_str(), call.get("ttlMs"), call.get("cacheScope")), (Some("complete"), None, None));
+    assert_eq!(call["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "toolgate", "not the backend's");
+    let denied = client.rpc("resources/read", &json!({"uri": "x://y"})).await;
+    assert_eq!(denied.refused(), (200, -32602));
+    gateway.finish().await;
+}
+
+/// A call of `up:read` with every header, each of which a test may change.
+fn call(client: &Client) -> crate::support::Draft {
+    client.modern().request("tools/call", r#"{"name":"up:read","arguments":{}}"#)
+}
+
+#[tokio::test]
+async fn every_mirrored_header_must_fit() {
+    let upstream = FakeUpstream::modern().await;
+    let gateway = Setup::with(&upstream).start().await;
+    let client = gateway.agent().await;
+    assert_eq!(call(&client).send().await.status, 200);
+    let encoded = "=?base64?dXA6cmVhZA==?=";
+    assert_eq!(call(&client).with("mcp-name", encoded).send().await.status, 200, "base64 of the same name");
+    assert_eq!(call(&client).with("mcp-name", "  up:read ").send().await.status, 200, "surrounding space is no part of it");
+    let before = upstream.calls().len();
+    for (name, value) in [
+        ("mcp-method", "tools/list"),
+        ("mcp-method", "TOOLS/CALL"),
+        ("mcp-method", ""),
+        ("mcp-name", "up:write"),
+        ("mcp-name", "up:Read"),
+        ("mcp-name", ""),
+        ("mcp-name", "=?base64?dXA6d3JpdGU=?="),
+        ("mcp-name", "=?base64?%%%?="),
+        ("mcp-protocol-version", "2025-11-25"),
+    ] {
+        assert_eq!(call(&client).with(name, value).send().await.refused(), (400, -32020), "{name}: {value}");
+    }
+    for name in ["mcp-method", "mcp-name", "mcp-protocol-version"] {
+        assert_eq!(call(&client).without(name).send().await.refused(), (400, -32020), "{name} is missing");
+        let value = if name == "mcp-protocol-version" { MODERN } else { "tools/call" };
+        assert_eq!(call(&client).header(name, value).send().await.refused(), (400, -32020), "{name} stands twice");
+    }
+    assert_eq!(upstream.calls().len(), before, "nothing was called");
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn versions_and_meta_must_fit() {
+    let gateway = Setup::new().start().await;
+    let client = gateway.agent().await;
+    let list = |version: &str, meta: Value| {
+        let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": meta}});
+        client.post("/v1/mcp").header("mcp-protocol-version", version).header("mcp-method", "tools/list").json(&body)
+    };
+    let meta = |name: &str, value: Value| {
+        let mut meta = modern_meta();
+        meta[format!("io.modelcontextprotocol/{name}")] = value;
+        meta
+    };
+    assert_eq!(list(MODERN, modern_meta()).send().await.status, 200);
+    let future = list("2099-01-01", meta("protocolVersion", json!("2099-01-01"))).send().await;
+    assert_eq!(future.refused(), (400, -32022));
+    assert_eq!(future.error()["data"]["supported"], json!(["2026-07-28", "2025-11-25", "2025-06-18"]));
+    for (header, meta, code) in [
+        ("1999-01-01", json!({}), -32022),
+        ("latest", json!({}), -32022),
+        (MODERN, json!({}), -32602),
+        (MODERN, meta("protocolVersion", json!(7)), -32602),
+        (MODERN, meta("protocolVersion", json!("2099-01-01")), -32020),
+        (MODERN, meta("clientCapabilities", Value::Null), -32602),
+        (MODERN, meta("clientCapabilities", json!([])), -32602),
+    ] {
+        assert_eq!(list(header, meta.clone()).send().await.refused(), (400, code), "{header} {meta}");
+    }
+    let no_params = client.post("/v1/mcp").header("mcp-protocol-version", MODERN).header("mcp-method", "tools/list");
+    assert_eq!(no_params.text(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#).send().await.refused(), (400, -32602));
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn a_session_id_means_nothing_here() {
+    let gateway = Setup::new().start().await;
+    let client = gateway.agent().await;
+    let session = client.legacy().await.session().to_owned();
+    let with = |id: &str| client.modern().request("tools/list", "{}").header("mcp-session-id", id);
+    for id in [session.as_str(), "garbage"] {
+        let answer = with(id).send().await;
+        assert_eq!((answer.status, answer.header("mcp-session-id")), (200, None));
+    }
+    let modern_hello = client.modern().request("initialize", r#"{"protocolVersion":"2025-11-25","capabilities":{}}"#);
+    assert_eq!(modern_hello.send().await.refused(), (404, -32601), "params.protocolVersion decides nothing");
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn in_the_legacy_era_the_body_alone_counts() {
+    let upstream = FakeUpstream::legacy().await;
+    let gateway = Setup::with(&upstream).start().await;
+    let client = gateway.agent().await.legacy().await;
+    let odd = client.request("tools/call", r#"{"name":"up:read","arguments":{}}"#).header("mcp-method", "nope").header("mcp-name", "up:write");
+    let answer: Response = odd.send().await;
+    assert_eq!(answer.result()["content"][0]["text"], "done");
+    assert_eq!(upstream.calls()[0].tool(), "read");
+    gateway.finish().await;
+}
