@@ -73,6 +73,8 @@ pub enum Refusal {
     Unrecorded(String),
     #[error("the gateway is stopping")]
     Stopping,
+    #[error("an internal error: the log says more under the request's id")]
+    Internal,
 }
 
 impl Refusal {
@@ -90,6 +92,7 @@ impl Refusal {
             Self::LimitReached { .. } => "rate_limited",
             Self::Unrecorded(_) => "audit_unavailable",
             Self::Stopping => "stopping",
+            Self::Internal => "internal_error",
         }
     }
 }

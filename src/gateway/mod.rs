@@ -5,15 +5,18 @@ mod desk;
 mod inflight;
 mod list;
 mod opening;
+mod persistent;
 mod sessions;
 pub mod sources;
 mod watch;
 
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use tokio::sync::watch as channel;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,6 +31,7 @@ pub use crate::pipeline::{Line, State};
 
 use self::desk::Desk;
 use self::inflight::Inflight;
+use self::persistent::Persistent;
 use self::sessions::Sessions;
 use crate::domain::call::{CallRequest, Entrance};
 use crate::domain::id::EventId;
@@ -105,22 +109,23 @@ impl Gateway {
         admitted
     }
 
-    /// Carries a call on a task of the gateway's own, so that its record is closed whatever becomes of the client.
+    /// Carries a call to its end, whatever becomes of the client: where the client leaves, and this future is dropped, the
+    /// call moves to a task of the gateway's own, so that its record is closed.
     pub async fn carry(&self, principal: Principal, request: CallRequest, line: Line, leaving: Leaving) -> Carried {
-        let event = request.event.clone();
         if self.stopping.is_cancelled() {
-            return stopped(event);
+            return unfinished(request.event, Refusal::Stopping);
         }
         let (pipeline, state) = (Arc::clone(&self.pipeline), self.state());
-        let cancel = line.cancel.clone();
+        let (cancel, event) = (line.cancel.clone(), request.event.clone());
         let guard = (leaving == Leaving::Cancels).then(|| cancel.drop_guard());
         let span = tracing::info_span!("call", request_id = %request.id, entrance = request.entrance.as_str());
         let call = async move { pipeline.carry(&state, principal, request, line).await };
-        let carried = self.tasks.spawn(tracing::Instrument::instrument(call, span)).await;
+        let call = AssertUnwindSafe(tracing::Instrument::instrument(call, span)).catch_unwind();
+        let carried = Persistent::new(call, &self.tasks).await;
+        let carried = carried.unwrap_or_else(|_| unfinished(event, Refusal::Internal));
         if let Some(guard) = guard {
             guard.disarm();
         }
-        let carried = carried.unwrap_or_else(|_| stopped(event));
         count(&carried);
         carried
     }
@@ -230,9 +235,10 @@ impl Gateway {
     }
 }
 
-fn stopped(audit_event_id: EventId) -> Carried {
+/// A call that was given up without a record of its own making.
+fn unfinished(audit_event_id: EventId, refusal: Refusal) -> Carried {
     let governance = Governance { decision: "error", policy: "none".into(), dlp_result: "off", audit_event_id };
-    Carried { outcome: Outcome::Refused(Refusal::Stopping), governance, tool: None }
+    Carried { outcome: Outcome::Refused(refusal), governance, tool: None }
 }
 
 fn count(carried: &Carried) {

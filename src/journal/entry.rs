@@ -187,7 +187,7 @@ impl OpenEntry {
             None => {}
         }
         let started = journal.0.clock.ticks();
-        journal.0.open.fetch_add(1, Ordering::SeqCst);
+        journal.0.store.in_flight().fetch_add(1, Ordering::SeqCst);
         Self { journal, id, draft: Some(Draft { entry, arguments, started, intended: false }) }
     }
 
@@ -285,7 +285,7 @@ impl Drop for OpenEntry {
             entry.notes.push("given up before its outcome was known".into());
             self.append_later(entry, intended);
         }
-        self.journal.0.open.fetch_sub(1, Ordering::SeqCst);
+        self.journal.0.store.in_flight().fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -14,7 +14,7 @@ mod tests;
 mod verify;
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::domain::audit::{Entry, Phase};
@@ -76,7 +76,6 @@ struct Inner {
     store: Store,
     clock: Arc<dyn Clock>,
     config: JournalConfig,
-    open: AtomicUsize,
     /// Whether the chain was found whole at the start: else the head that was kept is evidence, and stays.
     whole: AtomicBool,
     strangers: Mutex<Strangers>,
@@ -95,8 +94,8 @@ impl Journal {
     #[must_use]
     pub fn attach(store: Store, clock: Arc<dyn Clock>, config: JournalConfig) -> Self {
         let strangers = Mutex::new(Strangers::default());
-        let (open, whole) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Self(Arc::new(Inner { store, clock, config, open, whole, strangers }))
+        let whole = AtomicBool::new(false);
+        Self(Arc::new(Inner { store, clock, config, whole, strangers }))
     }
 
     /// Attaches, checks the end of the chain, closes as `interrupted` what a crash has left open, and announces itself
@@ -171,7 +170,7 @@ impl Journal {
     /// Records that are open at this moment: zero when nothing is in flight.
     #[must_use]
     pub fn open_entries(&self) -> usize {
-        self.0.open.load(Ordering::SeqCst)
+        self.0.store.in_flight().load(Ordering::SeqCst)
     }
 
     /// Keeps the head beside the database and closes the store. Call it when no call is in flight any more.

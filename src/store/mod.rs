@@ -25,7 +25,7 @@ mod writer;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -134,6 +134,11 @@ impl Store {
     #[must_use]
     pub fn commits(&self) -> u64 {
         self.writer().gauges.commits.load(Ordering::Relaxed)
+    }
+
+    /// Counts the calls whose record is open.
+    pub(crate) fn in_flight(&self) -> &AtomicUsize {
+        &self.writer().gauges.in_flight
     }
 
     /// Audit entries that were given up because the disk stayed unwritable.

@@ -4,10 +4,11 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
@@ -23,6 +24,9 @@ const QUEUE: usize = 8192;
 const BATCH: usize = 512;
 /// Entries kept for a second try while the disk cannot be written.
 const BACKLOG: usize = 1024;
+/// How long a commit waits for company while other calls are in flight: their entries then share its cost. The writer
+/// sleeps through it, so that whoever brings an entry need not wake it.
+const LINGER: Duration = Duration::from_micros(100);
 /// What a change that is no audit entry counts for, where its size is unknown.
 const TASK_BYTES: usize = 4096;
 
@@ -51,6 +55,8 @@ pub(super) struct Gauges {
     pub(super) stopped: AtomicBool,
     pub(super) commits: AtomicU64,
     pub(super) lost: AtomicU64,
+    /// Calls whose record is open: each will bring an entry.
+    pub(super) in_flight: AtomicUsize,
 }
 
 pub(super) struct Writer {
@@ -181,6 +187,10 @@ impl Worker {
         let mut batch = Vec::with_capacity(BATCH);
         while let Ok(job) = queue.recv() {
             let mut stop = gather(job, queue, &mut batch);
+            if stop.is_none() && self.gauges.in_flight.load(Ordering::Relaxed) > batch.len() && batch.len() < BATCH {
+                thread::park_timeout(LINGER);
+                stop = queue.try_recv().ok().and_then(|job| gather(job, queue, &mut batch));
+            }
             self.commit(&mut batch);
             // What was queued before the end is still written.
             while stop.is_some()
