@@ -4,6 +4,7 @@ server-everything over stdio and over Streamable HTTP, server-filesystem over st
 of a stdio client that talks to the same server without the gateway: member by member, as bytes, in order.
 """
 
+import glob
 import json
 import os
 import re
@@ -133,6 +134,56 @@ def files(tally, gateway, writer, folder):
     tally.check("read_text_file outside the folder: the server's own error", denied.get("isError"), denied)
 
 
+def reloading(tally, gateway, key):
+    """The configuration is followed while the gateway runs; a faulty one is refused once, and changes nothing."""
+    path = os.path.join(gateway.folder, "toolgate.toml")
+    with open(path, encoding="utf-8") as file:
+        before = file.read()
+    echo = {"server": "again", "tool": "echo", "arguments": {"message": "x"}}
+
+    def write(text):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+
+    write(before + f"""
+[servers.again]
+command = {json.dumps(NODE)}
+args = [{json.dumps(EVERYTHING)}, "stdio"]
+""")
+    added = eventually(lambda: "content" in gateway.call("gateway_invoke", echo, key))
+    tally.check("reload: a server that was added is called", added)
+    write(before + "[servers.faulty]\n")
+    refused = "the changed configuration is refused"
+    tally.check("reload: a faulty file is refused", eventually(lambda: refused in gateway.stderr))
+    time.sleep(2)
+    tally.equal("reload: and that is said once", gateway.stderr.count(refused), 1)
+    tally.check("reload: and the old one stays", "content" in gateway.call("gateway_invoke", echo, key))
+    write(before)
+    gone = eventually(lambda: "code" in gateway.call("gateway_invoke", echo, key))
+    tally.check("reload: a server that was taken out is gone", gone)
+
+
+def eventually(holds, seconds=15):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if holds():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def stopping(tally, gateway):
+    """SIGTERM ends the gateway with 0, and its children with it."""
+    children = []
+    for thread in glob.glob(f"/proc/{gateway.process.pid}/task/*/children"):
+        with open(thread, encoding="utf-8") as file:
+            children += file.read().split()
+    tally.equal("the gateway's children", len(children), 2)
+    tally.equal("the gateway stops with 0", gateway.stop(), 0)
+    left = [child for child in children if os.path.exists(f"/proc/{child}")]
+    tally.equal("children left", left, [])
+
+
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return taken.getsockname()[1]
@@ -183,7 +234,8 @@ risk = "write"
                     same_results(tally, gateway, key, direct, server)
                 environment_of_children(tally, gateway, key)
                 files(tally, gateway, key, folder)
-                tally.equal("the gateway stops with 0", gateway.stop(), 0)
+                reloading(tally, gateway, key)
+                stopping(tally, gateway)
     finally:
         remote.kill()
     tally.finish()

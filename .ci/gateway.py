@@ -23,12 +23,15 @@ ROOT = os.path.dirname(HERE)
 BIN = os.path.abspath(os.environ.get("TOOLGATE_BIN", os.path.join(ROOT, "target", "debug", "toolgate")))
 PACKAGES = os.path.join(HERE, "node_modules")
 NODE = os.path.join(PACKAGES, "node", "bin", "node")
-NOTHING_SET = [name for name in os.environ if name.startswith(("TOOLGATE_", "INVOKE_"))]
+OWN_VARIABLES = [name for name in os.environ if name.startswith(("TOOLGATE_", "INVOKE_"))]
+
+# A suite that is told to end still stops its gateways: `with` blocks see it as an exception.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def environment(**more):
     """This process's environment without the gateway's own variables, with Node 22 first in the path."""
-    env = {name: value for name, value in os.environ.items() if name not in NOTHING_SET}
+    env = {name: value for name, value in os.environ.items() if name not in OWN_VARIABLES}
     env["PATH"] = os.path.dirname(NODE) + os.pathsep + env["PATH"]
     return env | more
 

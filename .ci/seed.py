@@ -67,6 +67,24 @@ def curl(line, variables):
     return int(status), json.loads(answer) if answer else None
 
 
+def first_start(tally, gateway):
+    """What the first start prints works as it is pasted: a curl line per key, and the block for Claude Desktop."""
+    lines = gateway.stderr.splitlines()
+    for name in ["admin", "agent", "mcp_readonly"]:
+        shown = [n for n, line in enumerate(lines) if line.startswith(f"{name} key (shown this once): inv_live_")]
+        tally.equal(f"first start: the {name} key, once", len(shown), 1)
+        done = subprocess.run(["bash", "-c", lines[shown[0] + 1]], env=environment(), capture_output=True, text=True,
+                              stdin=subprocess.DEVNULL, timeout=30, check=False)
+        tally.check(f"first start: the {name} key's curl line", '"gateway_search_tools"' in done.stdout, done)
+    block = gateway.stderr[gateway.stderr.index("{\n") : gateway.stderr.rindex("\n}") + 2]
+    server = json.loads(block)["mcpServers"]["toolgate"]
+    tally.equal("first start: the Claude Desktop block", server["args"][:3], ["-y", "mcp-remote", f"{gateway.url}/v1/mcp"])
+    before = gateway.stderr
+    gateway.restart()
+    gateway.wait_ready()
+    tally.check("second start: no key is shown", "inv_live_" not in gateway.stderr.removeprefix(before))
+
+
 def create_key(tally, variables):
     status, made = curl(CREATE_KEY, variables)
     tally.equal("create a key: status", status, 201)
@@ -130,6 +148,8 @@ def main():
     tally = Tally("seed")
     with Gateway() as gateway:
         gateway.wait_ready()
+        with tally.part("first start"):
+            first_start(tally, gateway)
         admin = re.search(r"admin key.*: (inv_live_\w+)", gateway.stderr).group(1)
         variables = {"INVOKE_BASE_URL": gateway.url, "USER_ID": "u1", "INVOKE_ADMIN_KEY": admin}
         made = create_key(tally, variables)

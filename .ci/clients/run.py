@@ -4,6 +4,7 @@ Each lists the tools, asks `policy_simulate`, calls a backend through `gateway_i
 session after the gateway restarted. None may ever turn to OAuth: a browser opened is a failure.
 """
 
+import glob
 import json
 import os
 import queue
@@ -170,6 +171,10 @@ def wrong_keys(tally, gateway, env):
             tally.check(f"mcp-remote with {header}: ends", done.returncode not in (0, None), done.returncode)
             tally.check(f"mcp-remote with {header}: says why", sentence in done.stderr, done.stderr)
             tally.check(f"mcp-remote with {header}: opens nothing", "browser" not in done.stderr.lower(), done.stderr)
+    for name in ["TypeScript SDK 1.x", "Python mcp 1.30", "Python mcp 2.x, auto", "fastmcp"]:
+        command = [*SDKS[name], gateway.url + "/v1/mcp", "X-API-Key", "inv_live_wrong"]
+        done = subprocess.run(command, env=env, input="", capture_output=True, text=True, timeout=30, check=False)
+        tally.check(f"{name}, wrong key: fails", done.returncode not in (0, None), done.stdout)
 
 
 def changes(tally, gateway, key):
@@ -214,6 +219,8 @@ def main():
             changes(tally, gateway, key)
             wrong_keys(tally, gateway, env)
         tally.check("no browser was opened", not os.path.exists(mark))
+        kept = glob.glob(os.path.join(home, "mcp-remote", "**", "*tokens*"), recursive=True)
+        tally.equal("mcp-remote keeps no OAuth tokens", kept, [])
     tally.finish()
 
 
