@@ -63,7 +63,7 @@ async fn keys_with_a_server_running() {
     let made = program.run(&create).await;
     assert_eq!(made.code, Some(0), "{made:?}");
     let made = made.json();
-    assert_eq!((made["roles"].clone(), made["agent_id"].clone()), (json!(["reader", "writer"]), json!("bot")));
+    assert_eq!((made["roles"].clone(), made["agent_id"].clone()), (json!(["writer", "reader"]), json!("bot")));
     let client = Client::new(program.address, made["key"].as_str());
     assert_eq!(client.rpc("ping", &json!({})).await.status, 200, "at once");
     let plain = program.run(&["keys", "create", "--name", "plain", "--profile", "mcp_readonly"]).await;
@@ -229,7 +229,7 @@ async fn the_audit_log_is_read_with_and_without_a_server() {
         .find(|path| path.extension().is_some_and(|e| e == "db"))
         .unwrap();
     let mut bytes = std::fs::read(&database).unwrap();
-    let at = bytes.windows(12).position(|window| window == b"create_issue").unwrap();
+    let at = bytes.windows(21).position(|window| window == b"\"tool\":\"create_issue\"").unwrap() + 8;
     bytes[at] ^= 1;
     std::fs::write(&database, bytes).unwrap();
     let broken = toolgate_in(folder.path(), &["audit", "verify", "--json"], &[]).await;

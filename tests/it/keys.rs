@@ -101,6 +101,8 @@ async fn what_is_wanted_must_make_sense() {
         json!({"name": "x", "profile": "agent", "rolls": []}),
         json!({"name": 3, "profile": "agent"}),
         json!([]),
+        json!(["x", "admin", [], null, null, null]),
+        json!("x"),
     ] {
         let refused = create(&admin, &wanted).await;
         assert_eq!(code(&refused), (400, "invalid_request".into()), "{wanted}");
