@@ -17,5 +17,6 @@ mod invoke;
 mod keys;
 mod matrix;
 mod mcp;
+mod peers;
 mod policy;
 mod shutdown;

@@ -29,7 +29,7 @@ fn value() -> impl Strategy<Value = String> {
         .prop_map(str::to_owned),
     ];
     scalar.prop_recursive(4, 24, 4, |inner| {
-        let items = prop::collection::vec((space(), inner.clone(), space()), 0..4);
+        let items = prop::collection::vec((space(), inner, space()), 0..4);
         prop_oneof![
             items
                 .clone()

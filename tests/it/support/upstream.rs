@@ -65,7 +65,7 @@ pub(crate) enum Say {
     /// 200 and this body.
     Body(String),
     /// This, once [`FakeUpstream::release`] allows one more.
-    Held(Box<Say>),
+    Held(Box<Self>),
     /// Nothing, until the other side goes away.
     Hang,
 }
