@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Common, Ended, print};
 use crate::config::file;
+use crate::domain::id::OWN_SERVER;
 
 /// A server as Claude Desktop, Claude Code, Cursor and VS Code write it.
 #[derive(Debug, Deserialize)]
@@ -28,6 +29,14 @@ struct Foreign {
     disabled: bool,
 }
 
+impl Foreign {
+    /// Whether this is how a host reaches a gateway: behind a gateway it would be a loop.
+    fn leads_here(&self) -> bool {
+        let mut texts = self.args.iter().chain(&self.url);
+        texts.any(|text| text.trim_end_matches('/').ends_with("/v1/mcp"))
+    }
+}
+
 pub(super) fn run(common: &Common, from: &Path, dry_run: bool) -> anyhow::Result<Ended> {
     let text = std::fs::read_to_string(from).with_context(|| format!("`{}`", from.display()))?;
     let foreign = read(&text).with_context(|| format!("`{}`", from.display()))?;
@@ -39,6 +48,8 @@ pub(super) fn run(common: &Common, from: &Path, dry_run: bool) -> anyhow::Result
         let name = safe(&name);
         if known.keys().any(|known| known.as_str() == name) {
             skipped.push(format!("{name}: already there"));
+        } else if name == OWN_SERVER || server.leads_here() {
+            skipped.push(format!("{name}: it is a toolgate itself"));
         } else if server.disabled {
             skipped.push(format!("{name}: disabled"));
         } else {

@@ -108,7 +108,9 @@ impl Probe {
     }
 
     async fn send(&self, method: Method, body: Option<&Value>) -> Result<Value, String> {
-        let connector = HttpsConnectorBuilder::new().with_provider_and_native_roots(rustls::crypto::ring::default_provider()).map_err(|error| error.to_string())?;
+        let connector = HttpsConnectorBuilder::new()
+            .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
+            .map_err(|error| error.to_string())?;
         let client = Client::builder(TokioExecutor::new()).build(connector.https_or_http().enable_http1().build());
         let request = Request::builder()
             .method(method)

@@ -21,7 +21,8 @@ const USES_EVERY: Duration = Duration::from_secs(15);
 pub(super) async fn files(desk: Desk, stop: CancellationToken) {
     let (changed, mut wake) = mpsc::channel::<()>(1);
     let on_event = move |result: DebounceEventResult| {
-        if result.is_ok() {
+        // Reading the files is an event too, and none that matters.
+        if result.is_ok_and(|events| events.iter().any(|event| !event.kind.is_access())) {
             // A full channel means that a reload is due already.
             let _due = changed.try_send(());
         }
@@ -39,8 +40,9 @@ pub(super) async fn files(desk: Desk, stop: CancellationToken) {
             tracing::warn!(folder = %folder.display(), %error, "a folder is not watched for changes");
         }
     }
+    let mut told = None;
     while let Some(Some(())) = stop.run_until_cancelled(wake.recv()).await {
-        reload(&desk).await;
+        told = reload(&desk, told).await;
     }
 }
 
@@ -48,20 +50,26 @@ pub(super) async fn files(desk: Desk, stop: CancellationToken) {
 pub(super) async fn hangups(desk: Desk, stop: CancellationToken) {
     let Ok(mut hangup) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else { return };
     while let Some(Some(())) = stop.run_until_cancelled(hangup.recv()).await {
-        reload(&desk).await;
+        reload(&desk, None).await;
     }
 }
 
-async fn reload(desk: &Desk) {
+/// Reloads; gives what was refused, so that the same faults are told once and not at every touch of a file.
+async fn reload(desk: &Desk, told: Option<String>) -> Option<String> {
     match desk.reload().await {
         Ok(true) => {
             metrics::counter!("toolgate_config_reloads_total", "result" => "applied").increment(1);
             tracing::info!("the configuration was reloaded");
+            None
         }
-        Ok(false) => {}
+        Ok(false) => None,
         Err(refused) => {
-            metrics::counter!("toolgate_config_reloads_total", "result" => "refused").increment(1);
-            tracing::error!("the changed configuration is refused, the old one stays:\n{refused}");
+            let faults = refused.to_string();
+            if told.as_ref() != Some(&faults) {
+                metrics::counter!("toolgate_config_reloads_total", "result" => "refused").increment(1);
+                tracing::error!("the changed configuration is refused, the old one stays:\n{faults}");
+            }
+            Some(faults)
         }
     }
 }

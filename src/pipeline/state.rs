@@ -45,7 +45,7 @@ impl State {
     }
 
     /// Whether a backend tool exists for this principal: what decides list, search and call alike. Policies that can
-    /// never permit it hide it from lists and search, not from a call by name; see [`Self::could_permit`].
+    /// never permit it hide it from lists and search, not from a call by name; see [`Self::shows`].
     #[must_use]
     pub fn admits(&self, principal: &Principal, tool: &Tool) -> bool {
         principal.profile.admits(tool)

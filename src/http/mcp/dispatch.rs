@@ -59,9 +59,7 @@ async fn request(gateway: Arc<Gateway>, asked: Asked, id: Id, method: &str, para
         (Era::Legacy, "initialize") => initialize(&gateway, &asked, &id, params.as_ref()),
         (Era::Legacy, "ping" | "logging/setLevel") => reply(&id, &asked, &json!({}), &[]),
         (Era::Modern, "server/discover") => reply(&id, &asked, &discovery(), &LIST_TTL),
-        (Era::Modern, "subscriptions/listen") => {
-            stream::of_subscription(gateway, asked, &id, params.as_ref())
-        }
+        (Era::Modern, "subscriptions/listen") => stream::of_subscription(gateway, asked, &id, params.as_ref()),
         (_, "tools/list") => tools(&gateway, &asked, &id, params.as_ref()),
         (_, "prompts/list") => list(&id, &asked, params.as_ref(), "prompts"),
         (_, "resources/list") => list(&id, &asked, params.as_ref(), "resources"),

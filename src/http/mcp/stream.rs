@@ -107,7 +107,13 @@ struct Watching {
 }
 
 impl Watching {
-    fn new(gateway: Arc<Gateway>, principal: Principal, listing: Listing, changed: Option<Bytes>, last: Option<Bytes>) -> Self {
+    fn new(
+        gateway: Arc<Gateway>,
+        principal: Principal,
+        listing: Listing,
+        changed: Option<Bytes>,
+        last: Option<Bytes>,
+    ) -> Self {
         let changes = gateway.changes();
         let seen = gateway.list_fingerprint(&principal, listing);
         Self {

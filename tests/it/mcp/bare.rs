@@ -14,7 +14,8 @@ async fn one_post_is_enough() {
         let answer = client.post(path).text(LIST).send().await;
         assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")), "{path}");
         assert_eq!(answer.header("mcp-session-id"), None);
-        let names: Vec<_> = answer.result()["tools"].as_array().unwrap().iter().map(|tool| tool["name"].clone()).collect();
+        let names: Vec<_> =
+            answer.result()["tools"].as_array().unwrap().iter().map(|tool| tool["name"].clone()).collect();
         assert_eq!(names, ["gateway_search_tools", "gateway_invoke", "policy.simulate"]);
     }
     let without_params = client.post("/v1/mcp").text(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#).send().await;
@@ -31,10 +32,16 @@ async fn ids_come_back_as_they_were_written() {
     let gateway = Setup::new().start().await;
     let client = gateway.agent().await;
     for id in ["0", "-7", "\"0\"", "\"\"", "\"\\u0061\"", "\"listen:0\"", "12345678901234567890123", " 5 "] {
-        let answer = client.post("/v1/mcp").text(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#)).send().await;
+        let answer =
+            client.post("/v1/mcp").text(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#)).send().await;
         assert_eq!(answer.text, format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, id.trim()));
-        let error = client.post("/v1/mcp").text(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"nope"}}"#)).send().await;
-        assert!(error.text.starts_with(&format!(r#"{{"jsonrpc":"2.0","id":{},"error":{{"code":-32601,"#, id.trim())), "{}", error.text);
+        let error =
+            client.post("/v1/mcp").text(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"nope"}}"#)).send().await;
+        assert!(
+            error.text.starts_with(&format!(r#"{{"jsonrpc":"2.0","id":{},"error":{{"code":-32601,"#, id.trim())),
+            "{}",
+            error.text
+        );
     }
     gateway.finish().await;
 }
@@ -43,12 +50,18 @@ async fn ids_come_back_as_they_were_written() {
 async fn lists_that_are_empty_and_cursors_that_are_nobodys() {
     let gateway = Setup::new().start().await;
     let client = gateway.agent().await;
-    for (method, member) in
-        [("prompts/list", "prompts"), ("resources/list", "resources"), ("resources/templates/list", "resourceTemplates")]
-    {
+    for (method, member) in [
+        ("prompts/list", "prompts"),
+        ("resources/list", "resources"),
+        ("resources/templates/list", "resourceTemplates"),
+    ] {
         assert_eq!(client.rpc(method, &json!({})).await.result(), json!({member: []}));
         for cursor in [json!("x"), json!(""), json!(7)] {
-            assert_eq!(client.rpc(method, &json!({"cursor": cursor})).await.refused(), (200, -32602), "{method} {cursor}");
+            assert_eq!(
+                client.rpc(method, &json!({"cursor": cursor})).await.refused(),
+                (200, -32602),
+                "{method} {cursor}"
+            );
         }
     }
     assert_eq!(client.rpc("tools/list", &json!({"cursor": "x"})).await.refused(), (200, -32602));
@@ -99,7 +112,12 @@ async fn calls_need_a_name_and_an_object() {
     let upstream = FakeUpstream::legacy().await;
     let gateway = Setup::with(&upstream).start().await;
     let client = gateway.agent().await;
-    for params in [json!({}), json!({"name": 3}), json!({"name": "up:read", "arguments": []}), json!({"name": "up:read", "arguments": null})] {
+    for params in [
+        json!({}),
+        json!({"name": 3}),
+        json!({"name": "up:read", "arguments": []}),
+        json!({"name": "up:read", "arguments": null}),
+    ] {
         assert_eq!(client.rpc("tools/call", &params).await.refused(), (200, -32602), "{params}");
     }
     let no_params = client.post("/v1/mcp").text(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#).send().await;

@@ -44,7 +44,9 @@ async fn two_credentials_must_agree() {
     let gateway = Setup::new().start().await;
     let (one, other) = (gateway.writer("agent").await.text, gateway.writer("agent").await.text);
     let client = gateway.stranger();
-    let both = |first: &str, second: &str| client.request("ping", "{}").header("x-api-key", first).header("authorization", &format!("Bearer {second}"));
+    let both = |first: &str, second: &str| {
+        client.request("ping", "{}").header("x-api-key", first).header("authorization", &format!("Bearer {second}"))
+    };
     assert_eq!(both(&one, &one).send().await.status, 200);
     let differ = both(&one, &other).send().await;
     assert_eq!(differ.status, 401);

@@ -81,14 +81,24 @@ async fn depth_size_and_type_are_bounded() {
     let upstream = FakeUpstream::legacy().await;
     let gateway = Setup::with(&upstream).config("[gateway]\nmax_body = 100000").start().await;
     let client = gateway.agent().await;
-    let call = |arguments: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"up:read","arguments":{arguments}}}}}"#);
+    let call = |arguments: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"up:read","arguments":{arguments}}}}}"#
+        )
+    };
     assert_eq!(post(&client, &call(&nested(40))).await, 200);
     for depth in [70, 127, 200, 5000] {
         assert_eq!(post(&client, &call(&nested(depth))).await, 400, "{depth}");
     }
     assert_eq!(post(&client, &call(&format!(r#"{{"a":"{}"}}"#, "x".repeat(99_000)))).await, 200);
     assert_eq!(post(&client, &call(&format!(r#"{{"a":"{}"}}"#, "x".repeat(100_000)))).await, 413);
-    for content_type in ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", "application/json; charset=latin-1", ""] {
+    for content_type in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/jsonx",
+        "application/json; charset=latin-1",
+        "",
+    ] {
         let draft = client.post("/v1/mcp").with("content-type", content_type).text(&call("{}"));
         assert_eq!(draft.send().await.status, 415, "{content_type}");
     }

@@ -32,7 +32,10 @@ async fn lists_carry_what_the_revision_asks_for() {
         assert_eq!(result["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "toolgate", "{method}");
     }
     let call = client.call("up:read", &json!({})).await.result();
-    assert_eq!((call["resultType"].as_str(), call.get("ttlMs"), call.get("cacheScope")), (Some("complete"), None, None));
+    assert_eq!(
+        (call["resultType"].as_str(), call.get("ttlMs"), call.get("cacheScope")),
+        (Some("complete"), None, None)
+    );
     assert_eq!(call["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "toolgate", "not the backend's");
     let denied = client.rpc("resources/read", &json!({"uri": "x://y"})).await;
     assert_eq!(denied.refused(), (200, -32602));
@@ -52,7 +55,11 @@ async fn every_mirrored_header_must_fit() {
     assert_eq!(call(&client).send().await.status, 200);
     let encoded = "=?base64?dXA6cmVhZA==?=";
     assert_eq!(call(&client).with("mcp-name", encoded).send().await.status, 200, "base64 of the same name");
-    assert_eq!(call(&client).with("mcp-name", "  up:read ").send().await.status, 200, "surrounding space is no part of it");
+    assert_eq!(
+        call(&client).with("mcp-name", "  up:read ").send().await.status,
+        200,
+        "surrounding space is no part of it"
+    );
     let before = upstream.calls().len();
     for (name, value) in [
         ("mcp-method", "tools/list"),
@@ -105,7 +112,10 @@ async fn versions_and_meta_must_fit() {
         assert_eq!(list(header, meta.clone()).send().await.refused(), (400, code), "{header} {meta}");
     }
     let no_params = client.post("/v1/mcp").header("mcp-protocol-version", MODERN).header("mcp-method", "tools/list");
-    assert_eq!(no_params.text(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#).send().await.refused(), (400, -32602));
+    assert_eq!(
+        no_params.text(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#).send().await.refused(),
+        (400, -32602)
+    );
     gateway.finish().await;
 }
 
@@ -129,7 +139,10 @@ async fn in_the_legacy_era_the_body_alone_counts() {
     let upstream = FakeUpstream::legacy().await;
     let gateway = Setup::with(&upstream).start().await;
     let client = gateway.agent().await.legacy().await;
-    let odd = client.request("tools/call", r#"{"name":"up:read","arguments":{}}"#).header("mcp-method", "nope").header("mcp-name", "up:write");
+    let odd = client
+        .request("tools/call", r#"{"name":"up:read","arguments":{}}"#)
+        .header("mcp-method", "nope")
+        .header("mcp-name", "up:write");
     let answer: Response = odd.send().await;
     assert_eq!(answer.result()["content"][0]["text"], "done");
     assert_eq!(upstream.calls()[0].tool(), "read");

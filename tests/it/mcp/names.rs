@@ -18,7 +18,11 @@ async fn hosts_are_listed_safe_names_and_scripts_dotted_ones() {
     assert_eq!(bare.legacy().await.at("/v1/mcp?names=dotted").tools().await, DOTTED);
     assert_eq!(bare.at("/v1/mcp?names=auto").tools().await, DOTTED);
     for query in ["names=loud", "surface=none", "surface="] {
-        assert_eq!(bare.at(&format!("/v1/mcp?{query}")).rpc("tools/list", &json!({})).await.refused(), (400, -32602), "{query}");
+        assert_eq!(
+            bare.at(&format!("/v1/mcp?{query}")).rpc("tools/list", &json!({})).await.refused(),
+            (400, -32602),
+            "{query}"
+        );
     }
     let safe = bare.modern().rpc("tools/list", &json!({})).await.result();
     assert_eq!(safe["tools"][2]["title"], "policy.simulate");
@@ -31,8 +35,14 @@ async fn hosts_are_listed_safe_names_and_scripts_dotted_ones() {
 #[tokio::test]
 async fn surfaces_show_what_is_asked_for() {
     let upstream = FakeUpstream::legacy().await;
-    let setup = Setup::with(&upstream).profile("direct", "scopes = [\"tools:read\", \"tools:invoke\"]\nallowed_tools = [\"*\"]\nsurface = \"direct\"");
-    let gateway = setup.profile("auto", "scopes = [\"tools:read\", \"tools:invoke\"]\nallowed_tools = [\"*\"]\nsurface = \"auto\"").start().await;
+    let setup = Setup::with(&upstream).profile(
+        "direct",
+        "scopes = [\"tools:read\", \"tools:invoke\"]\nallowed_tools = [\"*\"]\nsurface = \"direct\"",
+    );
+    let gateway = setup
+        .profile("auto", "scopes = [\"tools:read\", \"tools:invoke\"]\nallowed_tools = [\"*\"]\nsurface = \"auto\"")
+        .start()
+        .await;
     let flat = ["up__read", "up__write", "up__again", "up__destroy"];
     let agent = gateway.agent().await;
     let sorted = |mut names: Vec<String>| {
@@ -49,7 +59,12 @@ async fn surfaces_show_what_is_asked_for() {
     assert_eq!(sorted(direct.tools().await), expected);
     let auto = gateway.client(&gateway.writer("auto").await);
     assert_eq!(auto.tools().await.len(), 6, "a small catalogue is listed directly: 2 own tools and 4");
-    let definition = direct.rpc("tools/list", &json!({})).await.result()["tools"].as_array().unwrap().iter().find(|tool| tool["name"] == "up__read").cloned();
+    let definition = direct.rpc("tools/list", &json!({})).await.result()["tools"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|tool| tool["name"] == "up__read")
+        .cloned();
     let mut native = tool("read", &json!({"readOnlyHint": true}));
     native["name"] = json!("up__read");
     assert_eq!(definition, Some(native), "native schema and annotations");
@@ -104,7 +119,11 @@ async fn a_name_with_two_readings_names_both() {
     assert_eq!(client.call("a:b.c", &json!({})).await.status, 200);
     assert_eq!(client.call("a.b:c", &json!({})).await.status, 200);
     let narrow = gateway.client(&gateway.key("one").await);
-    assert_eq!(narrow.call("a.b.c", &json!({})).await.result()["content"][0]["text"], "done", "one reading among those it sees");
+    assert_eq!(
+        narrow.call("a.b.c", &json!({})).await.result()["content"][0]["text"],
+        "done",
+        "one reading among those it sees"
+    );
     assert_eq!((one.calls().len(), two.calls().len()), (2, 1));
     gateway.finish().await;
 }
@@ -120,7 +139,10 @@ async fn odd_tool_names_are_flattened_for_hosts() {
     let listed = client.tools().await;
     assert_eq!(listed.len(), 4, "{listed:?}");
     for name in &listed {
-        assert!((1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-'), "{name}");
+        assert!(
+            (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-'),
+            "{name}"
+        );
         assert_eq!(client.call(name, &json!({})).await.result()["content"][0]["text"], "done", "{name}");
     }
     let mut called: Vec<String> = upstream.calls().iter().map(|call| call.tool().to_owned()).collect();

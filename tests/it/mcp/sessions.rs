@@ -24,7 +24,10 @@ async fn initialize_settles_on_a_legacy_revision() {
         assert!(answer.header("mcp-session-id").is_some());
         assert_eq!(answer.result()["protocolVersion"], given, "{asked}");
         assert_eq!(answer.result()["serverInfo"]["name"], "toolgate");
-        assert_eq!(answer.result()["capabilities"], json!({"tools": {"listChanged": true}, "prompts": {}, "resources": {}}));
+        assert_eq!(
+            answer.result()["capabilities"],
+            json!({"tools": {"listChanged": true}, "prompts": {}, "resources": {}})
+        );
     }
     gateway.finish().await;
 }
@@ -38,9 +41,14 @@ async fn a_session_outlives_the_process_and_not_its_end() {
     assert_eq!(ended.rpc("ping", &json!({})).await.refused(), (404, -32600));
     assert_eq!(ended.delete("/v1/mcp").send().await.status, 404);
     let gateway = gateway.restart().await;
-    let (kept, ended) = (gateway.client(&key).in_session(kept.session()), gateway.client(&key).in_session(ended.session()));
+    let (kept, ended) =
+        (gateway.client(&key).in_session(kept.session()), gateway.client(&key).in_session(ended.session()));
     assert_eq!(kept.rpc("ping", &json!({})).await.status, 200);
-    assert_eq!(kept.tools().await, ["gateway_search_tools", "gateway_invoke", "policy_simulate"], "still a host's session");
+    assert_eq!(
+        kept.tools().await,
+        ["gateway_search_tools", "gateway_invoke", "policy_simulate"],
+        "still a host's session"
+    );
     assert_eq!(ended.rpc("ping", &json!({})).await.refused(), (404, -32600), "the end is remembered");
     gateway.finish().await;
 }

@@ -53,7 +53,8 @@ async fn a_subscription_acknowledges_tells_and_ends() {
     let open = "scopes = [\"tools:read\", \"tools:invoke\"]\nallowed_tools = [\"*\"]\nsurface = \"both\"";
     let gateway = Setup::with(&upstream).profile("both", open).start().await;
     let client = gateway.client(&gateway.key("both").await).modern();
-    let params = r#"{"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourceSubscriptions":["x://y"]}}"#;
+    let params =
+        r#"{"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourceSubscriptions":["x://y"]}}"#;
     let draft = client.request("subscriptions/listen", params);
     let mut stream = draft.open().await;
     let tag = json!({"io.modelcontextprotocol/subscriptionId": 1});
@@ -70,7 +71,10 @@ async fn a_subscription_acknowledges_tells_and_ends() {
     upstream.set_tools(other_tools());
     upstream.tell_changed();
     let heard = stream.data().await;
-    assert_eq!(heard, Some(json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": {"_meta": tag}})));
+    assert_eq!(
+        heard,
+        Some(json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": {"_meta": tag}}))
+    );
     gateway.finish().await;
     let last = stream.data().await.unwrap();
     assert_eq!((last["id"].clone(), last["result"]["resultType"].clone()), (json!(1), json!("complete")));

@@ -48,7 +48,8 @@ impl Client {
         let answer = self.rpc("initialize", &hello("2025-11-25")).await;
         let session = answer.header("mcp-session-id").expect("initialize gives a session").to_owned();
         let client = self.in_session(&session);
-        let told = client.post(&self.path).text(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).send().await;
+        let told =
+            client.post(&self.path).text(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).send().await;
         assert_eq!(told.status, 202);
         client
     }
@@ -95,7 +96,13 @@ impl Client {
     /// A request with the key and what every request of this kind of client has.
     pub(crate) fn draft(&self, method: &str, path: &str) -> Draft {
         let headers = Vec::new();
-        let mut draft = Draft { http: self.http.clone(), method: method.into(), uri: format!("{}{path}", self.base), headers, body: Bytes::new() };
+        let mut draft = Draft {
+            http: self.http.clone(),
+            method: method.into(),
+            uri: format!("{}{path}", self.base),
+            headers,
+            body: Bytes::new(),
+        };
         if let Some(key) = &self.key {
             draft = draft.header("x-api-key", key);
         }
@@ -155,7 +162,9 @@ impl Client {
 }
 
 pub(crate) fn invoke_params(server: &str, tool: &str, arguments: &str) -> String {
-    format!(r#"{{"name":"gateway_invoke","arguments":{{"server":"{server}","tool":"{tool}","arguments":{arguments}}}}}"#)
+    format!(
+        r#"{{"name":"gateway_invoke","arguments":{{"server":"{server}","tool":"{tool}","arguments":{arguments}}}}}"#
+    )
 }
 
 /// The params of `initialize`.
@@ -241,7 +250,8 @@ impl Draft {
     pub(crate) async fn send(self) -> Response {
         let response = self.head().await;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body = soon("the body of an answer", response.into_body().collect()).await.expect("the body is whole").to_bytes();
+        let body =
+            soon("the body of an answer", response.into_body().collect()).await.expect("the body is whole").to_bytes();
         Response { status, headers, text: String::from_utf8(body.to_vec()).unwrap() }
     }
 
@@ -267,7 +277,9 @@ impl Response {
     /// The body; of an event stream, the last event.
     pub(crate) fn json(&self) -> Value {
         let text = match self.header("content-type") {
-            Some("text/event-stream") => self.text.lines().filter_map(|line| line.strip_prefix("data: ")).next_back().unwrap_or_default(),
+            Some("text/event-stream") => {
+                self.text.lines().filter_map(|line| line.strip_prefix("data: ")).next_back().unwrap_or_default()
+            }
             _ => &self.text,
         };
         serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {} {}", self.status, self.text))
@@ -290,7 +302,10 @@ impl Response {
     pub(crate) fn denied(&self) -> String {
         let result = self.result();
         assert_eq!(result["isError"], true, "{}", self.text);
-        result["structuredContent"]["error"]["code"].as_str().unwrap_or_else(|| panic!("no code: {}", self.text)).to_owned()
+        result["structuredContent"]["error"]["code"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no code: {}", self.text))
+            .to_owned()
     }
 
     /// What a model reads.

@@ -38,7 +38,8 @@ impl Setup {
 
     /// In front of the demo servers of the program.
     pub(crate) fn demo() -> Self {
-        let server = |name: &str| format!("[servers.{name}]\ncommand = \"{PROGRAM}\"\nargs = [\"demo-server\", \"{name}\"]\n");
+        let server =
+            |name: &str| format!("[servers.{name}]\ncommand = \"{PROGRAM}\"\nargs = [\"demo-server\", \"{name}\"]\n");
         Self::new().config(&server("github")).config(&server("database"))
     }
 
@@ -205,7 +206,8 @@ impl TestGateway {
 
     /// The record with this id, once it is there.
     pub(crate) async fn record(&self, id: &str) -> Value {
-        eventually("the record is written", async || self.records().await.into_iter().find(|record| record["id"] == id)).await
+        eventually("the record is written", async || self.records().await.into_iter().find(|record| record["id"] == id))
+            .await
     }
 
     /// Stops it and opens it anew in the same folder.

@@ -44,7 +44,9 @@ pub(crate) async fn toolgate(arguments: &[&str]) -> Ended {
 
 /// Runs the program to its end in `folder`.
 pub(crate) async fn toolgate_in(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
-    let output = soon(&format!("toolgate {}", arguments.join(" ")), command(folder, arguments, environment).output()).await.unwrap();
+    let output = soon(&format!("toolgate {}", arguments.join(" ")), command(folder, arguments, environment).output())
+        .await
+        .unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
@@ -102,20 +104,27 @@ impl Program {
 
     /// The keys of the first start, as `name key (shown this once): KEY`.
     pub(crate) fn keys(&self) -> Vec<(String, String)> {
-        let read = |line: &String| line.split_once(" key (shown this once): ").map(|(name, key)| (name.to_owned(), key.to_owned()));
+        let read = |line: &String| {
+            line.split_once(" key (shown this once): ").map(|(name, key)| (name.to_owned(), key.to_owned()))
+        };
         self.err().iter().filter_map(read).collect()
     }
 
     /// A client with the first start's key of this name.
     pub(crate) fn client(&self, name: &str) -> Client {
-        let key = self.keys().into_iter().find(|(other, _)| other == name).unwrap_or_else(|| panic!("no key {name}: {:?}", self.err()));
+        let key = self
+            .keys()
+            .into_iter()
+            .find(|(other, _)| other == name)
+            .unwrap_or_else(|| panic!("no key {name}: {:?}", self.err()));
         Client::new(self.address, Some(&key.1))
     }
 
     /// Waits until every backend has been listed.
     pub(crate) async fn ready(&self) {
         let client = Client::new(self.address, None);
-        eventually("the program is ready", async || (client.get("/readyz").send().await.status == 200).then_some(())).await;
+        eventually("the program is ready", async || (client.get("/readyz").send().await.status == 200).then_some(()))
+            .await;
     }
 
     /// The ids of the processes that the program has started and that still run.

@@ -266,7 +266,10 @@ impl Inner {
                     params["_meta"] = tag.clone();
                     event(&json!({"jsonrpc": "2.0", "method": method, "params": params}).to_string())
                 };
-                let first = told("notifications/subscriptions/acknowledged", json!({"notifications": {"toolsListChanged": true}}));
+                let first = told(
+                    "notifications/subscriptions/acknowledged",
+                    json!({"notifications": {"toolsListChanged": true}}),
+                );
                 let changed = told("notifications/tools/list_changed", json!({}));
                 events_body(futures_util::stream::iter([first]).chain(self.changes(changed)))
             }
