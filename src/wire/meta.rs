@@ -25,7 +25,9 @@ impl Meta {
     /// Reads the `_meta` member of `params`; an absent one is empty.
     #[must_use]
     pub fn of(params: Option<&Json>) -> Self {
-        let Some(params) = params.filter(|params| params.as_str().contains("_meta")) else { return Self::default() };
+        // A name may be written with escapes; it is the same name.
+        let may_hold = |text: &str| text.contains("_meta") || text.contains("\\u");
+        let Some(params) = params.filter(|params| may_hold(params.as_str())) else { return Self::default() };
         #[derive(serde::Deserialize)]
         struct Shape {
             #[serde(rename = "_meta")]
@@ -73,5 +75,7 @@ mod tests {
         assert_eq!(meta.progress_token.map(|token| token.as_str().to_owned()), Some("7".into()));
         assert_eq!(meta.trace, [("traceparent", "00-a-b-01".to_owned())]);
         assert_eq!((meta.present, meta.protocol_version), (true, None));
+        let escaped = Meta::of(Some(&params(r#"{"\u005fmeta":{"progressToken":7}}"#)));
+        assert_eq!(escaped.progress_token.map(|token| token.as_str().to_owned()), Some("7".into()));
     }
 }
