@@ -10,6 +10,7 @@
 
 mod support;
 
+mod audit;
 mod cli;
 mod coverage;
 mod floors;
@@ -19,4 +20,5 @@ mod matrix;
 mod mcp;
 mod peers;
 mod policy;
+mod search;
 mod shutdown;

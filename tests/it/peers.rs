@@ -117,7 +117,8 @@ async fn host(gateway: &TestGateway, key: &Key, mode: ClientLifecycleMode) -> Ho
     let config = StreamableHttpClientTransportConfig::with_uri(format!("http://{}/v1/mcp", gateway.address))
         .auth_header(&key.text);
     let transport = StreamableHttpClientTransport::from_config(config);
-    soon("the SDK connects", ClientConfig::default().serve_with_lifecycle(transport, mode)).await.unwrap()
+    let connecting = Box::pin(ClientConfig::default().serve_with_lifecycle(transport, mode));
+    soon("the SDK connects", connecting).await.unwrap()
 }
 
 fn arguments(value: Value) -> rmcp::model::JsonObject {
@@ -131,7 +132,7 @@ async fn a_host_made_with_the_official_sdk() {
     let key = gateway.writer("agent").await;
     let modern = ClientLifecycleMode::Discover { preferred_versions: vec![rmcp::model::ProtocolVersion::V_2026_07_28] };
     for mode in [ClientLifecycleMode::Initialize, modern] {
-        let host = host(&gateway, &key, mode).await;
+        let host = Box::pin(host(&gateway, &key, mode)).await;
         let tools = soon("the list", host.list_all_tools()).await.unwrap();
         let names: Vec<&str> = tools.iter().map(|tool| &*tool.name).collect();
         assert_eq!(names, ["gateway_search_tools", "gateway_invoke", "policy_simulate"]);

@@ -93,6 +93,7 @@ async fn progress_is_streamed_under_the_clients_token() {
             let params = json!({"name": "up:read", "arguments": {}, "_meta": {"progressToken": token}});
             let mut stream = client.request("tools/call", &params.to_string()).open().await;
             assert_eq!(stream.headers["content-type"], "text/event-stream");
+            let id = stream.headers.get("toolgate-audit-id").expect("a stream names its record too").clone();
             for n in [1, 2] {
                 let heard = stream.data().await.unwrap();
                 assert_eq!(heard["method"], "notifications/progress");
@@ -103,6 +104,7 @@ async fn progress_is_streamed_under_the_clients_token() {
             }
             let last = stream.data().await.unwrap();
             assert_eq!((last["id"].clone(), last["result"]["content"].clone()), (json!(1), json!([])));
+            assert_eq!(last["result"]["_meta"]["toolgate/governance"]["audit_event_id"], id.to_str().unwrap());
             assert_eq!(stream.next().await, None);
         }
         let sent = &upstream.calls()[0];

@@ -127,3 +127,15 @@ async fn of_the_clients_meta_only_the_trace_travels() {
     assert!(!meta.to_string().contains("client-mark"), "{meta}");
     gateway.finish().await;
 }
+
+/// Clients that number every request 1 get their own answers all the same.
+#[tokio::test]
+async fn the_same_id_twice_in_a_session_mixes_nothing() {
+    let upstream = FakeUpstream::legacy().await;
+    echo(&upstream, "up");
+    let gateway = Setup::with(&upstream).start().await;
+    let host = gateway.agent().await.legacy().await;
+    let calls = (0..40).map(|n| ask(&host, 0, "up", n));
+    futures_util::future::join_all(calls).await;
+    gateway.finish().await;
+}

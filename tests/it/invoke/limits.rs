@@ -86,7 +86,10 @@ async fn a_plan_counts_requests_and_invocations() {
     let over = asks.rpc("tools/list", &json!({})).await;
     assert_eq!(over.status, 429);
     assert!(over.header("retry-after").is_some());
-    assert_eq!(asks.invoke("up", "read", "{}").await.status, 429);
+    let refused = asks.invoke("up", "read", "{}").await;
+    assert_eq!(refused.status, 429);
+    let record = gateway.record(refused.header("toolgate-audit-id").expect("a refused call is recorded")).await;
+    assert_eq!((record["decision"].clone(), record["outcome"].clone()), (json!("deny"), json!("refused")));
     let told = host.invoke("up", "read", "{}").await;
     assert_eq!((told.status, told.denied().as_str()), (200, "rate_limited"), "a host's tools/call counts");
     assert_eq!(upstream.calls().len(), 2);

@@ -1,6 +1,6 @@
 //! Only known doors: hosts, origins, well-known places, health.
 
-use crate::support::{Setup, raw};
+use crate::support::{FakeUpstream, Say, Setup, raw};
 
 fn request(path: &str, lines: &str) -> String {
     format!("GET {path} HTTP/1.1\r\n{lines}connection: close\r\n\r\n")
@@ -118,5 +118,21 @@ async fn headers_are_bounded() {
     assert_eq!(status(&answer), 431);
     let long = format!("host: localhost\r\nx-long: {}\r\n", "y".repeat(20_000));
     assert_eq!(status(&raw(gateway.address, &request("/v1/mcp", &long)).await), 431);
+    gateway.finish().await;
+}
+
+/// Ready is who has heard of every backend at least once.
+#[tokio::test]
+async fn readiness_waits_for_every_backend() {
+    let upstream = FakeUpstream::legacy().await;
+    upstream.script(|seen| (seen.method() == "initialize").then(|| Say::Held(Box::new(Say::Status(500)))));
+    let gateway = Setup::with(&upstream).start_unsettled().await;
+    let client = gateway.stranger();
+    let answer = client.get("/readyz").send().await;
+    assert_eq!((answer.status, answer.json()["ready"].clone()), (503, serde_json::json!(false)));
+    assert_eq!(client.get("/healthz").send().await.status, 200, "alive it is");
+    upstream.release(10);
+    gateway.settled().await;
+    assert_eq!(client.get("/readyz").send().await.status, 200, "a failure settles it");
     gateway.finish().await;
 }

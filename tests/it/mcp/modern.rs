@@ -148,3 +148,17 @@ async fn in_the_legacy_era_the_body_alone_counts() {
     assert_eq!(upstream.calls()[0].tool(), "read");
     gateway.finish().await;
 }
+
+/// `_meta` means the same however its name is written.
+#[tokio::test]
+async fn an_escaped_meta_is_a_meta() {
+    let gateway = Setup::new().start().await;
+    let client = gateway.agent().await;
+    for name in ["_meta", r"\u005fmeta", r"_m\u0065ta"] {
+        let body =
+            format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{{"{name}":{}}}}}"#, modern_meta());
+        let answer = client.post("/v1/mcp").text(&body).send().await;
+        assert_eq!(answer.refused(), (400, -32020), "{name}: modern, and without its headers");
+    }
+    gateway.finish().await;
+}

@@ -86,6 +86,13 @@ impl Setup {
 
     /// Starts it, and waits until every backend has been listed or has failed.
     pub(crate) async fn start(self) -> TestGateway {
+        let gateway = self.start_unsettled().await;
+        gateway.settled().await;
+        gateway
+    }
+
+    /// Starts it without waiting for anybody.
+    pub(crate) async fn start_unsettled(self) -> TestGateway {
         std::fs::write(self.folder.path().join("toolgate.toml"), &self.config).unwrap();
         TestGateway::open(self.folder, self.admin_key).await
     }
@@ -139,9 +146,7 @@ impl TestGateway {
         let listening = http::Listening::on(([127, 0, 0, 1], 0).into()).await.unwrap();
         let address = listening.address;
         gateway.tasks().spawn(http::serve(Arc::clone(&gateway), listening));
-        let started = Self { gateway, address, folder, admin_key, finished: false };
-        started.settled().await;
-        started
+        Self { gateway, address, folder, admin_key, finished: false }
     }
 
     /// Waits until every backend has been listed or has failed.
@@ -215,7 +220,9 @@ impl TestGateway {
         self.end().await;
         let (folder, admin_key) = (Arc::clone(&self.folder), self.admin_key.clone());
         drop(self);
-        Self::open(folder, admin_key).await
+        let again = Self::open(folder, admin_key).await;
+        again.settled().await;
+        again
     }
 
     /// Looks whether everything is in good order, and stops it.
