@@ -47,7 +47,8 @@ KEYS = """
 curl -sS -w '\\n%{http_code}' "$INVOKE_BASE_URL/v1/beta/users/$USER_ID/keys" -H "X-API-Key: $INVOKE_ADMIN_KEY"
 """
 REVOKE = """
-curl -sS -w '\\n%{http_code}' -X DELETE "$INVOKE_BASE_URL/v1/beta/users/$USER_ID/keys/$KEY_ID" -H "X-API-Key: $INVOKE_ADMIN_KEY"
+curl -sS -w '\\n%{http_code}' -X DELETE "$INVOKE_BASE_URL/v1/beta/users/$USER_ID/keys/$KEY_ID" \
+  -H "X-API-Key: $INVOKE_ADMIN_KEY"
 """
 READONLY = {
     "scopes": ["tools:read", "brain:read", "policy:simulate", "traces:read", "approvals:read", "observability:read",
@@ -78,7 +79,8 @@ def first_start(tally, gateway):
         tally.check(f"first start: the {name} key's curl line", '"gateway_search_tools"' in done.stdout, done)
     block = gateway.stderr[gateway.stderr.index("{\n") : gateway.stderr.rindex("\n}") + 2]
     server = json.loads(block)["mcpServers"]["toolgate"]
-    tally.equal("first start: the Claude Desktop block", server["args"][:3], ["-y", "mcp-remote", f"{gateway.url}/v1/mcp"])
+    wanted = ["-y", "mcp-remote", f"{gateway.url}/v1/mcp"]
+    tally.equal("first start: the Claude Desktop block", server["args"][:3], wanted)
     before = gateway.stderr
     gateway.restart()
     gateway.wait_ready()

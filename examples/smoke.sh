@@ -16,7 +16,8 @@ ask() {
     local name=$1 expected=$2 answer status
     shift 2
     # The key goes in by a file descriptor, so that no process list shows it.
-    answer=$(curl -sS --max-time 20 -w '\n%{http_code}' -H @<(printf 'X-API-Key: %s\n' "$key") "$@" "$url/v1/mcp") || exit 1
+    answer=$(curl -sS --max-time 20 -w '\n%{http_code}' -H @<(printf 'X-API-Key: %s\n' "$key") "$@" "$url/v1/mcp") ||
+        exit 1
     status=${answer##*$'\n'}
     answer=${answer%$'\n'*}
     if [ "$status" = 200 ] && [[ $answer == *"$expected"* ]]; then

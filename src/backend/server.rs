@@ -229,12 +229,10 @@ impl Server {
 
     // === what the registry asks ===
 
-    /// Takes settings that need no other connection. True where the catalogue has to change.
-    pub(crate) fn adopt(&self, settings: Arc<ServerSettings>) -> bool {
+    /// Takes settings that need no other connection.
+    pub(crate) fn adopt(&self, settings: Arc<ServerSettings>) {
         self.settings.store(settings);
-        let mut facts = self.facts();
-        self.reindex(&mut facts);
-        true
+        self.reindex(&mut self.facts());
     }
 
     /// What was known before, until it is listed itself.

@@ -67,8 +67,9 @@ pub(crate) async fn supervise(server: Arc<Server>, hub: Arc<Hub>) {
 }
 
 async fn connect(server: &Server, hub: &Hub) -> Result<(Link, Listed), Fault> {
+    // Waiting for a turn is no fault of the server's.
+    let _place = hub.connecting.acquire().await;
     let connecting = async {
-        let _place = hub.connecting.acquire().await;
         let settings = Arc::clone(&server.settings());
         let link = Link::open(&settings.transport, server.era(), &hub.environment, &hub.tracker, &server.tail).await?;
         match link.list_tools().await {

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,16 +23,15 @@ pub(super) async fn run(common: &Common, listen: SocketAddr) -> anyhow::Result<E
         serve: true,
         backends: true,
     };
-    // The address first: a port that is taken must not cost a first start its keys.
-    let listening = Listening::on(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
-    let (gateway, first) = Gateway::open(opening).await?;
-    let settings = Arc::clone(&gateway.state().settings);
-    if !listen.ip().is_loopback() && settings.gateway.allowed_hosts.is_empty() {
-        gateway.stop(Duration::ZERO).await;
+    // The address first: one that is taken, or open to all, must not cost a first start its keys.
+    if !listen.ip().is_loopback() && opening.sources.read()?.settings.gateway.allowed_hosts.is_empty() {
         bail!(
             "`{listen}` can be reached from other machines: set `allowed_hosts` under `[gateway]` to the names that clients use"
         );
     }
+    let listening = Listening::on(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let (gateway, first) = Gateway::open(opening).await?;
+    let settings = Arc::clone(&gateway.state().settings);
     let address = listening.address;
     welcome(&first, address);
     if gateway.is_demo().await {

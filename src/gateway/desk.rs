@@ -74,14 +74,16 @@ impl Desk {
         if inputs.same_as(&active) {
             return Ok(false);
         }
-        let new_policies = inputs.bundle.version() != active.bundle.version();
-        let (state, report) = self.build(&inputs, self.0.backends.catalog()).await?;
-        if new_policies && !report.acceptable {
+        // Judged before anything changes, by the tools as they are.
+        let (_, report) = self.build(&inputs, self.0.backends.catalog()).await?;
+        if inputs.bundle.version() != active.bundle.version() && !report.acceptable {
             return Err(Refused(Faults(report.faults.into_iter().map(fault).collect())));
         }
-        tell(&report);
         let applied = self.0.backends.apply(&inputs.settings.servers);
         applied.map_err(|faults| Refused(Faults(faults.iter().map(|fault| internal_fault(fault)).collect())))?;
+        // Built again by the tools as the new settings have them: one moment takes the place of the other whole.
+        let (state, report) = self.build(&inputs, self.0.backends.catalog()).await?;
+        tell(&report);
         self.0.state.store(Arc::new(state));
         if fixed(&active) != fixed(&inputs) {
             tracing::warn!("`[audit]`, `session_key` and `max_connections` take effect at the next start");
@@ -94,6 +96,9 @@ impl Desk {
     /// Takes a changed catalogue in.
     pub(super) async fn catalogue_changed(&self) {
         let active = self.0.inputs.lock().await;
+        if self.0.state.load().catalog.epoch() == self.0.backends.catalog().epoch() {
+            return self.keep_definitions(&self.0.backends.catalog()).await;
+        }
         match self.build(&active, self.0.backends.catalog()).await {
             Ok((state, report)) => {
                 tell(&report);

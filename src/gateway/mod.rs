@@ -13,6 +13,7 @@ mod watch;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -65,6 +66,8 @@ pub struct Gateway {
     /// Counts changes of what lists may show.
     changes: channel::Sender<u64>,
     metrics: Option<metrics_exporter_prometheus::PrometheusHandle>,
+    /// Every server had been listed or had failed at some time.
+    was_settled: AtomicBool,
 }
 
 impl Gateway {
@@ -119,14 +122,17 @@ impl Gateway {
         let (cancel, event) = (line.cancel.clone(), request.event.clone());
         let guard = (leaving == Leaving::Cancels).then(|| cancel.drop_guard());
         let span = tracing::info_span!("call", request_id = %request.id, entrance = request.entrance.as_str());
-        let call = async move { pipeline.carry(&state, principal, request, line).await };
+        let call = async move {
+            let carried = pipeline.carry(&state, principal, request, line).await;
+            count(&carried);
+            carried
+        };
         let call = AssertUnwindSafe(tracing::Instrument::instrument(call, span)).catch_unwind();
         let carried = Persistent::new(call, &self.tasks).await;
         let carried = carried.unwrap_or_else(|_| unfinished(event, Refusal::Internal));
         if let Some(guard) = guard {
             guard.disarm();
         }
-        count(&carried);
         carried
     }
 
@@ -185,8 +191,11 @@ impl Gateway {
         if !self.pipeline.journal.healthy() {
             reasons.push("the audit log cannot be written".into());
         }
-        if !self.settled() {
+        // Once is enough: a server that is listed again later does not make the gateway unready.
+        if !self.was_settled.load(Ordering::Relaxed) && !self.settled() {
             reasons.push("a server has neither been listed nor failed yet".into());
+        } else {
+            self.was_settled.store(true, Ordering::Relaxed);
         }
         reasons
     }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -108,6 +109,7 @@ impl Gateway {
             stopping: CancellationToken::new(),
             changes,
             metrics,
+            was_settled: AtomicBool::new(false),
         });
         gateway.follow(opening.serve);
         Ok((gateway, first))

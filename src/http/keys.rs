@@ -58,7 +58,7 @@ fn limited(gateway: &Gateway, caller: &Caller, mut response: Response) -> Respon
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `name` and `profile`")]
 struct Wanted {
     name: String,
     profile: String,
@@ -87,6 +87,10 @@ pub(super) async fn create(
         Ok(bytes) => bytes,
         Err((status, why)) => return limited(&gateway, &caller, plain(status, "invalid_request", why)),
     };
+    // serde would take an array for a struct, member by member.
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return invalid("the body must be an object with `name` and `profile`");
+    }
     let wanted: Wanted = match serde_json::from_slice(&bytes) {
         Ok(wanted) => wanted,
         Err(error) => return invalid(&error.to_string()),

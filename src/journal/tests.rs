@@ -1,3 +1,5 @@
+//! Records, the chain, and what tampering leaves behind.
+
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 

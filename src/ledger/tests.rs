@@ -1,3 +1,5 @@
+//! Windows: exact for one, exact for many.
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;

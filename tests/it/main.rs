@@ -10,4 +10,12 @@
 
 mod support;
 
+mod cli;
+mod coverage;
+mod floors;
+mod invoke;
+mod keys;
+mod matrix;
 mod mcp;
+mod policy;
+mod shutdown;

@@ -1,3 +1,5 @@
+//! Backends over HTTP: both eras, their faults, and what is told of them.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,3 +1,5 @@
+//! Backends that are child processes: how they speak, fail and end.
+
 use std::time::Duration;
 
 use super::peer::{backends, call, eventually, shell, tool};

@@ -1,3 +1,5 @@
+//! Arguments and what they would do.
+
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -1,3 +1,5 @@
+//! From policies and tools to a snapshot.
+
 use super::*;
 use crate::domain::decision::Verdict;
 

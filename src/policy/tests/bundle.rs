@@ -1,3 +1,5 @@
+//! Policy texts: what compiles, and what is said of the rest.
+
 use super::*;
 
 #[test]

@@ -1,3 +1,5 @@
+//! The one judgement.
+
 use std::net::IpAddr;
 
 use super::*;

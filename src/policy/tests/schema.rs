@@ -1,3 +1,5 @@
+//! The schema that tools give.
+
 use proptest::prelude::*;
 
 use super::super::input::InputPlan;

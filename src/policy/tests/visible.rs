@@ -1,3 +1,5 @@
+//! What lists may show.
+
 use proptest::prelude::*;
 
 use super::*;

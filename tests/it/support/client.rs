@@ -237,27 +237,31 @@ impl Draft {
         self.text(&body.to_string())
     }
 
-    async fn head(self) -> http::Response<hyper::body::Incoming> {
+    async fn head(self) -> Option<http::Response<hyper::body::Incoming>> {
         let mut request = http::Request::builder().method(self.method.as_str()).uri(&self.uri);
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
         let request = request.body(Full::new(self.body)).unwrap();
-        soon("the head of an answer", self.http.request(request)).await.expect("the gateway answers")
+        soon("the head of an answer", self.http.request(request)).await.ok()
     }
 
     /// Sends it and reads the whole answer.
     pub(crate) async fn send(self) -> Response {
-        let response = self.head().await;
+        self.try_send().await.expect("the gateway answers")
+    }
+
+    /// The whole answer; `None` where the gateway goes away before it is there.
+    pub(crate) async fn try_send(self) -> Option<Response> {
+        let response = self.head().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body =
-            soon("the body of an answer", response.into_body().collect()).await.expect("the body is whole").to_bytes();
-        Response { status, headers, text: String::from_utf8(body.to_vec()).unwrap() }
+        let body = soon("the body of an answer", response.into_body().collect()).await.ok()?.to_bytes();
+        Some(Response { status, headers, text: String::from_utf8(body.to_vec()).unwrap() })
     }
 
     /// Sends it and leaves the body to be read event by event.
     pub(crate) async fn open(self) -> Stream {
-        Stream::new(self.head().await)
+        Stream::new(self.head().await.expect("the gateway answers"))
     }
 }
 

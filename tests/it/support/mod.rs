@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-pub(crate) use client::{Client, Draft, MODERN, Response, modern_meta};
+pub(crate) use client::{Client, Draft, MODERN, Response, invoke_params, modern_meta};
 pub(crate) use gateway::{Key, Setup, TestGateway};
-pub(crate) use program::{PROGRAM, Program, toolgate, toolgate_in};
+pub(crate) use program::{PROGRAM, Program, children_of, groups_alive, is_alive, toolgate, toolgate_in};
 pub(crate) use stream::{Event, Stream};
 pub(crate) use upstream::{FakeUpstream, Say, Seen, tool};
 
@@ -68,4 +68,13 @@ pub(crate) async fn raw(address: std::net::SocketAddr, request: &str) -> String 
         }
     }
     String::from_utf8(answer).unwrap()
+}
+
+/// The status of a GET on a connection of its own; `None` where nobody takes it.
+pub(crate) async fn raw_status(address: std::net::SocketAddr, path: &str) -> Option<u16> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes()).await.ok()?;
+    let mut piece = [0; 4096];
+    let count = soon("an answer", stream.read(&mut piece)).await.ok()?;
+    std::str::from_utf8(&piece[..count]).ok()?.split(' ').nth(1)?.parse().ok()
 }

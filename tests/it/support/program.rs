@@ -137,10 +137,11 @@ impl Program {
         toolgate_in(self.folder.path(), arguments, &[]).await
     }
 
-    /// Sends a signal: `TERM`, `KILL`, `HUP`.
+    /// Sends a signal: `TERM`, `INT`, `KILL`, `HUP`.
     pub(crate) fn signal(&self, name: &str) {
         let signal = match name {
             "TERM" => rustix::process::Signal::TERM,
+            "INT" => rustix::process::Signal::INT,
             "HUP" => rustix::process::Signal::HUP,
             "KILL" => rustix::process::Signal::KILL,
             other => panic!("no signal {other}"),
@@ -165,19 +166,31 @@ impl Program {
 pub(crate) fn children_of(parent: u32) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    ids.filter(|id| stat(*id).is_some_and(|(state, its)| its == parent && state != "Z")).collect()
+    ids.filter(|id| stat(*id).is_some_and(|stat| stat.parent == parent && stat.state != "Z")).collect()
+}
+
+/// The live processes in the groups that these lead.
+pub(crate) fn groups_alive(leaders: &[u32]) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    ids.filter(|id| stat(*id).is_some_and(|stat| leaders.contains(&stat.group) && stat.state != "Z")).collect()
 }
 
 /// Whether a process is there and no zombie.
 pub(crate) fn is_alive(id: u32) -> bool {
-    stat(id).is_some_and(|(state, _)| state != "Z")
+    stat(id).is_some_and(|stat| stat.state != "Z")
 }
 
-/// State and parent of a process.
-fn stat(id: u32) -> Option<(String, u32)> {
+struct Stat {
+    state: String,
+    parent: u32,
+    group: u32,
+}
+
+fn stat(id: u32) -> Option<Stat> {
     let text = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     let mut rest = text.rsplit_once(") ")?.1.split(' ');
-    Some((rest.next()?.to_owned(), rest.next()?.parse().ok()?))
+    Some(Stat { state: rest.next()?.to_owned(), parent: rest.next()?.parse().ok()?, group: rest.next()?.parse().ok()? })
 }
 
 fn follow(stream: impl AsyncRead + Unpin + Send + 'static) -> Lines {

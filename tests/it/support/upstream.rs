@@ -58,6 +58,8 @@ pub(crate) enum Say {
     Error(String),
     /// Whole messages on an event stream before the result.
     Events(Vec<String>, String),
+    /// Whole messages on an event stream that stays open.
+    EventsThenHang(Vec<String>),
     /// A status and nothing else.
     Status(u16),
     /// 200 and this body.
@@ -238,6 +240,10 @@ impl Inner {
                     event(&text)
                 });
                 events_body(events)
+            }
+            Say::EventsThenHang(before) => {
+                let events = futures_util::stream::iter(before).map(|text| event(&text));
+                events_body(events.chain(futures_util::stream::pending()))
             }
             Say::Status(status) => status_only(status),
             Say::Body(body) => json_body(&body),

@@ -1,3 +1,5 @@
+//! Command lines and what they would do.
+
 use super::*;
 
 fn effects(text: &str) -> Vec<String> {

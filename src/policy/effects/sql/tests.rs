@@ -1,3 +1,5 @@
+//! SQL and what it would do.
+
 use super::*;
 
 fn effects(text: &str) -> Vec<String> {

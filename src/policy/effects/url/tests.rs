@@ -1,3 +1,5 @@
+//! URLs and the networks that they lead to.
+
 use super::*;
 
 const PRIVATE: &[&str] = &[

@@ -1,0 +1,216 @@
+//! Nothing escapes: every route asks for a key unless it is on the list, every call leaves one closed record.
+
+use serde_json::{Value, json};
+use toolgate::http::{Access, ROUTES};
+
+use crate::support::{Client, FakeUpstream, Response, Say, Setup};
+
+/// What may be asked for without a key. A route that joins it has to join it here too.
+const PUBLIC: [&str; 6] = [
+    "GET /v1/mcp",
+    "GET /mcp",
+    "GET /v1/mcp/key-profiles",
+    "POST /register",
+    "GET /.well-known/{*path}",
+    "GET /v1/mcp/.well-known/{*path}",
+];
+
+fn filled(path: &str) -> String {
+    path.replace("{user}", "ada")
+        .replace("{id}", "key_x")
+        .replace("{*path}", "x")
+        .replace("{server}", "up")
+        .replace("{name}", "x")
+}
+
+#[tokio::test]
+async fn every_route_that_needs_a_key_is_401_without_one() {
+    let gateway = Setup::new().start().await;
+    let stranger = gateway.stranger();
+    for route in ROUTES {
+        let name = format!("{} {}", route.method, route.path);
+        assert_eq!(route.access == Access::Public, PUBLIC.contains(&name.as_str()), "{name}");
+        let path = filled(route.path);
+        for key in [None, Some("inv_live_wrong")] {
+            let answer = stranger
+                .with_key(key)
+                .draft(route.method, &path)
+                .header("content-type", "application/json")
+                .text("{}")
+                .send()
+                .await;
+            let expected = match route.access {
+                Access::Key => answer.status == 401 || answer.status == 429,
+                // A stranger from elsewhere is asked for a key; see `mcp::doors`.
+                Access::Public | Access::Local => answer.status != 401,
+            };
+            assert!(expected, "{name}: {} {}", answer.status, answer.text);
+        }
+    }
+    gateway.finish().await;
+}
+
+/// The list is whole: whatever is not on it is not served.
+#[tokio::test]
+async fn no_method_is_served_that_is_not_listed() {
+    let gateway = Setup::new().start().await;
+    let client = gateway.client(&gateway.writer("admin").await);
+    for route in ROUTES {
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
+            let listed = ROUTES.iter().any(|other| other.method == method && other.path == route.path);
+            let answer = client
+                .draft(method, &filled(route.path))
+                .header("content-type", "application/json")
+                .text("{}")
+                .send()
+                .await;
+            assert_eq!(answer.status == 405, !listed, "{method} {}: {}", route.path, answer.status);
+        }
+    }
+    gateway.finish().await;
+}
+
+/// One call of each kind, and what its record must say.
+fn calls() -> Vec<(&'static str, Value, Say, [&'static str; 2])> {
+    let call = |name: &str, arguments: Value| json!({"name": name, "arguments": arguments});
+    let invoke = |tool: &str, arguments: Value| json!({"name": "gateway_invoke", "arguments": {"server": "up", "tool": tool, "arguments": arguments}});
+    let done = || Say::text("done");
+    vec![
+        ("a read", call("up:read", json!({})), done(), ["allow", "answered"]),
+        ("a read through invoke", invoke("read", json!({})), done(), ["allow", "answered"]),
+        ("a write", invoke("write", json!({})), done(), ["allow", "answered"]),
+        (
+            "a tool's own error",
+            invoke("read", json!({})),
+            Say::Result(r#"{"content":[],"isError":true}"#.into()),
+            ["allow", "answered"],
+        ),
+        (
+            "a JSON-RPC error",
+            invoke("read", json!({})),
+            Say::Error(r#"{"code":-1,"message":"no"}"#.into()),
+            ["allow", "failed"],
+        ),
+        ("a broken backend", invoke("write", json!({})), Say::Status(500), ["allow", "failed"]),
+        ("garbage", invoke("write", json!({})), Say::Body("<html>".into()), ["allow", "failed"]),
+        ("a misfit", invoke("strict", json!({})), done(), ["error", "refused"]),
+        ("an unknown tool", invoke("nowhere", json!({})), done(), ["deny", "refused"]),
+        ("an unknown name", call("nowhere", json!({})), done(), ["deny", "refused"]),
+        ("a denial", invoke("write", json!({"sql": "drop table x"})), done(), ["deny", "refused"]),
+        ("an approval", invoke("destroy", json!({})), done(), ["approval", "refused"]),
+        ("a search", call("gateway_search_tools", json!({"query": "read"})), done(), ["allow", "answered"]),
+        ("a search that misfits", call("gateway_search_tools", json!({})), done(), ["error", "refused"]),
+        ("a simulation", call("policy.simulate", json!({"action": "up.write"})), done(), ["allow", "answered"]),
+        ("a misfit of invoke", call("gateway_invoke", json!({"server": "up"})), done(), ["error", "refused"]),
+        (
+            "invoke of invoke",
+            call("gateway_invoke", json!({"server": "toolgate", "tool": "gateway_invoke"})),
+            done(),
+            ["error", "refused"],
+        ),
+        ("a limit", call("up:limited", json!({})), done(), ["deny", "refused"]),
+    ]
+}
+
+async fn send(client: &Client, params: &Value) -> Response {
+    client.rpc("tools/call", params).await
+}
+
+#[tokio::test]
+async fn every_call_leaves_one_closed_record() {
+    let upstream = FakeUpstream::legacy().await;
+    let hints = json!({"readOnlyHint": true});
+    let mut strict = crate::support::tool("strict", &hints);
+    strict["inputSchema"] = json!({"type": "object", "required": ["n"]});
+    let mut tools = vec![strict, crate::support::tool("limited", &hints)];
+    for (name, hints) in [("read", hints.clone()), ("write", json!({})), ("destroy", json!({"destructiveHint": true}))]
+    {
+        tools.push(crate::support::tool(name, &hints));
+    }
+    upstream.set_tools(json!(tools));
+    let gateway =
+        Setup::new().config(&upstream.section("up", "[servers.up.tools.limited]\nrate_limit = \"1/h\"")).start().await;
+    let bare = gateway.agent().await;
+    send(&bare, &json!({"name": "up:limited"})).await;
+    let mut expected = gateway.records().await.len();
+    assert_eq!(expected, 1);
+    for client in [bare.clone(), bare.legacy().await, bare.modern()] {
+        for (what, params, say, [decision, outcome]) in calls() {
+            upstream.on_call(move |_| say.clone());
+            let answer = send(&client, &params).await;
+            let id = answer
+                .header("toolgate-audit-id")
+                .unwrap_or_else(|| panic!("{what}: no audit id: {}", answer.text))
+                .to_owned();
+            expected += 1;
+            let records = gateway.records().await;
+            assert_eq!(records.len(), expected, "{what}");
+            let record = records.last().unwrap();
+            assert_eq!(record["id"], id, "{what}");
+            assert_eq!(
+                (record["decision"].as_str(), record["outcome"].as_str()),
+                (Some(decision), Some(outcome)),
+                "{what}: {record}"
+            );
+            for member in [
+                "time",
+                "request_id",
+                "entrance",
+                "key",
+                "user",
+                "agent",
+                "policy_version",
+                "latency_ms",
+                "prev",
+                "hash",
+            ] {
+                assert!(!record[member].is_null(), "{what}: `{member}` is missing: {record}");
+            }
+            assert_eq!(record["entrance"], "mcp");
+        }
+        upstream.on_call(|_| Say::text("done"));
+        send(&client, &json!({"name": "up:read"})).await;
+        expected += 1;
+    }
+    gateway.finish().await;
+}
+
+/// A record of a write has its intent, committed before; a read has none.
+#[tokio::test]
+async fn only_writes_have_an_intent() {
+    let upstream = FakeUpstream::legacy().await;
+    let gateway = Setup::with(&upstream).start().await;
+    let client = gateway.agent().await;
+    for tool in ["read", "write", "again"] {
+        let answer = client.invoke("up", tool, r#"{"password":"hunter2-secret","n":7}"#).await;
+        let record = gateway.record(answer.header("toolgate-audit-id").unwrap()).await;
+        assert_eq!(record["intent"].is_object(), tool != "read", "{record}");
+        assert!(!record.to_string().contains("hunter2"), "arguments are redacted: {record}");
+        assert!(record["arguments_digest"].as_str().unwrap().starts_with("sha256:"));
+    }
+    gateway.finish().await;
+}
+
+/// Strangers are recorded, but cannot fill the disk.
+#[tokio::test]
+async fn refused_logins_are_capped() {
+    let gateway = Setup::new().start().await;
+    for n in 0..300 {
+        let client = gateway.stranger().with_key(Some(&format!("inv_live_wrong{n}")));
+        client.rpc("ping", &json!({})).await;
+    }
+    let records = gateway.records().await;
+    assert!((1..=100).contains(&records.len()), "{} records", records.len());
+    assert!(!json!(records).to_string().contains("inv_live_wrong"), "never the credential");
+    assert!(
+        records.iter().all(|record| record["decision"] == "error" || record["decision"] == "deny"),
+        "{}",
+        records[0]
+    );
+    let missing = gateway.records().await.len();
+    for _ in 0..20 {
+        gateway.stranger().rpc("ping", &json!({})).await;
+    }
+    assert_eq!(gateway.records().await.len(), missing, "a missing key is no login");
+    gateway.finish().await;
+}
