@@ -25,6 +25,7 @@ pub mod pipeline;
 pub mod own;
 // 7: everything together
 pub mod gateway;
-// 8: the doors
-pub mod cli;
+// 8: the doors over HTTP
 pub mod http;
+// 9: the command line
+pub mod cli;

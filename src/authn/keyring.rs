@@ -24,6 +24,9 @@ use crate::store::{KeyRecord, Store, StoreError};
 const WRONG_PER_MINUTE: u32 = 20;
 /// Sources that are remembered at most.
 const MAX_SOURCES: usize = 10_000;
+/// Where the store keeps that the first keys were made.
+const META: &str = "gateway";
+const FIRST_START: &str = "first_start";
 /// The id of the key that `TOOLGATE_ADMIN_KEY` sets.
 const ADMIN_ID: &str = "key_admin";
 /// The role that the admin key and the local command line hold.
@@ -147,10 +150,21 @@ impl Keyring {
         self.admin.is_some()
     }
 
-    /// Whether no key was ever made.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.keys.load().is_empty()
+    /// Whether no gateway on this store has made its first keys yet.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn is_first_start(&self) -> Result<bool, StoreError> {
+        Ok(self.store.fetch(META, FIRST_START).await?.is_none())
+    }
+
+    /// Notes that the first keys were made.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub async fn has_started(&self) -> Result<(), StoreError> {
+        let now = self.clock.now().rfc3339();
+        self.store.put(META, FIRST_START, now.into_bytes().into()).await
     }
 
     /// Says who holds this credential, right now.

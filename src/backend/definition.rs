@@ -11,7 +11,6 @@ use crate::config::{Permissions, ServerSettings, Transport};
 use crate::domain::id::ToolId;
 use crate::domain::json::{Json, canonical, sha256_hex};
 use crate::domain::tool::{Hints, Risk, Tool};
-use crate::wire::strict;
 
 /// Longest name of a tool, in characters (tools.mdx, "Tool Names").
 const MAX_NAME: usize = 128;
@@ -82,7 +81,7 @@ fn read(
     if definition.bytes().len() > MAX_DEFINITION {
         return Err(format!("a tool whose definition is larger than {MAX_DEFINITION} bytes is left out"));
     }
-    let value: Value = definition.decode().map_err(|_| String::from("a tool that is no JSON is left out"))?;
+    let value = definition.tree().map_err(|error| format!("a tool is left out: {error}"))?;
     let name = name(&value)?;
     let out = |why: &str| format!("the tool `{name}` is left out: {why}");
     if let Some(same) = known.get(name)
@@ -91,7 +90,6 @@ fn read(
     {
         return Ok(Arc::clone(same));
     }
-    strict::check(definition.as_str()).map_err(|unfit| out(&unfit.to_string()))?;
     let schema = input_schema(&value).map_err(|why| out(&why))?;
     let mirrors = match mirror::mirrors(&schema) {
         Ok(mirrors) => mirrors,

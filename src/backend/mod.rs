@@ -24,6 +24,7 @@ mod supervisor;
 mod tests;
 mod transport;
 mod validator;
+mod work;
 
 pub use breaker::{BreakerState, BreakerView};
 pub use catalog::{Catalog, Entry, ServerCard};

@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::fault::{Fault, FaultKind};
-use crate::domain::json::Json;
+use crate::domain::json::{Json, NoTree};
+use crate::domain::strict;
 use crate::wire::era::{Era, MODERN};
 
 /// How long `server/discover` may take before the backend is taken for a legacy one.
@@ -74,7 +75,7 @@ impl Greeting {
 /// is greeted with `initialize`.
 pub(crate) fn judge(answer: Result<Json, Fault>) -> Probed {
     match answer {
-        Ok(result) => match result.decode::<Greeting>() {
+        Ok(result) => match greeting(&result) {
             Ok(greeting) if greeting.supported.iter().any(|version| version == MODERN) => {
                 Probed::Modern(greeting.hello(Era::Modern, MODERN.to_owned()))
             }
@@ -91,7 +92,7 @@ pub(crate) fn judge(answer: Result<Json, Fault>) -> Probed {
 
 /// Reads the result of `initialize`.
 pub(crate) fn initialized(result: &Json) -> Result<Hello, Fault> {
-    let greeting: Greeting = result.decode().map_err(|error| Fault::garbled(format!("initialize: {error}")))?;
+    let greeting = greeting(&result).map_err(|error| Fault::garbled(format!("initialize: {error}")))?;
     match greeting.version.clone() {
         Some(version) if LEGACY.contains(&version.as_str()) => Ok(greeting.hello(Era::Legacy, version)),
         version => Err(Fault::garbled(format!("initialize: revision `{}` is not known", version.unwrap_or_default()))),
@@ -104,6 +105,12 @@ pub(crate) fn contradicts(fault: &Fault, era: Era) -> bool {
         Era::Modern => matches!(fault.code(), Some(-32022)) || fault.kind == FaultKind::SessionLost,
         Era::Legacy => matches!(fault.code(), Some(-32022..=-32020)),
     }
+}
+
+/// Reads a greeting. What it holds besides is kept as a tree, so the text has to be fit for one.
+fn greeting(result: &Json) -> Result<Greeting, NoTree> {
+    strict::check(result.as_str())?;
+    Ok(result.decode()?)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
-use super::example;
+use super::{example, work};
 use crate::domain::outcome::SchemaFault;
 
 /// Most faults that are told of.
@@ -63,6 +63,11 @@ impl Checker {
                 return Err(vec![SchemaFault { path: String::new(), expected }]);
             }
         };
+        if !work::is_bearable(schema, arguments) {
+            let expected =
+                "less nesting: the tool's schema refers to itself in so many ways that this cannot be checked".into();
+            return Err(vec![SchemaFault { path: String::new(), expected }]);
+        }
         if validator.is_valid(arguments) {
             return Ok(());
         }
@@ -77,6 +82,9 @@ impl Checker {
     /// The arguments corrected, if that gives something that fits.
     pub(crate) fn example(&self, schema: &Value, arguments: &Value) -> Option<Value> {
         let Self::Ready(validator) = self else { return None };
+        if !work::is_bearable(schema, arguments) {
+            return None;
+        }
         let example = example::corrected(schema, arguments)?;
         (validator.is_valid(&example) && example != *arguments).then_some(example)
     }
@@ -137,7 +145,8 @@ fn weight(
     Ok(sum)
 }
 
-fn in_place<'a>(root: &'a Value, schema: &'a Value) -> Vec<&'a Value> {
+/// The schemas that hold for the same value as `schema`.
+pub(super) fn in_place<'a>(root: &'a Value, schema: &'a Value) -> Vec<&'a Value> {
     let mut found = Vec::new();
     if let Some(target) = schema.get("$ref").and_then(Value::as_str) {
         found.extend(example::target(root, target));

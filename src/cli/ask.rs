@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Common;
 use crate::gateway::control::{Command, Failed};
+use crate::gateway::sources::Sources;
 use crate::gateway::{Gateway, Opening};
 use crate::http::control;
 
@@ -22,6 +23,17 @@ use crate::http::control;
 pub(super) const SOCKET: &str = "control.sock";
 /// How long an own gateway waits for its backends.
 const SETTLE: Duration = Duration::from_secs(30);
+
+/// What a command needs where no server runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Keys and the audit log, as they are.
+    Records,
+    /// The configuration and the store.
+    Configuration,
+    /// All of it, with every backend started.
+    Backends,
+}
 
 /// A gateway that answers commands.
 #[derive(Debug)]
@@ -32,19 +44,19 @@ pub(super) enum Desk {
 
 impl Desk {
     /// The running gateway of the data folder, or one of our own. `backends` says whether the command needs them.
-    pub(super) async fn open(common: &Common, backends: bool) -> anyhow::Result<Self> {
+    pub(super) async fn open(common: &Common, need: Need) -> anyhow::Result<Self> {
         let socket = common.data_dir.join(SOCKET);
         if UnixStream::connect(&socket).await.is_ok() {
             return Ok(Self::Running(socket));
         }
-        let opening = Opening {
-            sources: common.sources(),
-            data: common.data_dir.clone(),
-            admin_key: None,
-            serve: false,
-            backends,
-        };
-        let (gateway, _) = Gateway::open(opening).await?;
+        if need == Need::Records && !Gateway::has_store(&common.data_dir) {
+            bail!("there is no store in `{}`: name its folder with `--data-dir`", common.data_dir.display());
+        }
+        // Records are read without what the servers need: an auditor's shell has no tokens of theirs.
+        let sources = if need == Need::Records { Sources::shipped() } else { common.sources() };
+        let backends = need == Need::Backends;
+        let opening = Opening { sources, data: common.data_dir.clone(), admin_key: None, serve: false, backends };
+        let gateway = Gateway::open(opening).await?;
         if backends {
             settle(&gateway).await;
         }
@@ -67,8 +79,8 @@ impl Desk {
 }
 
 /// One command to one answer.
-pub(super) async fn ask(common: &Common, backends: bool, command: Command) -> anyhow::Result<Value> {
-    let desk = Desk::open(common, backends).await?;
+pub(super) async fn ask(common: &Common, need: Need, command: Command) -> anyhow::Result<Value> {
+    let desk = Desk::open(common, need).await?;
     let answer = desk.ask(command).await;
     desk.close().await;
     answer

@@ -3,7 +3,7 @@
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use super::ask::Desk;
+use super::ask::{Desk, Need};
 use super::{Common, Ended, ask, print};
 use crate::gateway::control;
 
@@ -39,7 +39,7 @@ pub(super) enum Format {
 pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<Ended> {
     match command {
         Command::Tail { count } => {
-            let answer = ask::ask(common, false, control::Command::AuditTail { count }).await?;
+            let answer = ask::ask(common, Need::Records, control::Command::AuditTail { count }).await?;
             if common.json {
                 print::json(&answer);
             } else {
@@ -64,7 +64,7 @@ pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<End
             Ok(Ended::Well)
         }
         Command::Show { id } => {
-            print::json(&ask::ask(common, false, control::Command::AuditShow { id }).await?);
+            print::json(&ask::ask(common, Need::Records, control::Command::AuditShow { id }).await?);
             Ok(Ended::Well)
         }
         Command::Export { format } => with_desk(common, async |desk| export(desk, format).await).await,
@@ -73,7 +73,7 @@ pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<End
 }
 
 async fn with_desk(common: &Common, work: impl AsyncFnOnce(&Desk) -> anyhow::Result<Ended>) -> anyhow::Result<Ended> {
-    let desk = Desk::open(common, false).await?;
+    let desk = Desk::open(common, Need::Records).await?;
     let ended = work(&desk).await;
     desk.close().await;
     ended

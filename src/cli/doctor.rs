@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::ask::Desk;
+use super::ask::{Desk, Need};
 use super::{Common, Ended, print};
 use crate::gateway::control::Command;
 
@@ -69,7 +69,7 @@ async fn examine(common: &Common) -> Vec<Finding> {
             return findings;
         }
     }
-    let desk = match Desk::open(common, true).await {
+    let desk = match Desk::open(common, Need::Backends).await {
         Ok(desk) => desk,
         Err(error) => {
             findings.push(Finding::new(
@@ -89,7 +89,7 @@ async fn examine(common: &Common) -> Vec<Finding> {
         )),
     ));
     findings.push(audit(&desk).await);
-    findings.push(policies(&desk).await);
+    findings.push(policies(&desk, sources.policy_texts().unwrap_or_default()).await);
     findings.extend(servers(&desk).await);
     desk.close().await;
     findings
@@ -110,8 +110,8 @@ async fn audit(desk: &Desk) -> Finding {
     }
 }
 
-async fn policies(desk: &Desk) -> Finding {
-    match desk.ask(Command::PolicyCheck).await {
+async fn policies(desk: &Desk, texts: Vec<(String, String)>) -> Finding {
+    match desk.ask(Command::PolicyCheck { policies: texts }).await {
         Ok(answer) => {
             let faults = answer.pointer("/report/faults").and_then(Value::as_array).map_or(0, Vec::len);
             let detail =

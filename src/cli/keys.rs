@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 
+use super::ask::Need;
 use super::{Common, Ended, ask, print};
 use crate::config::reader::parse_duration;
 use crate::gateway::control;
@@ -47,7 +48,7 @@ pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<End
     match command {
         Command::Create { name, profile, user, roles, agent, plan, expires } => {
             let command = control::Command::KeysCreate { name, profile, user, roles, agent, plan, expires_ms: expires };
-            let key = ask::ask(common, false, command).await?;
+            let key = ask::ask(common, Need::Configuration, command).await?;
             if common.json {
                 print::json(&key);
             } else {
@@ -60,7 +61,7 @@ pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<End
             }
         }
         Command::List => {
-            let answer = ask::ask(common, false, control::Command::KeysList).await?;
+            let answer = ask::ask(common, Need::Records, control::Command::KeysList).await?;
             if common.json {
                 print::json(&answer);
             } else {
@@ -73,7 +74,7 @@ pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<End
             }
         }
         Command::Revoke { id } => {
-            let answer = ask::ask(common, false, control::Command::KeysRevoke { id }).await?;
+            let answer = ask::ask(common, Need::Records, control::Command::KeysRevoke { id }).await?;
             if common.json {
                 print::json(&answer);
             } else {

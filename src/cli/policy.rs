@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use super::ask::Need;
 use super::{Common, Ended, ask, print, tools};
 use crate::gateway::control;
 
@@ -33,10 +34,9 @@ pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<End
             let mut arguments = json!({"action": id, "params": tools::parse(&args)?});
             if let Some(members) = arguments.as_object_mut() {
                 members.extend(agent.map(|agent| ("agent_id".to_owned(), json!(agent))));
-                members.extend(key.map(|key| ("key_id".to_owned(), json!(key))));
             }
-            let command = control::Command::Call { tool: "toolgate:policy.simulate".into(), arguments };
-            let answer = ask::ask(common, true, command).await?;
+            let command = control::Command::Simulate { arguments, key };
+            let answer = ask::ask(common, Need::Backends, command).await?;
             simulated(common, &answer)
         }
     }
@@ -69,7 +69,10 @@ fn simulated(common: &Common, answer: &Value) -> anyhow::Result<Ended> {
                 print::text(rule, "reason"),
             ]
         });
-        print::table(&["policy", "effect", "mode", "place", "reason"], rows);
+        let rows: Vec<_> = rows.collect();
+        if !rows.is_empty() {
+            print::table(&["policy", "effect", "mode", "place", "reason"], rows);
+        }
     }
     Ok(match print::text(report, "decision").as_str() {
         "allow" => Ended::Well,
@@ -80,7 +83,8 @@ fn simulated(common: &Common, answer: &Value) -> anyhow::Result<Ended> {
 }
 
 async fn check(common: &Common) -> anyhow::Result<Ended> {
-    let answer = ask::ask(common, true, control::Command::PolicyCheck).await?;
+    let policies = common.sources().policy_texts()?;
+    let answer = ask::ask(common, Need::Backends, control::Command::PolicyCheck { policies }).await?;
     let report = answer.get("report").cloned().unwrap_or_default();
     let faults = print::list(&report, "faults");
     if common.json {

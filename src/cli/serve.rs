@@ -30,10 +30,10 @@ pub(super) async fn run(common: &Common, listen: SocketAddr) -> anyhow::Result<E
         );
     }
     let listening = Listening::on(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
-    let (gateway, first) = Gateway::open(opening).await?;
+    let gateway = Gateway::open(opening).await?;
     let settings = Arc::clone(&gateway.state().settings);
     let address = listening.address;
-    welcome(&first, address);
+    welcome(&gateway.first_keys().await?, address);
     if gateway.is_demo().await {
         print::note("no configuration file found: serving the demo servers `github` and `database`");
     }
@@ -48,7 +48,14 @@ pub(super) async fn run(common: &Common, listen: SocketAddr) -> anyhow::Result<E
     print::line(&format!("listening on http://{address}"));
     told_to_stop().await?;
     tracing::info!("stopping: calls in flight may end");
-    gateway.stop(settings.gateway.drain).await;
+    tokio::select! {
+        () = gateway.stop(settings.gateway.drain) => {}
+        // Whoever asks twice means at once.
+        again = told_to_stop() => {
+            again?;
+            bail!("stopped at once: calls in flight were given up");
+        }
+    }
     drop((door, serving));
     Ok(Ended::Well)
 }
@@ -60,7 +67,9 @@ fn admin_key() -> anyhow::Result<Option<Secret>> {
         Some(key) if key.len() < SHORTEST_ADMIN_KEY => {
             bail!("`TOOLGATE_ADMIN_KEY` must have at least {SHORTEST_ADMIN_KEY} characters")
         }
-        Some(key) if looks_weak(&key) => bail!("`TOOLGATE_ADMIN_KEY` is one character over and over: use a random one"),
+        Some(key) if looks_weak(&key) => {
+            bail!("`TOOLGATE_ADMIN_KEY` has too few different characters: use a random one")
+        }
         Some(key) => Ok(Some(Secret::new(key))),
     }
 }

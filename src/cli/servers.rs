@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use serde_json::Value;
 
+use super::ask::Need;
 use super::{Common, Ended, ask, import, print};
 use crate::gateway::control;
 
@@ -26,12 +27,12 @@ pub(super) enum Command {
 pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<Ended> {
     match command {
         Command::List => {
-            let answer = ask::ask(common, true, control::Command::ServersList).await?;
+            let answer = ask::ask(common, Need::Backends, control::Command::ServersList).await?;
             show(common, &answer);
             Ok(Ended::Well)
         }
         Command::Test { name } => {
-            let answer = ask::ask(common, true, control::Command::ServersTest { name }).await?;
+            let answer = ask::ask(common, Need::Backends, control::Command::ServersTest { name }).await?;
             show(common, &answer);
             let well = print::list(&answer, "servers").iter().all(|server| print::text(server, "state") == "ready");
             Ok(if well { Ended::Well } else { Ended::Wrong })

@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use super::ask::Need;
 use super::{Common, Ended, ask, print};
 use crate::gateway::control;
 
@@ -32,7 +33,7 @@ pub(super) enum Command {
 pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<Ended> {
     match command {
         Command::List => {
-            let answer = ask::ask(common, true, control::Command::ToolsList).await?;
+            let answer = ask::ask(common, Need::Backends, control::Command::ToolsList).await?;
             if common.json {
                 print::json(&answer);
             } else {
@@ -67,7 +68,7 @@ pub(super) fn parse(text: &str) -> anyhow::Result<Value> {
 }
 
 async fn call(common: &Common, tool: String, arguments: Value) -> anyhow::Result<Ended> {
-    let answer = ask::ask(common, true, control::Command::Call { tool, arguments }).await?;
+    let answer = ask::ask(common, Need::Backends, control::Command::Call { tool, arguments }).await?;
     show(common, &answer);
     Ok(ended(&answer))
 }

@@ -8,6 +8,8 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::strict;
+
 /// One JSON value as the text that came: cheap to clone, never encoded again.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Json(Bytes);
@@ -16,6 +18,15 @@ pub struct Json(Bytes);
 #[derive(Debug, thiserror::Error)]
 #[error("not JSON: {0}")]
 pub struct NotJson(#[from] serde_json::Error);
+
+/// The text cannot be read as a tree.
+#[derive(Debug, thiserror::Error)]
+pub enum NoTree {
+    #[error(transparent)]
+    Unfit(#[from] strict::Unfit),
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+}
 
 impl Json {
     /// Checks `bytes` and keeps them.
@@ -70,10 +81,19 @@ impl Json {
         serde_json::from_slice(&self.0)
     }
 
-    /// The text as a tree; `null` where a number is beyond what a tree can hold.
+    /// The text as a tree; `null` where it is not fit to be one, or a number is beyond what a tree can hold.
     #[must_use]
     pub fn value(&self) -> Value {
-        self.decode().unwrap_or(Value::Null)
+        self.tree().unwrap_or(Value::Null)
+    }
+
+    /// The text as a tree. Text from outside becomes a tree by this alone: it checks what [`strict`] checks.
+    ///
+    /// # Errors
+    /// Where the text is unfit, or a number is beyond what a tree can hold.
+    pub fn tree(&self) -> Result<Value, NoTree> {
+        strict::check(self.as_str())?;
+        Ok(self.decode()?)
     }
 }
 

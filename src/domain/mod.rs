@@ -10,4 +10,5 @@ pub mod json;
 pub mod outcome;
 pub mod principal;
 pub mod secret;
+pub mod strict;
 pub mod tool;

@@ -1,20 +1,21 @@
 //! What the command line asks of a gateway: of the running one through its socket, else of one that it opens itself.
 //! Either way the same code answers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Gateway, Keyring, Leaving, Line, NewKey};
+use super::{Gateway, Keyring, Leaving, NewKey};
 use crate::backend::ServerStatus;
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
-use crate::domain::id::{EventId, KeyId, RequestId};
+use crate::domain::id::{EventId, KeyId, OWN_SERVER, RequestId};
 use crate::domain::json::{Json, hex};
 use crate::domain::outcome::{Carried, Outcome};
-use crate::domain::principal::Surface;
-use crate::journal::CSV_HEADER;
-use crate::policy::check;
+use crate::domain::principal::{Principal, Surface};
+use crate::journal::{CSV_HEADER, Closing, Decision, Ending, Opening};
+use crate::policy::{Bundle, PolicySource, Report, check};
 use crate::store::KeyRecord;
 use crate::store::chain::Tip;
 use crate::wire::era::Era;
@@ -22,6 +23,9 @@ use crate::wire::mcp::tell;
 
 /// How long a test of servers waits for them.
 const TEST_PATIENCE: Duration = Duration::from_secs(20);
+
+/// The longest life that a key may be given.
+const LONGEST_LIFE: Duration = Duration::from_secs(3650 * 24 * 3600);
 
 /// One question of the command line.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -49,7 +53,15 @@ pub enum Command {
         tool: String,
         arguments: Value,
     },
-    PolicyCheck,
+    /// Judges a call as it would be for a key, or for the owner.
+    Simulate {
+        arguments: Value,
+        key: Option<String>,
+    },
+    /// Checks these policies (file and text) against the live tools.
+    PolicyCheck {
+        policies: Vec<(String, String)>,
+    },
     AuditTail {
         count: usize,
     },
@@ -89,21 +101,22 @@ impl Gateway {
         match command {
             Command::KeysCreate { name, profile, user, roles, agent, plan, expires_ms } => {
                 let expires_in = expires_ms.map(Duration::from_millis);
-                self.create_key(NewKey { name, profile, user, roles, agent, plan, expires_in }).await
+                self.create_key(None, NewKey { name, profile, user, roles, agent, plan, expires_in }).await
             }
             Command::KeysList => {
                 Ok(json!({"keys": self.keys.list().iter().map(|key| self.key_view(key)).collect::<Vec<_>>()}))
             }
-            Command::KeysRevoke { id } => match self.keys.revoke(&KeyId::from(id.as_str())).await {
+            Command::KeysRevoke { id } => match self.revoke_key(None, &KeyId::from(id.as_str())).await {
                 Ok(true) => Ok(json!({"revoked": id})),
                 Ok(false) => Err(Failed(format!("there is no live key `{id}`: see `toolgate keys list`"))),
-                Err(error) => Err(Failed::of(&error)),
+                Err(failed) => Err(failed),
             },
             Command::ServersList => Ok(json!({"servers": self.pipeline.backends.status()})),
             Command::ServersTest { name } => self.test_servers(name.as_deref()).await,
             Command::ToolsList => Ok(self.list_tools()),
             Command::Call { tool, arguments } => self.call(tool, &arguments).await,
-            Command::PolicyCheck => self.check_policies().await,
+            Command::Simulate { arguments, key } => self.simulate(arguments, key.as_deref()).await,
+            Command::PolicyCheck { policies } => self.check_policies(&policies).await,
             Command::Health => Ok(json!({"unready": self.unready(), "servers": self.pipeline.backends.status()})),
             audit => self.audit(audit).await,
         }
@@ -142,11 +155,56 @@ impl Gateway {
         }
     }
 
-    /// Makes a key; the answer is the only place where its text stands.
+    /// Makes a key for `actor`, or for the machine's owner; the answer is the only place where its text stands.
     ///
     /// # Errors
-    /// Where the profile or plan does not exist, or the store cannot be written.
-    pub async fn create_key(&self, new: NewKey) -> Result<Value, Failed> {
+    /// Where it asks for what does not exist, or it cannot be recorded or stored.
+    pub async fn create_key(&self, actor: Option<&Principal>, new: NewKey) -> Result<Value, Failed> {
+        self.check_key(&new)?;
+        let facts = json!({"name": new.name, "user": new.user, "profile": new.profile, "roles": new.roles});
+        self.record_act(actor, "keys.create", &facts).await?;
+        let (key, record) = self.keys.create(new).await.map_err(|error| Failed::of(&error))?;
+        let mut view = self.key_view(&record);
+        if let Some(members) = view.as_object_mut() {
+            members.insert("key".into(), json!(key.expose()));
+        }
+        Ok(view)
+    }
+
+    /// Revokes a key for `actor`, or for the machine's owner. False where no live key has this id.
+    ///
+    /// # Errors
+    /// Where it cannot be recorded or stored.
+    pub async fn revoke_key(&self, actor: Option<&Principal>, id: &KeyId) -> Result<bool, Failed> {
+        self.record_act(actor, "keys.revoke", &json!({"id": id})).await?;
+        self.keys.revoke(id).await.map_err(|error| Failed::of(&error))
+    }
+
+    /// Records an act on the gateway itself, before it is done: no record, no act.
+    async fn record_act(&self, actor: Option<&Principal>, act: &str, facts: &Value) -> Result<(), Failed> {
+        let owner = Keyring::owner(&self.state().profiles);
+        let actor = actor.or(owner.as_ref());
+        let opening = Opening {
+            id: EventId::fresh(),
+            request_id: RequestId::fresh(),
+            entrance: if actor.is_some_and(|actor| Some(&actor.key) == owner.as_ref().map(|owner| &owner.key)) {
+                Entrance::Cli
+            } else {
+                Entrance::Rest
+            },
+            key: actor.map(|actor| actor.key.clone()),
+            user: actor.map(|actor| Arc::clone(&actor.user)),
+            agent: actor.map(|actor| Arc::clone(&actor.agent)),
+            tool: Some(ToolRef::Pair { server: OWN_SERVER.into(), tool: act.into() }),
+            arguments: Some(Json::of(facts)),
+        };
+        let entry = self.pipeline.journal.open(opening).await.map_err(|error| Failed::of(&error))?;
+        let closing = Closing { decision: Some(Decision::Allow), ..Closing::new(Ending::Answered) };
+        entry.close(closing).await.map(drop).map_err(|error| Failed::of(&error))
+    }
+
+    /// Whether a key that is wanted can be made.
+    fn check_key(&self, new: &NewKey) -> Result<(), Failed> {
         let state = self.state();
         if !state.profiles.contains_key(new.profile.as_str()) {
             let known: Vec<&str> = state.profiles.keys().map(|name| &**name).collect();
@@ -156,15 +214,20 @@ impl Gateway {
             let known: Vec<&str> = state.settings.plans.keys().map(|name| &**name).collect();
             return Err(Failed(format!("there is no plan `{plan}`: known are {}", known.join(", "))));
         }
-        if new.name.is_empty() || new.name.len() > 200 || new.user.is_empty() || new.user.len() > 200 {
-            return Err(Failed("`name` and `user` must have 1 to 200 characters".into()));
+        let names = [&new.name, &new.user].into_iter().chain(&new.agent).chain(&new.roles);
+        for text in names {
+            if text.trim().is_empty() || text.chars().count() > 200 || text.chars().any(char::is_control) {
+                return Err(Failed(
+                    "names, users, agents and roles have 1 to 200 characters, none of them a control character".into(),
+                ));
+            }
         }
-        let (key, record) = self.keys.create(new).await.map_err(|error| Failed::of(&error))?;
-        let mut view = self.key_view(&record);
-        if let Some(members) = view.as_object_mut() {
-            members.insert("key".into(), json!(key.expose()));
+        if new.expires_in.is_some_and(|after| after > LONGEST_LIFE) {
+            return Err(Failed(
+                "a key may live for at most 3650 days; leave the expiry out for one without end".into(),
+            ));
         }
-        Ok(view)
+        Ok(())
     }
 
     /// A key as lists show it.
@@ -194,6 +257,17 @@ impl Gateway {
         })
     }
 
+    /// `policy.simulate` for the agent that a key carries.
+    async fn simulate(&self, mut arguments: Value, key: Option<&str>) -> Result<Value, Failed> {
+        if let (Some(key), Some(members)) = (key, arguments.as_object_mut()) {
+            let holder = self.keys.principal_of(key, &self.state().profiles);
+            let holder =
+                holder.ok_or_else(|| Failed(format!("there is no live key `{key}`: see `toolgate keys list`")))?;
+            members.insert("agent_id".into(), json!(holder.agent));
+        }
+        self.call("toolgate:policy.simulate".into(), &arguments).await
+    }
+
     async fn test_servers(&self, name: Option<&str>) -> Result<Value, Failed> {
         let backends = &self.pipeline.backends;
         let named = |status: &ServerStatus| name.is_none_or(|name| status.name.as_str() == name);
@@ -219,8 +293,8 @@ impl Gateway {
 
     /// Calls a tool as the machine's owner: the admin profile, on the one path.
     async fn call(&self, tool: String, arguments: &Value) -> Result<Value, Failed> {
-        let owner =
-            Keyring::owner(&self.state().profiles).ok_or_else(|| Failed("there is no profile `admin`".into()))?;
+        let owner = Keyring::owner(&self.state().profiles);
+        let owner = owner.ok_or_else(|| Failed("there is no profile `admin`".into()))?;
         let request = CallRequest {
             id: RequestId::fresh(),
             event: EventId::fresh(),
@@ -233,22 +307,33 @@ impl Gateway {
             timeout: None,
             metered: false,
         };
-        let carried = self.carry(owner, request, Line::default(), Leaving::Cancels).await;
+        let carried = self.carry(owner, request, self.line(None), Leaving::Cancels).await;
         Ok(carried_view(&carried))
     }
 
-    async fn check_policies(&self) -> Result<Value, Failed> {
-        let bundle = self.desk.bundle().await;
+    async fn check_policies(&self, policies: &[(String, String)]) -> Result<Value, Failed> {
+        let source =
+            |(file, text): &(String, String)| PolicySource { file: file.as_str().into(), text: text.as_str().into() };
+        let sources: Vec<PolicySource> = policies.iter().map(source).collect();
+        let bundle = match Bundle::compile(&sources) {
+            Ok(bundle) => Arc::new(bundle),
+            Err(faults) => {
+                let report = Report { faults, ..Report::default() };
+                return Ok(json!({"policies": 0, "tools": 0, "version": null, "active": false, "report": report}));
+            }
+        };
+        let active = bundle.version() == self.state().policies.bundle().version();
         let state = self.state();
-        let mut tools: Vec<_> =
-            state.catalog.entries().iter().map(|entry| std::sync::Arc::clone(entry.tool())).collect();
+        let mut tools: Vec<_> = state.catalog.entries().iter().map(|entry| Arc::clone(entry.tool())).collect();
         // Own tools that their scope opens are judged by no policy.
         let judged = self.own_tools().iter().filter(|own| !own.by_scope);
-        tools.extend(judged.map(|own| std::sync::Arc::clone(&own.tool)));
-        let (count, checked) = (tools.len(), std::sync::Arc::clone(&bundle));
+        tools.extend(judged.map(|own| Arc::clone(&own.tool)));
+        let (count, checked) = (tools.len(), Arc::clone(&bundle));
         let report =
             tokio::task::spawn_blocking(move || check(&checked, &tools)).await.map_err(|error| Failed::of(&error))?;
-        Ok(json!({"policies": bundle.policies().len(), "tools": count, "version": bundle.version(), "report": report}))
+        Ok(
+            json!({"policies": bundle.policies().len(), "tools": count, "version": bundle.version(), "active": active, "report": report}),
+        )
     }
 }
 

@@ -12,7 +12,7 @@ use crate::config::{Fault, Faults};
 use crate::domain::secret::Secret;
 use crate::domain::tool::Tool;
 use crate::pipeline::State;
-use crate::policy::{Bundle, PolicyFault, Report};
+use crate::policy::{PolicyFault, Report};
 use crate::store::Store;
 
 /// Why a change was refused; the old state stays.
@@ -57,11 +57,6 @@ impl Desk {
         self.0.inputs.lock().await.demo
     }
 
-    /// The policies that are active.
-    pub(super) async fn bundle(&self) -> Arc<Bundle> {
-        Arc::clone(&self.0.inputs.lock().await.bundle)
-    }
-
     /// Reads the sources anew. True where something changed and is active now.
     ///
     /// # Errors
@@ -71,8 +66,15 @@ impl Desk {
         let sources = self.0.sources.clone();
         let read = tokio::task::spawn_blocking(move || sources.read()).await;
         let inputs = read.map_err(|error| internal(&error.to_string()))?.map_err(Refused)?;
+        let lost = inputs.lost_since(&active);
+        if !lost.is_empty() {
+            return Err(Refused(Faults(lost)));
+        }
         if inputs.same_as(&active) {
             return Ok(false);
+        }
+        if inputs.bundle.policies().is_empty() {
+            tracing::warn!("there is no policy: every call of a backend is denied");
         }
         // Judged before anything changes, by the tools as they are.
         let (_, report) = self.build(&inputs, self.0.backends.catalog()).await?;

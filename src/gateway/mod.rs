@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
-use tokio::sync::watch as channel;
+use tokio::sync::{mpsc, watch as channel};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -37,6 +37,7 @@ use self::sessions::Sessions;
 use crate::domain::call::{CallRequest, Entrance};
 use crate::domain::id::EventId;
 use crate::domain::id::RequestId;
+use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Governance, Outcome, Refusal};
 use crate::domain::principal::Principal;
 use crate::journal::TurnedAway;
@@ -51,6 +52,9 @@ pub enum Leaving {
     IsIgnored,
 }
 
+/// What cancelled calls get to close their records.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// The running gateway.
 #[derive(Debug)]
 pub struct Gateway {
@@ -63,6 +67,8 @@ pub struct Gateway {
     tasks: TaskTracker,
     /// Falls when the gateway starts to stop: nothing new is taken, streams end.
     stopping: CancellationToken,
+    /// Falls when the grace period is over: calls in flight are cancelled.
+    giving_up: CancellationToken,
     /// Counts changes of what lists may show.
     changes: channel::Sender<u64>,
     metrics: Option<metrics_exporter_prometheus::PrometheusHandle>,
@@ -110,6 +116,12 @@ impl Gateway {
             }
         }
         admitted
+    }
+
+    /// The line of a new call.
+    #[must_use]
+    pub fn line(&self, progress: Option<mpsc::Sender<Json>>) -> Line {
+        Line { cancel: self.giving_up.child_token(), progress }
     }
 
     /// Carries a call to its end, whatever becomes of the client: where the client leaves, and this future is dropped, the
@@ -229,12 +241,15 @@ impl Gateway {
         self.stopping.cancel();
         self.tasks.close();
         if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
+            self.giving_up.cancel();
             tracing::warn!(
                 calls = self.pipeline.journal.open_entries(),
                 "calls were still in flight when the grace period ended"
             );
         }
-        self.pipeline.backends.stop(grace).await;
+        // Calls that were given up close their records before the store does.
+        let _closed = tokio::time::timeout(LAST_WORDS, self.tasks.wait()).await;
+        self.pipeline.backends.stop(Duration::ZERO).await;
         if let Err(error) = self.keys.write_uses().await {
             tracing::warn!(%error, "the last uses of keys could not be written");
         }

@@ -1,6 +1,6 @@
 //! From sources and a data folder to a running gateway.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -52,7 +52,7 @@ pub struct FirstKeys {
 /// Why there is no gateway.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("{0}")]
+    #[error(transparent)]
     Config(#[from] Faults),
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -69,7 +69,7 @@ impl Gateway {
     ///
     /// # Errors
     /// Faults of the configuration, all of them; a store that is held elsewhere or cannot be used.
-    pub async fn open(opening: Opening) -> Result<(Arc<Self>, FirstKeys), OpenError> {
+    pub async fn open(opening: Opening) -> Result<Arc<Self>, OpenError> {
         let inputs = opening.sources.read()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let audit = inputs.settings.audit;
@@ -78,7 +78,6 @@ impl Gateway {
         let config = JournalConfig { arguments: arguments_mode(audit.arguments), announce: opening.serve };
         let (journal, _) = Journal::start(store.clone(), Arc::clone(&clock), config).await?;
         let keys = Arc::new(Keyring::load(store.clone(), Arc::clone(&clock), opening.admin_key).await?);
-        let first = if opening.serve && keys.is_empty() { first_keys(&keys).await? } else { FirstKeys::default() };
         let metrics = opening.serve.then(recorder).flatten();
         let sealer = sealer(&inputs, &store)?;
         let ended = store.ended_sessions(clock.now()).await?;
@@ -107,12 +106,33 @@ impl Gateway {
             desk,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
+            giving_up: CancellationToken::new(),
             changes,
             metrics,
             was_settled: AtomicBool::new(false),
         });
         gateway.follow(opening.serve);
-        Ok((gateway, first))
+        Ok(gateway)
+    }
+
+    /// Whether a store was ever made in this folder.
+    #[must_use]
+    pub fn has_store(data: &Path) -> bool {
+        Store::exists(data)
+    }
+
+    /// The keys of the first start, made when they can be shown: an admin key, unless the environment sets one; a key for
+    /// an agent that may write; a key that may only look. None at any later start.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub async fn first_keys(&self) -> Result<FirstKeys, OpenError> {
+        if !self.keys.is_first_start().await? {
+            return Ok(FirstKeys::default());
+        }
+        let first = first_keys(&self.keys).await?;
+        self.keys.has_started().await?;
+        Ok(first)
     }
 
     fn follow(&self, serve: bool) {

@@ -60,9 +60,22 @@ pub struct Inputs {
     pub environment: Vec<(OsString, OsString)>,
     /// The texts that were read, to see whether a change is one.
     texts: Vec<(String, String)>,
+    /// The sources that were files, and not what ships.
+    files: Vec<PathBuf>,
 }
 
 impl Inputs {
+    /// What `earlier` was read from and is not there any more: going on with what ships would open what a file closed.
+    #[must_use]
+    pub fn lost_since(&self, earlier: &Self) -> Vec<Fault> {
+        let lost = earlier.files.iter().filter(|path| !self.files.contains(path));
+        let fault = |path: &PathBuf| Fault {
+            hint: Some("put it back, or restart to run without it".into()),
+            ..fault_of(path, "it was removed".into())
+        };
+        lost.map(fault).collect()
+    }
+
     /// Whether both were made of the same text.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {
@@ -71,11 +84,26 @@ impl Inputs {
 }
 
 impl Sources {
+    /// What ships, whatever lies in the working directory; for commands that need no configuration.
+    #[must_use]
+    pub fn shipped() -> Self {
+        let nowhere = || Place { path: PathBuf::new(), named: false };
+        Self {
+            config: nowhere(),
+            profiles: nowhere(),
+            policies: nowhere(),
+            program: String::new(),
+            lookup: |_| None,
+            environment: Vec::new(),
+        }
+    }
+
     /// Reads everything.
     ///
     /// # Errors
     /// All faults of all files.
     pub fn read(&self) -> Result<Inputs, Faults> {
+        let places = [&self.config, &self.profiles, &self.policies];
         let mut faults = Vec::new();
         let mut texts = Vec::new();
         let settings = self.settings(&mut texts).map_err(|found| faults.extend(found.0)).ok();
@@ -89,8 +117,21 @@ impl Sources {
                 demo,
                 environment: self.environment.clone(),
                 texts,
+                files: places.into_iter().filter(|place| place.is_there()).map(|place| place.path.clone()).collect(),
             }),
             _ => Err(Faults(faults)),
+        }
+    }
+
+    /// The policies as they stand in the files now: name and text.
+    ///
+    /// # Errors
+    /// Where a file cannot be read.
+    pub fn policy_texts(&self) -> Result<Vec<(String, String)>, Faults> {
+        if self.policies.is_there() {
+            policy_files(&self.policies.path)
+        } else {
+            Ok(SHIPPED_POLICIES.map(|(name, text)| (name.to_owned(), text.to_owned())).to_vec())
         }
     }
 
@@ -135,11 +176,7 @@ impl Sources {
     }
 
     fn bundle(&self, texts: &mut Vec<(String, String)>) -> Result<Bundle, Faults> {
-        let sources: Vec<(String, String)> = if self.policies.is_there() {
-            policy_files(&self.policies.path)?
-        } else {
-            SHIPPED_POLICIES.map(|(name, text)| (name.to_owned(), text.to_owned())).to_vec()
-        };
+        let sources = self.policy_texts()?;
         let policies: Vec<PolicySource> = sources
             .iter()
             .map(|(file, text)| PolicySource { file: file.as_str().into(), text: text.as_str().into() })
@@ -158,14 +195,12 @@ impl Sources {
     }
 }
 
+fn fault_of(path: &Path, message: String) -> Fault {
+    Fault { file: path.display().to_string(), line: 1, column: 1, message, hint: None }
+}
+
 fn unreadable(path: &Path, error: &std::io::Error) -> Faults {
-    Faults(vec![Fault {
-        file: path.display().to_string(),
-        line: 1,
-        column: 1,
-        message: format!("cannot be read: {error}"),
-        hint: None,
-    }])
+    Faults(vec![fault_of(path, format!("cannot be read: {error}"))])
 }
 
 fn read_text(path: &Path) -> Result<(String, String), Faults> {

@@ -35,14 +35,17 @@ pub(super) async fn files(desk: Desk, stop: CancellationToken) {
             return;
         }
     };
-    for folder in desk.sources().folders() {
-        if let Err(error) = watcher.watch(Path::new(&folder), RecursiveMode::NonRecursive) {
-            tracing::warn!(folder = %folder.display(), %error, "a folder is not watched for changes");
-        }
-    }
     let mut told = None;
-    while let Some(Some(())) = stop.run_until_cancelled(wake.recv()).await {
+    loop {
+        // Each time anew: a folder may have come, or another may stand in its place.
+        for folder in desk.sources().folders() {
+            if let Err(error) = watcher.watch(Path::new(&folder), RecursiveMode::NonRecursive) {
+                tracing::warn!(folder = %folder.display(), %error, "a folder is not watched for changes");
+            }
+        }
+        // What changed before it was watched is seen here.
         told = reload(&desk, told).await;
+        let Some(Some(())) = stop.run_until_cancelled(wake.recv()).await else { return };
     }
 }
 

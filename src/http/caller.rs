@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::response::Response;
 use http::request::Parts;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 
 use super::error::not_admitted;
 use crate::domain::call::Entrance;
@@ -72,23 +72,47 @@ pub(super) fn source(gateway: &Gateway, peer: Option<SocketAddr>, headers: &Head
     if !trusted.contains(&peer) {
         return Some(peer);
     }
-    // From the right: the first address that is no proxy of ours is the client's.
-    let forwarded =
-        headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
-    let hops = forwarded.rsplit(',').map_while(|hop| hop.trim().parse::<IpAddr>().ok());
-    let mut last = peer;
-    for hop in hops {
-        last = hop;
-        if !trusted.contains(&hop) {
+    let lines: Vec<&[u8]> = headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes).collect();
+    forwarded(peer, &lines, |address| trusted.contains(&address))
+}
+
+/// From the right: the first hop that is no proxy of ours is the client. A hop that cannot be read is nobody: never a
+/// proxy's own address, which policies may trust.
+fn forwarded(peer: IpAddr, lines: &[&[u8]], trusted: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+    let mut last = Some(peer);
+    for hop in lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b',')) {
+        last = std::str::from_utf8(hop).ok().and_then(|hop| address(hop.trim()));
+        if !last.is_some_and(&trusted) {
             break;
         }
     }
-    Some(last)
+    last
+}
+
+/// An address with or without a port.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|socket| socket.ip()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_client_is_the_last_hop_that_is_no_proxy_of_ours() {
+        let proxy: IpAddr = "10.0.0.1".parse().unwrap();
+        let source = |lines: &[&[u8]]| forwarded(proxy, lines, |address| address == proxy).map(|ip| ip.to_string());
+        assert_eq!(source(&[]).as_deref(), Some("10.0.0.1"));
+        assert_eq!(source(&[b"1.1.1.1, 8.8.8.8"]).as_deref(), Some("8.8.8.8"));
+        assert_eq!(source(&[b"8.8.8.8", b"10.0.0.1"]).as_deref(), Some("8.8.8.8"));
+        assert_eq!(source(&[b"\xff, 8.8.8.8"]).as_deref(), Some("8.8.8.8"));
+        assert_eq!(source(&[b"8.8.8.8:4444"]).as_deref(), Some("8.8.8.8"));
+        assert_eq!(source(&[b"[2001:db8::1]:80"]).as_deref(), Some("2001:db8::1"));
+        for unreadable in [b"unknown".as_slice(), b"8.8.8.8, \xff", b""] {
+            assert_eq!(source(&[unreadable]), None);
+        }
+    }
 
     #[test]
     fn both_headers_count_and_must_agree() {

@@ -15,8 +15,8 @@ use super::caller::Caller;
 use super::error::{envelope, plain};
 use crate::config::reader::parse_duration;
 use crate::domain::principal::Scope;
+use crate::domain::strict;
 use crate::gateway::{Gateway, NewKey};
-use crate::wire::strict;
 
 /// `GET /v1/mcp/key-profiles`: what each profile grants.
 pub(super) async fn profiles(State(gateway): State<Arc<Gateway>>) -> Response {
@@ -103,7 +103,10 @@ pub(super) async fn create(
         expires => expires.flatten(),
     };
     let Wanted { name, profile, roles, plan, agent_id, .. } = wanted;
-    match gateway.create_key(NewKey { name, profile, user, roles, agent: agent_id, plan, expires_in }).await {
+    match gateway
+        .create_key(Some(&caller.principal), NewKey { name, profile, user, roles, agent: agent_id, plan, expires_in })
+        .await
+    {
         Ok(view) => limited(&gateway, &caller, (StatusCode::CREATED, Json(view)).into_response()),
         Err(failed) => invalid(&failed.to_string()),
     }
@@ -131,7 +134,7 @@ pub(super) async fn revoke(
     let theirs = gateway.keys().list().into_iter().find(|key| key.user == user && key.id.as_str() == id);
     let response = match theirs {
         None => plain(StatusCode::NOT_FOUND, "not_found", "this user has no such key"),
-        Some(key) => match gateway.keys().revoke(&key.id).await {
+        Some(key) => match gateway.revoke_key(Some(&caller.principal), &key.id).await {
             Ok(true) => StatusCode::NO_CONTENT.into_response(),
             Ok(false) => plain(StatusCode::NOT_FOUND, "not_found", "this user has no such live key"),
             Err(error) => plain(StatusCode::SERVICE_UNAVAILABLE, "internal_error", &error.to_string()),

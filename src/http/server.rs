@@ -1,19 +1,21 @@
 //! Connections: accepted up to a number, each with deadlines, each ended in good order.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use http::Request;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper::server::conn::http1::Builder;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
@@ -27,8 +29,8 @@ use crate::gateway::Gateway;
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes of a request head.
 const MAX_HEAD: usize = 16 * 1024;
-/// Requests at a time on one HTTP/2 connection.
-const MAX_STREAMS: u32 = 100;
+/// The part of all connections that one address may hold, unless it is a trusted proxy's.
+const SHARE: usize = 4;
 /// How long connections may take to end once the gateway stops.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -56,23 +58,57 @@ pub async fn serve(gateway: Arc<Gateway>, listening: Listening) {
     let router = super::router(Arc::clone(&gateway));
     let places = Arc::new(Semaphore::new(gateway.state().settings.gateway.max_connections));
     let graceful = GracefulShutdown::new();
-    let builder = builder();
+    let (builder, crowd) = (builder(), Crowd::default());
     let stopping = gateway.stopping();
     while let Some(accepted) = stopping.run_until_cancelled(accept(&listening.listener, &places)).await {
         let Some((stream, peer, place)) = accepted else { continue };
+        let Some(seat) = crowd.seat(peer.ip(), &gateway) else { continue };
         let service = service(router.clone(), Peer(Some(peer)));
-        let connection =
-            graceful.watch(builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned());
+        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
         gateway.tasks().spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended badly");
             }
-            drop(place);
+            drop((place, seat));
         });
     }
     drop(listening);
     if tokio::time::timeout(LINGER, graceful.shutdown()).await.is_err() {
         tracing::debug!("connections were still open when the gateway stopped");
+    }
+}
+
+/// How many connections each address holds.
+#[derive(Debug, Clone, Default)]
+struct Crowd(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One connection of an address, until it is dropped.
+struct Seat(Crowd, IpAddr);
+
+impl Crowd {
+    /// A seat, unless the address holds its share of all connections already: one peer must not shut out the others.
+    fn seat(&self, peer: IpAddr, gateway: &Gateway) -> Option<Seat> {
+        let state = gateway.state();
+        let settings = &state.settings.gateway;
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = held.entry(peer).or_default();
+        if *count >= settings.max_connections.div_ceil(SHARE) && !settings.trusted_proxies.contains(&peer) {
+            return None;
+        }
+        *count += 1;
+        Some(Seat(self.clone(), peer))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut held = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = held.entry(self.1) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
     }
 }
 
@@ -97,20 +133,10 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<Accep
     }
 }
 
-fn builder() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_DEADLINE)
-        .max_buf_size(MAX_HEAD)
-        .half_close(false);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
-        .keep_alive_interval(Duration::from_secs(30));
+/// HTTP/1 alone: HTTP/2 in the clear is spoken by no MCP client, and its preface has no deadline.
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).max_buf_size(MAX_HEAD);
     builder
 }
 
@@ -148,15 +174,11 @@ pub async fn serve_socket(gateway: Arc<Gateway>, path: &Path, router: Router) ->
     std::fs::remove_file(path)
 }
 
-fn answer_on<S>(
-    builder: &Builder<TokioExecutor>,
-    stream: S,
-    router: Router,
-) -> impl Future<Output = ()> + Send + 'static
+fn answer_on<S>(builder: &Builder, stream: S, router: Router) -> impl Future<Output = ()> + Send + 'static
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let connection = builder.serve_connection(TokioIo::new(stream), service(router, Peer(None))).into_owned();
+    let connection = builder.serve_connection(TokioIo::new(stream), service(router, Peer(None)));
     async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a local connection ended badly");

@@ -12,7 +12,6 @@ use serde_json::value::RawValue;
 use super::{Description, Own};
 use crate::backend::Catalog;
 use crate::domain::call::{CallRequest, ToolRef};
-use crate::domain::id::OWN_SERVER;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Misfit, Refusal, SchemaFault};
 use crate::domain::principal::{Principal, Scope};
@@ -38,6 +37,7 @@ pub(super) fn tool() -> OwnTool {
                 "arguments": {"type": "object", "description": "Tool arguments"},
             },
             "required": ["server", "tool"],
+            "additionalProperties": false,
         }),
     }
     .into_tool()
@@ -54,11 +54,7 @@ struct Arguments<'a> {
 
 /// Whether a reference names this tool, in any spelling.
 fn is_named(own: &Own, asked: &ToolRef) -> bool {
-    let found = match asked {
-        ToolRef::Text(text) => own.find(text.strip_prefix("toolgate:").unwrap_or(text)),
-        ToolRef::Pair { server, tool } => own.find(tool).filter(|_| server == OWN_SERVER),
-    };
-    found.is_some_and(|own| &*own.tool.id.tool == NAME)
+    own.find(asked).is_some_and(|own| &*own.tool.id.tool == NAME)
 }
 
 /// Makes a request of this tool the call inside it. One inside another is refused.

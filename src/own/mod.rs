@@ -12,8 +12,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::authn::Keyring;
-use crate::domain::call::CallRequest;
-use crate::domain::id::ToolId;
+use crate::domain::call::{CallRequest, ToolRef};
+use crate::domain::id::{OWN_SERVER, ToolId};
 use crate::domain::json::{Json, sha256_hex};
 use crate::domain::outcome::Refusal;
 use crate::domain::principal::{Principal, Profile, Scope};
@@ -45,7 +45,14 @@ impl Own {
 }
 
 impl OwnTools for Own {
-    fn find(&self, name: &str) -> Option<&OwnTool> {
+    fn find(&self, asked: &ToolRef) -> Option<&OwnTool> {
+        let name = match asked {
+            ToolRef::Pair { server, tool } => Some(tool.as_str()).filter(|_| server == OWN_SERVER)?,
+            ToolRef::Text(text) => {
+                let behind = |mark| text.strip_prefix(OWN_SERVER)?.strip_prefix(mark);
+                [":", "/", ".", "__"].into_iter().find_map(behind).unwrap_or(text)
+            }
+        };
         let plain = name.strip_prefix("invoke.").or_else(|| name.strip_prefix("invoke_")).unwrap_or(name);
         self.tools.iter().find(|own| *own.tool.id.tool == *plain || safe_name(&own.tool.id.tool) == plain)
     }
@@ -63,7 +70,8 @@ impl OwnTools for Own {
             match &*call.tool().id.tool {
                 search::NAME => search::run(state, call),
                 simulate::NAME => simulate::run(pipeline, state, &self.keys, call),
-                other => Err(Refusal::UnknownTool { asked: other.to_owned(), nearest: Vec::new() }),
+                // `gateway_invoke` was unwrapped before, and there is no other.
+                _ => Err(Refusal::Internal),
             }
         })
     }
@@ -125,6 +133,7 @@ impl Description {
             }),
             scope,
             by_scope: ALWAYS_LISTED.contains(&name),
+            opens: name == invoke::NAME,
         }
     }
 }

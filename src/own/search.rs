@@ -35,6 +35,7 @@ pub(super) fn tool() -> OwnTool {
                 "detail": {"type": "string", "enum": ["compact", "full"], "default": "compact", "description": "full adds every input schema"},
             },
             "required": ["query"],
+            "additionalProperties": false,
         }),
     }
     .into_tool()

@@ -37,6 +37,7 @@ pub(super) fn tool() -> OwnTool {
                 "tool": {"type": "string", "description": "Tool name"},
                 "arguments": {"type": "object", "description": "Arguments of tool"},
             },
+            "additionalProperties": false,
         }),
     }
     .into_tool()
@@ -45,8 +46,6 @@ pub(super) fn tool() -> OwnTool {
 #[derive(Deserialize)]
 struct Arguments {
     agent_id: Option<String>,
-    /// For the local command line: judge this key.
-    key_id: Option<String>,
     action: Option<String>,
     params: Option<Value>,
     server: Option<String>,
@@ -76,16 +75,16 @@ pub(super) fn run(
     let invalid = |message: String| Refusal::InvalidRequest { message };
     let arguments: Arguments =
         serde_json::from_value(call.value().clone()).map_err(|error| invalid(error.to_string()))?;
-    let who = match (&arguments.key_id, &arguments.agent_id) {
-        (Some(key), _) => {
-            keys.principal_of(key, &state.profiles).ok_or_else(|| invalid(format!("there is no live key `{key}`")))?
-        }
-        (None, Some(agent)) => {
+    let who = match &arguments.agent_id {
+        Some(agent) => {
             keys.agent(agent, &state.profiles).ok_or_else(|| invalid("there is no profile `agent`".into()))?
         }
-        (None, None) => call.principal().clone(),
+        None => call.principal().clone(),
     };
     let asked = arguments.asked()?;
+    if arguments.params.is_some() && arguments.arguments.is_some() {
+        return Err(invalid("give `params` or `arguments`, not both".into()));
+    }
     let given = arguments.params.or(arguments.arguments);
     let report = Simulation { pipeline, state, who: &who }.of(&asked, given.as_ref());
     Ok(own_answer(&summary(&asked, &who, &report), &report))
@@ -100,8 +99,11 @@ struct Simulation<'a> {
 
 impl Simulation<'_> {
     fn of(&self, asked: &ToolRef, given: Option<&Value>) -> Value {
-        if let Some(own) = self.pipeline.own_tool(asked) {
-            return self.of_own(own, given);
+        if let Some(own) = self.pipeline.own.find(asked) {
+            return match own.unwrapped(given) {
+                Some((inner, arguments)) => self.of(&inner, arguments.as_ref()),
+                None => self.of_own(own, given),
+            };
         }
         match self.state.catalog.resolve(asked, |_| true) {
             Found::One(tool) => self.of_backend(&tool, given),
@@ -213,6 +215,7 @@ fn report(
         "risk": tool.map(|tool| tool.risk),
         "policies": judgement.rules,
         "policy_version": judgement.policy_version,
+        "shadow": judgement.shadow,
         "effects": judgement.effects,
         "schema_errors": schema_errors,
         "limits": limits,

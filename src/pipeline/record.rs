@@ -73,9 +73,13 @@ impl Record {
     /// Commits the outcome; an answer whose outcome cannot be recorded is withheld.
     pub(super) async fn close(self, outcome: Outcome) -> Carried {
         let Self { entry, tool, mut decision, mut policy } = self;
-        if let Outcome::Refused(Refusal::LimitReached { scope, .. }) = &outcome {
-            decision = "deny";
-            policy = format!("limit:{scope}").into();
+        match &outcome {
+            Outcome::Refused(Refusal::LimitReached { scope, .. }) => {
+                decision = "deny";
+                policy = format!("limit:{scope}").into();
+            }
+            Outcome::Refused(Refusal::UnknownTool { .. } | Refusal::InsufficientScope { .. }) => decision = "deny",
+            _ => {}
         }
         let id = entry.id().clone();
         match entry.close(Closing::of(&outcome)).await {

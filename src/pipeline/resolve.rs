@@ -15,7 +15,6 @@ use super::{Pipeline, State};
 use crate::backend::{Catalog, Resolved as Found};
 use crate::domain::call::{CallRequest, ToolRef};
 use crate::domain::clock::Moment;
-use crate::domain::id::OWN_SERVER;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, Misfit, Refusal};
 use crate::domain::principal::{Principal, Scope, Surface};
@@ -31,6 +30,19 @@ pub struct OwnTool {
     pub scope: Scope,
     /// Whether the scope alone opens it; other own tools are judged by policy as `toolgate:NAME`.
     pub by_scope: bool,
+    /// Whether its arguments hold another call, which is judged in its place.
+    pub opens: bool,
+}
+
+impl OwnTool {
+    /// The call inside the arguments of `gateway_invoke`, which is what is judged.
+    #[must_use]
+    pub fn unwrapped(&self, arguments: Option<&Value>) -> Option<(ToolRef, Option<Value>)> {
+        let member = |name: &str| arguments?.get(name);
+        let text = |name: &str| member(name).and_then(Value::as_str).map(str::to_owned);
+        let inner = self.opens.then(|| Some(ToolRef::Pair { server: text("server")?, tool: text("tool")? }))??;
+        Some((inner, member("arguments").cloned()))
+    }
 }
 
 /// A running own tool.
@@ -38,8 +50,8 @@ pub type Running<'a> = Pin<Box<dyn Future<Output = Result<Answer, Refusal>> + Se
 
 /// The gateway's own tools, as the pipeline sees them.
 pub trait OwnTools: Send + Sync + fmt::Debug {
-    /// The own tool with this name, in any of its spellings.
-    fn find(&self, name: &str) -> Option<&OwnTool>;
+    /// The own tool that a reference names: by any spelling of its name, alone or with the server `toolgate`.
+    fn find(&self, asked: &ToolRef) -> Option<&OwnTool>;
     /// All of them.
     fn all(&self) -> &[OwnTool];
     /// Where the request is one of `gateway_invoke`, makes it the call inside: that is judged and recorded once, as what
@@ -109,7 +121,7 @@ impl Pipeline {
         request: CallRequest,
         record: &mut Record,
     ) -> Result<Resolved, Refusal> {
-        let (tool, own) = match self.own_tool(&request.tool) {
+        let (tool, own) = match self.own.find(&request.tool) {
             Some(own) if principal.profile.has(own.scope) => (Arc::clone(&own.tool), Some(own)),
             Some(own) => {
                 return Err(Refusal::InsufficientScope { asked: request.tool.label(), scope: own.scope.as_str() });
@@ -119,7 +131,7 @@ impl Pipeline {
         record.resolved(&tool, request.arguments.as_ref());
         let value = match &request.arguments {
             None => Value::Object(Map::new()),
-            Some(text) => text.decode().map_err(|error| Refusal::InvalidRequest {
+            Some(text) => text.tree().map_err(|error| Refusal::InvalidRequest {
                 message: format!("the arguments cannot be read: {error}"),
             })?,
         };
@@ -134,20 +146,6 @@ impl Pipeline {
             surface: request.surface,
             source: request.source,
         })
-    }
-
-    /// The own tool that a reference names: by any of its spellings, or with the server `toolgate`.
-    pub fn own_tool(&self, asked: &ToolRef) -> Option<&OwnTool> {
-        match asked {
-            ToolRef::Pair { server, tool } if server == OWN_SERVER => self.own.find(tool),
-            ToolRef::Pair { .. } => None,
-            ToolRef::Text(text) => {
-                let inner = [":", "/", ".", "__"]
-                    .into_iter()
-                    .find_map(|mark| text.strip_prefix(OWN_SERVER)?.strip_prefix(mark));
-                self.own.find(inner.unwrap_or(text))
-            }
-        }
     }
 }
 

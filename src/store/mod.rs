@@ -78,6 +78,12 @@ struct Inner {
 }
 
 impl Store {
+    /// Whether there is a store in `folder`.
+    #[must_use]
+    pub fn exists(folder: &Path) -> bool {
+        folder.join(DATABASE).is_file()
+    }
+
     /// Opens the store in `folder`, which is made where it does not exist, and holds it alone.
     ///
     /// # Errors

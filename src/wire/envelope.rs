@@ -6,8 +6,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::strict::{self, Unfit};
 use crate::domain::json::Json;
+use crate::domain::strict;
 
 /// The id of a request as the client wrote it, so that the answer carries the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,9 +80,7 @@ pub fn decode(body: &Bytes) -> Result<Message, BadMessage> {
     let text = std::str::from_utf8(body).map_err(|_| BadMessage::Parse("the body is not UTF-8".into()))?;
     let first = text.trim_start_matches([' ', '\t', '\r', '\n']).chars().next();
     let whole: &RawValue = serde_json::from_str(text).map_err(|error| BadMessage::Parse(error.to_string()))?;
-    strict::check(whole.get()).map_err(|unfit| match unfit {
-        Unfit::TooDeep | Unfit::Duplicate(_) => BadMessage::Invalid { id: None, reason: unfit.to_string() },
-    })?;
+    strict::check(whole.get()).map_err(|unfit| invalid(None, &unfit.to_string()))?;
     if first == Some('[') {
         return Err(invalid(None, "batches are not supported: send one message a request"));
     }

@@ -197,13 +197,9 @@ fn failed(error: &UpstreamError, governance: &Governance, era: Era) -> Reply {
     if let UpstreamFault::Rpc(object) = &error.fault {
         return Reply { status: 200, body: Err(renumbered(object, era)), retry_after: None };
     }
-    let again = if error.retryable {
-        "The same call may be tried again."
-    } else {
-        "It is not known whether the call took effect; do not repeat it blindly."
-    };
+    // The message says already whether the call may be repeated.
     let wait = error.retry_after.map(|seconds| format!(" Wait {seconds} seconds first.")).unwrap_or_default();
-    let text = format!("{}. {again}{wait}", capitalised(&error.message));
+    let text = format!("{}.{wait}", capitalised(&error.message));
     tool_error(&text, &upstream_details(error), governance, era)
 }
 

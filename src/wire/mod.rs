@@ -8,4 +8,3 @@ pub mod reply;
 pub mod rpc;
 pub mod splice;
 pub mod sse;
-pub mod strict;

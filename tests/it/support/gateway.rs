@@ -137,7 +137,7 @@ impl TestGateway {
             backends: true,
         };
         // The store of a gateway that has just stopped is freed when its last task is gone.
-        let (gateway, _) = eventually("a gateway opens", async || match Gateway::open(opening()).await {
+        let gateway = eventually("a gateway opens", async || match Gateway::open(opening()).await {
             Ok(opened) => Some(opened),
             Err(OpenError::Store(StoreError::HeldElsewhere(_))) => None,
             Err(error) => panic!("{error}"),
@@ -168,7 +168,7 @@ impl TestGateway {
     }
 
     pub(crate) async fn create(&self, key: NewKey) -> Key {
-        let made = self.gateway.create_key(key).await.unwrap();
+        let made = self.gateway.create_key(None, key).await.unwrap();
         let text = |name: &str| made[name].as_str().unwrap().to_owned();
         Key { id: text("id"), text: text("key") }
     }

@@ -1,4 +1,4 @@
-//! What plain JSON parsers let through: duplicate member names and deep nesting.
+//! What plain JSON parsers let through: duplicate member names, deep nesting, and names that they keep for themselves.
 //!
 //! Two readers of `{"a":1,"a":2}` may see two different values, so what was judged might not be what runs. Text that
 //! passes [`check`] reads the same everywhere.
@@ -11,6 +11,9 @@ pub const MAX_DEPTH: usize = 64;
 /// Objects with more members than this are checked with a hash set instead of by comparing each with each.
 const SMALL_OBJECT: usize = 24;
 
+/// Names that mean something to the parser itself.
+const RESERVED: &str = "$serde_json::private::";
+
 /// Why a text that is JSON is refused all the same.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
@@ -18,12 +21,16 @@ pub enum Unfit {
     TooDeep,
     #[error("the member `{0}` stands twice in one object")]
     Duplicate(String),
+    /// serde_json reads such a member's text as JSON of its own, in place of the object.
+    #[error("a member name begins with `{RESERVED}`")]
+    Reserved,
 }
 
 /// Checks one JSON text that a parser has accepted already.
 ///
 /// # Errors
-/// Where a member name stands twice in an object, at any depth, or the nesting is too deep.
+/// Where a member name stands twice in an object, at any depth, or is one that the parser would not read as a name, or
+/// the nesting is too deep.
 pub fn check(text: &str) -> Result<(), Unfit> {
     Scan { bytes: text.as_bytes(), at: 0, names: Vec::new(), open: Vec::new() }.run()
 }
@@ -99,6 +106,9 @@ impl<'a> Scan<'a> {
 
     fn name(&mut self, quoted: &'a [u8]) -> Result<(), Unfit> {
         let name = unescaped(quoted);
+        if name.starts_with(RESERVED.as_bytes()) {
+            return Err(Unfit::Reserved);
+        }
         let Some(frame) = self.open.last_mut() else { return Ok(()) };
         let siblings = self.names.get(frame.first_name..).unwrap_or_default();
         if frame.many.is_none() && siblings.len() >= SMALL_OBJECT {
@@ -151,6 +161,17 @@ mod tests {
         for text in [r#"[{"a":1},{"a":1}]"#, r#"{"a":{"a":"a"},"b":["a","a"]}"#, r#"{"a":"\"a\":1,","b":2}"#] {
             assert_eq!(check(text), Ok(()), "{text}");
         }
+    }
+
+    #[test]
+    fn a_name_that_the_parser_takes_for_its_own_is_refused() {
+        for name in
+            ["$serde_json::private::RawValue", "$serde_json::private::Number", "\\u0024serde_json::private::RawValue"]
+        {
+            let text = format!(r#"{{"a":[{{"{name}":"[[1]]"}}]}}"#);
+            assert_eq!(check(&text), Err(Unfit::Reserved), "{text}");
+        }
+        assert_eq!(check(r#"{"a":"$serde_json::private::RawValue"}"#), Ok(()));
     }
 
     #[test]
