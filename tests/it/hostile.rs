@@ -90,7 +90,7 @@ async fn no_name_has_a_meaning_of_its_own() {
     for arguments in [
         format!(r#"{{"sql":{{"{MAGIC}":"\"SELECT 1\""}}}}"#),
         format!(r#"{{"{MAGIC}":"{{\"sql\":\"SELECT 1\"}}"}}"#),
-        format!(r#"{{"sql":{{"\u0024serde_json::private::RawValue":"\"SELECT 1\""}}}}"#),
+        r#"{"sql":{"\u0024serde_json::private::RawValue":"\"SELECT 1\""}}"#.to_owned(),
         r#"{"sql":{"$serde_json::private::Number":"1"}}"#.to_owned(),
     ] {
         let answer = client.invoke("up", "ask", &arguments).await;
