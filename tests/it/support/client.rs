@@ -201,14 +201,20 @@ pub(crate) struct Draft {
     http: Http,
     method: String,
     uri: String,
-    headers: Vec<(String, String)>,
+    headers: Vec<(String, Vec<u8>)>,
     body: Bytes,
 }
 
 impl Draft {
     /// One more header; the same name twice is sent twice.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.push((name.to_owned(), value.to_owned()));
+        self.headers.push((name.to_owned(), value.as_bytes().to_vec()));
+        self
+    }
+
+    /// One more header, of any bytes.
+    pub(crate) fn header_bytes(mut self, name: &str, value: &[u8]) -> Self {
+        self.headers.push((name.to_owned(), value.to_vec()));
         self
     }
 
@@ -240,7 +246,7 @@ impl Draft {
     async fn head(self) -> Option<http::Response<hyper::body::Incoming>> {
         let mut request = http::Request::builder().method(self.method.as_str()).uri(&self.uri);
         for (name, value) in &self.headers {
-            request = request.header(name, value);
+            request = request.header(name, value.as_slice());
         }
         let request = request.body(Full::new(self.body)).unwrap();
         soon("the head of an answer", self.http.request(request)).await.ok()
