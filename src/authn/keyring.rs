@@ -16,6 +16,7 @@ use super::secret_key::{PREFIX, SecretKey};
 use crate::config::Profiles;
 use crate::domain::clock::{Clock, Moment};
 use crate::domain::id::KeyId;
+use crate::domain::net::network;
 use crate::domain::principal::{Principal, Profile};
 use crate::domain::secret::Secret;
 use crate::store::{KeyRecord, Store, StoreError};
@@ -225,7 +226,7 @@ impl Keyring {
         if self.wrong.len() > MAX_SOURCES {
             self.wrong.retain_recent();
         }
-        let source = source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let source = network(source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
         let until = self.wrong.check_key(&source).err()?;
         let wait = until.wait_time_from(DefaultClock::default().now());
         Some(NotAdmitted::Throttled { retry_after: wait.as_secs() + 1 })
@@ -340,17 +341,16 @@ impl Keyring {
         Some(principal(record, Arc::clone(profiles.get(record.profile.as_str())?)))
     }
 
-    /// The principal that a simulation judges for an agent id: the newest live key that carries it, else an agent of
-    /// that id with the profile `agent` and no roles.
+    /// The principal that a simulation judges for an agent id: the live key of that id, else the newest that carries it,
+    /// else an agent of that id with the profile `agent` and no roles.
     #[must_use]
     pub fn agent(&self, agent: &str, profiles: &Profiles) -> Option<Principal> {
         let now = self.clock.now();
         let keys = self.keys.load();
-        let carries = |record: &&Arc<KeyRecord>| {
-            record.is_live(now)
-                && (record.agent.as_deref() == Some(agent) || (record.agent.is_none() && record.id.as_str() == agent))
-        };
-        let newest = keys.values().filter(carries).max_by_key(|record| (record.created, record.id.as_str()));
+        let carries = |record: &&Arc<KeyRecord>| record.is_live(now) && record.agent.as_deref() == Some(agent);
+        let named = keys.values().find(|record| record.is_live(now) && record.id.as_str() == agent);
+        let newest =
+            named.or_else(|| keys.values().filter(carries).max_by_key(|record| (record.created, record.id.as_str())));
         if let Some(record) = newest
             && let Some(profile) = profiles.get(record.profile.as_str())
         {

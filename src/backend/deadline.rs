@@ -12,6 +12,9 @@ use tokio::time::Instant;
 
 use crate::domain::json::Json;
 
+/// A larger notification is dropped: progress is a number and a sentence. Bytes.
+const MAX_PROGRESS: usize = 64 * 1024;
+
 /// A call's time limits. Clones share the last moment of activity.
 #[derive(Debug, Clone)]
 pub(crate) struct Deadline {
@@ -83,7 +86,10 @@ impl Progress {
             progress: f64,
         }
         let Ok(told) = params.decode::<Params>() else { return };
-        if told.token != id || told.progress <= f64::from_bits(self.last.load(Ordering::Relaxed)) {
+        if params.bytes().len() > MAX_PROGRESS
+            || told.token != id
+            || told.progress <= f64::from_bits(self.last.load(Ordering::Relaxed))
+        {
             return;
         }
         self.last.store(told.progress.to_bits(), Ordering::Relaxed);

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs::{OpenOptions, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -33,7 +36,8 @@ impl Foreign {
     /// Whether this is how a host reaches a gateway: behind a gateway it would be a loop.
     fn leads_here(&self) -> bool {
         let mut texts = self.args.iter().chain(&self.url);
-        texts.any(|text| text.trim_end_matches('/').ends_with("/v1/mcp"))
+        let local = |text: &str| ["localhost", "127.0.0.1", "[::1]"].iter().any(|host| text.contains(host));
+        texts.any(|text| text.trim_end_matches('/').ends_with("/v1/mcp") && local(text))
     }
 }
 
@@ -65,7 +69,7 @@ pub(super) fn run(common: &Common, from: &Path, dry_run: bool) -> anyhow::Result
     let whole = format!("{present}{tables}");
     file::read(&target.display().to_string(), &whole, &|_| Some(String::from("x")))?;
     if !dry_run && !added.is_empty() {
-        std::fs::write(&target, whole).with_context(|| format!("`{}`", target.display()))?;
+        write(&target, &whole).with_context(|| format!("`{}`", target.display()))?;
     }
     if common.json {
         print::json(
@@ -76,12 +80,27 @@ pub(super) fn run(common: &Common, from: &Path, dry_run: bool) -> anyhow::Result
             print::line(tables.trim());
         }
         let verb = if dry_run { "would be added to" } else { "added to" };
-        print::note(&format!("{} servers {verb} `{}`: {}", added.len(), target.display(), added.join(", ")));
+        let names = if added.is_empty() { String::new() } else { format!(": {}", added.join(", ")) };
+        print::note(&format!("{} servers {verb} `{}`{names}", added.len(), target.display()));
         for line in skipped {
             print::note(&format!("left out {line}"));
         }
     }
     Ok(Ended::Well)
+}
+
+/// Writes the file whole or not at all; a new one is its owner's alone, since what was imported may hold secrets.
+fn write(target: &Path, text: &str) -> std::io::Result<()> {
+    let permissions = match std::fs::metadata(target) {
+        Ok(present) => present.permissions(),
+        Err(_) => Permissions::from_mode(0o600),
+    };
+    let beside = target.with_extension("toml.new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    file.write_all(text.as_bytes())?;
+    file.set_permissions(permissions)?;
+    file.sync_all()?;
+    std::fs::rename(beside, target)
 }
 
 /// The servers of a file: under `mcpServers` (Claude, Cursor) or `servers` (VS Code).
@@ -146,7 +165,7 @@ fn table(name: &str, server: &Foreign) -> Result<String, String> {
 
 /// A TOML string. Editors' `${env:NAME}` becomes `${NAME}`; `${input:…}` has to be set by hand.
 fn quoted(text: &str) -> String {
-    Value::from(text.replace("${env:", "${")).to_string()
+    Value::from(text.replace("${env:", "${")).to_string().replace('\u{7f}', "\\u007F")
 }
 
 #[cfg(test)]

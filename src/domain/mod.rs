@@ -7,6 +7,7 @@ pub mod decision;
 pub mod glob;
 pub mod id;
 pub mod json;
+pub mod net;
 pub mod outcome;
 pub mod principal;
 pub mod secret;

@@ -14,7 +14,7 @@ use crate::domain::id::{EventId, KeyId, OWN_SERVER, RequestId};
 use crate::domain::json::{Json, hex};
 use crate::domain::outcome::{Carried, Outcome};
 use crate::domain::principal::{Principal, Surface};
-use crate::journal::{CSV_HEADER, Closing, Decision, Ending, Opening};
+use crate::journal::{CSV_HEADER, Closing, Decision, Ending, OpenEntry, Opening};
 use crate::policy::{Bundle, PolicySource, Report, check};
 use crate::store::KeyRecord;
 use crate::store::chain::Tip;
@@ -92,6 +92,37 @@ impl Failed {
     }
 }
 
+/// Who acts on the gateway itself, and through which door.
+#[derive(Debug, Clone)]
+pub struct Actor {
+    entrance: Entrance,
+    key: KeyId,
+    user: Arc<str>,
+    agent: Arc<str>,
+}
+
+impl Actor {
+    /// Somebody with a key, over REST.
+    #[must_use]
+    pub fn holder(principal: &Principal) -> Self {
+        let Principal { key, user, agent, .. } = principal.clone();
+        Self { entrance: Entrance::Rest, key, user, agent }
+    }
+
+    /// The machine's owner, at the command line.
+    #[must_use]
+    pub fn owner() -> Self {
+        Self { entrance: Entrance::Cli, key: KeyId::from("key_admin"), user: "admin".into(), agent: "admin".into() }
+    }
+}
+
+/// Closes the record of an act.
+async fn close_act(entry: OpenEntry, done: bool) -> Result<(), Failed> {
+    let (decision, ending) = if done { (Decision::Allow, Ending::Answered) } else { (Decision::Allow, Ending::Failed) };
+    let closing = Closing { decision: Some(decision), ..Closing::new(ending) };
+    entry.close(closing).await.map(drop).map_err(|error| Failed::of(&error))
+}
+
 impl Gateway {
     /// Carries out a command of the machine's owner.
     ///
@@ -101,12 +132,12 @@ impl Gateway {
         match command {
             Command::KeysCreate { name, profile, user, roles, agent, plan, expires_ms } => {
                 let expires_in = expires_ms.map(Duration::from_millis);
-                self.create_key(None, NewKey { name, profile, user, roles, agent, plan, expires_in }).await
+                self.create_key(&Actor::owner(), NewKey { name, profile, user, roles, agent, plan, expires_in }).await
             }
             Command::KeysList => {
                 Ok(json!({"keys": self.keys.list().iter().map(|key| self.key_view(key)).collect::<Vec<_>>()}))
             }
-            Command::KeysRevoke { id } => match self.revoke_key(None, &KeyId::from(id.as_str())).await {
+            Command::KeysRevoke { id } => match self.revoke_key(&Actor::owner(), &KeyId::from(id.as_str())).await {
                 Ok(true) => Ok(json!({"revoked": id})),
                 Ok(false) => Err(Failed(format!("there is no live key `{id}`: see `toolgate keys list`"))),
                 Err(failed) => Err(failed),
@@ -155,15 +186,28 @@ impl Gateway {
         }
     }
 
-    /// Makes a key for `actor`, or for the machine's owner; the answer is the only place where its text stands.
+    /// Makes a key for `actor`; the answer is the only place where its text stands.
     ///
     /// # Errors
-    /// Where it asks for what does not exist, or it cannot be recorded or stored.
-    pub async fn create_key(&self, actor: Option<&Principal>, new: NewKey) -> Result<Value, Failed> {
+    /// Where it asks for what does not exist, or it cannot be stored or recorded; then it does not work.
+    pub async fn create_key(&self, actor: &Actor, new: NewKey) -> Result<Value, Failed> {
         self.check_key(&new)?;
-        let facts = json!({"name": new.name, "user": new.user, "profile": new.profile, "roles": new.roles});
-        self.record_act(actor, "keys.create", &facts).await?;
-        let (key, record) = self.keys.create(new).await.map_err(|error| Failed::of(&error))?;
+        let mut entry = self.open_act(actor, "keys.create").await?;
+        entry.note(&format!("name {}", new.name));
+        entry.note(&format!("user {}", new.user));
+        entry.note(&format!("profile {}", new.profile));
+        entry.note(&format!("roles {}", new.roles.join(",")));
+        let made = self.keys.create(new).await;
+        if let Ok((_, record)) = &made {
+            entry.note(&format!("key {}", record.id));
+        }
+        let closed = close_act(entry, made.is_ok()).await;
+        let (key, record) = made.map_err(|error| Failed::of(&error))?;
+        if let Err(failed) = closed {
+            // Nothing that is not recorded may stay; where the store takes nothing at all, it took no key either.
+            drop(self.keys.revoke(&record.id).await);
+            return Err(failed);
+        }
         let mut view = self.key_view(&record);
         if let Some(members) = view.as_object_mut() {
             members.insert("key".into(), json!(key.expose()));
@@ -171,36 +215,31 @@ impl Gateway {
         Ok(view)
     }
 
-    /// Revokes a key for `actor`, or for the machine's owner. False where no live key has this id.
+    /// Revokes a key for `actor`. False where no live key has this id.
     ///
     /// # Errors
-    /// Where it cannot be recorded or stored.
-    pub async fn revoke_key(&self, actor: Option<&Principal>, id: &KeyId) -> Result<bool, Failed> {
-        self.record_act(actor, "keys.revoke", &json!({"id": id})).await?;
-        self.keys.revoke(id).await.map_err(|error| Failed::of(&error))
+    /// Where it cannot be stored or recorded.
+    pub async fn revoke_key(&self, actor: &Actor, id: &KeyId) -> Result<bool, Failed> {
+        let mut entry = self.open_act(actor, "keys.revoke").await?;
+        entry.note(&format!("key {id}"));
+        let revoked = self.keys.revoke(id).await;
+        close_act(entry, matches!(revoked, Ok(true))).await?;
+        revoked.map_err(|error| Failed::of(&error))
     }
 
-    /// Records an act on the gateway itself, before it is done: no record, no act.
-    async fn record_act(&self, actor: Option<&Principal>, act: &str, facts: &Value) -> Result<(), Failed> {
-        let owner = Keyring::owner(&self.state().profiles);
-        let actor = actor.or(owner.as_ref());
+    /// Opens the record of an act on the gateway itself: no record, no act.
+    async fn open_act(&self, actor: &Actor, act: &str) -> Result<OpenEntry, Failed> {
         let opening = Opening {
             id: EventId::fresh(),
             request_id: RequestId::fresh(),
-            entrance: if actor.is_some_and(|actor| Some(&actor.key) == owner.as_ref().map(|owner| &owner.key)) {
-                Entrance::Cli
-            } else {
-                Entrance::Rest
-            },
-            key: actor.map(|actor| actor.key.clone()),
-            user: actor.map(|actor| Arc::clone(&actor.user)),
-            agent: actor.map(|actor| Arc::clone(&actor.agent)),
+            entrance: actor.entrance,
+            key: Some(actor.key.clone()),
+            user: Some(Arc::clone(&actor.user)),
+            agent: Some(Arc::clone(&actor.agent)),
             tool: Some(ToolRef::Pair { server: OWN_SERVER.into(), tool: act.into() }),
-            arguments: Some(Json::of(facts)),
+            arguments: None,
         };
-        let entry = self.pipeline.journal.open(opening).await.map_err(|error| Failed::of(&error))?;
-        let closing = Closing { decision: Some(Decision::Allow), ..Closing::new(Ending::Answered) };
-        entry.close(closing).await.map(drop).map_err(|error| Failed::of(&error))
+        self.pipeline.journal.open(opening).await.map_err(|error| Failed::of(&error))
     }
 
     /// Whether a key that is wanted can be made.
@@ -263,7 +302,7 @@ impl Gateway {
             let holder = self.keys.principal_of(key, &self.state().profiles);
             let holder =
                 holder.ok_or_else(|| Failed(format!("there is no live key `{key}`: see `toolgate keys list`")))?;
-            members.insert("agent_id".into(), json!(holder.agent));
+            members.insert("agent_id".into(), json!(holder.key));
         }
         self.call("toolgate:policy.simulate".into(), &arguments).await
     }

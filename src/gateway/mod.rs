@@ -1,6 +1,7 @@
 //! Floor 7: everything together. A [`Gateway`] is built from its sources, owns every task, and is what the doors call.
 
 pub mod control;
+mod crowd;
 mod desk;
 mod inflight;
 mod list;
@@ -22,6 +23,7 @@ use tokio::sync::{mpsc, watch as channel};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::crowd::{Crowd, Seat};
 pub use self::desk::Refused;
 pub use self::list::Listing;
 pub use self::opening::{FirstKeys, OpenError, Opening};
@@ -35,8 +37,7 @@ use self::inflight::Inflight;
 use self::persistent::Persistent;
 use self::sessions::Sessions;
 use crate::domain::call::{CallRequest, Entrance};
-use crate::domain::id::EventId;
-use crate::domain::id::RequestId;
+use crate::domain::id::{EventId, KeyId, RequestId};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Governance, Outcome, Refusal};
 use crate::domain::principal::Principal;
@@ -52,6 +53,8 @@ pub enum Leaving {
     IsIgnored,
 }
 
+/// Streams that one key may hold open.
+const MAX_STREAMS: usize = 32;
 /// What cancelled calls get to close their records.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -63,6 +66,8 @@ pub struct Gateway {
     keys: Arc<Keyring>,
     sessions: Sessions,
     inflight: Inflight,
+    /// Streams that stay open, by key.
+    streams: Crowd<KeyId>,
     desk: Desk,
     tasks: TaskTracker,
     /// Falls when the gateway starts to stop: nothing new is taken, streams end.
@@ -116,6 +121,12 @@ impl Gateway {
             }
         }
         admitted
+    }
+
+    /// A place for a stream that stays open; a key has a few dozen of them.
+    #[must_use]
+    pub fn stream_seat(&self, key: &KeyId) -> Option<Seat<KeyId>> {
+        self.streams.seat(key.clone(), MAX_STREAMS)
     }
 
     /// The line of a new call.

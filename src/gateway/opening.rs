@@ -10,6 +10,7 @@ use tokio::sync::watch as channel;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::crowd::Crowd;
 use super::desk::{Desk, tell};
 use super::inflight::Inflight;
 use super::sessions::Sessions;
@@ -103,6 +104,7 @@ impl Gateway {
             keys,
             sessions: Sessions::new(sealer, ended, store),
             inflight: Inflight::default(),
+            streams: Crowd::default(),
             desk,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
@@ -141,6 +143,7 @@ impl Gateway {
         if serve {
             self.tasks.spawn(watch::files(self.desk.clone(), self.stopping.clone()));
             self.tasks.spawn(watch::hangups(self.desk.clone(), self.stopping.clone()));
+            self.tasks.spawn(watch::metrics(self.metrics.clone(), self.stopping.clone()));
             self.tasks.spawn(watch::uses(Arc::clone(&self.keys), self.stopping.clone()));
         }
     }

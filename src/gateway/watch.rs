@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use metrics_exporter_prometheus::PrometheusHandle;
 use notify_debouncer_full::notify::RecursiveMode;
 use notify_debouncer_full::{DebounceEventResult, new_debouncer};
 use tokio::sync::{mpsc, watch};
@@ -16,6 +17,7 @@ const SETTLE: Duration = Duration::from_millis(300);
 /// Backends that start together are taken in together.
 const GATHER: Duration = Duration::from_millis(20);
 const USES_EVERY: Duration = Duration::from_secs(15);
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Follows the configuration files until `stop`. Folders are watched, since files are often replaced by renaming.
 pub(super) async fn files(desk: Desk, stop: CancellationToken) {
@@ -85,6 +87,15 @@ pub(super) async fn catalogue(desk: Desk, mut changes: watch::Receiver<u64>, sto
         tokio::time::sleep(GATHER).await;
         changes.borrow_and_update();
         desk.catalogue_changed().await;
+    }
+}
+
+/// Folds the samples of metrics together now and then: without, they pile up until somebody asks for them.
+pub(super) async fn metrics(metrics: Option<PrometheusHandle>, stop: CancellationToken) {
+    let Some(metrics) = metrics else { return };
+    let mut ticks = tokio::time::interval(UPKEEP_EVERY);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        metrics.run_upkeep();
     }
 }
 

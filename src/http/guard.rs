@@ -87,7 +87,10 @@ fn host_of(headers: &HeaderMap, uri: &Uri) -> Option<String> {
         (None, None) => return None,
     };
     let parsed: http::uri::Authority = authority.parse().ok()?;
-    if authority.contains('@') {
+    // Nothing but the name and a port: `Authority` alone takes `[::1]evil.com` for `[::1]`.
+    let rest = authority.strip_prefix(parsed.host())?;
+    let port = rest.strip_prefix(':').is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+    if !rest.is_empty() && !port {
         return None;
     }
     Some(parsed.host().trim_end_matches('.').to_ascii_lowercase())
@@ -136,6 +139,8 @@ mod tests {
         assert_eq!(host(&["user@localhost"], "/x"), None);
         assert_eq!(host(&["localhost"], "http://evil/x"), None);
         assert_eq!(host(&["localhost evil"], "/x"), None);
+        assert_eq!(host(&["[::1]evil.com"], "/x"), None);
+        assert_eq!(host(&["localhost:80x"], "/x"), None);
     }
 
     #[test]

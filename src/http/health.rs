@@ -12,6 +12,9 @@ use serde_json::json;
 use super::caller::{Caller, Peer};
 use crate::gateway::Gateway;
 
+/// What a proxy puts on a request that it passes on.
+const FORWARDED: [&str; 5] = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
+
 /// Somebody on this machine, or somebody with a key.
 #[derive(Debug)]
 pub(super) struct Near;
@@ -22,8 +25,12 @@ impl FromRequestParts<Arc<Gateway>> for Near {
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Response> {
         let local =
             parts.extensions.get::<Peer>().is_some_and(|peer| peer.0.is_none_or(|peer| peer.ip().is_loopback()));
-        let forwarded = parts.headers.contains_key("x-forwarded-for");
-        if local && !forwarded {
+        // Behind a proxy on this machine everybody would be local.
+        let forwarded = FORWARDED.iter().any(|name| parts.headers.contains_key(*name));
+        let settings = gateway.state();
+        let behind = &settings.settings.gateway;
+        let proxied = behind.public_url.is_some() || !behind.trusted_proxies.is_empty();
+        if local && !forwarded && !proxied {
             return Ok(Self);
         }
         Caller::from_request_parts(parts, gateway).await.map(|_| Self)

@@ -16,6 +16,7 @@ use super::error::{envelope, plain};
 use crate::config::reader::parse_duration;
 use crate::domain::principal::Scope;
 use crate::domain::strict;
+use crate::gateway::control::Actor;
 use crate::gateway::{Gateway, NewKey};
 
 /// `GET /v1/mcp/key-profiles`: what each profile grants.
@@ -104,7 +105,10 @@ pub(super) async fn create(
     };
     let Wanted { name, profile, roles, plan, agent_id, .. } = wanted;
     match gateway
-        .create_key(Some(&caller.principal), NewKey { name, profile, user, roles, agent: agent_id, plan, expires_in })
+        .create_key(
+            &Actor::holder(&caller.principal),
+            NewKey { name, profile, user, roles, agent: agent_id, plan, expires_in },
+        )
         .await
     {
         Ok(view) => limited(&gateway, &caller, (StatusCode::CREATED, Json(view)).into_response()),
@@ -134,7 +138,7 @@ pub(super) async fn revoke(
     let theirs = gateway.keys().list().into_iter().find(|key| key.user == user && key.id.as_str() == id);
     let response = match theirs {
         None => plain(StatusCode::NOT_FOUND, "not_found", "this user has no such key"),
-        Some(key) => match gateway.revoke_key(Some(&caller.principal), &key.id).await {
+        Some(key) => match gateway.revoke_key(&Actor::holder(&caller.principal), &key.id).await {
             Ok(true) => StatusCode::NO_CONTENT.into_response(),
             Ok(false) => plain(StatusCode::NOT_FOUND, "not_found", "this user has no such live key"),
             Err(error) => plain(StatusCode::SERVICE_UNAVAILABLE, "internal_error", &error.to_string()),

@@ -1,13 +1,11 @@
 //! Connections: accepted up to a number, each with deadlines, each ended in good order.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -23,7 +21,8 @@ use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use super::caller::Peer;
-use crate::gateway::Gateway;
+use crate::domain::net::network;
+use crate::gateway::{Crowd, Gateway};
 
 /// A request head that has not arrived after this long ends its connection.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
@@ -62,7 +61,12 @@ pub async fn serve(gateway: Arc<Gateway>, listening: Listening) {
     let stopping = gateway.stopping();
     while let Some(accepted) = stopping.run_until_cancelled(accept(&listening.listener, &places)).await {
         let Some((stream, peer, place)) = accepted else { continue };
-        let Some(seat) = crowd.seat(peer.ip(), &gateway) else { continue };
+        // One peer must not shut out the others; a proxy of ours brings many.
+        let state = gateway.state();
+        let settings = &state.settings.gateway;
+        let trusted = settings.trusted_proxies.contains(&peer.ip());
+        let most = if trusted { usize::MAX } else { settings.max_connections.div_ceil(SHARE) };
+        let Some(seat) = crowd.seat(network(peer.ip()), most) else { continue };
         let service = service(router.clone(), Peer(Some(peer)));
         let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
         gateway.tasks().spawn(async move {
@@ -78,40 +82,6 @@ pub async fn serve(gateway: Arc<Gateway>, listening: Listening) {
     }
 }
 
-/// How many connections each address holds.
-#[derive(Debug, Clone, Default)]
-struct Crowd(Arc<Mutex<HashMap<IpAddr, usize>>>);
-
-/// One connection of an address, until it is dropped.
-struct Seat(Crowd, IpAddr);
-
-impl Crowd {
-    /// A seat, unless the address holds its share of all connections already: one peer must not shut out the others.
-    fn seat(&self, peer: IpAddr, gateway: &Gateway) -> Option<Seat> {
-        let state = gateway.state();
-        let settings = &state.settings.gateway;
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = held.entry(peer).or_default();
-        if *count >= settings.max_connections.div_ceil(SHARE) && !settings.trusted_proxies.contains(&peer) {
-            return None;
-        }
-        *count += 1;
-        Some(Seat(self.clone(), peer))
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut held = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut count) = held.entry(self.1) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
-    }
-}
-
 type Accepted = (tokio::net::TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
 
 /// Waits for a place, then for a connection.
@@ -123,7 +93,8 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<Accep
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "a connection keeps Nagle's algorithm");
             }
-            Some((stream, peer, place))
+            // An IPv4 caller of a socket for both is an IPv4 caller.
+            Some((stream, SocketAddr::new(peer.ip().to_canonical(), peer.port()), place))
         }
         Err(error) => {
             tracing::warn!(%error, "a connection could not be accepted");

@@ -1,7 +1,9 @@
 //! How many refused logins are recorded: enough to see an attack, too few to fill the disk.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
+
+use crate::domain::net::network;
 
 const WINDOW_MICROS: u64 = 60_000_000;
 const PER_SOURCE: usize = 20;
@@ -33,14 +35,6 @@ impl Strangers {
     /// How many were left out since this was last asked.
     pub(super) fn left_out(&mut self) -> u64 {
         std::mem::take(&mut self.left_out)
-    }
-}
-
-/// One household, one source: an IPv6 address counts as its /64, an IPv4 address in IPv6 clothes as itself.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 

@@ -50,8 +50,8 @@ struct Arguments {
 }
 
 pub(super) fn run(state: &Arc<State>, call: &PermittedCall) -> Result<Answer, Refusal> {
-    let arguments: Arguments = serde_json::from_value(call.value().clone())
-        .map_err(|error| Refusal::InvalidRequest { message: error.to_string() })?;
+    let arguments =
+        Arguments::deserialize(call.value()).map_err(|error| Refusal::InvalidRequest { message: error.to_string() })?;
     let limit = arguments.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     let full = arguments.detail.as_deref() == Some("full");
     let principal = call.principal();
@@ -63,8 +63,7 @@ pub(super) fn run(state: &Arc<State>, call: &PermittedCall) -> Result<Answer, Re
     let found = state.index.search(&arguments.query, &options, |ordinal| at(ordinal).is_some_and(|tool| shown(tool)));
     let hits: Vec<(&Arc<Tool>, f32)> = found.hits.iter().filter_map(|hit| Some((at(hit.tool)?, hit.score))).collect();
     let of_server = |tool: &Tool| options.server.is_none_or(|server| tool.id.server.as_str() == server);
-    let searched =
-        tools.iter().map(|entry| entry.tool()).filter(|tool| of_server(tool) && principal.profile.admits(tool)).count();
+    let searched = tools.iter().map(|entry| entry.tool()).filter(|tool| of_server(tool) && shown(tool)).count();
     let signatures: Vec<String> = hits.iter().map(|(tool, _)| signature(&tool.id.tool, &tool.input_schema)).collect();
     let shown_lines = hits.iter().zip(&signatures).map(|((tool, _), signature)| Line {
         server: tool.id.server.as_str(),

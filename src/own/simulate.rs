@@ -73,8 +73,7 @@ pub(super) fn run(
     call: &PermittedCall,
 ) -> Result<Answer, Refusal> {
     let invalid = |message: String| Refusal::InvalidRequest { message };
-    let arguments: Arguments =
-        serde_json::from_value(call.value().clone()).map_err(|error| invalid(error.to_string()))?;
+    let arguments = Arguments::deserialize(call.value()).map_err(|error| invalid(error.to_string()))?;
     let who = match &arguments.agent_id {
         Some(agent) => {
             keys.agent(agent, &state.profiles).ok_or_else(|| invalid("there is no profile `agent`".into()))?

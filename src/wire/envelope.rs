@@ -9,6 +9,9 @@ use serde_json::value::RawValue;
 use crate::domain::json::Json;
 use crate::domain::strict;
 
+/// Bytes of an id.
+const MAX_ID: usize = 256;
+
 /// The id of a request as the client wrote it, so that the answer carries the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Id(Json);
@@ -97,7 +100,7 @@ fn assemble(body: &Bytes, raw: &Raw<'_>) -> Result<Message, BadMessage> {
     let id = match raw.id {
         None => None,
         Some(text) if is_id(text.get()) => Some(Id(Json::slice_of(body, text))),
-        Some(_) => return Err(invalid(None, "`id` must be a string or an integer")),
+        Some(_) => return Err(invalid(None, "`id` must be a string or an integer of at most 256 bytes")),
     };
     if raw.jsonrpc.as_deref() != Some("2.0") {
         return Err(invalid(id, "`jsonrpc` must be \"2.0\""));
@@ -121,10 +124,11 @@ fn assemble(body: &Bytes, raw: &Raw<'_>) -> Result<Message, BadMessage> {
     })
 }
 
-/// A string, or an integer (MCP forbids null and fractions).
+/// A string, or an integer (MCP forbids null and fractions); short, since answers and streams carry it.
 fn is_id(text: &str) -> bool {
-    text.starts_with('"')
-        || (!text.is_empty() && text.strip_prefix('-').unwrap_or(text).bytes().all(|b| b.is_ascii_digit()))
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let integer = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    text.len() <= MAX_ID && (text.starts_with('"') || integer)
 }
 
 /// The members of `tools/call` params, arguments and `_meta` as text.

@@ -8,7 +8,9 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::{Asked, failure, json};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
@@ -76,12 +78,14 @@ pub(super) async fn answer(gateway: Arc<Gateway>, asked: Asked, id: Id, params: 
     let (era, host, streams) = (asked.era, asked.host, asked.streams);
     let token = asked.meta.progress_token;
     let principal = asked.principal;
+    let tasks = gateway.tasks().clone();
+    let left = (leaving == Leaving::Cancels).then(|| line.cancel.clone());
     let carrying = async move {
         let carried = gateway.carry(principal, request, line, leaving).await;
         drop(registered);
         carried
     };
-    Answering { id, era, host, token, event }.with(Box::pin(carrying), heard, streams).await
+    Answering { id, era, host, token, event, tasks, left }.with(Box::pin(carrying), heard, streams).await
 }
 
 /// What an answer needs to know of its request.
@@ -91,6 +95,9 @@ struct Answering {
     host: bool,
     token: Option<Json>,
     event: EventId,
+    tasks: TaskTracker,
+    /// Cancelled when a client leaves for whom leaving means that.
+    left: Option<CancellationToken>,
 }
 
 type Carrying = std::pin::Pin<Box<dyn Future<Output = Carried> + Send>>;
@@ -137,12 +144,16 @@ impl Answering {
     }
 
     /// Events: what the backend says, comments while it says nothing, the answer, the end.
-    fn stream(self, carrying: Carrying, heard: Option<mpsc::Receiver<Json>>, first: Option<Json>) -> Response {
+    fn stream(self, working: Carrying, heard: Option<mpsc::Receiver<Json>>, first: Option<Json>) -> Response {
         let first = first.map(|notice| self.notice(&notice));
         let named = self.named(Response::default()).headers_mut().remove(AUDIT_ID);
-        let state = Some((self, carrying, heard));
+        // A body is polled only while its reader takes it; the call must go on, and end in time, without.
+        let (done, carrying) = oneshot::channel();
+        self.tasks.spawn(async move { drop(done.send(working.await)) });
+        let leaving = self.left.clone().map(CancellationToken::drop_guard);
+        let state = Some((self, carrying, heard, leaving));
         let rest = futures_util::stream::unfold(state, |state| async move {
-            let (answering, mut carrying, mut heard) = state?;
+            let (answering, mut carrying, mut heard, leaving) = state?;
             let next = async {
                 match &mut heard {
                     Some(heard) => heard.recv().await,
@@ -153,10 +164,10 @@ impl Answering {
                 biased;
                 Some(notice) = next => {
                     let event = answering.notice(&notice);
-                    Some((event, Some((answering, carrying, heard))))
+                    Some((event, Some((answering, carrying, heard, leaving))))
                 }
-                carried = &mut carrying => Some((event(&answering.text(&tell(&carried, answering.era, true))), None)),
-                () = tokio::time::sleep(PATIENCE) => Some((Bytes::from_static(b":\n\n"), Some((answering, carrying, heard)))),
+                Ok(carried) = &mut carrying => Some((event(&answering.text(&tell(&carried, answering.era, true))), None)),
+                () = tokio::time::sleep(PATIENCE) => Some((Bytes::from_static(b":\n\n"), Some((answering, carrying, heard, leaving)))),
             }
         });
         let events = futures_util::stream::iter(first).chain(rest).map(Ok::<_, std::convert::Infallible>);

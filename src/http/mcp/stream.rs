@@ -18,9 +18,10 @@ use tokio::time::Interval;
 
 use super::call::event;
 use super::{Asked, failure};
+use crate::domain::id::KeyId;
 use crate::domain::json::Json;
 use crate::domain::principal::Principal;
-use crate::gateway::{Gateway, Listing};
+use crate::gateway::{Gateway, Listing, Seat};
 use crate::wire::envelope::Id;
 use crate::wire::era::Era;
 use crate::wire::mcp::own_result;
@@ -45,7 +46,9 @@ pub(super) fn response(body: Body) -> Response {
 /// The stream of a legacy session (`GET`).
 pub(super) fn of_session(gateway: Arc<Gateway>, principal: Principal, listing: Listing) -> Response {
     let changed = rpc_text("notifications/tools/list_changed", &json!({}));
-    let watching = Watching::new(gateway, principal, listing, Some(event(&changed)), None);
+    let Some(watching) = Watching::new(gateway, principal, listing, Some(event(&changed)), None) else {
+        return failure(None, &too_many());
+    };
     let first = futures_util::stream::iter([Ok::<_, Infallible>(Bytes::from_static(b":\n\n"))]);
     response(Body::from_stream(first.chain(watching.events())))
 }
@@ -81,9 +84,15 @@ pub(super) fn of_subscription(gateway: Arc<Gateway>, asked: Asked, id: &Id, para
     let result = own_result(&Json::of(&tagged(json!({}))), Era::Modern, &[]);
     let last = event(&rpc::result(id, &result));
     let listing = asked.listing();
-    let watching = Watching::new(gateway, asked.principal, listing, changed, Some(last));
+    let Some(watching) = Watching::new(gateway, asked.principal, listing, changed, Some(last)) else {
+        return failure(Some(id), &too_many());
+    };
     let first = futures_util::stream::iter([Ok::<_, Infallible>(event(&acknowledged))]);
     response(Body::from_stream(first.chain(watching.events())))
+}
+
+fn too_many() -> RpcError {
+    RpcError::new(429, 429, "this key holds as many open streams as it may: close one first")
 }
 
 fn rpc_text(method: &str, params: &Value) -> String {
@@ -104,6 +113,8 @@ struct Watching {
     /// Sent when the gateway stops.
     last: Option<Bytes>,
     done: bool,
+    /// The key's place for a stream, freed with it.
+    _seat: Seat<KeyId>,
 }
 
 impl Watching {
@@ -113,10 +124,11 @@ impl Watching {
         listing: Listing,
         changed: Option<Bytes>,
         last: Option<Bytes>,
-    ) -> Self {
+    ) -> Option<Self> {
+        let seat = gateway.stream_seat(&principal.key)?;
         let changes = gateway.changes();
         let seen = gateway.list_fingerprint(&principal, listing);
-        Self {
+        Some(Self {
             changes,
             principal,
             listing,
@@ -127,7 +139,8 @@ impl Watching {
             last,
             done: false,
             gateway,
-        }
+            _seat: seat,
+        })
     }
 
     fn events(self) -> impl Stream<Item = Result<Bytes, Infallible>> {
@@ -170,9 +183,12 @@ impl Watching {
 
     /// The event, where this caller's list really is another now.
     fn news(&mut self) -> Option<Bytes> {
-        if let Some(profile) = self.gateway.state().profiles.get(&self.principal.profile.name) {
-            self.principal.profile = Arc::clone(profile);
-        }
+        let state = self.gateway.state();
+        let Some(profile) = state.profiles.get(&self.principal.profile.name) else {
+            self.done = true;
+            return None;
+        };
+        self.principal.profile = Arc::clone(profile);
         let now = self.gateway.list_fingerprint(&self.principal, self.listing);
         if now == self.seen {
             return None;

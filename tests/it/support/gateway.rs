@@ -168,9 +168,8 @@ impl TestGateway {
     }
 
     pub(crate) async fn create(&self, key: NewKey) -> Key {
-        let made = self.gateway.create_key(None, key).await.unwrap();
-        let text = |name: &str| made[name].as_str().unwrap().to_owned();
-        Key { id: text("id"), text: text("key") }
+        let (text, record) = self.gateway.keys().create(key).await.unwrap();
+        Key { id: record.id.to_string(), text: text.expose().to_owned() }
     }
 
     /// A key with this profile that holds the role `writer`.
