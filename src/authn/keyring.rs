@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use governor::clock::{Clock as _, DefaultClock};
@@ -12,6 +11,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use ring::hmac;
 use subtle::ConstantTimeEq;
 
+use super::credential::{Credential, NewKey, NotAdmitted, NotCreated};
 use super::secret_key::{PREFIX, SecretKey};
 use crate::config::Profiles;
 use crate::domain::clock::{Clock, Moment};
@@ -32,82 +32,6 @@ const FIRST_START: &str = "first_start";
 const ADMIN_ID: &str = "key_admin";
 /// The role that the admin key and the local command line hold.
 const ADMIN_ROLE: &str = "writer";
-
-/// What a request brought to say who it is.
-#[derive(Debug, Clone)]
-pub enum Credential {
-    Missing,
-    Key(Secret),
-    /// Two that differ.
-    Disagree,
-    /// A header that is no text, or an `Authorization` of another scheme.
-    Malformed,
-}
-
-/// Why a credential was not admitted: each is a sentence for the person who configured the client.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotAdmitted {
-    #[error("no key: send `X-API-Key: KEY` or `Authorization: Bearer KEY`")]
-    Missing,
-    #[error("your client did not expand {0}: put the key's value in its configuration or environment")]
-    Unexpanded(String),
-    #[error("two credentials that differ: send one key")]
-    Disagree,
-    #[error("the credential is not a key: a key begins with `inv_live_`, sent in `X-API-Key` or as a bearer token")]
-    Malformed,
-    #[error("the key is mistyped: its checksum does not fit")]
-    Mistyped,
-    #[error("unknown key")]
-    Unknown,
-    #[error("the key expired on {0}")]
-    Expired(String),
-    #[error("the key was revoked on {0}")]
-    Revoked(String),
-    #[error("the key's profile `{0}` no longer exists")]
-    NoProfile(String),
-    #[error("too many wrong keys: try again in {retry_after} s")]
-    Throttled { retry_after: u64 },
-}
-
-impl NotAdmitted {
-    /// A stable word for metrics.
-    #[must_use]
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::Missing => "missing",
-            Self::Unexpanded(_) => "unexpanded",
-            Self::Disagree => "disagree",
-            Self::Malformed => "malformed",
-            Self::Mistyped => "mistyped",
-            Self::Unknown => "unknown",
-            Self::Expired(_) => "expired",
-            Self::Revoked(_) => "revoked",
-            Self::NoProfile(_) => "no_profile",
-            Self::Throttled { .. } => "throttled",
-        }
-    }
-}
-
-/// Why no key was made.
-#[derive(Debug, thiserror::Error)]
-pub enum NotCreated {
-    #[error("the system gives no random bytes")]
-    NoRandomness,
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// What a new key shall be.
-#[derive(Debug, Clone, Default)]
-pub struct NewKey {
-    pub name: String,
-    pub profile: String,
-    pub user: String,
-    pub roles: Vec<String>,
-    pub agent: Option<String>,
-    pub plan: Option<String>,
-    pub expires_in: Option<Duration>,
-}
 
 /// All keys by the keyed hash of their text.
 pub struct Keyring {

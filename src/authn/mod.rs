@@ -3,9 +3,11 @@
 //! A credential is *admitted* as a [`Principal`](crate::domain::principal::Principal) or refused with a sentence that
 //! says what is wrong with it. A wrong key never falls through to another scheme or to nobody.
 
+mod credential;
 mod keyring;
 mod secret_key;
 pub mod session;
 
-pub use keyring::{Credential, Keyring, NewKey, NotAdmitted, NotCreated};
+pub use credential::{Credential, NewKey, NotAdmitted, NotCreated};
+pub use keyring::Keyring;
 pub use secret_key::SecretKey;

@@ -104,6 +104,13 @@ fn check_refs(schema: &Value) -> Result<(), String> {
                         return Err(format!("`{key}` to `{}` is not followed", shorten(target)));
                     }
                 }
+                // What cannot be followed here cannot be weighed: `#name` and what is resolved as it runs.
+                let anchored = |key: &str| {
+                    members.get(key).and_then(Value::as_str).is_some_and(|to| to.len() > 1 && !to.starts_with("#/"))
+                };
+                if anchored("$ref") || anchored("$dynamicRef") || anchored("$recursiveRef") {
+                    return Err("references by anchor are not followed".into());
+                }
                 weight(schema, value, &mut weights, 0)?;
                 rest.extend(members.values());
             }

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod call;
 pub mod clock;
+pub mod crowd;
 pub mod decision;
 pub mod glob;
 pub mod id;

@@ -1,7 +1,6 @@
 //! Floor 7: everything together. A [`Gateway`] is built from its sources, owns every task, and is what the doors call.
 
 pub mod control;
-mod crowd;
 mod desk;
 mod inflight;
 mod list;
@@ -23,7 +22,6 @@ use tokio::sync::{mpsc, watch as channel};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::crowd::{Crowd, Seat};
 pub use self::desk::Refused;
 pub use self::list::Listing;
 pub use self::opening::{FirstKeys, OpenError, Opening};
@@ -37,6 +35,7 @@ use self::inflight::Inflight;
 use self::persistent::Persistent;
 use self::sessions::Sessions;
 use crate::domain::call::{CallRequest, Entrance};
+use crate::domain::crowd::{Crowd, Seat};
 use crate::domain::id::{EventId, KeyId, RequestId};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Governance, Outcome, Refusal};

@@ -10,7 +10,6 @@ use tokio::sync::watch as channel;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::crowd::Crowd;
 use super::desk::{Desk, tell};
 use super::inflight::Inflight;
 use super::sessions::Sessions;
@@ -22,6 +21,7 @@ use crate::backend::Backends;
 use crate::config::Faults;
 use crate::config::settings::ArgumentsInAudit;
 use crate::domain::clock::{Clock, SystemClock};
+use crate::domain::crowd::Crowd;
 use crate::domain::json::Json;
 use crate::domain::secret::Secret;
 use crate::journal::{ArgumentsMode, Journal, JournalConfig, JournalError};
@@ -97,7 +97,14 @@ impl Gateway {
             store.clone(),
             changes.clone(),
         );
-        let pipeline = Arc::new(Pipeline { clock, journal, ledger: Ledger::default(), backends, own: Box::new(own) });
+        let pipeline = Arc::new(Pipeline {
+            clock,
+            journal,
+            ledger: Ledger::default(),
+            in_flight: Crowd::default(),
+            backends,
+            own: Box::new(own),
+        });
         let gateway = Arc::new(Self {
             pipeline,
             state,

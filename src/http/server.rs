@@ -21,8 +21,9 @@ use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use super::caller::Peer;
+use crate::domain::crowd::Crowd;
 use crate::domain::net::network;
-use crate::gateway::{Crowd, Gateway};
+use crate::gateway::Gateway;
 
 /// A request head that has not arrived after this long ends its connection.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);

@@ -19,6 +19,8 @@ pub use self::state::State;
 use crate::backend::{Backends, SendOptions};
 use crate::domain::call::CallRequest;
 use crate::domain::clock::Clock;
+use crate::domain::crowd::Crowd;
+use crate::domain::id::KeyId;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Outcome, Refusal};
 use crate::domain::principal::Principal;
@@ -27,12 +29,17 @@ use crate::journal::Journal;
 use crate::ledger::{Charge, Ledger, Standing};
 use crate::policy::PermittedCall;
 
+/// Calls that one key may have in flight: more would take the places of others.
+const MAX_IN_FLIGHT: usize = 512;
+
 /// Everything that a call passes.
 #[derive(Debug)]
 pub struct Pipeline {
     pub clock: Arc<dyn Clock>,
     pub journal: Journal,
     pub ledger: Ledger,
+    /// Calls in flight, by key.
+    pub in_flight: Crowd<KeyId>,
     pub backends: Backends,
     pub own: Box<dyn OwnTools>,
 }
@@ -93,6 +100,12 @@ impl Pipeline {
         line: &Line,
         record: &mut Record,
     ) -> Result<Outcome, Refusal> {
+        let place = self.in_flight.seat(principal.key.clone(), MAX_IN_FLIGHT);
+        let _place = place.ok_or_else(|| Refusal::LimitReached {
+            scope: "the calls in flight of this key".into(),
+            limit: MAX_IN_FLIGHT.to_string(),
+            retry_after: 1,
+        })?;
         if request.metered {
             self.charge(state.request_charge(&principal).as_slice())?;
         }

@@ -147,9 +147,8 @@ async fn start(upstream: &FakeUpstream) -> (TestGateway, Vec<Key>) {
 
 /// The report by the way of the command line, about that key.
 async fn report_of_key(gateway: &TestGateway, key: &Key, question: &Value) -> Value {
-    let mut arguments = question.clone();
-    arguments["key_id"] = json!(key.id);
-    let answer = gateway.control(Command::Call { tool: "toolgate:policy.simulate".into(), arguments }).await;
+    let command = Command::Simulate { arguments: question.clone(), key: Some(key.id.clone()) };
+    let answer = gateway.control(command).await;
     answer["result"]["structuredContent"].clone()
 }
 

@@ -18,10 +18,11 @@ use tokio::time::Interval;
 
 use super::call::event;
 use super::{Asked, failure};
+use crate::domain::crowd::Seat;
 use crate::domain::id::KeyId;
 use crate::domain::json::Json;
 use crate::domain::principal::Principal;
-use crate::gateway::{Gateway, Listing, Seat};
+use crate::gateway::{Gateway, Listing};
 use crate::wire::envelope::Id;
 use crate::wire::era::Era;
 use crate::wire::mcp::own_result;

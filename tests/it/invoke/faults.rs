@@ -17,7 +17,7 @@ async fn a_slow_backend_is_given_up_and_told() {
     assert_eq!((answer.status, answer.denied().as_str()), (200, "backend_timeout"));
     let error = answer.result()["structuredContent"]["error"].clone();
     assert_eq!((error["retryable"].clone(), error["breaker"].clone()), (json!(false), json!("closed")));
-    assert!(answer.told().contains("not known whether the call took effect"), "{}", answer.told());
+    assert!(answer.told().contains("whether the call took effect is not known"), "{}", answer.told());
     let record = gateway.record(answer.header("toolgate-audit-id").unwrap()).await;
     assert_eq!((record["decision"].clone(), record["outcome"].clone()), (json!("allow"), json!("failed")));
     eventually("the backend is left", async || (upstream.left() == 1).then_some(())).await;
