@@ -92,7 +92,7 @@ pub(crate) fn judge(answer: Result<Json, Fault>) -> Probed {
 
 /// Reads the result of `initialize`.
 pub(crate) fn initialized(result: &Json) -> Result<Hello, Fault> {
-    let greeting = greeting(&result).map_err(|error| Fault::garbled(format!("initialize: {error}")))?;
+    let greeting = greeting(result).map_err(|error| Fault::garbled(format!("initialize: {error}")))?;
     match greeting.version.clone() {
         Some(version) if LEGACY.contains(&version.as_str()) => Ok(greeting.hello(Era::Legacy, version)),
         version => Err(Fault::garbled(format!("initialize: revision `{}` is not known", version.unwrap_or_default()))),
