@@ -38,7 +38,8 @@ pub struct Recognised {
 
 /// What a call with these arguments would do.
 ///
-/// A string counts by the name of the nearest member around it; `mapping` is the operator's word (`effects = { body =
+/// A string counts by the name of the nearest member around it, or where that says nothing and a member further out is
+/// certainly SQL (`{"sql": {"text": …}}`), as that; `mapping` is the operator's word (`effects = { body =
 /// "sql" }`) and goes before what the name says.
 #[must_use]
 pub fn recognise(arguments: &Value, mapping: &BTreeMap<String, ArgumentKind>) -> Recognised {
@@ -66,12 +67,13 @@ impl Walk<'_> {
                 }
             }
             Value::Array(items) => self.array(items, reading, depth),
-            Value::Object(members) => self.object(members, depth),
+            Value::Object(members) => self.object(members, reading, depth),
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }
 
-    fn object(&mut self, members: &Map<String, Value>, depth: usize) {
+    /// `around`: what the member that holds the object is read as.
+    fn object(&mut self, members: &Map<String, Value>, around: Option<Reading>, depth: usize) {
         for (name, value) in members {
             let reading = Reading::of(name, self.mapping);
             match (reading, value) {
@@ -80,7 +82,7 @@ impl Walk<'_> {
                     None => self.text(command, Reading::Shell),
                 },
                 (None, Value::Array(items)) if name.eq_ignore_ascii_case("argv") => self.argv(None, items),
-                _ => self.value(value, reading, depth + 1),
+                _ => self.value(value, Reading::inside(around, name, reading), depth + 1),
             }
         }
     }

@@ -31,6 +31,18 @@ impl Reading {
         }
     }
 
+    /// What the member `name`, by itself `own`, holds in an object that is read as `around`: inside what is certainly SQL
+    /// every text is, but for the values of its parameters.
+    pub(super) fn inside(around: Option<Self>, name: &str, own: Option<Self>) -> Option<Self> {
+        match own {
+            None | Some(Self::PerhapsSql | Self::PerhapsScript) if around == Some(Self::Sql) => {
+                let is_value = PARAMETERS.iter().any(|parameters| parameters.eq_ignore_ascii_case(name));
+                Some(if is_value { Self::PerhapsSql } else { Self::Sql })
+            }
+            _ => own,
+        }
+    }
+
     /// The last word of a name says what it is (`webhook_url`, `filePath`); an earlier `sql` or `shell` makes it certain.
     fn by_name(name: &str) -> Option<Self> {
         let (rest, last) = split_last_word(name);
@@ -64,6 +76,8 @@ impl Reading {
 
 const SQL_TEXT: &[&str] =
     &["query", "queries", "statement", "statements", "stmt", "stmts", "text", "string", "script", "command", "code"];
+
+const PARAMETERS: &[&str] = &["values", "params", "parameters", "bind", "binds", "bindings", "args", "arguments"];
 
 const PATHS: &[&str] = &[
     "path",

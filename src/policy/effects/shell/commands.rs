@@ -2,6 +2,7 @@
 
 use super::Effects;
 use super::tree::Word;
+use super::{git, sed};
 use crate::policy::effects::vocabulary::Effect;
 
 const DELETES: &[&str] = &[
@@ -284,12 +285,17 @@ fn by_arguments(name: &str, arguments: &[Word]) -> Effects {
     };
     match name {
         "find" => of_find(arguments),
-        "git" => of_git(arguments),
+        "git" => git::effects(arguments),
         "dd" if begins("of=/dev/") => Effect::ShellDelete.into(),
         "rsync" if begins("--del") || begins("--remove-source") => Effect::ShellDelete.into(),
         "mv" if has(&["/dev/null"]) => Effect::ShellDelete.into(),
         "truncate" => Effect::ShellDelete.into(),
-        "sed" | "perl" | "ruby" if short('i') || begins("--in-place") => Effect::ShellWrite.into(),
+        "sed" | "gsed" => {
+            let in_place = if short('i') || begins("--in-place") { Effect::ShellWrite.into() } else { Effects::NONE };
+            in_place | sed::effects(arguments)
+        }
+        "vim" | "vi" | "nvim" | "gvim" | "view" | "vimdiff" | "rvim" | "ex" | "emacs" => of_editor(arguments),
+        "perl" | "ruby" if short('i') || begins("--in-place") => Effect::ShellWrite.into(),
         "sort" if short('o') || begins("--output") => Effect::ShellWrite.into(),
         "curl" if short('o') || short('O') || begins("--output") || begins("--remote-name") => {
             Effect::ShellWrite.into()
@@ -312,6 +318,19 @@ fn by_arguments(name: &str, arguments: &[Word]) -> Effects {
         "openssl" if has(&["s_client", "s_server"]) => Effect::ShellNetwork.into(),
         _ => Effects::NONE,
     }
+}
+
+/// `vim -c ':!rm x'`, `vim +'!rm x'`, `emacs --eval '(…)'`: programs in the editor's own language.
+fn of_editor(arguments: &[Word]) -> Effects {
+    let is_program = |word: &Word| {
+        let text = word.text.as_str();
+        // `+12` and `+/word` only choose a line.
+        let runs = text
+            .strip_prefix('+')
+            .is_some_and(|rest| !rest.starts_with('/') && !rest.bytes().all(|byte| byte.is_ascii_digit()));
+        runs || text.starts_with("-c") || ["--cmd", "--eval", "-eval", "--execute", "-S"].contains(&text)
+    };
+    if arguments.iter().any(is_program) { Effect::ShellCode.into() } else { Effects::NONE }
 }
 
 fn of_find(arguments: &[Word]) -> Effects {
@@ -340,41 +359,4 @@ fn of_tar(arguments: &[Word]) -> Effects {
         effects |= Effect::ShellWrite;
     }
     effects
-}
-
-fn of_git(arguments: &[Word]) -> Effects {
-    let mut rest = arguments.iter();
-    let subcommand = loop {
-        let Some(word) = rest.next() else { return Effects::NONE };
-        match word.text.as_str() {
-            // An alias that begins with `!` is a command of its own.
-            "-c" | "--config-env" => {
-                if rest.next().is_some_and(|value| value.computed || value.text.contains('!')) {
-                    return Effect::ShellUnparsed.into();
-                }
-            }
-            "-C" | "--git-dir" | "--work-tree" | "--namespace" => {
-                rest.next();
-            }
-            option if option.starts_with('-') => {}
-            name => break name,
-        }
-    };
-    let flags: Vec<&str> = rest.map(|word| word.text.as_str()).collect();
-    let has = |wanted: &[&str]| flags.iter().any(|flag| wanted.contains(flag));
-    match subcommand {
-        "clean" | "rm" | "filter-branch" | "filter-repo" | "gc" | "prune" => Effect::ShellDelete.into(),
-        "reset" if has(&["--hard"]) => Effect::ShellDelete | Effect::ShellWrite,
-        "checkout" | "restore" if has(&["--", ".", "-f", "--force"]) => Effect::ShellDelete | Effect::ShellWrite,
-        "branch" | "tag" if has(&["-D", "-d", "--delete"]) => Effect::ShellDelete.into(),
-        "stash" if has(&["drop", "clear"]) => Effect::ShellDelete.into(),
-        "push" if has(&["--force", "-f", "--delete", "-d", "--mirror", "--force-with-lease"]) => {
-            Effect::ShellNetwork | Effect::ShellDelete
-        }
-        "push" | "ls-remote" | "remote" | "send-email" => Effect::ShellNetwork.into(),
-        "pull" | "fetch" | "clone" | "submodule" => Effect::ShellNetwork | Effect::ShellWrite,
-        "add" | "commit" | "merge" | "checkout" | "switch" | "restore" | "reset" | "rebase" | "apply" | "am"
-        | "init" | "cherry-pick" | "revert" | "mv" | "stash" | "worktree" | "config" => Effect::ShellWrite.into(),
-        _ => Effects::NONE,
-    }
 }

@@ -1,7 +1,10 @@
 //! Shell: which commands a text would run, through quoting, substitution, pipes, `sudo`, `xargs`, `sh -c` and the like.
 
 mod commands;
+mod environment;
+mod git;
 mod parse;
+mod sed;
 mod tree;
 mod wrappers;
 
@@ -130,6 +133,9 @@ impl Run {
             all |= self.script(group, documents, input);
         }
         let command = stage.words.iter().position(|word| !word.is_assignment()).unwrap_or(stage.words.len());
+        if stage.words.iter().take(command).any(environment::loads_code) {
+            all |= Effect::ShellUnparsed;
+        }
         all | self.command(stage.words.get(command..).unwrap_or_default(), documents, input)
     }
 
@@ -171,7 +177,10 @@ impl Run {
         let name = base_name(&first.text);
         let by_name = commands::effects(&name, arguments);
         self.known |= by_name.is_some();
-        let own = by_name.unwrap_or_default() | Effect::ShellRun;
+        let mut own = by_name.unwrap_or_default() | Effect::ShellRun;
+        if environment::sets_variables(&name) && arguments.iter().any(environment::loads_code) {
+            own |= Effect::ShellUnparsed;
+        }
         own | self.deeper(|run| run.inner(&name, arguments, documents, input))
     }
 

@@ -129,8 +129,13 @@ fn wrapped<'a>(name: &str, arguments: &'a [Word]) -> Inner<'a> {
     if unsure {
         return Inner::AnyOf(arguments);
     }
-    let skipped = rest.iter().take_while(|word| word.is_assignment()).count();
+    let skipped = rest.iter().take_while(|word| is_setting(word)).count();
     Inner::Command(rest.get(skipped..).unwrap_or_default())
+}
+
+/// `NAME=value` before the command: `env` and `sudo` read it after quotes are gone.
+fn is_setting(word: &Word) -> bool {
+    word.is_assignment() || (!word.computed && word.text.contains('='))
 }
 
 /// The words after the options and `operands` more, and whether an option is one whose shape is not known.

@@ -5,6 +5,7 @@
 //! the statements before the fault.
 
 mod functions;
+mod head;
 mod statement;
 
 #[cfg(test)]
@@ -45,16 +46,23 @@ pub(super) fn certain(text: &str) -> Effects {
 }
 
 /// What a text would do if it is SQL beyond doubt: `select`, `show me everything` and the like are free text.
+/// One statement that is beyond doubt is enough, whatever follows it.
 pub(super) fn possible(text: &str) -> Effects {
-    if !may_begin_statement(text) {
+    if !head::may_begin_statement(without_mark(text)) {
         return Effects::NONE;
     }
     let reading = read(text);
     match reading {
         Reading { too_large: true, .. } => Effect::SqlUnparsed.into(),
-        Reading { whole: true, unmistakable: true, effects, .. } => effects,
-        _ => Effects::NONE,
+        Reading { unmistakable: false, .. } => Effects::NONE,
+        Reading { whole: true, effects, .. } => effects,
+        Reading { effects, .. } => effects | Effect::SqlUnparsed,
     }
+}
+
+/// Databases and their drivers skip a byte order mark.
+fn without_mark(text: &str) -> &str {
+    text.trim_start_matches('\u{feff}')
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -62,7 +70,7 @@ struct Reading {
     effects: Effects,
     /// Some dialect reads the text to its end.
     whole: bool,
-    /// With a statement that nobody would write as a phrase.
+    /// With a statement, read or only begun, that nobody would write as a phrase.
     unmistakable: bool,
     too_large: bool,
 }
@@ -73,6 +81,7 @@ fn read(text: &str) -> Reading {
     }
     let dialects: [&dyn Dialect; 5] =
         [&GenericDialect {}, &PostgreSqlDialect {}, &MySqlDialect {}, &SQLiteDialect {}, &MsSqlDialect {}];
+    let text = without_mark(text);
     // MariaDB runs what stands in `/*M! … */`; the parser knows MySQL's `/*! … */`.
     let text = if text.contains("/*M!") { &text.replace("/*M!", "/*!") } else { text };
     let ambiguous = ["\\", "#", "$", "--", "/*", "\"", "`", "["].iter().any(|mark| text.contains(mark));
@@ -81,7 +90,7 @@ fn read(text: &str) -> Reading {
         let one = read_as(dialect, text);
         all.effects |= one.effects;
         all.whole |= one.whole;
-        all.unmistakable |= one.whole && one.unmistakable;
+        all.unmistakable |= one.unmistakable;
         all.too_large |= one.too_large;
         if all.too_large || (one.whole && !ambiguous) {
             break;
@@ -92,10 +101,9 @@ fn read(text: &str) -> Reading {
 }
 
 fn read_as(dialect: &dyn Dialect, text: &str) -> Reading {
-    let mut tokens = Vec::new();
-    let closed = Tokenizer::new(dialect, text).tokenize_with_location_into_buf(&mut tokens).is_ok();
+    let (tokens, end) = tokens(dialect, text);
     let cost = cost(&tokens);
-    let read = move || read_tokens(dialect, tokens, closed);
+    let read = move || read_tokens(dialect, tokens, end);
     match cost {
         Cost::TooLarge => Reading { too_large: true, ..Reading::default() },
         Cost::Deep => stacker::grow(STACK, read),
@@ -103,8 +111,31 @@ fn read_as(dialect: &dyn Dialect, text: &str) -> Reading {
     }
 }
 
-/// Every statement, up to the first that does not parse. `closed`: the tokens are those of the whole text.
-fn read_tokens(dialect: &dyn Dialect, tokens: Vec<TokenWithSpan>, closed: bool) -> Reading {
+/// How the tokens of a text end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Closed,
+    /// In a comment that is never closed: MySQL and SQLite run what is before it.
+    InComment,
+    /// In a string or a name: what is before it is not a statement yet.
+    Broken,
+}
+
+fn tokens(dialect: &dyn Dialect, text: &str) -> (Vec<TokenWithSpan>, End) {
+    let mut tokens = Vec::new();
+    if Tokenizer::new(dialect, text).tokenize_with_location_into_buf(&mut tokens).is_ok() {
+        return (tokens, End::Closed);
+    }
+    if text.contains("/*")
+        && let Ok(tokens) = Tokenizer::new(dialect, &format!("{text}*/")).tokenize_with_location()
+    {
+        return (tokens, End::InComment);
+    }
+    (tokens, End::Broken)
+}
+
+/// Every statement, up to the first that does not parse.
+fn read_tokens(dialect: &dyn Dialect, tokens: Vec<TokenWithSpan>, end: End) -> Reading {
     let mut parser = Parser::new(dialect).with_recursion_limit(RECURSION_LIMIT).with_tokens_with_locations(tokens);
     let mut reading = Reading::default();
     let mut statements = 0_usize;
@@ -114,21 +145,34 @@ fn read_tokens(dialect: &dyn Dialect, tokens: Vec<TokenWithSpan>, closed: bool) 
             break true;
         }
         statements += 1;
-        if parser.parse_keyword(Keyword::PRAGMA) {
-            let Some(effects) = pragma(&mut parser) else { break false };
-            reading.effects |= effects;
-            reading.unmistakable = true;
-        } else {
-            let Ok(statement) = parser.parse_statement() else { break false };
-            reading.effects |= effects_of(&statement);
-            reading.unmistakable |= statement::is_unmistakable(&statement);
-        }
-        if !matches!(parser.peek_token_ref().token, Token::SemiColon | Token::EOF) {
-            break false;
+        let head = head::effects(&parser);
+        let statement = next_statement(&mut parser);
+        reading.effects |= statement.map_or(Effects::NONE, |(effects, _)| effects);
+        let is_terminated = match parser.peek_token_ref().token {
+            Token::SemiColon => true,
+            Token::EOF => end != End::Broken,
+            _ => false,
+        };
+        match statement {
+            Some((_, unmistakable)) if is_terminated => reading.unmistakable |= unmistakable,
+            _ => {
+                reading.effects |= head;
+                reading.unmistakable |= !head.is_empty();
+                break false;
+            }
         }
     };
-    reading.whole = closed && ended && statements > 0;
+    reading.whole = end == End::Closed && ended && statements > 0;
     reading
+}
+
+/// The effects of the next statement, and whether it is unmistakable; nothing where it does not parse.
+fn next_statement(parser: &mut Parser<'_>) -> Option<(Effects, bool)> {
+    if parser.parse_keyword(Keyword::PRAGMA) {
+        return pragma(parser).map(|effects| (effects, true));
+    }
+    let statement = parser.parse_statement().ok()?;
+    Some((effects_of(&statement), statement::is_unmistakable(&statement)))
 }
 
 /// After `PRAGMA`: the parser knows only numbers and strings as values, and `table_info(users)` is what is asked most.
@@ -248,104 +292,3 @@ impl Visitor for Walk {
         ControlFlow::Continue(())
     }
 }
-
-/// A quick look at the first word: most free text ends here. Whatever is before it decides nothing.
-fn may_begin_statement(text: &str) -> bool {
-    let text = text.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, ';' | '('));
-    if text.starts_with(['/', '-', '#']) {
-        return true;
-    }
-    let end = text.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(text.len());
-    let word = text.get(..end).unwrap_or("");
-    // A phrase of one word is not a statement that does anything.
-    end < text.len() && FIRST_WORDS.iter().any(|first| first.eq_ignore_ascii_case(word))
-}
-
-const FIRST_WORDS: &[&str] = &[
-    "abort",
-    "alter",
-    "analyse",
-    "analyze",
-    "assert",
-    "attach",
-    "begin",
-    "cache",
-    "call",
-    "case",
-    "checkpoint",
-    "close",
-    "comment",
-    "commit",
-    "copy",
-    "create",
-    "deallocate",
-    "declare",
-    "delete",
-    "deny",
-    "desc",
-    "describe",
-    "detach",
-    "discard",
-    "do",
-    "drop",
-    "end",
-    "exec",
-    "execute",
-    "explain",
-    "export",
-    "fetch",
-    "flush",
-    "from",
-    "grant",
-    "if",
-    "insert",
-    "install",
-    "kill",
-    "list",
-    "listen",
-    "load",
-    "lock",
-    "merge",
-    "move",
-    "msck",
-    "notify",
-    "open",
-    "optimize",
-    "pragma",
-    "prepare",
-    "print",
-    "put",
-    "raise",
-    "raiserror",
-    "refresh",
-    "reindex",
-    "release",
-    "remove",
-    "rename",
-    "repair",
-    "replace",
-    "reset",
-    "return",
-    "revoke",
-    "rollback",
-    "savepoint",
-    "select",
-    "set",
-    "show",
-    "start",
-    "table",
-    "throw",
-    "truncate",
-    "uncache",
-    "unload",
-    "unlisten",
-    "unlock",
-    "update",
-    "upsert",
-    "use",
-    "vacuum",
-    "values",
-    "waitfor",
-    "while",
-    "with",
-];

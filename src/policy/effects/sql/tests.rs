@@ -190,6 +190,18 @@ fn free_text_is_not_sql() {
         "query { viewer { login } }",
         "repo:rust-lang/rust is:issue",
         "日本語の検索",
+        "drop table?",
+        "drop table: how",
+        "drop shipping; is it worth it",
+        "drop the table users; why",
+        "drop me a line",
+        "alter ego",
+        "truncate long text in css",
+        "delete from users' lists",
+        "select best laptop; and a bag",
+        "show me tables; and chairs",
+        "update user profile; then log out",
+        "\u{feff}select best laptop",
     ] {
         assert_eq!(possible(text).names(), Vec::<&str>::new(), "{text}");
     }
@@ -217,6 +229,42 @@ fn sql_where_a_query_is_asked_for_counts() {
     // Too long to read is not free text any more.
     let padded = format!("/*{}*/ DROP TABLE t", "x".repeat(MAX_BYTES));
     assert!(possible(&padded).has(Effect::SqlUnparsed));
+}
+
+#[test]
+fn sql_that_breaks_off_is_sql_nevertheless() {
+    for (text, expected) in [
+        ("DROP TABLE users; x", "sql.drop sql.unparsed sql.write"),
+        ("begin; DROP TABLE users; x", "sql.drop sql.session sql.unparsed sql.write"),
+        ("DELETE FROM users; x", "sql.delete sql.delete_all sql.unparsed sql.write"),
+        ("INSERT INTO t VALUES ('a;b'); what", "sql.unparsed sql.write"),
+        ("UPDATE t SET a = 1; what", "sql.unparsed sql.update_all sql.write"),
+        ("GRANT ALL ON t TO bob; what", "sql.grant sql.unparsed sql.write"),
+        ("TRUNCATE users; what", "sql.truncate sql.unparsed sql.write"),
+        ("DROP TABLE users; 'never closed", "sql.drop sql.unparsed sql.write"),
+        ("DROP TABLE users /*", "sql.drop sql.unparsed sql.write"),
+        ("DELETE FROM users /* x", "sql.delete sql.delete_all sql.unparsed sql.write"),
+        ("DROP DATABASE x WITH (FORCE)", "sql.drop sql.unparsed sql.write"),
+        ("DROP TABLE users CASCADE CONSTRAINTS PURGE", "sql.drop sql.unparsed sql.write"),
+        ("DROP OWNED BY x", "sql.drop sql.unparsed sql.write"),
+        ("DROP TABLESPACE x", "sql.drop sql.unparsed sql.write"),
+        ("DROP FOREIGN TABLE f", "sql.drop sql.unparsed sql.write"),
+        ("DROP PUBLICATION x", "sql.drop sql.unparsed sql.write"),
+        ("DROP EVENT x", "sql.drop sql.unparsed sql.write"),
+        ("select 1; DROP EVENT x", "sql.drop sql.read sql.unparsed sql.write"),
+        ("/* a */ -- b\n drop/**/event x", "sql.drop sql.unparsed sql.write"),
+        ("/*! DROP EVENT x; */ SELECT 1", "sql.drop sql.read sql.write"),
+        ("TRUNCATE TABLE t DROP STORAGE what", "sql.truncate sql.unparsed sql.write"),
+        ("ALTER TABLE t REBUILD what PARTITION", "sql.alter sql.unparsed sql.write"),
+        ("ALTER TABLE t WITH what DROP PARTITION p", "sql.alter sql.drop sql.unparsed sql.write"),
+        ("DROP USER bob@localhost what ever", "sql.drop sql.grant sql.unparsed sql.write"),
+        ("\u{feff}DROP TABLE users", "sql.drop sql.write"),
+        ("\u{feff} DROP EVENT x", "sql.drop sql.unparsed sql.write"),
+        ("ALTER TABLE t ALTER COLUMN a DROP NOT NULL", "sql.alter sql.write"),
+    ] {
+        assert_eq!(possible(text).names().join(" "), expected, "{text}");
+        assert_eq!(certain(text), possible(text), "{text}");
+    }
 }
 
 #[test]

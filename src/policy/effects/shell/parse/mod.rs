@@ -212,6 +212,7 @@ impl<'a> Parser<'a> {
                 self.skip_lines()?;
                 return Ok(true);
             }
+            "time" if !self.time_options() => return Ok(false),
             steering if STEERING.contains(&steering) => {
                 self.skip_lines()?;
                 return Ok(true);
@@ -222,6 +223,18 @@ impl<'a> Parser<'a> {
         let script = self.nested(|parser| parser.list(&[closer]))?;
         stage.group = Some(script);
         self.close(closer).map(|()| true)
+    }
+
+    /// Reads the options of the shell's own `time`; not so where they are those of the program of that name.
+    fn time_options(&mut self) -> bool {
+        loop {
+            self.skip_blanks();
+            let option = ["-p", "--"].into_iter().find_map(|option| self.rest.strip_prefix(option));
+            match option.filter(|rest| rest.starts_with([' ', '\t'])) {
+                Some(rest) => self.rest = rest,
+                None => return !self.rest.starts_with('-'),
+            }
+        }
     }
 
     fn skip_lines(&mut self) -> Result<(), Unparsed> {
