@@ -57,7 +57,7 @@ pub struct CallRequest {
     pub event: EventId,
     pub entrance: Entrance,
     pub tool: ToolRef,
-    /// Absent stays absent on the way to the backend.
+    /// Absent stays absent on the way to the backend. Has passed [`strict::check`](super::strict::check) at the door.
     pub arguments: Option<Json>,
     /// Members of `params._meta` that travel on: `traceparent`, `tracestate`, `baggage`.
     pub trace: Vec<(&'static str, String)>,

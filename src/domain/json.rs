@@ -87,7 +87,7 @@ impl Json {
         self.tree().unwrap_or(Value::Null)
     }
 
-    /// The text as a tree. Text from outside becomes a tree by this alone: it checks what [`strict`] checks.
+    /// The text as a tree, checked as [`strict`] checks it: for text that no door has checked.
     ///
     /// # Errors
     /// Where the text is unfit, or a number is beyond what a tree can hold.

@@ -131,7 +131,8 @@ impl Pipeline {
         record.resolved(&tool, request.arguments.as_ref());
         let value = match &request.arguments {
             None => Value::Object(Map::new()),
-            Some(text) => text.tree().map_err(|error| Refusal::InvalidRequest {
+            // The door has checked the text with the whole body.
+            Some(text) => text.decode().map_err(|error| Refusal::InvalidRequest {
                 message: format!("the arguments cannot be read: {error}"),
             })?,
         };
