@@ -26,7 +26,7 @@ const BATCH: usize = 512;
 const BACKLOG: usize = 1024;
 /// How long a commit waits for company while other calls are in flight: their entries then share its cost. The writer
 /// sleeps through it, so that whoever brings an entry need not wake it.
-const LINGER: Duration = Duration::from_micros(250);
+const LINGER: Duration = Duration::from_micros(50);
 /// What a change that is no audit entry counts for, where its size is unknown.
 const TASK_BYTES: usize = 4096;
 
