@@ -143,10 +143,11 @@ impl Gateway {
         let (pipeline, state) = (Arc::clone(&self.pipeline), self.state());
         let (cancel, event) = (line.cancel.clone(), request.event.clone());
         let guard = (leaving == Leaving::Cancels).then(|| cancel.drop_guard());
-        let span = tracing::info_span!("call", request_id = %request.id, entrance = request.entrance.as_str());
+        let span = tracing::debug_span!("call", request_id = %request.id, entrance = request.entrance.as_str());
         let call = async move {
+            let id = request.id.clone();
             let carried = pipeline.carry(&state, principal, request, line).await;
-            count(&carried);
+            tell(&id, &carried);
             carried
         };
         let call = AssertUnwindSafe(tracing::Instrument::instrument(call, span)).catch_unwind();
@@ -275,7 +276,12 @@ fn unfinished(audit_event_id: EventId, refusal: Refusal) -> Carried {
     Carried { outcome: Outcome::Refused(refusal), governance, tool: None }
 }
 
-fn count(carried: &Carried) {
+/// Counts a finished call, and logs one whose backend failed, with the ids by which its record is found.
+fn tell(id: &RequestId, carried: &Carried) {
+    if let (Outcome::Failed(error), Some(tool)) = (&carried.outcome, &carried.tool) {
+        let event = &carried.governance.audit_event_id;
+        tracing::info!(request_id = %id, audit_event_id = %event, tool = %tool.label, "{}", error.message);
+    }
     let outcome = match &carried.outcome {
         Outcome::Answered(answer) if answer.is_error => "tool_error",
         Outcome::Answered(_) => "answered",
