@@ -30,6 +30,9 @@ struct Foreign {
     headers: BTreeMap<String, String>,
     #[serde(default)]
     disabled: bool,
+    /// `stdio`, `http`, `sse`, where the program says so.
+    #[serde(rename = "type")]
+    kind: Option<String>,
 }
 
 impl Foreign {
@@ -54,6 +57,8 @@ pub(super) fn run(common: &Common, from: &Path, dry_run: bool) -> anyhow::Result
             skipped.push(format!("{name}: already there"));
         } else if name == OWN_SERVER || server.leads_here() {
             skipped.push(format!("{name}: it is a toolgate itself"));
+        } else if server.kind.as_deref() == Some("sse") {
+            skipped.push(format!("{name}: HTTP with SSE is not supported, only Streamable HTTP"));
         } else if server.disabled {
             skipped.push(format!("{name}: disabled"));
         } else {

@@ -88,7 +88,21 @@ pub(super) fn list<'v>(value: &'v Value, name: &str) -> &'v [Value] {
     value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// Text that cannot steer a terminal.
+/// Text that can neither steer a terminal nor show otherwise than it reads: control characters but the line feed, and
+/// characters that are invisible or turn the direction of writing.
 pub(super) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+    let hidden =
+        |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    text.chars().map(|c| if (c.is_control() && c != '\n') || hidden(c) { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clean;
+
+    #[test]
+    fn nothing_steers_the_terminal() {
+        assert_eq!(clean("a\u{1b}[31m\u{202e}b\u{200b}\nc"), "a\u{fffd}[31m\u{fffd}b\u{fffd}\nc");
+        assert_eq!(clean("żółć 日本"), "żółć 日本");
+    }
 }
