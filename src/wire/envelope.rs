@@ -196,6 +196,8 @@ mod tests {
             ("3", false),
             (r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#, false),
             (r#"{"jsonrpc":"2.0","id":1.5,"method":"ping"}"#, false),
+            (&format!(r#"{{"jsonrpc":"2.0","id":"{}","method":"ping"}}"#, "x".repeat(300)), false),
+            (&format!(r#"{{"jsonrpc":"2.0","id":{},"method":"ping"}}"#, "1".repeat(300)), false),
             (r#"{"jsonrpc":"1.0","id":1,"method":"ping"}"#, false),
             (r#"{"jsonrpc":"2.0","id":1,"Method":"ping"}"#, false),
             (r#"{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call"}"#, false),

@@ -91,3 +91,25 @@ async fn a_subscription_says_what_it_wants() {
     assert_eq!(nothing.data().await.unwrap()["params"]["notifications"], json!({}));
     gateway.finish().await;
 }
+
+#[tokio::test]
+async fn one_key_holds_only_so_many_streams() {
+    let gateway = Setup::new().start().await;
+    let client = gateway.agent().await.legacy().await;
+    let mut held = Vec::new();
+    for _ in 0..32 {
+        held.push(open_session_stream(&client).await);
+    }
+    let refused = client.get("/v1/mcp").header("accept", "text/event-stream").send().await;
+    assert_eq!(refused.status, 429, "{}", refused.text);
+    let other = gateway.agent().await.legacy().await;
+    held.push(open_session_stream(&other).await);
+    held.remove(0);
+    eventually("a place is free again", async || {
+        let answer = client.get("/v1/mcp").header("accept", "text/event-stream").open().await;
+        (answer.status == 200).then_some(())
+    })
+    .await;
+    drop(held);
+    gateway.finish().await;
+}
