@@ -81,12 +81,6 @@ impl Default for AuditSettings {
 
 fn gateway(section: &Section<'_>) -> GatewaySettings {
     let shipped = GatewaySettings::default();
-    let names = |text: &str| match text {
-        "auto" => Some(ToolNames::Auto),
-        "dotted" => Some(ToolNames::Dotted),
-        "safe" => Some(ToolNames::Safe),
-        _ => None,
-    };
     let mut trusted_proxies = Vec::new();
     for text in section.texts("trusted_proxies").unwrap_or_default() {
         match text.parse() {
@@ -105,7 +99,7 @@ fn gateway(section: &Section<'_>) -> GatewaySettings {
             is_http(text).then(|| text.trim_end_matches('/').to_owned())
         }),
         trusted_proxies,
-        tool_names: section.parsed("tool_names", "`auto`, `dotted` or `safe`", names).unwrap_or_default(),
+        tool_names: section.parsed("tool_names", "`auto`, `dotted` or `safe`", ToolNames::parse).unwrap_or_default(),
         session_key: session_key.map(Secret::new),
         surface_budget: size(section.number("surface_budget", 0..10_000_001), shipped.surface_budget),
         drain: section.duration("drain").unwrap_or(shipped.drain),

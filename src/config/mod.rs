@@ -10,4 +10,4 @@ pub mod settings;
 
 pub use profiles::Profiles;
 pub use reader::{Fault, Faults};
-pub use settings::{Permissions, Places, ServerSettings, Settings, Transport};
+pub use settings::{Permissions, ServerSettings, Settings, Transport};

@@ -1,7 +1,7 @@
 //! The configuration after every check: defaults filled in, variables expanded, names parsed.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +49,19 @@ pub enum ToolNames {
     Auto,
     Dotted,
     Safe,
+}
+
+impl ToolNames {
+    /// As written in the configuration and in `?names=`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "auto" => Some(Self::Auto),
+            "dotted" => Some(Self::Dotted),
+            "safe" => Some(Self::Safe),
+            _ => None,
+        }
+    }
 }
 
 /// `[audit]`.
@@ -153,15 +166,4 @@ impl Transport {
             Self::Http { .. } => "http",
         }
     }
-}
-
-/// Where `toolgate serve` finds and keeps things.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Places {
-    /// `None`: no configuration file was found, so the demo backends run.
-    pub config: Option<PathBuf>,
-    pub profiles: Option<PathBuf>,
-    pub policies: Option<PathBuf>,
-    pub data: PathBuf,
-    pub listen: SocketAddr,
 }

@@ -78,7 +78,6 @@ pub enum Command {
         head: Option<String>,
         limit: usize,
     },
-    Health,
 }
 
 /// Why a command was not carried out: one sentence.
@@ -118,8 +117,8 @@ impl Actor {
 
 /// Closes the record of an act.
 async fn close_act(entry: OpenEntry, done: bool) -> Result<(), Failed> {
-    let (decision, ending) = if done { (Decision::Allow, Ending::Answered) } else { (Decision::Allow, Ending::Failed) };
-    let closing = Closing { decision: Some(decision), ..Closing::new(ending) };
+    let ending = if done { Ending::Answered } else { Ending::Failed };
+    let closing = Closing { decision: Some(Decision::Allow), ..Closing::new(ending) };
     entry.close(closing).await.map(drop).map_err(|error| Failed::of(&error))
 }
 
@@ -148,7 +147,6 @@ impl Gateway {
             Command::Call { tool, arguments } => self.call(tool, &arguments).await,
             Command::Simulate { arguments, key } => self.simulate(arguments, key.as_deref()).await,
             Command::PolicyCheck { policies } => self.check_policies(&policies).await,
-            Command::Health => Ok(json!({"unready": self.unready(), "servers": self.pipeline.backends.status()})),
             audit => self.audit(audit).await,
         }
     }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, watch};
 
-use super::sources::{Inputs, Sources};
+use super::sources::{Inputs, Sources, of_policy};
 use crate::backend::{Backends, Catalog};
 use crate::config::settings::AuditSettings;
 use crate::config::{Fault, Faults};
 use crate::domain::secret::Secret;
 use crate::domain::tool::Tool;
 use crate::pipeline::State;
-use crate::policy::{PolicyFault, Report};
+use crate::policy::Report;
 use crate::store::Store;
 
 /// Why a change was refused; the old state stays.
@@ -79,7 +79,7 @@ impl Desk {
         // Judged before anything changes, by the tools as they are.
         let (_, report) = self.build(&inputs, self.0.backends.catalog()).await?;
         if inputs.bundle.version() != active.bundle.version() && !report.acceptable {
-            return Err(Refused(Faults(report.faults.into_iter().map(fault).collect())));
+            return Err(Refused(Faults(report.faults.into_iter().map(of_policy).collect())));
         }
         let applied = self.0.backends.apply(&inputs.settings.servers);
         applied.map_err(|faults| Refused(Faults(faults.iter().map(|fault| internal_fault(fault)).collect())))?;
@@ -147,11 +147,6 @@ fn internal(message: &str) -> Refused {
 /// A fault that stands in no file.
 fn internal_fault(message: &str) -> Fault {
     Fault { file: "toolgate".into(), line: 1, column: 1, message: message.to_owned(), hint: None }
-}
-
-fn fault(fault: PolicyFault) -> Fault {
-    let PolicyFault { file, line, column, message, hint, .. } = fault;
-    Fault { file: file.to_string(), line: line as usize, column: column as usize, message, hint }
 }
 
 /// Says what a build found.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::{Fault, Faults, Profiles, Settings, file, profiles};
-use crate::policy::{Bundle, PolicySource};
+use crate::policy::{Bundle, PolicyFault, PolicySource};
 
 /// The policies that ship with the program, by the names they have in the repository.
 const SHIPPED_POLICIES: [(&str, &str); 4] = [
@@ -182,17 +182,14 @@ impl Sources {
             .map(|(file, text)| PolicySource { file: file.as_str().into(), text: text.as_str().into() })
             .collect();
         texts.extend(sources);
-        Bundle::compile(&policies).map_err(|faults| {
-            let fault = |fault: crate::policy::PolicyFault| Fault {
-                file: fault.file.to_string(),
-                line: fault.line as usize,
-                column: fault.column as usize,
-                message: fault.message,
-                hint: fault.hint,
-            };
-            Faults(faults.into_iter().map(fault).collect())
-        })
+        Bundle::compile(&policies).map_err(|faults| Faults(faults.into_iter().map(of_policy).collect()))
     }
+}
+
+/// A fault of a policy as one of its file.
+pub(super) fn of_policy(fault: PolicyFault) -> Fault {
+    let PolicyFault { file, line, column, message, hint, .. } = fault;
+    Fault { file: file.to_string(), line: line as usize, column: column as usize, message, hint }
 }
 
 fn fault_of(path: &Path, message: String) -> Fault {

@@ -68,7 +68,7 @@ impl Wishes {
     /// Where it asks for something that is not there.
     fn read(&self) -> Result<(Option<Surface>, Option<ToolNames>), RpcError> {
         let surface = wish(self.surface.as_deref(), "surface", Surface::parse)?;
-        Ok((surface, wish(self.names.as_deref(), "names", parse_names)?))
+        Ok((surface, wish(self.names.as_deref(), "names", ToolNames::parse)?))
     }
 }
 
@@ -169,15 +169,6 @@ fn wish<T>(text: Option<&str>, name: &str, parse: impl Fn(&str) -> Option<T>) ->
         None => Ok(None),
         Some(Ok(value)) => Ok(Some(value)),
         Some(Err(text)) => Err(RpcError::new(400, -32602, format!("`?{name}={text}` is not known here"))),
-    }
-}
-
-fn parse_names(text: &str) -> Option<ToolNames> {
-    match text {
-        "auto" => Some(ToolNames::Auto),
-        "dotted" => Some(ToolNames::Dotted),
-        "safe" => Some(ToolNames::Safe),
-        _ => None,
     }
 }
 
