@@ -18,7 +18,11 @@ use super::definition::{self, Indexed};
 use super::fault::{Fault, FaultKind};
 use super::known::Known;
 use super::link::{Link, Listed};
+use super::lists::Lists;
 use super::meters::Meters;
+use super::peer::Changes;
+use super::registry::Hub;
+use super::sessions::Sessions;
 use super::status::{ServerState, ServerStatus, era_word};
 use super::transport::Tail;
 use crate::config::ServerSettings;
@@ -39,6 +43,7 @@ struct Facts {
     version: Option<String>,
     title: Option<String>,
     instructions: Option<String>,
+    greeting: Option<Greeting>,
     last_error: Option<String>,
     warning: Option<String>,
     /// As the backend listed them.
@@ -48,6 +53,27 @@ struct Facts {
     stale: bool,
     /// It has been listed since it was configured.
     listed: bool,
+}
+
+/// What a backend says of itself to whoever connects.
+#[derive(Debug, Clone)]
+pub struct Greeting {
+    pub era: Era,
+    /// The revision that it speaks with the gateway.
+    pub version: String,
+    /// `serverInfo`, an object.
+    pub info: Json,
+    /// An object.
+    pub capabilities: Json,
+    pub instructions: Option<String>,
+}
+
+/// How often each of a server's lists has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ListVersions {
+    pub tools: u64,
+    pub prompts: u64,
+    pub resources: u64,
 }
 
 #[derive(Debug)]
@@ -68,6 +94,12 @@ pub(crate) struct Server {
     facts: Mutex<Facts>,
     /// The tools should be listed again.
     pub refresh: Notify,
+    /// What the backend says has changed.
+    pub changes: Arc<Changes>,
+    /// Counts what has changed, once it has been taken note of.
+    pub versions: watch::Sender<ListVersions>,
+    pub lists: Lists,
+    pub sessions: Sessions,
     pub tail: Tail,
     pub stop: CancellationToken,
     pub meters: Meters,
@@ -85,6 +117,7 @@ impl Server {
             version: None,
             title: None,
             instructions: None,
+            greeting: None,
             last_error: None,
             warning: None,
             definitions: Vec::new(),
@@ -106,6 +139,10 @@ impl Server {
             rounds: AtomicU64::new(0),
             facts: Mutex::new(facts),
             refresh: Notify::new(),
+            changes: Arc::default(),
+            versions: watch::Sender::default(),
+            lists: Lists::default(),
+            sessions: Sessions::default(),
             tail: Tail::default(),
             stop,
             meters: Meters::new(settings.name.as_str()),
@@ -158,6 +195,13 @@ impl Server {
             facts.version = Some(hello.version.clone());
             facts.title.clone_from(&hello.title);
             facts.instructions.clone_from(&hello.instructions);
+            facts.greeting = Some(Greeting {
+                era: hello.era,
+                version: hello.version.clone(),
+                info: hello.info.clone(),
+                capabilities: hello.capabilities.clone(),
+                instructions: hello.instructions.clone(),
+            });
             facts.last_error = None;
         }
         let changed = self.listed(listed);
@@ -259,6 +303,11 @@ impl Server {
         }
     }
 
+    /// What it said when it was greeted last, if it ever was.
+    pub(crate) fn greeting(&self) -> Option<Greeting> {
+        self.facts().greeting.clone()
+    }
+
     pub(crate) fn has_listed(&self) -> bool {
         self.facts().listed
     }
@@ -351,16 +400,21 @@ impl Server {
     ///
     /// `by_caller`: the caller's own impatience set the deadline, so running into it says nothing of the server.
     pub(crate) async fn attempt(
-        &self,
+        self: &Arc<Self>,
         ask: &Ask<'_>,
         deadline: &Deadline,
         by_caller: bool,
-        clock: &dyn Clock,
+        hub: &Arc<Hub>,
     ) -> Result<Json, Fault> {
-        let link = match deadline.bound(self.link()).await {
-            Ok(link) => link?,
-            Err(_) => return Err(Fault::new(FaultKind::Timeout, "not connected in time")),
-        };
+        let clock = &*hub.clock;
+        let late = || Fault::new(FaultKind::Timeout, "not connected in time");
+        let mut link = deadline.bound(self.link()).await.map_err(|_| late())??;
+        let mut lease = None;
+        if let Some(peer) = ask.peer.filter(|peer| link.hello().era == Era::Legacy && peer.needs_session()) {
+            let leased = deadline.bound(self.sessions.lease(self, hub, peer)).await.map_err(|_| late())??;
+            link = Arc::clone(&leased.link);
+            lease = Some(leased);
+        }
         let ticket = self.breaker.admit(clock.ticks()).map_err(|rest| {
             let seconds = u64::try_from(rest.retry_after.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1);
             Fault::new(FaultKind::Resting(seconds), "the breaker is open")
@@ -369,6 +423,7 @@ impl Server {
             Ok(answer) => answer.and_then(usable),
             Err(_) => Err(Fault::new(FaultKind::Timeout, "no answer in time")),
         };
+        drop(lease);
         match &answer {
             Err(fault) if fault.kind == FaultKind::Timeout && by_caller => drop(ticket),
             Err(fault) if fault.counts() => {

@@ -27,6 +27,7 @@ pub use self::list::Listing;
 pub use self::opening::{FirstKeys, OpenError, Opening};
 pub use self::sessions::Visit;
 pub use crate::authn::{Credential, Keyring, NewKey, NotAdmitted};
+pub use crate::backend::{Aside, Peer, Question};
 pub use crate::ledger::Standing;
 pub use crate::pipeline::{Line, State};
 
@@ -37,7 +38,6 @@ use self::sessions::Sessions;
 use crate::domain::call::{CallRequest, Entrance};
 use crate::domain::crowd::{Crowd, Seat};
 use crate::domain::id::{EventId, KeyId, RequestId};
-use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Governance, Outcome, Refusal};
 use crate::domain::principal::Principal;
 use crate::journal::TurnedAway;
@@ -130,8 +130,8 @@ impl Gateway {
 
     /// The line of a new call.
     #[must_use]
-    pub fn line(&self, progress: Option<mpsc::Sender<Json>>) -> Line {
-        Line { cancel: self.giving_up.child_token(), progress }
+    pub fn line(&self, progress: Option<mpsc::Sender<Aside>>, peer: Option<Arc<Peer>>) -> Line {
+        Line { cancel: self.giving_up.child_token(), progress, peer }
     }
 
     /// Carries a call to its end, whatever becomes of the client: where the client leaves, and this future is dropped, the

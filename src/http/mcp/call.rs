@@ -17,7 +17,7 @@ use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::{EventId, RequestId};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Refusal};
-use crate::gateway::{Gateway, Leaving};
+use crate::gateway::{Aside, Gateway, Leaving};
 use crate::wire::envelope::{Id, call_params};
 use crate::wire::era::Era;
 use crate::wire::mcp::{Reply, tell};
@@ -71,7 +71,7 @@ pub(super) async fn answer(gateway: Arc<Gateway>, asked: Asked, id: Id, params: 
         }
         None => (None, None),
     };
-    let line = gateway.line(progress);
+    let line = gateway.line(progress, None);
     let leaving = if asked.era == Era::Modern { Leaving::Cancels } else { Leaving::IsIgnored };
     let session = session_name(&asked).filter(|_| asked.era == Era::Legacy);
     let registered = session.map(|session| gateway.inflight().register(&session, id.text(), line.cancel.clone()));
@@ -104,7 +104,7 @@ type Carrying = std::pin::Pin<Box<dyn Future<Output = Carried> + Send>>;
 
 impl Answering {
     /// JSON if the call ends first; a stream if the backend speaks first, or the call takes long.
-    async fn with(self, mut carrying: Carrying, mut heard: Option<mpsc::Receiver<Json>>, streams: bool) -> Response {
+    async fn with(self, mut carrying: Carrying, mut heard: Option<mpsc::Receiver<Aside>>, streams: bool) -> Response {
         let first = async {
             match &mut heard {
                 Some(heard) => heard.recv().await,
@@ -144,7 +144,7 @@ impl Answering {
     }
 
     /// Events: what the backend says, comments while it says nothing, the answer, the end.
-    fn stream(self, working: Carrying, heard: Option<mpsc::Receiver<Json>>, first: Option<Json>) -> Response {
+    fn stream(self, working: Carrying, heard: Option<mpsc::Receiver<Aside>>, first: Option<Aside>) -> Response {
         let first = first.map(|notice| self.notice(&notice));
         let named = self.named(Response::default()).headers_mut().remove(AUDIT_ID);
         // A body is polled only while its reader takes it; the call must go on, and end in time, without.
@@ -177,7 +177,8 @@ impl Answering {
     }
 
     /// A backend's progress under the client's own token.
-    fn notice(&self, params: &Json) -> Bytes {
+    fn notice(&self, aside: &Aside) -> Bytes {
+        let Aside::Notification { params: Some(params), .. } = aside else { return Bytes::new() };
         let token = self.token.as_ref().map_or("null", Json::as_str);
         let additions = crate::wire::splice::Additions { members: &[("progressToken", token)], meta: &[] };
         let params = crate::wire::splice::splice(params, additions);
