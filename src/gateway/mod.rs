@@ -5,9 +5,12 @@ mod desk;
 mod inflight;
 mod list;
 mod opening;
+mod parking;
 mod persistent;
+mod relay;
 mod sessions;
 pub mod sources;
+mod visitors;
 mod watch;
 
 use std::net::IpAddr;
@@ -25,6 +28,8 @@ use tokio_util::task::TaskTracker;
 pub use self::desk::Refused;
 pub use self::list::Listing;
 pub use self::opening::{FirstKeys, OpenError, Opening};
+pub use self::parking::{Resumed, Underway};
+pub use self::visitors::Visitor;
 pub use self::sessions::Visit;
 pub use crate::authn::{Credential, Keyring, NewKey, NotAdmitted};
 pub use crate::backend::{Aside, Peer, Question};
@@ -33,8 +38,10 @@ pub use crate::pipeline::{Line, State};
 
 use self::desk::Desk;
 use self::inflight::Inflight;
+use self::parking::Parking;
 use self::persistent::Persistent;
 use self::sessions::Sessions;
+use self::visitors::Visitors;
 use crate::domain::call::{CallRequest, Entrance};
 use crate::domain::crowd::{Crowd, Seat};
 use crate::domain::id::{EventId, KeyId, RequestId};
@@ -65,6 +72,10 @@ pub struct Gateway {
     keys: Arc<Keyring>,
     sessions: Sessions,
     inflight: Inflight,
+    visitors: Visitors,
+    parking: Parking,
+    /// Calls that wait for their client, by key.
+    parked: Crowd<KeyId>,
     /// Streams that stay open, by key.
     streams: Crowd<KeyId>,
     desk: Desk,

@@ -12,6 +12,7 @@ use crate::domain::json::Json;
 use crate::gateway::Gateway;
 use crate::wire::envelope::{Id, Message};
 use crate::wire::era::{Era, SUPPORTED, negotiate};
+use crate::wire::hop::client_capabilities;
 use crate::wire::mcp::{SERVER_INFO, own_result};
 use crate::wire::rpc::{self, RpcError};
 
@@ -101,9 +102,8 @@ fn initialize(gateway: &Gateway, asked: &Asked, id: &Id, params: Option<&Json>) 
         return failure(Some(id), &RpcError::new(400, -32602, "`params` of `initialize` are malformed"));
     };
     let version = negotiate(hello.protocol_version.as_deref());
-    let capable =
-        ["sampling", "elicitation", "roots"].into_iter().filter(|name| hello.capabilities.contains_key(*name));
-    let session = gateway.begin_session(&asked.principal, version, capable.map(str::to_owned).collect());
+    let declared = client_capabilities(Some(&Value::Object(hello.capabilities)));
+    let session = gateway.begin_session(&asked.principal, version, declared);
     let server: Value = serde_json::from_str(SERVER_INFO).unwrap_or_default();
     let result = json!({"protocolVersion": version, "capabilities": capabilities(), "serverInfo": server, "instructions": INSTRUCTIONS});
     let mut response = reply(id, asked, &result, &[]);
