@@ -94,7 +94,12 @@ impl Sealer {
         self.seal_with(*nonce, purpose, name)
     }
 
-    fn seal_with(&self, nonce: [u8; NONCE_LEN], purpose: &[u8], text: &str) -> Result<String, ring::error::Unspecified> {
+    fn seal_with(
+        &self,
+        nonce: [u8; NONCE_LEN],
+        purpose: &[u8],
+        text: &str,
+    ) -> Result<String, ring::error::Unspecified> {
         let mut sealed = text.as_bytes().to_vec();
         self.key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(purpose), &mut sealed)?;
         let mut id = nonce.to_vec();

@@ -46,6 +46,12 @@ impl Backends {
         }
     }
 
+    /// What a server said when it was greeted last, if it ever was.
+    #[must_use]
+    pub fn known_greeting(&self, name: &ServerName) -> Option<Greeting> {
+        self.one(name).ok()?.greeting()
+    }
+
     /// Counts the changes of a server's lists.
     #[must_use]
     pub fn versions(&self, name: &ServerName) -> Option<watch::Receiver<ListVersions>> {

@@ -23,6 +23,15 @@ impl Glob {
         !self.0.contains('*')
     }
 
+    /// Whether it matches any text that begins with `head`.
+    #[must_use]
+    pub fn may_begin(&self, head: &str) -> bool {
+        match self.0.split_once('*') {
+            None => self.0.starts_with(head),
+            Some((fixed, _)) => fixed.starts_with(head) || head.starts_with(fixed),
+        }
+    }
+
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
         let Some((head, rest)) = self.0.split_once('*') else { return self.0 == text };
@@ -50,6 +59,21 @@ impl Serialize for Glob {
 #[cfg(test)]
 mod tests {
     use super::Glob;
+
+    #[test]
+    fn a_pattern_opens_what_it_may_match() {
+        for (pattern, head, opens) in [
+            ("*", "up:", true),
+            ("up:*", "up:", true),
+            ("u*", "up:", true),
+            ("up:tool", "up:", true),
+            ("up", "up:", false),
+            ("upper:*", "up:", false),
+            ("down:*", "up:", false),
+        ] {
+            assert_eq!(Glob::new(pattern).may_begin(head), opens, "{pattern} at {head}");
+        }
+    }
 
     #[test]
     fn a_star_is_any_run() {

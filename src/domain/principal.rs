@@ -164,6 +164,13 @@ impl Profile {
         (!self.read_only || tool.risk == Risk::Read) && self.names(&tool.label)
     }
 
+    /// Whether anything of a server may lie inside this profile.
+    #[must_use]
+    pub fn opens(&self, server: &str) -> bool {
+        let head = format!("{server}:");
+        self.allowed_tools.iter().any(|glob| glob.may_begin(&head))
+    }
+
     /// Whether one of the globs matches `server:tool`.
     #[must_use]
     pub fn names(&self, label: &str) -> bool {

@@ -29,8 +29,8 @@ pub use self::desk::Refused;
 pub use self::list::Listing;
 pub use self::opening::{FirstKeys, OpenError, Opening};
 pub use self::parking::{Resumed, Underway};
-pub use self::visitors::Visitor;
 pub use self::sessions::Visit;
+pub use self::visitors::Visitor;
 pub use crate::authn::{Credential, Keyring, NewKey, NotAdmitted};
 pub use crate::backend::{Aside, Peer, Question};
 pub use crate::ledger::Standing;
@@ -282,7 +282,7 @@ impl Gateway {
 }
 
 /// A call that was given up without a record of its own making.
-fn unfinished(audit_event_id: EventId, refusal: Refusal) -> Carried {
+pub(crate) fn unfinished(audit_event_id: EventId, refusal: Refusal) -> Carried {
     let governance = Governance { decision: "error", policy: "none".into(), dlp_result: "off", audit_event_id };
     Carried { outcome: Outcome::Refused(refusal), governance, tool: None }
 }

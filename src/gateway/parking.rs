@@ -158,7 +158,8 @@ impl Gateway {
             return Ok(Resumed::Anew(state.s.and_then(|inner| Json::parse(inner.into()).ok())));
         };
         let parked = self.parking.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&park);
-        let parked = parked.ok_or("the call that `requestState` names has ended or was taken up already: start it anew")?;
+        let parked =
+            parked.ok_or("the call that `requestState` names has ended or was taken up already: start it anew")?;
         for (key, question) in parked.questions {
             question.answer(match hop::member(responses, &key) {
                 Some(response) => Ok(response),

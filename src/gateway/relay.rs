@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::{Gateway, Visitor};
 use crate::authn::session::Session;
-use crate::backend::{Greeting, ListKind, ListVersions, Passed};
+use crate::backend::{Aside, Greeting, ListKind, ListVersions, Passed};
 use crate::domain::call::ToolRef;
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
@@ -86,7 +86,14 @@ impl Gateway {
         Shown { items: shown.cloned().collect(), ttl_ms: items.ttl_ms }
     }
 
-    fn shows_item(&self, state: &State, principal: &Principal, server: &ServerName, kind: ListKind, name: &str) -> bool {
+    fn shows_item(
+        &self,
+        state: &State,
+        principal: &Principal,
+        server: &ServerName,
+        kind: ListKind,
+        name: &str,
+    ) -> bool {
         state.readable(&reference(server, kind, name)).is_some_and(|item| state.shows(principal, &item))
     }
 
@@ -112,6 +119,27 @@ impl Gateway {
     /// Ends the session that a client has with a server.
     pub fn leave_server(&self, session: &str) {
         self.pipeline.backends.end_sessions(session);
+    }
+
+    /// Names who hears what a server says to a session outside of its requests.
+    pub fn hear_session(&self, server: &ServerName, session: &Arc<str>, sink: mpsc::Sender<Aside>) {
+        self.pipeline.backends.listen(server, session, sink);
+    }
+
+    /// What a server calls itself.
+    #[must_use]
+    pub fn server_info(&self, server: &ServerName) -> Json {
+        let known = self.pipeline.backends.known_greeting(server);
+        known.map_or_else(|| Json::of(&serde_json::json!({"name": server})), |greeting| greeting.info)
+    }
+
+    /// What the `Mcp-Param-…` headers of a call must say.
+    #[must_use]
+    pub fn parameter_headers(&self, asked: &ToolRef, arguments: Option<&Json>) -> Vec<(http::HeaderName, String)> {
+        match asked {
+            ToolRef::Exact { server, tool } => self.state.load().catalog.parameter_headers(server, tool, arguments),
+            _ => Vec::new(),
+        }
     }
 
     /// Counts the changes of a server's lists.

@@ -60,7 +60,8 @@ impl Gateway {
     }
 
     /// Ends a session for good, over restarts too.
-    pub async fn end_session(&self, id: &str) {
+    pub async fn end_session(&self, id: &str, principal: &Principal) {
+        self.forget_visitors(id, principal);
         let (name, now) = (fingerprint(id), self.now());
         let until = Moment(now.0 + LIFETIME_MS);
         {

@@ -44,13 +44,16 @@ const fn route(method: &'static str, path: &'static str, access: Access) -> Rout
 }
 
 /// Every route of the gateway.
-pub const ROUTES: [Route; 17] = [
+pub const ROUTES: [Route; 20] = [
     route("GET", "/v1/mcp", Access::Public),
     route("POST", "/v1/mcp", Access::Key),
     route("DELETE", "/v1/mcp", Access::Key),
     route("GET", "/mcp", Access::Public),
     route("POST", "/mcp", Access::Key),
     route("DELETE", "/mcp", Access::Key),
+    route("GET", "/v1/mcp/servers/{server}", Access::Key),
+    route("POST", "/v1/mcp/servers/{server}", Access::Key),
+    route("DELETE", "/v1/mcp/servers/{server}", Access::Key),
     route("POST", "/api/mcp/tools", Access::Key),
     route("GET", "/v1/mcp/key-profiles", Access::Public),
     route("POST", "/v1/beta/users/{user}/keys", Access::Key),
@@ -68,11 +71,13 @@ pub const ROUTES: [Route; 17] = [
 pub fn router(gateway: Arc<Gateway>) -> Router {
     let endpoint = || get(mcp::card_or_stream).post(mcp::post).delete(mcp::end);
     let keys = "/v1/beta/users/{user}/keys";
-    let routes: [(&str, MethodRouter<Arc<Gateway>>); 14] = [
+    let one_server = get(mcp::server_stream).post(mcp::post_to_server).delete(mcp::end);
+    let routes: [(&str, MethodRouter<Arc<Gateway>>); 15] = [
         ("/v1/mcp", endpoint()),
         ("/v1/mcp/", endpoint()),
         ("/mcp", endpoint()),
         ("/mcp/", endpoint()),
+        ("/v1/mcp/servers/{server}", one_server),
         ("/api/mcp/tools", post(mcp::post)),
         ("/v1/mcp/key-profiles", get(keys::profiles)),
         (keys, get(keys::list).post(keys::create)),

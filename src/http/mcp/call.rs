@@ -30,7 +30,7 @@ const AUDIT_ID: HeaderName = HeaderName::from_static("toolgate-audit-id");
 /// A call that runs longer is answered on a stream, kept alive by comments: clients give up on silent bodies.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Progress that a slow client has not read yet.
-const NOTICES: usize = 64;
+pub(super) const NOTICES: usize = 256;
 
 /// How calls of this client are named for cancellation; without a session nobody can tell whose they are.
 pub(super) fn session_name(asked: &Asked) -> Option<String> {

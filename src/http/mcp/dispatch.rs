@@ -36,7 +36,7 @@ pub(super) async fn answer(gateway: Arc<Gateway>, asked: Asked, message: Message
 }
 
 /// Only a legacy client cancels by message; a modern one closes its stream.
-fn cancel(gateway: &Gateway, asked: &Asked, params: Option<&Json>) {
+pub(super) fn cancel(gateway: &Gateway, asked: &Asked, params: Option<&Json>) {
     #[derive(serde::Deserialize)]
     struct Cancelled {
         #[serde(rename = "requestId")]
@@ -72,7 +72,7 @@ async fn request(gateway: Arc<Gateway>, asked: Asked, id: Id, method: &str, para
     }
 }
 
-fn unknown(status: u16, method: &str) -> RpcError {
+pub(super) fn unknown(status: u16, method: &str) -> RpcError {
     let method: String = method.chars().take(100).collect();
     RpcError::new(status, -32601, format!("method `{method}` is not known"))
 }
@@ -90,16 +90,28 @@ fn discovery() -> Value {
     json!({"supportedVersions": SUPPORTED, "capabilities": capabilities(), "instructions": INSTRUCTIONS})
 }
 
+/// What a client says in `initialize`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Hello {
+    pub(super) protocol_version: Option<String>,
+    #[serde(default)]
+    pub(super) capabilities: serde_json::Map<String, Value>,
+}
+
+/// Reads the params of `initialize`.
+///
+/// # Errors
+/// 400 where they are malformed.
+pub(super) fn hello(params: Option<&Json>) -> Result<Hello, RpcError> {
+    let malformed = |_| RpcError::new(400, -32602, "`params` of `initialize` are malformed");
+    params.map_or_else(|| Ok(Hello::default()), |params| params.decode().map_err(malformed))
+}
+
 fn initialize(gateway: &Gateway, asked: &Asked, id: &Id, params: Option<&Json>) -> Response {
-    #[derive(Default, serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Hello {
-        protocol_version: Option<String>,
-        #[serde(default)]
-        capabilities: serde_json::Map<String, Value>,
-    }
-    let Ok(hello) = params.map_or_else(|| Ok(Hello::default()), Json::decode::<Hello>) else {
-        return failure(Some(id), &RpcError::new(400, -32602, "`params` of `initialize` are malformed"));
+    let hello = match hello(params) {
+        Ok(hello) => hello,
+        Err(error) => return failure(Some(id), &error),
     };
     let version = negotiate(hello.protocol_version.as_deref());
     let declared = client_capabilities(Some(&Value::Object(hello.capabilities)));

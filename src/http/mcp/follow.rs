@@ -61,9 +61,8 @@ impl Wanted {
 
     /// Of what is wanted, what the server offers and the principal may read.
     fn offered(self, gateway: &Gateway, principal: &Principal, server: &ServerName, capabilities: &Value) -> Self {
-        let tells = |list: &str, what: &str| {
-            capabilities.get(list).and_then(|list| list.get(what)) == Some(&Value::Bool(true))
-        };
+        let tells =
+            |list: &str, what: &str| capabilities.get(list).and_then(|list| list.get(what)) == Some(&Value::Bool(true));
         let mut followed = self.resource_subscriptions;
         followed.retain(|uri| {
             tells("resources", "subscribe") && gateway.may_read(principal, server, ListKind::Resources, uri)
@@ -132,8 +131,7 @@ pub(super) fn of_visitor(
     let Some(versions) = gateway.list_versions(server) else {
         return failure(None, &RpcError::new(404, -32600, "the server is not configured any more"));
     };
-    let following =
-        Following::new(gateway, principal, versions, Wanted::EVERYTHING, Hearing::Visitor(visitor), seat);
+    let following = Following::new(gateway, principal, versions, Wanted::EVERYTHING, Hearing::Visitor(visitor), seat);
     following.response(Bytes::from_static(b":\n\n"))
 }
 
@@ -148,11 +146,14 @@ async fn subscribe(
     let taken = async {
         if via.greeting.era == Era::Modern {
             let (acknowledged, taken) = tokio::sync::oneshot::channel();
-            gateway.tasks().spawn(listen_upstream(Arc::clone(gateway), via.server.clone(), via.peer(
-                Era::Modern,
-                filter(uris),
-                sink.clone(),
-            ), sink, Some(acknowledged), stop.clone()));
+            gateway.tasks().spawn(listen_upstream(
+                Arc::clone(gateway),
+                via.server.clone(),
+                via.peer(Era::Modern, filter(uris), sink.clone()),
+                sink,
+                Some(acknowledged),
+                stop.clone(),
+            ));
             return taken.await.map_err(|_| RpcError::new(200, -32603, "the server did not take the subscription"));
         }
         subscribe_legacy(gateway, via, uris, sink, stop.clone()).await
@@ -395,7 +396,9 @@ impl Following {
 
     fn told(&self, aside: Aside) -> Option<Bytes> {
         match (aside, &self.hearing) {
-            (Aside::Notification { method, params }, _) => Some(event(&notification(&method, self.tagged(params).as_ref()))),
+            (Aside::Notification { method, params }, _) => {
+                Some(event(&notification(&method, self.tagged(params).as_ref())))
+            }
             (Aside::Question(question), Hearing::Visitor(visitor)) => {
                 let (method, params) = (question.method.clone(), question.params.clone());
                 let id = visitor.put(question)?;

@@ -13,7 +13,7 @@ use crate::domain::id::ServerName;
 use crate::domain::json::{Json, canonical, sha256_hex};
 use crate::domain::outcome::{Carried, Outcome, UpstreamFault};
 use crate::domain::principal::Principal;
-use crate::gateway::{Aside, Gateway, Greeting, Peer, Question, Underway, Visitor};
+use crate::gateway::{Aside, Gateway, Greeting, Passed, Peer, Question, Resumed, Underway, Visitor};
 use crate::wire::envelope::{Id, call_params};
 use crate::wire::era::{self, Era};
 use crate::wire::hop::{self, Onward};
@@ -25,7 +25,7 @@ use crate::wire::rpc::{self, RpcError};
 const USUAL_LEVEL: &str = "info";
 const LOG: &str = "notifications/message";
 /// The levels of RFC 5424, from the least.
-const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
+pub(super) const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
 
 /// What a governed request of the transparent route asks for.
 #[derive(Debug)]
@@ -142,9 +142,36 @@ impl Via {
         onward
     }
 
+    /// What a modern client's `requestState` leads to.
+    ///
+    /// # Errors
+    /// A sentence for the client.
+    pub(super) fn resume(
+        &mut self,
+        wanted: &Wanted,
+        state: &Json,
+        responses: Option<&Json>,
+    ) -> Result<Resumed, &'static str> {
+        self.digest.clone_from(&wanted.digest);
+        self.gateway.resume(&self.principal, &wanted.digest, state, responses)
+    }
+
+    /// A modern client says the level with each request; a legacy server is told for the session.
+    pub(super) async fn set_level(&self, peer: &Peer) {
+        let (Some(level), None, Era::Legacy) = (&self.log_level, &self.visitor, self.greeting.era) else { return };
+        if self.greeting.capabilities.value().get("logging").is_none() {
+            return;
+        }
+        let rest = format!(",\"level\":{}", serde_json::Value::from(level.as_str()));
+        let peer = Peer { rest, meta: String::new(), ..peer.clone() };
+        let passed = Passed { method: "logging/setLevel", task: None, peer: &peer, endless: false };
+        if let Err(error) = self.gateway.pass(&self.server, passed).await {
+            tracing::debug!(server = %self.server, "the level of log messages was not taken: {}", error.message);
+        }
+    }
+
     /// An event for what the server says beside its answer, where this client wants it.
-    pub(super) fn notice(&self, id: &Id, era: Era, token: Option<&Json>, method: &str, params: Option<&Json>) -> Option<String> {
-        let _ = id;
+    pub(super) fn notice(&self, era: Era, token: Option<&Json>, method: &str, params: Option<&Json>) -> Option<String> {
         if method == "notifications/progress" {
             let params = hop::with_member(params?, "progressToken", token?.as_str());
             return Some(notification(method, Some(&params)));
@@ -199,11 +226,15 @@ impl Via {
     /// A finished call as this client is told: the server's bytes, and no governance in them.
     pub(super) fn tell(&self, carried: &Carried, era: Era, host: bool) -> Reply {
         match &carried.outcome {
-            Outcome::Answered(answer) => Reply { status: 200, body: self.answered(&answer.result, era), retry_after: None },
+            Outcome::Answered(answer) => {
+                Reply { status: 200, body: self.answered(&answer.result, era), retry_after: None }
+            }
             Outcome::Failed(error) => {
                 let told = tell(carried, era, host);
                 match &error.fault {
-                    UpstreamFault::Rpc(object) => Reply { body: Err(hop::error_for(object, era, &self.method)), ..told },
+                    UpstreamFault::Rpc(object) => {
+                        Reply { body: Err(hop::error_for(object, era, &self.method)), ..told }
+                    }
                     _ => plain(told),
                 }
             }

@@ -147,7 +147,8 @@ impl Conversation {
             Err(why) => return failure(Some(&self.id), &RpcError::new(200, -32602, why)),
         };
         if self.asked.era == Era::Modern
-            && let Err(error) = check_params(&self.gateway.state(), &wanted, headers)
+            && let Err(error) =
+                check_params(&self.gateway.parameter_headers(&wanted.tool, wanted.arguments.as_ref()), headers)
         {
             return failure(Some(&self.id), &error);
         }

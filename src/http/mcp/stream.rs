@@ -29,10 +29,10 @@ use crate::wire::mcp::own_result;
 use crate::wire::rpc::{self, RpcError};
 
 /// How often a stream looks whether its key still opens the gateway.
-const LOOK: Duration = Duration::from_secs(3);
+pub(super) const LOOK: Duration = Duration::from_secs(3);
 /// Looks between two comments that keep the connection alive.
-const LOOKS_PER_COMMENT: u32 = 5;
-const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
+pub(super) const LOOKS_PER_COMMENT: u32 = 5;
+pub(super) const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
 /// An event stream: never compressed, never buffered by a proxy.
 pub(super) fn response(body: Body) -> Response {
@@ -92,7 +92,7 @@ pub(super) fn of_subscription(gateway: Arc<Gateway>, asked: Asked, id: &Id, para
     response(Body::from_stream(first.chain(watching.events())))
 }
 
-fn too_many() -> RpcError {
+pub(super) fn too_many() -> RpcError {
     RpcError::new(429, 429, "this key holds as many open streams as it may: close one first")
 }
 
