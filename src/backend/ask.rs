@@ -16,10 +16,14 @@ pub(crate) enum Params<'a> {
     None,
     /// Whole members, such as `"cursor":"x"`.
     Members(&'a str),
-    /// `tools/call`: absent arguments stay absent.
+    /// `tools/call` and `prompts/get`: absent arguments stay absent.
     Call {
         name: &'a str,
         arguments: Option<&'a Json>,
+    },
+    /// `resources/read`.
+    Read {
+        uri: &'a str,
     },
 }
 
@@ -47,8 +51,8 @@ impl<'a> Ask<'a> {
     /// What `Mcp-Name` mirrors.
     pub(crate) const fn name(&self) -> Option<&'a str> {
         match self.params {
-            Params::Call { name, .. } => Some(name),
-            _ => None,
+            Params::Call { name, .. } | Params::Read { uri: name } => Some(name),
+            Params::None | Params::Members(_) => None,
         }
     }
 
@@ -72,6 +76,10 @@ impl<'a> Ask<'a> {
                     body.push_str(",\"arguments\":");
                     body.push_str(arguments);
                 }
+            }
+            Params::Read { uri } => {
+                body.push_str("\"uri\":");
+                push_text(&mut body, uri);
             }
         }
         let some = body.len() > start;
@@ -169,6 +177,12 @@ mod tests {
         );
         let ask = Ask::plain("tools/call", Params::Call { name: "a", arguments: None });
         assert_eq!(ask.body(8, Era::Legacy), r#"{"jsonrpc":"2.0","id":8,"method":"tools/call","params":{"name":"a"}}"#);
+        let ask = Ask::plain("resources/read", Params::Read { uri: "x:\"" });
+        assert_eq!(
+            ask.body(9, Era::Legacy),
+            r#"{"jsonrpc":"2.0","id":9,"method":"resources/read","params":{"uri":"x:\""}}"#
+        );
+        assert_eq!(ask.name(), Some("x:\""));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! One call to one tool: cache, place, breaker, backend; and what is told of a failure.
+//! One call to one tool, prompt or resource: cache, place, breaker, backend; and what is told of a failure.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,7 +16,7 @@ use super::registry::Backends;
 use super::server::Server;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, UpstreamError, UpstreamFault};
-use crate::domain::tool::{Risk, Tool};
+use crate::domain::tool::{Kind, Risk, Tool};
 use crate::policy::PermittedCall;
 use crate::wire::reply::{self, ResultType};
 
@@ -80,7 +80,7 @@ impl Backends {
         let outcome = self.carry(&server, tool, arguments, &options).await;
         drop(written);
         let micros = clock.ticks().saturating_sub(began);
-        server.meters.call(ending(&outcome), micros);
+        server.meters.call(tool.kind, ending(&outcome), micros);
         match outcome {
             Ok(answer) => {
                 if let Some((key, ttl)) = kept {
@@ -104,11 +104,15 @@ impl Backends {
             return Err(Fault::new(FaultKind::Stopped, "the server is stopping"));
         }
         let (deadline, by_caller) = limits(server, tool, options.timeout);
-        let mirrored = mirror::headers(self.hub.catalog.load().mirrors(tool), arguments);
+        let (method, params) = question(tool, arguments);
+        let mirrored = match tool.kind {
+            Kind::Tool => mirror::headers(self.hub.catalog.load().mirrors(tool), arguments),
+            Kind::Prompt | Kind::Resource => Vec::new(),
+        };
         let progress = options.progress.clone().map(|sink| Progress::new(deadline.clone(), sink));
         let ask = Ask {
-            method: "tools/call",
-            params: Params::Call { name: &tool.id.tool, arguments },
+            method,
+            params,
             trace: options.trace,
             progress: progress.as_ref(),
             mirrored: &mirrored,
@@ -134,6 +138,16 @@ impl Backends {
             server.refresh.notify_one();
         }
         finish(answer?)
+    }
+}
+
+/// What the backend is asked.
+fn question<'a>(tool: &'a Tool, arguments: Option<&'a Json>) -> (&'static str, Params<'a>) {
+    let name = &*tool.id.tool;
+    match tool.kind {
+        Kind::Tool => ("tools/call", Params::Call { name, arguments }),
+        Kind::Prompt => ("prompts/get", Params::Call { name, arguments }),
+        Kind::Resource => ("resources/read", Params::Read { uri: name }),
     }
 }
 
@@ -244,7 +258,7 @@ fn told(server: &Server, tool: &Tool, fault: Fault) -> UpstreamError {
         }
         FaultKind::Unsupported => (
             UpstreamFault::Garbled,
-            format!("the tool `{}` asks for something that this gateway cannot give", tool.label),
+            format!("the {} `{}` asks for something that this gateway cannot give", tool.kind.as_str(), tool.label),
             None,
         ),
         FaultKind::Stopped => (UpstreamFault::Down, format!("the server `{name}` is stopping"), None),
