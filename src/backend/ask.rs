@@ -22,8 +22,10 @@ pub(crate) enum Params<'a> {
         name: &'a str,
         arguments: Option<&'a Json>,
     },
-    /// `resources/read` and its like.
-    Uri(&'a str),
+    /// `resources/read`.
+    Read {
+        uri: &'a str,
+    },
     /// `tasks/get` and its like.
     Task(&'a str),
 }
@@ -68,7 +70,7 @@ impl<'a> Ask<'a> {
     /// What `Mcp-Name` mirrors.
     pub(crate) const fn name(&self) -> Option<&'a str> {
         match self.params {
-            Params::Call { name, .. } | Params::Uri(name) | Params::Task(name) => Some(name),
+            Params::Call { name, .. } | Params::Read { uri: name } | Params::Task(name) => Some(name),
             Params::None | Params::Members(_) => None,
         }
     }
@@ -94,7 +96,7 @@ impl<'a> Ask<'a> {
                     body.push_str(arguments);
                 }
             }
-            Params::Uri(uri) => {
+            Params::Read { uri } => {
                 body.push_str("\"uri\":");
                 push_text(&mut body, uri);
             }
@@ -218,6 +220,12 @@ mod tests {
         );
         let ask = Ask::plain("tools/call", Params::Call { name: "a", arguments: None });
         assert_eq!(ask.body(8, Era::Legacy), r#"{"jsonrpc":"2.0","id":8,"method":"tools/call","params":{"name":"a"}}"#);
+        let ask = Ask::plain("resources/read", Params::Read { uri: "x:\"" });
+        assert_eq!(
+            ask.body(9, Era::Legacy),
+            r#"{"jsonrpc":"2.0","id":9,"method":"resources/read","params":{"uri":"x:\""}}"#
+        );
+        assert_eq!(ask.name(), Some("x:\""));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::validator::Checker;
 use crate::config::{Permissions, ServerSettings, Transport};
 use crate::domain::id::ToolId;
 use crate::domain::json::{Json, canonical, sha256_hex};
-use crate::domain::tool::{Hints, Risk, Tool};
+use crate::domain::tool::{Hints, Kind, Risk, Tool};
 
 /// Longest name of a tool, in characters (tools.mdx, "Tool Names").
 const MAX_NAME: usize = 128;
@@ -101,6 +101,7 @@ fn read(
     let id = ToolId::new(settings.name.clone(), name);
     let text = |member: Option<&Value>| member.and_then(Value::as_str).map(str::to_owned);
     let tool = Tool {
+        kind: Kind::Tool,
         label: id.to_string().into(),
         id,
         title: text(value.get("title")).or_else(|| text(value.get("annotations").and_then(|a| a.get("title")))),

@@ -3,6 +3,7 @@
 use metrics::{Gauge, Histogram, gauge, histogram};
 
 use super::breaker::BreakerState;
+use crate::domain::tool::Kind;
 
 /// How a call ended, for the histogram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,14 @@ pub(crate) struct Meters {
     up: Gauge,
     circuit: Gauge,
     tools: Gauge,
+    calls: Durations,
+    prompts: Durations,
+    resources: Durations,
+}
+
+/// How long requests of one method took, by their ending.
+#[derive(Clone)]
+struct Durations {
     ok: Histogram,
     tool_error: Histogram,
     rpc_error: Histogram,
@@ -36,20 +45,13 @@ impl std::fmt::Debug for Meters {
 impl Meters {
     pub(crate) fn new(server: &str) -> Self {
         let server = server.to_owned();
-        let duration = |error: &'static str| {
-            histogram!(
-                "mcp_client_operation_duration_seconds",
-                "server" => server.clone(), "mcp_method_name" => "tools/call", "error_type" => error
-            )
-        };
         Self {
             up: gauge!("toolgate_upstream_up", "server" => server.clone()),
             circuit: gauge!("toolgate_circuit_state", "server" => server.clone()),
             tools: gauge!("toolgate_catalog_tools", "server" => server.clone()),
-            ok: duration(""),
-            tool_error: duration("tool_error"),
-            rpc_error: duration("rpc_error"),
-            failed: duration("failed"),
+            calls: Durations::new(&server, "tools/call"),
+            prompts: Durations::new(&server, "prompts/get"),
+            resources: Durations::new(&server, "resources/read"),
         }
     }
 
@@ -71,13 +73,35 @@ impl Meters {
     }
 
     /// One call, in microseconds.
-    pub(crate) fn call(&self, ending: Ending, micros: u64) {
+    pub(crate) fn call(&self, kind: Kind, ending: Ending, micros: u64) {
         let seconds = std::time::Duration::from_micros(micros).as_secs_f64();
+        let durations = match kind {
+            Kind::Tool => &self.calls,
+            Kind::Prompt => &self.prompts,
+            Kind::Resource => &self.resources,
+        };
         match ending {
-            Ending::Ok => self.ok.record(seconds),
-            Ending::ToolError => self.tool_error.record(seconds),
-            Ending::RpcError => self.rpc_error.record(seconds),
-            Ending::Failed => self.failed.record(seconds),
+            Ending::Ok => durations.ok.record(seconds),
+            Ending::ToolError => durations.tool_error.record(seconds),
+            Ending::RpcError => durations.rpc_error.record(seconds),
+            Ending::Failed => durations.failed.record(seconds),
+        }
+    }
+}
+
+impl Durations {
+    fn new(server: &str, method: &'static str) -> Self {
+        let duration = |error: &'static str| {
+            histogram!(
+                "mcp_client_operation_duration_seconds",
+                "server" => server.to_owned(), "mcp_method_name" => method, "error_type" => error
+            )
+        };
+        Self {
+            ok: duration(""),
+            tool_error: duration("tool_error"),
+            rpc_error: duration("rpc_error"),
+            failed: duration("failed"),
         }
     }
 }

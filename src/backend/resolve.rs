@@ -32,10 +32,13 @@ impl Catalog {
     /// Reads `asked` among the tools for which `visible` holds; what is hidden is as if it were not there.
     ///
     /// The canonical id (`server:tool`, or the pair) comes first and costs one look-up; then `server/tool`,
-    /// `server.tool`, `server__tool`, the flat name, and for a pair the tool with its server in front.
+    /// `server.tool`, `server__tool`, the flat name, and for a pair the tool with its server in front. An exact tool has
+    /// its id alone, and nothing is near it.
     pub fn resolve(&self, asked: &ToolRef, visible: impl Fn(&Tool) -> bool) -> Resolved {
         let exact = match asked {
-            ToolRef::Pair { server, tool } => self.get(server, tool),
+            ToolRef::Pair { server, tool } | ToolRef::Exact { server, tool } => self.get(server, tool),
+            // Of a backend's prompts and resources the catalogue knows nothing.
+            ToolRef::Prompt { .. } | ToolRef::Resource { .. } => None,
             ToolRef::Text(text) => text.split_once(':').and_then(|(server, tool)| self.get(server, tool)),
         };
         if let Some(entry) = exact.filter(|entry| visible(entry.tool())) {
@@ -44,6 +47,9 @@ impl Catalog {
         let mut found = match asked {
             ToolRef::Pair { server, tool } => self.read_pair(server, tool),
             ToolRef::Text(text) => self.read_text(text),
+            ToolRef::Exact { .. } | ToolRef::Prompt { .. } | ToolRef::Resource { .. } => {
+                return Resolved::None { nearest: Vec::new() };
+            }
         };
         found.retain(|entry| visible(entry.tool()));
         found.sort_by(|a, b| a.tool().label.cmp(&b.tool().label));

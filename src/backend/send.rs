@@ -1,4 +1,4 @@
-//! One call to one tool: cache, place, breaker, backend; and what is told of a failure.
+//! One call to one tool, prompt or resource: cache, place, breaker, backend; and what is told of a failure.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,7 +19,7 @@ use super::server::Server;
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, UpstreamError, UpstreamFault};
-use crate::domain::tool::{Risk, Tool};
+use crate::domain::tool::{Kind, Risk, Tool};
 use crate::policy::PermittedCall;
 use crate::wire::era::Era;
 use crate::wire::reply::{self, ResultType};
@@ -86,7 +86,7 @@ impl Backends {
         let outcome = self.carry(&server, tool, arguments, &options).await;
         drop(written);
         let micros = clock.ticks().saturating_sub(began);
-        server.meters.call(ending(&outcome), micros);
+        server.meters.call(tool.kind, ending(&outcome), micros);
         match outcome {
             Ok(answer) => {
                 if let Some((key, ttl)) = kept.filter(|_| !answer.partial) {
@@ -109,11 +109,15 @@ impl Backends {
             return Err(Fault::new(FaultKind::Stopped, "the server is stopping"));
         }
         let (deadline, by_caller) = limits(server, tool, options.timeout);
-        let mirrored = mirror::headers(self.hub.catalog.load().mirrors(tool), arguments);
+        let (method, params) = question(tool, arguments);
+        let mirrored = match tool.kind {
+            Kind::Tool => mirror::headers(self.hub.catalog.load().mirrors(tool), arguments),
+            Kind::Prompt | Kind::Resource => Vec::new(),
+        };
         let progress = options.progress.clone().map(|sink| Progress::new(deadline.clone(), sink));
         let ask = Ask {
-            method: "tools/call",
-            params: Params::Call { name: &tool.id.tool, arguments },
+            method,
+            params,
             trace: options.trace,
             progress: progress.as_ref(),
             mirrored: &mirrored,
@@ -178,6 +182,16 @@ impl Backends {
             }
         }
         Err(Fault::new(FaultKind::Unsupported, "it asks for input again and again"))
+    }
+}
+
+/// What the backend is asked.
+fn question<'a>(tool: &'a Tool, arguments: Option<&'a Json>) -> (&'static str, Params<'a>) {
+    let name = &*tool.id.tool;
+    match tool.kind {
+        Kind::Tool => ("tools/call", Params::Call { name, arguments }),
+        Kind::Prompt => ("prompts/get", Params::Call { name, arguments }),
+        Kind::Resource => ("resources/read", Params::Read { uri: name }),
     }
 }
 

@@ -49,6 +49,7 @@ pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<End
                     "entrance",
                     "agent",
                     "server",
+                    "kind",
                     "tool",
                     "decision",
                     "outcome",
@@ -58,7 +59,7 @@ pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<End
                 let records = print::list(&answer, "records");
                 print::table(
                     &columns,
-                    records.iter().map(|record| columns.iter().map(|column| print::text(record, column)).collect()),
+                    records.iter().map(|record| columns.iter().map(|column| cell(record, column)).collect()),
                 );
             }
             Ok(Ended::Well)
@@ -70,6 +71,13 @@ pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<End
         Command::Export { format } => with_desk(common, async |desk| export(desk, format).await).await,
         Command::Verify => with_desk(common, async |desk| verify(common, desk).await).await,
     }
+}
+
+/// A cell of the table. A record from before there were kinds is of a tool.
+fn cell(record: &Value, column: &str) -> String {
+    let text = print::text(record, column);
+    let is_tool = column == "kind" && text.is_empty() && !print::text(record, "tool").is_empty();
+    if is_tool { "tool".into() } else { text }
 }
 
 async fn with_desk(common: &Common, work: impl AsyncFnOnce(&Desk) -> anyhow::Result<Ended>) -> anyhow::Result<Ended> {

@@ -13,9 +13,15 @@ pub(super) enum Command {
     Check,
     /// Ask what would be decided; nothing is called. Exits 0 allow, 2 deny, 3 approval needed
     Simulate {
-        /// server:tool
+        /// server:tool; the server alone where a prompt or a resource is meant
         id: String,
-        /// The tool's arguments
+        /// Judge getting this prompt of the server
+        #[arg(long, value_name = "NAME", conflicts_with = "resource")]
+        prompt: Option<String>,
+        /// Judge reading this resource of the server
+        #[arg(long, value_name = "URI")]
+        resource: Option<String>,
+        /// The arguments of the tool or the prompt
         #[arg(long, default_value = "{}", value_name = "JSON")]
         args: String,
         /// Judge this agent
@@ -30,8 +36,13 @@ pub(super) enum Command {
 pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<Ended> {
     match command {
         Command::Check => check(common).await,
-        Command::Simulate { id, args, agent, key } => {
-            let mut arguments = json!({"action": id, "params": tools::parse(&args)?});
+        Command::Simulate { id, prompt, resource, args, agent, key } => {
+            let params = tools::parse(&args)?;
+            let mut arguments = match (prompt, resource) {
+                (Some(prompt), _) => json!({"server": id, "prompt": prompt, "arguments": params}),
+                (None, Some(uri)) => json!({"server": id, "resource": uri}),
+                (None, None) => json!({"action": id, "params": params}),
+            };
             if let Some(members) = arguments.as_object_mut() {
                 members.extend(agent.map(|agent| ("agent_id".to_owned(), json!(agent))));
             }

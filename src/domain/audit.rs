@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::tool::Kind;
+
 /// Which link of a call's record an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -30,7 +32,11 @@ pub struct Entry {
     pub user: Option<String>,
     pub agent: Option<String>,
     pub server: Option<String>,
+    /// Its name; of a prompt the name, of a resource the URI.
     pub tool: Option<String>,
+    /// What `tool` names. Entries from before there was anything but tools have none: they are of tools.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
     /// `allow`, `deny`, `approval` or `error`.
     pub decision: String,
     /// `answered`, `refused`, `failed`, `cancelled`, `interrupted`; absent in an intent.
@@ -47,4 +53,12 @@ pub struct Entry {
     /// Policies in shadow mode that would have decided otherwise, and other facts worth keeping.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+impl Entry {
+    /// What `tool` names, where it names something.
+    #[must_use]
+    pub fn kind(&self) -> Option<Kind> {
+        self.tool.as_ref().map(|_| self.kind.unwrap_or(Kind::Tool))
+    }
 }

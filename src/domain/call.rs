@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::id::{EventId, RequestId};
 use super::json::Json;
 use super::principal::Surface;
+use super::tool::Kind;
 
 /// Which door a request came through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -29,22 +30,52 @@ impl Entrance {
     }
 }
 
-/// A tool as the caller names it; what it means depends on what the caller can see.
+/// What the caller asks for, as the caller names it; what it means depends on what the caller can see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToolRef {
     /// Server and tool said apart.
     Pair { server: String, tool: String },
     /// One text: `server:tool`, `server/tool`, `server.tool`, `server__tool`, or an own tool's name.
     Text(String),
+    /// Exactly this tool of this backend: no other reading is tried, and no own tool is meant.
+    Exact { server: String, tool: String },
+    /// The prompt of this backend with exactly this name.
+    Prompt { server: String, name: String },
+    /// The resource of this backend with exactly this URI.
+    Resource { server: String, uri: String },
 }
 
 impl ToolRef {
-    /// As the caller would write it.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Pair { .. } | Self::Text(_) | Self::Exact { .. } => Kind::Tool,
+            Self::Prompt { .. } => Kind::Prompt,
+            Self::Resource { .. } => Kind::Resource,
+        }
+    }
+
+    /// As the caller would write it: where it speaks to one server alone, without that server.
     #[must_use]
     pub fn label(&self) -> String {
         match self {
             Self::Pair { server, tool } => format!("{server}:{tool}"),
-            Self::Text(text) => text.clone(),
+            Self::Text(name)
+            | Self::Exact { tool: name, .. }
+            | Self::Prompt { name, .. }
+            | Self::Resource { uri: name, .. } => name.clone(),
+        }
+    }
+
+    /// The server that it names, where that is said apart.
+    #[must_use]
+    pub fn server(&self) -> Option<&str> {
+        match self {
+            Self::Text(_) => None,
+            Self::Pair { server, .. }
+            | Self::Exact { server, .. }
+            | Self::Prompt { server, .. }
+            | Self::Resource { server, .. } => Some(server),
         }
     }
 }
@@ -57,7 +88,7 @@ pub struct CallRequest {
     pub event: EventId,
     pub entrance: Entrance,
     pub tool: ToolRef,
-    /// Absent stays absent on the way to the backend. Has passed [`strict::check`](super::strict::check) at the door.
+    /// Those of a tool or a prompt. Absent stays absent on the way to the backend. Has passed [`strict::check`](super::strict::check) at the door.
     pub arguments: Option<Json>,
     /// Members of `params._meta` that travel on: `traceparent`, `tracestate`, `baggage`.
     pub trace: Vec<(&'static str, String)>,

@@ -32,6 +32,12 @@ impl Glob {
         }
     }
 
+    /// Whether it surely matches everything that begins with `prefix`.
+    #[must_use]
+    pub fn opens(&self, prefix: &str) -> bool {
+        self.0.split_once('*').is_some_and(|(head, rest)| rest.is_empty() && prefix.starts_with(head))
+    }
+
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
         let Some((head, rest)) = self.0.split_once('*') else { return self.0 == text };
@@ -72,6 +78,15 @@ mod tests {
             ("down:*", "up:", false),
         ] {
             assert_eq!(Glob::new(pattern).may_begin(head), opens, "{pattern} at {head}");
+        }
+    }
+
+    #[test]
+    fn a_glob_opens_what_it_says_nothing_of() {
+        for (pattern, opens) in
+            [("*", true), ("git*", true), ("github:*", true), ("github:x*", false), ("*:*", false), ("github:", false)]
+        {
+            assert_eq!(Glob::new(pattern).opens("github:"), opens, "{pattern}");
         }
     }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::decision::Judgement;
 use super::id::EventId;
 use super::json::Json;
-use super::tool::Tool;
+use super::tool::{Kind, Tool};
 
 /// The end of a call. One per request, and final.
 #[derive(Debug)]
@@ -57,6 +57,10 @@ pub struct Misfit {
 pub enum Refusal {
     #[error("unknown tool `{asked}`")]
     UnknownTool { asked: String, nearest: Vec<String> },
+    #[error("unknown prompt `{name}`")]
+    UnknownPrompt { name: String },
+    #[error("resource not found")]
+    UnknownResource { uri: String },
     #[error("`{asked}` names more than one tool: {}", readings.join(", "))]
     Ambiguous { asked: String, readings: Vec<String> },
     #[error("the key lacks the scope `{scope}`")]
@@ -80,11 +84,25 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether what was asked for does not exist for the caller, for whatever reason.
+    #[must_use]
+    pub const fn hides(&self) -> bool {
+        matches!(
+            self,
+            Self::UnknownTool { .. }
+                | Self::UnknownPrompt { .. }
+                | Self::UnknownResource { .. }
+                | Self::InsufficientScope { .. }
+        )
+    }
+
     /// A stable word for programs.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
             Self::UnknownTool { .. } => "unknown_tool",
+            Self::UnknownPrompt { .. } => "unknown_prompt",
+            Self::UnknownResource { .. } => "unknown_resource",
             Self::Ambiguous { .. } => "ambiguous_tool",
             Self::InsufficientScope { .. } => "insufficient_scope",
             Self::InvalidRequest { .. } => "invalid_request",
@@ -144,6 +162,8 @@ pub struct Governance {
 pub struct Carried {
     pub outcome: Outcome,
     pub governance: Governance,
+    /// What was asked for, whether it was found or not.
+    pub kind: Kind,
     /// The tool that was resolved, where one was.
     pub tool: Option<Arc<Tool>>,
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::glob::Glob;
-use super::id::KeyId;
-use super::tool::{Risk, Tool};
+use super::id::{KeyId, ServerName};
+use super::tool::{Kind, Risk, Tool};
 
 /// Opens a part of the gateway: own tools and REST areas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -158,15 +158,27 @@ impl Profile {
         self.scopes.contains(&scope)
     }
 
-    /// Whether a backend tool lies inside this profile.
+    /// Whether a backend's tool, prompt or resource lies inside this profile. A glob without a wildcard names a tool.
     #[must_use]
     pub fn admits(&self, tool: &Tool) -> bool {
-        (!self.read_only || tool.risk == Risk::Read) && self.names(&tool.label)
+        match tool.kind {
+            Kind::Tool => (!self.read_only || tool.risk == Risk::Read) && self.names(&tool.label),
+            Kind::Prompt | Kind::Resource => {
+                self.allowed_tools.iter().any(|glob| !glob.is_literal() && glob.matches(&tool.label))
+            }
+        }
+    }
+
+    /// Whether everything of this server lies inside, whatever its name.
+    #[must_use]
+    pub fn opens(&self, server: &ServerName) -> bool {
+        let prefix = format!("{server}:");
+        self.allowed_tools.iter().any(|glob| glob.opens(&prefix))
     }
 
     /// Whether anything of a server may lie inside this profile.
     #[must_use]
-    pub fn opens(&self, server: &str) -> bool {
+    pub fn reaches(&self, server: &ServerName) -> bool {
         let head = format!("{server}:");
         self.allowed_tools.iter().any(|glob| glob.may_begin(&head))
     }

@@ -5,11 +5,31 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::id::ToolId;
 use super::json::Json;
+
+/// What is asked of a backend. All three are resolved, decided, charged, sent and recorded alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    Tool,
+    Prompt,
+    Resource,
+}
+
+impl Kind {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tool => "tool",
+            Self::Prompt => "prompt",
+            Self::Resource => "resource",
+        }
+    }
+}
 
 /// What a call of the tool may do to the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -114,9 +134,12 @@ pub struct ToolSettings {
     pub timeout: Option<Duration>,
 }
 
-/// One tool of one backend. Immutable: a change of the catalogue makes new ones.
+/// One tool of one backend. Immutable: a change of the catalogue makes new ones. A prompt or a resource is governed as a
+/// tool that only reads: see [`Tool::readable`].
 #[derive(Debug)]
 pub struct Tool {
+    pub kind: Kind,
+    /// The name of a prompt and the URI of a resource stand where a tool's name does.
     pub id: ToolId,
     /// `server:tool`, kept because every judgement compares it.
     pub label: Arc<str>,
@@ -133,6 +156,24 @@ pub struct Tool {
 }
 
 impl Tool {
+    /// A prompt or a resource. Nothing is known of it but its name: backends make them up as they are asked.
+    #[must_use]
+    pub fn readable(kind: Kind, id: ToolId) -> Self {
+        Self {
+            kind,
+            label: id.to_string().into(),
+            id,
+            title: None,
+            description: String::new(),
+            definition: Json::of(&json!({})),
+            input_schema: Arc::default(),
+            hints: Hints { read_only: Some(true), destructive: Some(false), idempotent: Some(true), open_world: None },
+            risk: Risk::Read,
+            digest: Arc::default(),
+            settings: Arc::default(),
+        }
+    }
+
     /// Whether sending the same call twice does no more than sending it once.
     #[must_use]
     pub fn repeatable(&self) -> bool {

@@ -31,8 +31,9 @@ pub use self::opening::{FirstKeys, OpenError, Opening};
 pub use self::parking::{Resumed, Underway};
 pub use self::sessions::Visit;
 pub use self::visitors::Visitor;
+pub use crate::authn::session::Session;
 pub use crate::authn::{Credential, Keyring, NewKey, NotAdmitted};
-pub use crate::backend::{Aside, Peer, Question};
+pub use crate::backend::{Aside, Greeting, ListKind, ListVersions, Passed, Peer, Question};
 pub use crate::ledger::Standing;
 pub use crate::pipeline::{Line, State};
 
@@ -47,6 +48,7 @@ use crate::domain::crowd::{Crowd, Seat};
 use crate::domain::id::{EventId, KeyId, RequestId};
 use crate::domain::outcome::{Carried, Governance, Outcome, Refusal};
 use crate::domain::principal::Principal;
+use crate::domain::tool::Kind;
 use crate::journal::TurnedAway;
 use crate::pipeline::{OwnTool, Pipeline};
 
@@ -149,10 +151,10 @@ impl Gateway {
     /// call moves to a task of the gateway's own, so that its record is closed.
     pub async fn carry(&self, principal: Principal, request: CallRequest, line: Line, leaving: Leaving) -> Carried {
         if self.stopping.is_cancelled() {
-            return unfinished(request.event, Refusal::Stopping);
+            return unfinished(request.event, request.tool.kind(), Refusal::Stopping);
         }
         let (pipeline, state) = (Arc::clone(&self.pipeline), self.state());
-        let (cancel, event) = (line.cancel.clone(), request.event.clone());
+        let (cancel, event, kind) = (line.cancel.clone(), request.event.clone(), request.tool.kind());
         let guard = (leaving == Leaving::Cancels).then(|| cancel.drop_guard());
         let span = tracing::debug_span!("call", request_id = %request.id, entrance = request.entrance.as_str());
         let call = async move {
@@ -163,7 +165,7 @@ impl Gateway {
         };
         let call = AssertUnwindSafe(tracing::Instrument::instrument(call, span)).catch_unwind();
         let carried = Persistent::new(call, &self.tasks).await;
-        let carried = carried.unwrap_or_else(|_| unfinished(event, Refusal::Internal));
+        let carried = carried.unwrap_or_else(|_| unfinished(event, kind, Refusal::Internal));
         if let Some(guard) = guard {
             guard.disarm();
         }
@@ -282,9 +284,9 @@ impl Gateway {
 }
 
 /// A call that was given up without a record of its own making.
-pub(crate) fn unfinished(audit_event_id: EventId, refusal: Refusal) -> Carried {
+pub(crate) fn unfinished(audit_event_id: EventId, kind: Kind, refusal: Refusal) -> Carried {
     let governance = Governance { decision: "error", policy: "none".into(), dlp_result: "off", audit_event_id };
-    Carried { outcome: Outcome::Refused(refusal), governance, tool: None }
+    Carried { outcome: Outcome::Refused(refusal), governance, kind, tool: None }
 }
 
 /// Counts a finished call, and logs one whose backend failed, with the ids by which its record is found.
@@ -301,6 +303,6 @@ fn tell(id: &RequestId, carried: &Carried) {
         Outcome::Cancelled => "cancelled",
     };
     let server = carried.tool.as_ref().map_or_else(|| "none".to_owned(), |tool| tool.id.server.to_string());
-    metrics::counter!("toolgate_tool_calls_total", "server" => server, "outcome" => outcome).increment(1);
+    metrics::counter!("toolgate_tool_calls_total", "kind" => carried.kind.as_str(), "server" => server, "outcome" => outcome).increment(1);
     metrics::counter!("toolgate_policy_decisions_total", "effect" => carried.governance.decision).increment(1);
 }

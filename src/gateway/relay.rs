@@ -30,7 +30,7 @@ impl Gateway {
     pub fn server(&self, principal: &Principal, name: &str) -> Option<ServerName> {
         let name: ServerName = name.parse().ok()?;
         let known = self.state.load().settings.servers.contains_key(&name);
-        let opens = principal.profile.opens(name.as_str())
+        let opens = principal.profile.reaches(&name)
             && (principal.profile.has(Scope::ToolsRead) || principal.profile.has(Scope::ToolsInvoke));
         (known && opens).then_some(name)
     }
@@ -167,7 +167,7 @@ fn task_purpose(principal: &Principal, server: &ServerName) -> Vec<u8> {
 
 /// What names an item of a list.
 #[must_use]
-pub fn item_name(item: &Json, kind: ListKind) -> Option<String> {
+fn item_name(item: &Json, kind: ListKind) -> Option<String> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Item {

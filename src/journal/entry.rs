@@ -11,6 +11,7 @@ use crate::domain::id::{EventId, KeyId, RequestId, ToolId};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Outcome, Refusal};
 use crate::domain::principal::Principal;
+use crate::domain::tool::Kind;
 
 /// Characters kept of a text that the caller or a backend chose.
 const TEXT_CHARS: usize = 512;
@@ -142,9 +143,8 @@ impl Closing {
         let (decision, reason) = match refusal {
             Refusal::Denied(judgement) => (Decision::Deny, judgement.reason.to_string()),
             Refusal::ApprovalNeeded(judgement) => (Decision::Approval, judgement.reason.to_string()),
-            Refusal::UnknownTool { .. } | Refusal::InsufficientScope { .. } | Refusal::LimitReached { .. } => {
-                (Decision::Deny, refusal.to_string())
-            }
+            Refusal::LimitReached { .. } => (Decision::Deny, refusal.to_string()),
+            _ if refusal.hides() => (Decision::Deny, refusal.to_string()),
             _ => (Decision::Error, refusal.to_string()),
         };
         Self { decision: Some(decision), reason: Some(reason), ..Self::new(Ending::Refused) }
@@ -178,13 +178,16 @@ impl OpenEntry {
         entry.key = key.map(|key| key.as_str().to_owned());
         entry.user = user.map(|user| user.as_ref().to_owned());
         entry.agent = agent.map(|agent| agent.as_ref().to_owned());
-        match tool {
-            Some(ToolRef::Pair { server, tool }) => {
-                entry.server = Some(bounded(&server));
-                entry.tool = Some(bounded(&tool));
-            }
-            Some(ToolRef::Text(text)) => entry.tool = Some(bounded(&text)),
-            None => {}
+        if let Some(asked) = &tool {
+            entry.kind = Some(asked.kind());
+            entry.server = asked.server().map(bounded);
+            entry.tool = Some(match asked {
+                ToolRef::Resource { uri, .. } => bounded(&redact::uri(uri, journal.0.config.arguments)),
+                ToolRef::Pair { tool: name, .. }
+                | ToolRef::Text(name)
+                | ToolRef::Exact { tool: name, .. }
+                | ToolRef::Prompt { name, .. } => bounded(name),
+            });
         }
         let started = journal.0.clock.ticks();
         journal.0.store.in_flight().fetch_add(1, Ordering::SeqCst);
@@ -197,11 +200,15 @@ impl OpenEntry {
         &self.id
     }
 
-    /// Which tool the request turned out to mean.
-    pub fn resolved(&mut self, tool: &ToolId) {
+    /// What the request turned out to mean.
+    pub fn resolved(&mut self, kind: Kind, tool: &ToolId) {
         if let Some(Draft { entry, .. }) = &mut self.draft {
+            entry.kind = Some(kind);
             entry.server = Some(tool.server.as_str().to_owned());
-            entry.tool = Some(tool.tool.as_ref().to_owned());
+            entry.tool = Some(match kind {
+                Kind::Resource => redact::uri(&tool.tool, self.journal.0.config.arguments).into_owned(),
+                Kind::Tool | Kind::Prompt => tool.tool.as_ref().to_owned(),
+            });
         }
     }
 
@@ -348,6 +355,7 @@ pub(super) fn blank(id: &EventId, request: &RequestId, entrance: Entrance) -> En
         agent: None,
         server: None,
         tool: None,
+        kind: None,
         decision: Decision::Error.as_str().into(),
         outcome: None,
         policies: Vec::new(),

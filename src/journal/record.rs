@@ -8,7 +8,7 @@ use crate::store::{AuditRecord, IntentLink};
 
 /// The first line of a CSV export. The order of the columns is part of the contract.
 pub const CSV_HEADER: &str = "id,time,request_id,entrance,key,user,agent,server,tool,decision,outcome,policies,\
-policy_version,reason,dlp_result,latency_ms,arguments_digest,arguments,notes,seq,prev,hash,intent_time,intent_hash";
+policy_version,reason,dlp_result,latency_ms,arguments_digest,arguments,notes,seq,prev,hash,intent_time,intent_hash,kind";
 
 /// A record: its outcome, and the intent that came before it where there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +85,7 @@ impl Record {
             hex(&self.0.hash),
             self.0.intent.as_ref().map(|intent| intent.time.rfc3339()).unwrap_or_default(),
             self.0.intent.as_ref().map(|intent| hex(&intent.hash)).unwrap_or_default(),
+            known.and_then(Entry::kind).map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
         ];
         fields.iter().map(|field| quoted(field)).collect::<Vec<_>>().join(",")
     }
@@ -110,13 +111,30 @@ fn quoted(field: &str) -> String {
 mod tests {
     use super::*;
     use crate::domain::clock::Moment;
+    use crate::domain::tool::Kind;
 
     #[test]
     fn fields_are_quoted_and_formulas_disarmed() {
         assert_eq!(quoted("plain"), "plain");
         assert_eq!(quoted("a,\"b\""), "\"a,\"\"b\"\"\"");
         assert_eq!(quoted("=1+1"), "\"'=1+1\"");
-        assert_eq!(CSV_HEADER.split(',').count(), 24);
+        assert_eq!(CSV_HEADER.split(',').count(), 25);
+    }
+
+    #[test]
+    fn an_entry_from_before_there_were_kinds_is_of_a_tool_and_keeps_its_text() {
+        let text = concat!(
+            r#"{"id":"evt_1","phase":"outcome","time":"t","request_id":"req_1","entrance":"mcp","key":null,"user":null,"#,
+            r#""agent":null,"server":"a","tool":"b","decision":"allow","outcome":"answered","policies":[],"#,
+            r#""policy_version":"","reason":null,"dlp_result":"off","latency_ms":null,"arguments_digest":null,"#,
+            r#""arguments":null}"#
+        );
+        let entry: Entry = serde_json::from_str(text).unwrap();
+        assert_eq!(entry.kind().map(Kind::as_str), Some("tool"));
+        assert_eq!(serde_json::to_string(&entry).unwrap(), text);
+        let record =
+            AuditRecord { seq: 1, time: Moment(0), text: text.into(), prev: vec![], hash: vec![], intent: None };
+        assert!(Record(record).csv().ends_with(",tool"));
     }
 
     #[test]
@@ -132,6 +150,6 @@ mod tests {
         let value = Record(record.clone()).json().value();
         assert_eq!(value["altered"], "{\"x\":\"}");
         assert_eq!(value["seq"], 7);
-        assert_eq!(Record(record).csv().split(',').count(), 24);
+        assert_eq!(Record(record).csv().split(',').count(), 25);
     }
 }

@@ -55,6 +55,37 @@ pub(super) fn record(arguments: &Json, mode: ArgumentsMode) -> (String, Option<V
     (digest, kept)
 }
 
+/// A URI as the record names it: where arguments are not kept as they came, neither are the parts of it that hold
+/// credentials and searches.
+pub(super) fn uri(uri: &str, mode: ArgumentsMode) -> Cow<'_, str> {
+    if mode == ArgumentsMode::Plain {
+        return Cow::Borrowed(uri);
+    }
+    let (head, tail) = uri.split_at(uri.find(['?', '#']).unwrap_or(uri.len()));
+    let (before, rest) = head.split_at(head.find("://").map_or(0, |at| at + 3));
+    let (authority, path) = rest.split_at(rest.find(['/', '\\']).unwrap_or(rest.len()));
+    let user = authority.rfind('@').filter(|_| !before.is_empty());
+    if user.is_none() && tail.len() <= 1 {
+        return Cow::Borrowed(uri);
+    }
+    let hidden = |text: &str| format!("[redacted {} chars]", text.chars().count());
+    let mut out = before.to_owned();
+    match user {
+        Some(at) => {
+            let (user, host) = authority.split_at(at);
+            out.push_str(&hidden(user));
+            out.push_str(host);
+        }
+        None => out.push_str(authority),
+    }
+    out.push_str(path);
+    if let Some((mark, rest)) = tail.split_at_checked(1).filter(|(_, rest)| !rest.is_empty()) {
+        out.push_str(mark);
+        out.push_str(&hidden(rest));
+    }
+    Cow::Owned(out)
+}
+
 /// `hidden` is the judgement of the name that the value stands under: then not even a number is kept.
 fn redacted(value: Value, hidden: bool) -> Value {
     match value {
@@ -123,6 +154,25 @@ mod tests {
                 "list": ["[redacted 1 chars]", 1], "card": "[redacted number]",
                 "apiKey": {"n": "[redacted number]"}, "phone": "[redacted number]"})
         );
+    }
+
+    #[test]
+    fn what_a_uri_may_hide_goes() {
+        for (given, kept) in [
+            ("file:///etc/hosts", "file:///etc/hosts"),
+            ("notes.txt", "notes.txt"),
+            ("mailto:me@example.com", "mailto:me@example.com"),
+            ("https://ann:SECRET@db.example/t", "https://[redacted 10 chars]@db.example/t"),
+            ("https://a@SECRET@db.example", "https://[redacted 8 chars]@db.example"),
+            ("https://x.example/a@b", "https://x.example/a@b"),
+            ("x://h/p?token=SECRET", "x://h/p?[redacted 12 chars]"),
+            ("x:p#SECRET?a", "x:p#[redacted 8 chars]"),
+            ("x://h/p?", "x://h/p?"),
+            ("", ""),
+        ] {
+            assert_eq!(uri(given, ArgumentsMode::Redacted), kept);
+            assert_eq!(uri(given, ArgumentsMode::Plain), given);
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::domain::id::{OWN_SERVER, ToolId};
 use crate::domain::json::{Json, sha256_hex};
 use crate::domain::outcome::Refusal;
 use crate::domain::principal::{Principal, Profile, Scope};
-use crate::domain::tool::{Hints, Risk, Tool, ToolSettings};
+use crate::domain::tool::{Hints, Kind, Risk, Tool, ToolSettings};
 use crate::pipeline::{OwnTool, OwnTools, Pipeline, Running, State};
 use crate::policy::PermittedCall;
 
@@ -52,6 +52,7 @@ impl OwnTools for Own {
                 let behind = |mark| text.strip_prefix(OWN_SERVER)?.strip_prefix(mark);
                 [":", "/", ".", "__"].into_iter().find_map(behind).unwrap_or(text)
             }
+            ToolRef::Exact { .. } | ToolRef::Prompt { .. } | ToolRef::Resource { .. } => return None,
         };
         let plain = name.strip_prefix("invoke.").or_else(|| name.strip_prefix("invoke_")).unwrap_or(name);
         self.tools.iter().find(|own| *own.tool.id.tool == *plain || safe_name(&own.tool.id.tool) == plain)
@@ -120,6 +121,7 @@ impl Description {
         let id = ToolId::own(name);
         OwnTool {
             tool: Arc::new(Tool {
+                kind: Kind::Tool,
                 label: id.to_string().into(),
                 id,
                 title: Some(title.to_owned()),

@@ -12,9 +12,9 @@ use crate::domain::call::ToolRef;
 use crate::domain::decision::{Judgement, PolicyEffect, RuleMark, Verdict};
 use crate::domain::outcome::{Answer, Refusal};
 use crate::domain::principal::{Principal, Scope};
-use crate::domain::tool::{Hints, Tool};
+use crate::domain::tool::{Hints, Kind, Tool};
 use crate::pipeline::{OwnTool, Pipeline, State, own_answer};
-use crate::policy::effects::recognise;
+use crate::policy::effects::{of_call, of_resource, recognise};
 use crate::policy::{Facts, PermittedCall, refused_by_profile};
 
 pub(super) const NAME: &str = "policy.simulate";
@@ -24,7 +24,7 @@ pub(super) fn tool() -> OwnTool {
         name: NAME,
         title: NAME,
         description: "Ask what policy would decide about a call, and why, without making it. Give action (server.tool) \
-                      and params, or server, tool and arguments.",
+                      and params, or server, tool and arguments, or server and prompt or resource.",
         scope: Scope::PolicySimulate,
         hints: Hints { read_only: Some(true), open_world: Some(false), ..Hints::default() },
         input_schema: json!({
@@ -36,6 +36,8 @@ pub(super) fn tool() -> OwnTool {
                 "server": {"type": "string", "description": "Backend server name"},
                 "tool": {"type": "string", "description": "Tool name"},
                 "arguments": {"type": "object", "description": "Arguments of tool"},
+                "prompt": {"type": "string"},
+                "resource": {"type": "string", "description": "URI"},
             },
             "additionalProperties": false,
         }),
@@ -51,16 +53,25 @@ struct Arguments {
     server: Option<String>,
     tool: Option<String>,
     arguments: Option<Value>,
+    prompt: Option<String>,
+    resource: Option<String>,
 }
 
 impl Arguments {
     fn asked(&self) -> Result<ToolRef, Refusal> {
-        match (&self.action, &self.server, &self.tool) {
-            (Some(action), None, None) => Ok(ToolRef::Text(action.clone())),
-            (None, Some(server), Some(tool)) => Ok(ToolRef::Pair { server: server.clone(), tool: tool.clone() }),
-            (None, None, Some(tool)) => Ok(ToolRef::Text(tool.clone())),
+        let Self { action, server, tool, prompt, resource, .. } = self;
+        let server = server.clone();
+        match (action, server, tool, prompt, resource) {
+            (Some(action), None, None, None, None) => Ok(ToolRef::Text(action.clone())),
+            (None, Some(server), Some(tool), None, None) => Ok(ToolRef::Pair { server, tool: tool.clone() }),
+            (None, None, Some(tool), None, None) => Ok(ToolRef::Text(tool.clone())),
+            (None, Some(server), None, Some(name), None) => Ok(ToolRef::Prompt { server, name: name.clone() }),
+            (None, Some(server), None, None, Some(uri)) => Ok(ToolRef::Resource { server, uri: uri.clone() }),
             _ => Err(Refusal::InvalidRequest {
-                message: "say what to simulate: `action` and `params`, or `server`, `tool` and `arguments`".into(),
+                message:
+                    "say what to simulate: `action` and `params`, or `server`, `tool` and `arguments`, or `server` \
+                          and `prompt` or `resource`"
+                        .into(),
             }),
         }
     }
@@ -104,20 +115,38 @@ impl Simulation<'_> {
                 None => self.of_own(own, given),
             };
         }
+        match asked.kind() {
+            Kind::Tool => {}
+            kind => return self.of_readable(asked, kind, given),
+        }
         match self.state.catalog.resolve(asked, |_| true) {
             Found::One(tool) => self.of_backend(&tool, given),
             Found::Several(ids) => {
                 let readings: Vec<String> = ids.iter().map(ToString::to_string).collect();
-                self.unknown(given, "ambiguous_tool", &format!("names more than one tool: {}", readings.join(", ")))
+                self.unknown(
+                    asked,
+                    given,
+                    "ambiguous_tool",
+                    &format!("names more than one tool: {}", readings.join(", ")),
+                )
             }
-            Found::None { .. } => self.unknown(given, "unknown_tool", "there is no such tool"),
+            Found::None { .. } => self.unknown(asked, given, "unknown_tool", "there is no such tool"),
+        }
+    }
+
+    /// Every name exists, on a server that is open: only the backend knows better.
+    fn of_readable(&self, asked: &ToolRef, kind: Kind, given: Option<&Value>) -> Value {
+        match self.state.readable(asked) {
+            Some(found) => self.of_backend(&found, given),
+            None if kind == Kind::Prompt => self.unknown(asked, given, "unknown_prompt", "there is no such prompt"),
+            None => self.unknown(asked, given, "unknown_resource", "there is no such resource"),
         }
     }
 
     fn of_backend(&self, tool: &Arc<Tool>, given: Option<&Value>) -> Value {
         let empty = Value::Object(Map::new());
         let value = given.unwrap_or(&empty);
-        let effects = recognise(value, &tool.settings.effects);
+        let effects = of_call(tool, value);
         let facts = Facts {
             effects: &effects.effects,
             surface: self.who.profile.surface,
@@ -128,7 +157,10 @@ impl Simulation<'_> {
         if let Some(reason) = self.profile_refuses(tool) {
             judgement = refused_by_profile(judgement, &self.who.profile.name, &reason);
         }
-        let faults = self.state.catalog.validate(tool, value).err().unwrap_or_default();
+        let faults = match tool.kind {
+            Kind::Tool => self.state.catalog.validate(tool, value).err().unwrap_or_default(),
+            Kind::Prompt | Kind::Resource => Vec::new(),
+        };
         let limits = self.limits(tool);
         let breaker = self.pipeline.backends.breaker(&tool.id.server);
         report(&judgement, Some(tool), &json!(faults), &json!(limits), &json!(breaker))
@@ -155,8 +187,8 @@ impl Simulation<'_> {
         let profile = &self.who.profile;
         if !profile.has(Scope::ToolsInvoke) {
             Some(format!("the profile `{}` has no scope `tools:invoke`", profile.name))
-        } else if !profile.admits(tool) {
-            Some(format!("the profile `{}` does not hold this tool", profile.name))
+        } else if !self.state.admits(self.who, tool) {
+            Some(format!("the profile `{}` does not hold this {}", profile.name, tool.kind.as_str()))
         } else {
             None
         }
@@ -176,8 +208,11 @@ impl Simulation<'_> {
     }
 
     /// A tool that does not exist is a deny; what its arguments would do is said all the same.
-    fn unknown(&self, given: Option<&Value>, code: &'static str, reason: &str) -> Value {
-        let judgement = self.judgement(Verdict::Deny, Vec::new(), reason, Some(code), given);
+    fn unknown(&self, asked: &ToolRef, given: Option<&Value>, code: &'static str, reason: &str) -> Value {
+        let mut judgement = self.judgement(Verdict::Deny, Vec::new(), reason, Some(code), given);
+        if let ToolRef::Resource { uri, .. } = asked {
+            judgement.effects = of_resource(uri).effects.into();
+        }
         report(&judgement, None, &json!([]), &json!([]), &Value::Null)
     }
 
@@ -211,6 +246,7 @@ fn report(
         "reason": judgement.reason,
         "code": judgement.code,
         "tool": tool.map(|tool| &tool.id),
+        "kind": tool.map(|tool| tool.kind),
         "risk": tool.map(|tool| tool.risk),
         "policies": judgement.rules,
         "policy_version": judgement.policy_version,
@@ -226,16 +262,14 @@ fn report(
 
 /// One line for people and models.
 fn summary(asked: &ToolRef, who: &Principal, report: &Value) -> String {
+    let what = match (asked.kind(), asked.server()) {
+        (Kind::Tool, _) | (_, None) => asked.label(),
+        (kind, Some(server)) => format!("{} {server}:{}", kind.as_str(), asked.label()),
+    };
     let text = |name: &str| report.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let list = |name: &str| report.get(name).and_then(Value::as_array).filter(|list| !list.is_empty());
-    let mut line = format!(
-        "{}: {} for {}, by {}: {}.",
-        text("decision"),
-        asked.label(),
-        who.agent,
-        text("policy"),
-        text("reason")
-    );
+    let mut line =
+        format!("{}: {what} for {}, by {}: {}.", text("decision"), who.agent, text("policy"), text("reason"));
     if let Some(effects) = list("effects") {
         let effects: Vec<&str> = effects.iter().filter_map(Value::as_str).collect();
         line.push_str(&format!(" The arguments would do: {}.", effects.join(", ")));

@@ -8,7 +8,7 @@ use crate::domain::id::EventId;
 use crate::domain::json::{Json, canonical, sha256_hex};
 use crate::domain::outcome::{Carried, Governance, Outcome, Refusal};
 use crate::domain::principal::Principal;
-use crate::domain::tool::Tool;
+use crate::domain::tool::{Kind, Tool};
 use crate::journal::{Closing, Journal, OpenEntry, Opening};
 use crate::policy::PermittedCall;
 
@@ -19,6 +19,7 @@ const DLP_OFF: &str = "off";
 #[derive(Debug)]
 pub(super) struct Record {
     entry: OpenEntry,
+    kind: Kind,
     tool: Option<Arc<Tool>>,
     decision: &'static str,
     policy: Arc<str>,
@@ -34,11 +35,13 @@ impl Record {
         principal: &Principal,
         request: &CallRequest,
     ) -> Result<Self, Box<Carried>> {
+        let kind = request.tool.kind();
         match journal.open(Opening::of(request, principal)).await {
-            Ok(entry) => Ok(Self { entry, tool: None, decision: "error", policy: "none".into() }),
+            Ok(entry) => Ok(Self { entry, kind, tool: None, decision: "error", policy: "none".into() }),
             Err(error) => Err(Box::new(Carried {
                 outcome: Outcome::Refused(Refusal::Unrecorded(error.to_string())),
                 governance: governance("error", "none".into(), request.event.clone()),
+                kind,
                 tool: None,
             })),
         }
@@ -46,14 +49,14 @@ impl Record {
 
     /// Notes which tool is meant, and the arguments that are its own.
     pub(super) fn resolved(&mut self, tool: &Arc<Tool>, arguments: Option<&Json>) {
-        self.entry.resolved(&tool.id);
+        self.entry.resolved(tool.kind, &tool.id);
         self.entry.arguments(arguments.cloned());
         self.tool = Some(Arc::clone(tool));
     }
 
-    /// Notes the true reason where the caller is only told that the tool is unknown.
+    /// Notes the true reason where the caller is only told that what it asks for is unknown.
     pub(super) fn outside_profile(&mut self, profile: &str) {
-        self.entry.note(&format!("the tool lies outside the profile `{profile}`"));
+        self.entry.note(&format!("the {} lies outside the profile `{profile}`", self.kind.as_str()));
     }
 
     pub(super) fn judged(&mut self, judgement: &Judgement) {
@@ -72,21 +75,22 @@ impl Record {
 
     /// Commits the outcome; an answer whose outcome cannot be recorded is withheld.
     pub(super) async fn close(self, outcome: Outcome) -> Carried {
-        let Self { entry, tool, mut decision, mut policy } = self;
+        let Self { entry, kind, tool, mut decision, mut policy } = self;
         match &outcome {
             Outcome::Refused(Refusal::LimitReached { scope, .. }) => {
                 decision = "deny";
                 policy = format!("limit:{scope}").into();
             }
-            Outcome::Refused(Refusal::UnknownTool { .. } | Refusal::InsufficientScope { .. }) => decision = "deny",
+            Outcome::Refused(refusal) if refusal.hides() => decision = "deny",
             _ => {}
         }
         let id = entry.id().clone();
         match entry.close(Closing::of(&outcome)).await {
-            Ok(id) => Carried { outcome, governance: governance(decision, policy, id), tool },
+            Ok(id) => Carried { outcome, governance: governance(decision, policy, id), kind, tool },
             Err(error) => Carried {
                 outcome: Outcome::Refused(Refusal::Unrecorded(error.to_string())),
                 governance: governance("error", policy, id),
+                kind,
                 tool,
             },
         }

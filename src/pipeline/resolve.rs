@@ -18,9 +18,12 @@ use crate::domain::clock::Moment;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, Misfit, Refusal};
 use crate::domain::principal::{Principal, Scope, Surface};
-use crate::domain::tool::Tool;
-use crate::policy::effects::recognise;
+use crate::domain::tool::{Kind, Tool};
+use crate::policy::effects::of_call;
 use crate::policy::{Call, Decision, Facts, PermittedCall, Policies};
+
+/// Bytes of a prompt's name or a resource's URI.
+const LONGEST_NAME: usize = 8 * 1024;
 
 /// One tool of the gateway itself.
 #[derive(Debug)]
@@ -89,7 +92,7 @@ impl Resolved {
         now: Moment,
         record: &mut Record,
     ) -> Result<(Box<PermittedCall>, Road), Refusal> {
-        let effects = recognise(self.call.value(), &self.call.tool().settings.effects);
+        let effects = of_call(self.call.tool(), self.call.value());
         let facts = Facts { effects: &effects.effects, surface: self.surface, now, source: self.source };
         let decision = match self.by_scope {
             Some(scope) => policies.permit_by_scope(self.call, scope, &facts),
@@ -113,12 +116,12 @@ impl Resolved {
 }
 
 impl Pipeline {
-    /// Finds the tool that the request names, for this principal, and reads the arguments against its schema.
+    /// Finds what the request names, for this principal, and reads the arguments against its schema.
     pub(super) fn resolve(
         &self,
         state: &State,
         principal: Principal,
-        request: CallRequest,
+        mut request: CallRequest,
         record: &mut Record,
     ) -> Result<Resolved, Refusal> {
         let (tool, own) = match self.own.find(&request.tool) {
@@ -126,8 +129,13 @@ impl Pipeline {
             Some(own) => {
                 return Err(Refusal::InsufficientScope { asked: request.tool.label(), scope: own.scope.as_str() });
             }
-            None => (backend_tool(state, &principal, &request.tool, record)?, None),
+            None if request.tool.kind() == Kind::Tool => {
+                (backend_tool(state, &principal, &request.tool, record)?, None)
+            }
+            None => (readable(state, &principal, &request.tool, record)?, None),
         };
+        // A resource has a URI and nothing besides.
+        request.arguments.take_if(|_| tool.kind == Kind::Resource);
         record.resolved(&tool, request.arguments.as_ref());
         let value = match &request.arguments {
             None => Value::Object(Map::new()),
@@ -136,7 +144,10 @@ impl Pipeline {
                 message: format!("the arguments cannot be read: {error}"),
             })?,
         };
-        check_arguments(&state.catalog, &tool, &value)?;
+        match tool.kind {
+            Kind::Tool => check_arguments(&state.catalog, &tool, &value)?,
+            Kind::Prompt | Kind::Resource => check_texts(&value)?,
+        }
         Ok(Resolved {
             call: Call::resolved(principal, tool, request.arguments, value),
             road: match own {
@@ -176,6 +187,42 @@ fn backend_tool(
             Err(Refusal::UnknownTool { asked: asked.label(), nearest })
         }
     }
+}
+
+/// The prompt or resource that a reference names, where its server is open and the profile admits it.
+fn readable(state: &State, principal: &Principal, asked: &ToolRef, record: &mut Record) -> Result<Arc<Tool>, Refusal> {
+    let name = asked.label();
+    if name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
+        let message = format!(
+            "the name of a {} has at most {LONGEST_NAME} bytes and no control character",
+            asked.kind().as_str()
+        );
+        return Err(Refusal::InvalidRequest { message });
+    }
+    match state.readable(asked) {
+        Some(found) if state.admits(principal, &found) => {
+            if principal.profile.has(Scope::ToolsInvoke) {
+                return Ok(found);
+            }
+            Err(Refusal::InsufficientScope { asked: name, scope: Scope::ToolsInvoke.as_str() })
+        }
+        hidden => {
+            if hidden.is_some() {
+                record.outside_profile(&principal.profile.name);
+            }
+            Err(match asked.kind() {
+                Kind::Resource => Refusal::UnknownResource { uri: name },
+                Kind::Tool | Kind::Prompt => Refusal::UnknownPrompt { name },
+            })
+        }
+    }
+}
+
+/// The arguments of a prompt are strings.
+fn check_texts(value: &Value) -> Result<(), Refusal> {
+    let fits = value.as_object().is_some_and(|members| members.values().all(Value::is_string));
+    let message = || "the arguments of a prompt are an object of strings".into();
+    if fits { Ok(()) } else { Err(Refusal::InvalidRequest { message: message() }) }
 }
 
 /// Checks arguments against the tool's schema.

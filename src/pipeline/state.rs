@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::backend::{Catalog, ServerCard};
-use crate::config::{Profiles, Settings};
-use crate::domain::id::ServerName;
+use crate::config::{Permissions, Profiles, Settings};
+use crate::domain::call::ToolRef;
+use crate::domain::id::{ServerName, ToolId};
 use crate::domain::outcome::Refusal;
 use crate::domain::principal::{Principal, Scope};
-use crate::domain::tool::{Rate, Tool};
+use crate::domain::tool::{Kind, Rate, Tool};
 use crate::ledger::{Charge, LimitScope, Over};
+use crate::policy::effects::climbs;
 use crate::policy::{Bundle, Policies, Report};
 use crate::search::{Index, ToolText};
 
@@ -44,11 +46,27 @@ impl State {
         (Self { settings, profiles, catalog, policies: Arc::new(policies), index }, report)
     }
 
+    /// The prompt or the resource that a reference names, as it is judged. Any name of a configured server is one, for only
+    /// the backend knows which it has; a server whose permissions are explicit has none.
+    #[must_use]
+    pub fn readable(&self, asked: &ToolRef) -> Option<Arc<Tool>> {
+        let (server, name) = match asked {
+            ToolRef::Prompt { server, name } | ToolRef::Resource { server, uri: name } => (server, name),
+            ToolRef::Pair { .. } | ToolRef::Text(_) | ToolRef::Exact { .. } => return None,
+        };
+        let settings = self.settings.servers.get(&server.parse::<ServerName>().ok()?)?;
+        let open = settings.permissions == Permissions::Open;
+        open.then(|| Arc::new(Tool::readable(asked.kind(), ToolId::new(settings.name.clone(), name))))
+    }
+
     /// Whether a backend tool exists for this principal: what decides list, search and call alike. Policies that can
-    /// never permit it hide it from lists and search, not from a call by name; see [`Self::shows`].
+    /// never permit it hide it from lists and search, not from a call by name; see [`Self::shows`]. A glob for a part of a
+    /// server's URIs says nothing of where one with a `..` leads.
     #[must_use]
     pub fn admits(&self, principal: &Principal, tool: &Tool) -> bool {
-        principal.profile.admits(tool)
+        let profile = &principal.profile;
+        profile.admits(tool)
+            && (tool.kind != Kind::Resource || profile.opens(&tool.id.server) || !climbs(&tool.id.tool))
     }
 
     /// Whether a list or a search may show the tool.

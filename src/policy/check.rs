@@ -18,13 +18,17 @@ use super::bundle::{Bundle, Policy, one_line};
 use super::input::InputPlan;
 use super::names::nearest;
 use super::reads::Reads;
-use super::schema::{general_schema, schema_of};
+use super::schema::{general_schema, readable_schema, schema_of};
 use super::scope::Named;
 use super::snapshot::Policies;
 use super::source::{PolicyFault, in_order};
 
 /// How many entries each list of a report holds.
 pub(super) const MAX_REPORTED: usize = 200;
+
+/// What to do about a policy that reads an argument and applies to everything that reads.
+const ONLY_TOOLS: &str = "a prompt or a resource has nothing in `context.input`: write `resource is Toolgate::Tool` where \
+                          only tools are meant";
 
 /// What became of a build: everything at once.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -153,6 +157,32 @@ pub(super) fn check_tool(
     catalogue: &Catalogue<'_>,
     old: Option<&Checked>,
 ) -> Checked {
+    check_readers(readers, catalogue, old, plan, |named| {
+        let others: Vec<_> = named.iter().copied().filter(|(name, _)| *name != &*tool.label).collect();
+        schema_of(&tool.label, tool.risk, plan, &others)
+    })
+}
+
+/// The defects of the policies that read the input and can apply to prompts or resources, which have none.
+pub(super) fn check_readable(readers: &[&Policy], catalogue: &Catalogue<'_>, old: Option<&Checked>) -> Checked {
+    let mut found = check_readers(readers, catalogue, old, &InputPlan::default(), readable_schema);
+    for defects in found.values_mut() {
+        *defects = defects
+            .iter()
+            .cloned()
+            .map(|defect| Defect { hint: defect.hint.or_else(|| Some(ONLY_TOOLS.into())), ..defect })
+            .collect();
+    }
+    found
+}
+
+fn check_readers(
+    readers: &[&Policy],
+    catalogue: &Catalogue<'_>,
+    old: Option<&Checked>,
+    plan: &InputPlan,
+    schema: impl FnOnce(&[(&str, Option<Risk>)]) -> Result<Schema, String>,
+) -> Checked {
     let mut results = Checked::new();
     let mut fresh = Vec::new();
     for policy in readers {
@@ -165,9 +195,8 @@ pub(super) fn check_tool(
     if fresh.is_empty() {
         return results;
     }
-    let mut named: Vec<_> = fresh.iter().flat_map(|policy| catalogue.named(policy)).collect();
-    named.retain(|(name, _)| *name != &*tool.label);
-    let mut found = match schema_of(&tool.label, tool.risk, plan, &named) {
+    let named: Vec<_> = fresh.iter().flat_map(|policy| catalogue.named(policy)).collect();
+    let mut found = match schema(&named) {
         Ok(schema) => defects(schema, &fresh),
         Err(message) => fresh
             .iter()
@@ -250,7 +279,7 @@ fn in_context(message: String) -> String {
 #[derive(Debug, Default)]
 pub(super) struct Gathered(BTreeMap<(usize, usize, String), Told>);
 
-/// A fault that was met `times`, first at `tool`.
+/// A fault that was met `times` at tools, first at `tool`; where none was met, at something else.
 #[derive(Debug)]
 struct Told {
     hint: Option<String>,
@@ -262,7 +291,7 @@ impl Gathered {
     pub(super) fn add(&mut self, policy: usize, defect: &Defect, tool: Option<&Arc<str>>) {
         let place = (policy, defect.offset, defect.message.clone());
         let told = || Told { hint: defect.hint.clone(), tool: tool.cloned(), times: 0 };
-        self.0.entry(place).or_insert_with(told).times += 1;
+        self.0.entry(place).or_insert_with(told).times += usize::from(tool.is_some());
     }
 
     pub(super) fn into_faults(self, bundle: &Bundle) -> Vec<PolicyFault> {

@@ -3,6 +3,7 @@
 //! Enforcement, simulation and the record all use [`Policies::judge`]. It differs from Cedar's own authorizer in one
 //! point: a policy that cannot be evaluated is not skipped, it denies.
 
+use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,11 +14,12 @@ use serde_json::Value;
 use crate::domain::clock::Moment;
 use crate::domain::decision::{Judgement, Mode, PolicyEffect, RuleMark, Verdict};
 use crate::domain::principal::{Principal, Surface};
-use crate::domain::tool::Tool;
+use crate::domain::tool::{Kind, Tool};
 
 use super::bundle::Policy;
 use super::evaluate::{Case, Findings};
-use super::snapshot::{Policies, ToolPolicy, Withheld};
+use super::snapshot::{Policies, Withheld};
+use super::subject::Subject;
 use super::who::Known;
 
 /// Decisions kept at a time.
@@ -37,22 +39,26 @@ impl Policies {
     /// Judges a call without making it. `arguments` are the call's, absent where it brings none.
     #[must_use]
     pub fn judge(&self, who: &Principal, tool: &Tool, arguments: Option<&Value>, facts: &Facts<'_>) -> Judgement {
-        let state = match self.state(tool) {
-            Ok(state) => state,
+        let subject = match self.subject(tool) {
+            Ok(subject) => subject,
             Err(Withheld { policy, reason }) => {
                 let marks = policy.and_then(|at| self.policy(at)).map(|policy| policy.mark.clone());
                 return self.failure(marks.into_iter().collect(), reason, facts);
             }
         };
         let known = self.acquaintances.meet(who);
-        if !state.slice.cacheable() {
-            return self.evaluate(who, &known, state, arguments, facts);
+        let case = Case { policies: self, who, known: &known, subject: &subject, arguments, facts };
+        match subject.number.filter(|_| subject.slice.cacheable()) {
+            Some(number) => self.decisions.recall(&known, number, facts, || self.evaluate(&case, tool)),
+            None => self.evaluate(&case, tool),
         }
-        self.decisions.recall(&known, state, facts, || self.evaluate(who, &known, state, arguments, facts))
     }
 
     /// What judging `tool` takes.
-    pub(super) fn state(&self, tool: &Tool) -> Result<&ToolPolicy, Withheld> {
+    pub(super) fn subject(&self, tool: &Tool) -> Result<Cow<'_, Subject>, Withheld> {
+        if tool.kind != Kind::Tool {
+            return self.readables.subject(tool).map(Cow::Owned);
+        }
         let state = self.tools.get(&tool.label).filter(|state| {
             std::ptr::eq(&*state.tool, tool)
                 || (state.tool.digest == tool.digest
@@ -64,35 +70,27 @@ impl Policies {
                 let reason = "the policies have not been checked against this tool yet: try again in a moment";
                 Err(Withheld::from(reason.to_owned()))
             }
-            Some(state) => state.withheld.clone().map_or(Ok(state), Err),
+            Some(state) => state.withheld.clone().map_or(Ok(Cow::Borrowed(&state.subject)), Err),
         }
     }
 
-    fn evaluate(
-        &self,
-        who: &Principal,
-        known: &Known,
-        state: &ToolPolicy,
-        arguments: Option<&Value>,
-        facts: &Facts<'_>,
-    ) -> Judgement {
-        let case = Case { policies: self, who, known, state, arguments, facts };
-        let found = case.run(&state.slice.enforced);
-        let mut judgement = self.conclude(who, state, &found, facts);
-        if !state.slice.shadow.is_empty() {
-            self.watch(&case, &mut judgement);
+    fn evaluate(&self, case: &Case<'_>, tool: &Tool) -> Judgement {
+        let found = case.run(&case.subject.slice.enforced);
+        let mut judgement = self.conclude(case.who, tool, &found, case.facts);
+        if !case.subject.slice.shadow.is_empty() {
+            self.watch(case, &mut judgement);
         }
         judgement
     }
 
     /// The verdict on what was found.
-    fn conclude(&self, who: &Principal, state: &ToolPolicy, found: &Findings, facts: &Facts<'_>) -> Judgement {
+    fn conclude(&self, who: &Principal, tool: &Tool, found: &Findings, facts: &Facts<'_>) -> Judgement {
         if let Some((policy, error)) = found.errors.first().and_then(|(at, error)| Some((self.policy(*at)?, error))) {
             let reason = format!("the policy `{}` cannot be evaluated, so nothing is permitted: {error}", policy.id());
             let marks = found.errors.iter().filter_map(|(at, _)| Some(self.policy(*at)?.mark.clone())).collect();
             return self.failure(marks, reason.into(), facts);
         }
-        let role = role_rule(who, &state.tool);
+        let role = role_rule(who, tool);
         let matched = |effect| {
             let policies = found.matched.iter().filter_map(|at| self.policy(*at));
             policies.filter(move |policy| policy.effect() == effect)
@@ -102,30 +100,28 @@ impl Policies {
             .chain(matched(PolicyEffect::Forbid).map(|policy| policy.mark.clone()))
             .collect();
         if !forbids.is_empty() {
-            return self.verdict(Verdict::Deny, forbids, state, facts);
+            return self.verdict(Verdict::Deny, forbids, tool, facts);
         }
         // A permit that waits for approval decides only where no other permit does without.
         let plain: Vec<RuleMark> = role_of(PolicyEffect::Permit)
             .chain(matched(PolicyEffect::Permit).filter(|policy| !policy.requires_approval()).map(|p| p.mark.clone()))
             .collect();
         if !plain.is_empty() {
-            return self.verdict(Verdict::Allow, plain, state, facts);
+            return self.verdict(Verdict::Allow, plain, tool, facts);
         }
         let waiting: Vec<RuleMark> = matched(PolicyEffect::Permit).map(|policy| policy.mark.clone()).collect();
         if !waiting.is_empty() {
-            return self.verdict(Verdict::Approval, waiting, state, facts);
+            return self.verdict(Verdict::Approval, waiting, tool, facts);
         }
-        let reason = format!(
-            "no policy permits `{}` to `{}`: ask for a role or a policy that does",
-            state.tool.label, who.agent
-        );
+        let reason =
+            format!("no policy permits `{}` to `{}`: ask for a role or a policy that does", tool.label, who.agent);
         self.denial(Vec::new(), reason.into(), "default_deny", facts)
     }
 
-    fn verdict(&self, verdict: Verdict, rules: Vec<RuleMark>, state: &ToolPolicy, facts: &Facts<'_>) -> Judgement {
+    fn verdict(&self, verdict: Verdict, rules: Vec<RuleMark>, tool: &Tool, facts: &Facts<'_>) -> Judgement {
         let first = rules.first();
         let reason = first.and_then(|mark| mark.reason.clone()).unwrap_or_else(|| {
-            let (id, tool) = (first.map_or("", |mark| &*mark.id), &state.tool.label);
+            let (id, tool) = (first.map_or("", |mark| &*mark.id), &tool.label);
             match verdict {
                 Verdict::Allow => format!("`{id}` permits `{tool}`"),
                 Verdict::Deny => {
@@ -163,7 +159,7 @@ impl Policies {
     /// Adds the shadow policies that match, and what the verdict would have been with them.
     fn watch(&self, case: &Case<'_>, judgement: &mut Judgement) {
         let (mut forbidden, mut allowed, mut waiting) = (false, false, false);
-        for group in &case.state.slice.shadow {
+        for group in &case.subject.slice.shadow {
             let found = case.run(group);
             forbidden |= !found.errors.is_empty();
             let errors = found.errors.iter().filter_map(|(at, error)| {
@@ -240,18 +236,18 @@ impl Default for Decisions {
 
 impl Decisions {
     /// The decision, made where it is new. The hash only finds it: what is found is compared in full.
-    fn recall(&self, who: &Known, tool: &ToolPolicy, facts: &Facts<'_>, make: impl FnOnce() -> Judgement) -> Judgement {
-        let hash = self.hasher.hash_one((who.serial, tool.number, facts.effects, facts.surface));
+    fn recall(&self, who: &Known, tool: usize, facts: &Facts<'_>, make: impl FnOnce() -> Judgement) -> Judgement {
+        let hash = self.hasher.hash_one((who.serial, tool, facts.effects, facts.surface));
         if let Some(kept) = self.kept.get(&hash)
             && kept.who == who.serial
-            && kept.tool == tool.number
+            && kept.tool == tool
             && kept.surface == facts.surface
             && *kept.judgement.effects == *facts.effects
         {
             return kept.judgement.clone();
         }
         let judgement = make();
-        let kept = Kept { who: who.serial, tool: tool.number, surface: facts.surface, judgement: judgement.clone() };
+        let kept = Kept { who: who.serial, tool, surface: facts.surface, judgement: judgement.clone() };
         self.kept.insert(hash, Arc::new(kept));
         judgement
     }

@@ -11,7 +11,8 @@ use super::bundle::one_line;
 use super::decide::Facts;
 use super::reads::{Fields, Reads};
 use super::slice::Group;
-use super::snapshot::{Policies, ToolPolicy};
+use super::snapshot::Policies;
+use super::subject::Subject;
 use super::who::{Known, text, texts};
 
 /// One evaluation of one call.
@@ -19,7 +20,7 @@ pub(super) struct Case<'a> {
     pub(super) policies: &'a Policies,
     pub(super) who: &'a Principal,
     pub(super) known: &'a Known,
-    pub(super) state: &'a ToolPolicy,
+    pub(super) subject: &'a Subject,
     pub(super) arguments: Option<&'a Value>,
     pub(super) facts: &'a Facts<'a>,
 }
@@ -61,14 +62,14 @@ impl Case<'_> {
     fn ask(&self, group: &Group) -> Result<Response, Unbuilt> {
         let context = self.context(group.reads, &group.fields)?;
         let request =
-            request(self.known, self.state, context).map_err(|why| Unbuilt { part: Reads::EVERYTHING, why })?;
+            request(self.known, self.subject, context).map_err(|why| Unbuilt { part: Reads::EVERYTHING, why })?;
         let authorizer = Authorizer::new();
         if !group.reads.any(Reads::PRINCIPAL) {
-            return Ok(authorizer.is_authorized(&request, &group.set, &self.state.entities));
+            return Ok(authorizer.is_authorized(&request, &group.set, &self.subject.entities));
         }
         let why = || "the attributes of the key cannot be read".to_owned();
         let entities =
-            entities(self.known, self.state).ok_or_else(|| Unbuilt { part: Reads::EVERYTHING, why: why() })?;
+            entities(self.known, self.subject).ok_or_else(|| Unbuilt { part: Reads::EVERYTHING, why: why() })?;
         Ok(authorizer.is_authorized(&request, &group.set, &entities))
     }
 
@@ -86,7 +87,7 @@ impl Case<'_> {
         let mut pairs: Vec<(String, RestrictedExpression)> = Vec::new();
         let mut add = |name: &str, value| pairs.push((name.to_owned(), value));
         if reads.any(Reads::INPUT) {
-            let value = self.state.plan.value(self.arguments, fields).map_err(|misfit| {
+            let value = self.subject.plan.value(self.arguments, fields).map_err(|misfit| {
                 let place = if misfit.path.is_empty() { "/" } else { &misfit.path };
                 let why = format!("`{place}` does not fit its type in `context.input`: {}", misfit.why);
                 Unbuilt { part: Reads::INPUT, why }
@@ -109,11 +110,11 @@ impl Case<'_> {
     }
 }
 
-pub(super) fn entities(known: &Known, state: &ToolPolicy) -> Option<Entities> {
-    state.entities.clone().add_entities([known.entity.clone()?], None).ok()
+pub(super) fn entities(known: &Known, subject: &Subject) -> Option<Entities> {
+    subject.entities.clone().add_entities([known.entity.clone()?], None).ok()
 }
 
-pub(super) fn request(known: &Known, state: &ToolPolicy, context: Context) -> Result<Request, String> {
-    Request::new(known.uid.clone(), state.action.clone(), state.resource.clone(), context, None)
+pub(super) fn request(known: &Known, subject: &Subject, context: Context) -> Result<Request, String> {
+    Request::new(known.uid.clone(), subject.action.clone(), subject.resource.clone(), context, None)
         .map_err(|error| one_line(&error.to_string()))
 }

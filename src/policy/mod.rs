@@ -12,6 +12,7 @@ pub mod effects;
 mod evaluate;
 mod input;
 mod names;
+mod readable;
 mod reads;
 mod rewrite;
 mod schema;
@@ -19,6 +20,7 @@ mod scope;
 mod slice;
 mod snapshot;
 mod source;
+mod subject;
 #[cfg(test)]
 mod tests;
 mod visible;

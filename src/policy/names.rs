@@ -5,17 +5,23 @@ use std::sync::LazyLock;
 
 use cedar_policy::{EntityId, EntityTypeName, EntityUid};
 
+use crate::domain::tool;
+
 /// Everything in the generated schema lives here.
 pub(super) const NAMESPACE: &str = "Toolgate";
 pub(super) const AGENT: &str = "Agent";
 pub(super) const ROLE: &str = "Role";
 pub(super) const TOOL: &str = "Tool";
+pub(super) const PROMPT: &str = "Prompt";
+pub(super) const RESOURCE: &str = "Resource";
 pub(super) const SERVER: &str = "Server";
 pub(super) const ACTION: &str = "Action";
 /// The group that every action is in.
 pub(super) const CALL: &str = "call";
+/// The group of the tools that only read, and the action that prompts and resources are got by.
+pub(super) const READ: &str = "read";
 /// The action groups, outermost first.
-pub(super) const GROUPS: [&str; 4] = [CALL, "read", "write", "destructive"];
+pub(super) const GROUPS: [&str; 4] = [CALL, READ, "write", "destructive"];
 
 /// A qualified entity type.
 #[derive(Debug)]
@@ -36,8 +42,19 @@ fn name(text: &str) -> EntityTypeName {
 pub(super) static AGENTS: Kind = Kind(LazyLock::new(|| name("Toolgate::Agent")));
 pub(super) static ROLES: Kind = Kind(LazyLock::new(|| name("Toolgate::Role")));
 pub(super) static TOOLS: Kind = Kind(LazyLock::new(|| name("Toolgate::Tool")));
+pub(super) static PROMPTS: Kind = Kind(LazyLock::new(|| name("Toolgate::Prompt")));
+pub(super) static RESOURCES: Kind = Kind(LazyLock::new(|| name("Toolgate::Resource")));
 pub(super) static SERVERS: Kind = Kind(LazyLock::new(|| name("Toolgate::Server")));
 pub(super) static ACTIONS: Kind = Kind(LazyLock::new(|| name("Toolgate::Action")));
+
+/// The entity type of what is called.
+pub(super) fn called(kind: tool::Kind) -> &'static Kind {
+    match kind {
+        tool::Kind::Tool => &TOOLS,
+        tool::Kind::Prompt => &PROMPTS,
+        tool::Kind::Resource => &RESOURCES,
+    }
+}
 
 /// The nearest of `known` to what was written, where one is near enough to be meant.
 pub(super) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -55,7 +72,15 @@ mod tests {
 
     #[test]
     fn every_kind_is_a_type_of_the_namespace() {
-        for (kind, text) in [(&AGENTS, AGENT), (&ROLES, ROLE), (&TOOLS, TOOL), (&SERVERS, SERVER), (&ACTIONS, ACTION)] {
+        for (kind, text) in [
+            (&AGENTS, AGENT),
+            (&ROLES, ROLE),
+            (&TOOLS, TOOL),
+            (&PROMPTS, PROMPT),
+            (&RESOURCES, RESOURCE),
+            (&SERVERS, SERVER),
+            (&ACTIONS, ACTION),
+        ] {
             let uid = kind.uid("a\"::b");
             assert_eq!(uid.type_name().to_string(), format!("{NAMESPACE}::{text}"));
             assert_eq!(uid.id().unescaped(), "a\"::b");

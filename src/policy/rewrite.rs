@@ -9,6 +9,7 @@ use cedar_policy::pst::{
 use cedar_policy::{Policy as CedarPolicy, PolicyId};
 
 use super::reads::Reads;
+use super::scope::Scope;
 
 /// The policy as favourable as a call could make it, and what that still reads. No policy where it then never
 /// forbids.
@@ -36,15 +37,18 @@ pub(super) fn favourable(body: &Template, id: &PolicyId) -> Result<(Option<Cedar
 }
 
 /// The policy as it is evaluated for a tool that its scope admits: what the scope says of action and resource is
-/// settled by then, and only its conditions are left to ask. None where it has none.
+/// settled by then, and only its conditions are left to ask. None where it has none. A single prompt or resource is left
+/// to ask too.
 ///
 /// # Errors
 /// What Cedar says where the parts do not make a policy.
 pub(super) fn settled(body: &Template, id: &PolicyId) -> Result<Option<CedarPolicy>, String> {
-    if body.clauses().is_empty() {
+    let one = Scope::of(body).names_readable();
+    if body.clauses().is_empty() && !one {
         return Ok(None);
     }
-    let scope = (body.principal.clone(), ActionConstraint::Any, ResourceConstraint::Any);
+    let resource = if one { body.resource.clone() } else { ResourceConstraint::Any };
+    let scope = (body.principal.clone(), ActionConstraint::Any, resource);
     made(body, id, scope, body.clauses().clone()).map(Some)
 }
 

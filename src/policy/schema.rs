@@ -1,5 +1,6 @@
 //! The Cedar schema of one tool: the fixed vocabulary, the tool's action, and the actions that policies name.
 //!
+//! Prompts and resources have a schema of their own, for all of them: what their backend takes, only it knows.
 //! It is built as JSON values, never as text, so a tool's name may hold any characters.
 
 use cedar_policy::Schema;
@@ -8,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::domain::tool::Risk;
 
 use super::input::InputPlan;
-use super::names::{AGENT, CALL, GROUPS, NAMESPACE, ROLE, SERVER, TOOL};
+use super::names::{AGENT, CALL, GROUPS, NAMESPACE, PROMPT, READ, RESOURCE, ROLE, SERVER, TOOL};
 
 /// The schema for checking policies against one tool.
 ///
@@ -24,11 +25,19 @@ pub(super) fn schema_of(
     named: &[(&str, Option<Risk>)],
 ) -> Result<Schema, String> {
     let mut actions = groups();
-    for (name, risk) in named {
-        let group = risk.map_or(CALL, Risk::as_str);
-        actions.insert((*name).to_owned(), json!({ "memberOf": [{ "id": group }] }));
-    }
+    mention(&mut actions, named);
     actions.insert(label.to_owned(), action(risk, plan));
+    finish(&actions)
+}
+
+/// The schema for checking policies against prompts and resources.
+///
+/// # Errors
+/// What Cedar says of a schema that it does not take.
+pub(super) fn readable_schema(named: &[(&str, Option<Risk>)]) -> Result<Schema, String> {
+    let mut actions = groups();
+    mention(&mut actions, named);
+    actions.insert(READ.to_owned(), reading());
     finish(&actions)
 }
 
@@ -45,7 +54,16 @@ pub(super) fn general_schema(named: &[(&str, Option<Risk>)]) -> Result<Schema, S
     for (name, risk) in named {
         actions.insert((*name).to_owned(), action(risk.unwrap_or(Risk::Write), &plan));
     }
+    actions.insert(READ.to_owned(), reading());
     finish(&actions)
+}
+
+/// Adds actions under which nothing is judged.
+fn mention(actions: &mut Map<String, Value>, named: &[(&str, Option<Risk>)]) {
+    for (name, risk) in named {
+        let group = risk.map_or(CALL, Risk::as_str);
+        actions.insert((*name).to_owned(), json!({ "memberOf": [{ "id": group }] }));
+    }
 }
 
 fn finish(actions: &Map<String, Value>) -> Result<Schema, String> {
@@ -64,11 +82,20 @@ fn groups() -> Map<String, Value> {
 }
 
 fn action(risk: Risk, plan: &InputPlan) -> Value {
+    applied(risk.as_str(), &[TOOL], plan)
+}
+
+/// The group `read` as an action of its own. Nothing is in `context.input`, so what tests for a member of it fits.
+fn reading() -> Value {
+    applied(CALL, &[PROMPT, RESOURCE], &InputPlan::default())
+}
+
+fn applied(group: &str, resources: &[&str], plan: &InputPlan) -> Value {
     json!({
-        "memberOf": [{ "id": risk.as_str() }],
+        "memberOf": [{ "id": group }],
         "appliesTo": {
             "principalTypes": [AGENT],
-            "resourceTypes": [TOOL],
+            "resourceTypes": resources,
             "context": { "type": "Record", "attributes": {
                 "input": plan.cedar_type(),
                 "effects": texts(),
@@ -82,6 +109,25 @@ fn action(risk: Risk, plan: &InputPlan) -> Value {
 
 fn texts() -> Value {
     json!({ "type": "Set", "element": { "type": "String" } })
+}
+
+/// What a policy may ask of a tool; of a prompt and of a resource too, so that a policy about every call fits them.
+fn called(more: &[&str]) -> Value {
+    let (text, flag) = (json!({ "type": "String" }), json!({ "type": "Boolean" }));
+    let mut attributes = json!({
+        "server": text,
+        "name": text,
+        "read_only": flag,
+        "destructive": flag,
+        "idempotent": flag,
+        "open_world": flag,
+        "tags": texts(),
+        "digest": text,
+    });
+    if let Some(attributes) = attributes.as_object_mut() {
+        attributes.extend(more.iter().map(|name| ((*name).to_owned(), text.clone())));
+    }
+    json!({ "memberOfTypes": [SERVER], "shape": { "type": "Record", "attributes": attributes } })
 }
 
 fn entity_types() -> Value {
@@ -101,18 +147,8 @@ fn entity_types() -> Value {
         },
         ROLE: {},
         SERVER: {},
-        TOOL: {
-            "memberOfTypes": [SERVER],
-            "shape": { "type": "Record", "attributes": {
-                "server": text,
-                "name": text,
-                "read_only": flag,
-                "destructive": flag,
-                "idempotent": flag,
-                "open_world": flag,
-                "tags": texts(),
-                "digest": text,
-            } },
-        },
+        TOOL: called(&[]),
+        PROMPT: called(&[]),
+        RESOURCE: called(&["uri", "scheme"]),
     })
 }

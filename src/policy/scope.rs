@@ -1,4 +1,4 @@
-//! The scope of a policy, `permit(principal, action, resource)`: which tools it can apply to.
+//! The scope of a policy, `permit(principal, action, resource)`: which tools, prompts and resources it can apply to.
 
 use std::sync::Arc;
 
@@ -7,9 +7,9 @@ use cedar_policy::pst::{
 };
 
 use crate::domain::principal::Principal;
-use crate::domain::tool::Tool;
+use crate::domain::tool::{Kind, Tool};
 
-use super::names::{AGENT, CALL, GROUPS, NAMESPACE, ROLE, SERVER, TOOL, nearest};
+use super::names::{AGENT, CALL, GROUPS, NAMESPACE, PROMPT, READ, RESOURCE, ROLE, SERVER, TOOL, nearest};
 use super::source::{Piece, PolicyFault};
 
 /// Which tools a policy's scope admits.
@@ -41,9 +41,11 @@ enum ActionScope {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum ResourceScope {
     Any,
-    Tool(Arc<str>),
-    Server(Arc<str>),
-    /// Something that is no tool.
+    Every(Kind),
+    One(Kind, Arc<str>),
+    /// What a server has, or what of one kind it has.
+    Of(Option<Kind>, Arc<str>),
+    /// Something that cannot be called.
     Nothing,
 }
 
@@ -63,13 +65,20 @@ impl Scope {
         };
         let resource = match &template.resource {
             ResourceConstraint::Any => ResourceScope::Any,
-            ResourceConstraint::Is(kind) if is_kind(kind, TOOL) => ResourceScope::Any,
-            ResourceConstraint::Eq(EntityOrSlot::Entity(uid)) if is_kind(&uid.ty, TOOL) => {
-                ResourceScope::Tool(uid.eid.as_str().into())
-            }
+            ResourceConstraint::Is(is) => kind_of(is).map_or(ResourceScope::Nothing, ResourceScope::Every),
+            ResourceConstraint::Eq(EntityOrSlot::Entity(uid)) => match kind_of(&uid.ty) {
+                Some(kind) => ResourceScope::One(kind, uid.eid.as_str().into()),
+                None => ResourceScope::Nothing,
+            },
+            ResourceConstraint::Eq(EntityOrSlot::Slot(_)) => ResourceScope::Nothing,
             ResourceConstraint::In(within) => ancestor(within),
-            ResourceConstraint::IsIn(kind, within) if is_kind(kind, TOOL) => ancestor(within),
-            _ => ResourceScope::Nothing,
+            ResourceConstraint::IsIn(is, within) => {
+                kind_of(is).map_or(ResourceScope::Nothing, |kind| match ancestor(within) {
+                    ResourceScope::Of(_, server) => ResourceScope::Of(Some(kind), server),
+                    ResourceScope::One(one, label) if one == kind => ResourceScope::One(one, label),
+                    _ => ResourceScope::Nothing,
+                })
+            }
         };
         Self { principal: PrincipalScope::of(&template.principal), action, resource }
     }
@@ -119,7 +128,7 @@ impl Scope {
         };
         let at = piece.text.find(&format!("{name:?}")).unwrap_or(0);
         if equal && is_group(name) {
-            let message = format!("`action == {NAMESPACE}::Action::\"{name}\"` never matches: it is a group");
+            let message = format!("`action == {NAMESPACE}::Action::\"{name}\"` never matches a tool: it is a group");
             return Some(piece.fault(at, message, Some("write `action in` for a group".into())));
         }
         if name.contains(':') {
@@ -144,10 +153,46 @@ impl Scope {
         action
             && match &self.resource {
                 ResourceScope::Any => true,
-                ResourceScope::Tool(name) => **name == *tool.label,
-                ResourceScope::Server(name) => &**name == tool.id.server.as_str(),
+                ResourceScope::Every(kind) => *kind == tool.kind,
+                ResourceScope::One(kind, label) => *kind == tool.kind && **label == *tool.label,
+                ResourceScope::Of(kind, server) => {
+                    kind.is_none_or(|kind| kind == tool.kind) && &**server == tool.id.server.as_str()
+                }
                 ResourceScope::Nothing => false,
             }
+    }
+
+    /// Whether the policy can apply to some prompt or resource of this server; of one that no policy names, for `None`.
+    pub(super) fn admits_readable(&self, asked: Kind, of: Option<&str>) -> bool {
+        let action = match &self.action {
+            ActionScope::Any => true,
+            ActionScope::Is(_) => false,
+            ActionScope::Among(names) => names.iter().any(|name| &**name == READ || &**name == CALL),
+        };
+        action
+            && match &self.resource {
+                ResourceScope::Any => true,
+                ResourceScope::Every(kind) => *kind == asked,
+                ResourceScope::One(kind, _) => *kind == asked && of.is_some() && self.server() == of,
+                ResourceScope::Of(kind, _) => {
+                    kind.is_none_or(|kind| kind == asked) && of.is_some() && self.server() == of
+                }
+                ResourceScope::Nothing => false,
+            }
+    }
+
+    /// The server that the resource's scope names, by itself or in what it has.
+    pub(super) fn server(&self) -> Option<&str> {
+        match &self.resource {
+            ResourceScope::Of(_, server) => Some(server),
+            ResourceScope::One(_, label) => label.split_once(':').map(|(server, _)| server),
+            ResourceScope::Any | ResourceScope::Every(_) | ResourceScope::Nothing => None,
+        }
+    }
+
+    /// Whether it names one prompt or one resource: that is asked again with each call, for no slice is of one alone.
+    pub(super) const fn names_readable(&self) -> bool {
+        matches!(self.resource, ResourceScope::One(Kind::Prompt | Kind::Resource, _))
     }
 
     /// The tools and servers that the scope names one by one.
@@ -160,9 +205,10 @@ impl Scope {
             }
         };
         match &self.resource {
-            ResourceScope::Tool(name) => found.push(Named::Tool(Arc::clone(name))),
-            ResourceScope::Server(name) => found.push(Named::Server(Arc::clone(name))),
-            ResourceScope::Any | ResourceScope::Nothing => {}
+            ResourceScope::One(Kind::Tool, name) => found.push(Named::Tool(Arc::clone(name))),
+            ResourceScope::Of(_, name) => found.push(Named::Server(Arc::clone(name))),
+            ResourceScope::One(..) => found.extend(self.server().map(|name| Named::Server(name.into()))),
+            ResourceScope::Any | ResourceScope::Every(_) | ResourceScope::Nothing => {}
         }
         found
     }
@@ -192,11 +238,19 @@ impl PrincipalScope {
 
 fn ancestor(within: &EntityOrSlot) -> ResourceScope {
     match within {
-        EntityOrSlot::Entity(uid) if is_kind(&uid.ty, SERVER) => ResourceScope::Server(uid.eid.as_str().into()),
+        EntityOrSlot::Entity(uid) if is_kind(&uid.ty, SERVER) => ResourceScope::Of(None, uid.eid.as_str().into()),
         // An entity is `in` itself.
-        EntityOrSlot::Entity(uid) if is_kind(&uid.ty, TOOL) => ResourceScope::Tool(uid.eid.as_str().into()),
-        _ => ResourceScope::Nothing,
+        EntityOrSlot::Entity(uid) => match kind_of(&uid.ty) {
+            Some(kind) => ResourceScope::One(kind, uid.eid.as_str().into()),
+            None => ResourceScope::Nothing,
+        },
+        EntityOrSlot::Slot(_) => ResourceScope::Nothing,
     }
+}
+
+fn kind_of(name: &EntityType) -> Option<Kind> {
+    let kinds = [(TOOL, Kind::Tool), (PROMPT, Kind::Prompt), (RESOURCE, Kind::Resource)];
+    kinds.into_iter().find_map(|(known, kind)| is_kind(name, known).then_some(kind))
 }
 
 fn is_group(name: &str) -> bool {

@@ -1,4 +1,4 @@
-//! The policies that can apply to a tool, ready to be evaluated.
+//! The policies that can apply to a tool, or to the prompts or resources of a server, ready to be evaluated.
 
 use std::sync::Arc;
 
@@ -76,7 +76,7 @@ impl Slice {
         for (_, policy) in enforced() {
             if let Some(favourable) = &policy.favourable {
                 slice.favourable.add(favourable.clone()).map_err(|error| error.to_string())?;
-                slice.alike &= !policy.favourable_reads.any(Reads::TOOL);
+                slice.alike &= !policy.favourable_reads.any(Reads::TOOL) && !policy.scope.names_readable();
             }
         }
         Ok(Arc::new(slice))

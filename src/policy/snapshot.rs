@@ -3,10 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use cedar_policy::{Entities, Entity, EntityUid, RestrictedExpression};
+use cedar_policy::Entities;
 
 use crate::domain::decision::Mode;
-use crate::domain::tool::{Hints, Risk, Tool};
+use crate::domain::tool::Tool;
 
 use super::bundle::{Bundle, Policy};
 use super::check::{
@@ -16,15 +16,17 @@ use super::check::{
 use super::decide::Decisions;
 use super::deep::on_deep_stack;
 use super::input::InputPlan;
-use super::names::{ACTIONS, CALL, SERVERS, TOOLS};
+use super::readable::Readables;
 use super::slice::Slice;
-use super::who::{Acquaintances, text, texts};
+use super::subject::{Subject, action, entities, resource};
+use super::who::Acquaintances;
 
 /// A bundle compiled for a catalogue: judges calls.
 #[derive(Debug)]
 pub struct Policies {
     pub(super) bundle: Arc<Bundle>,
     pub(super) tools: HashMap<Arc<str>, ToolPolicy>,
+    pub(super) readables: Readables,
     /// The defects of policies that read no input, kept for the next build.
     general: Checked,
     pub(super) acquaintances: Acquaintances,
@@ -35,18 +37,9 @@ pub struct Policies {
 #[derive(Debug)]
 pub(super) struct ToolPolicy {
     pub(super) tool: Arc<Tool>,
-    /// Its number in this snapshot.
-    pub(super) number: usize,
-    pub(super) action: EntityUid,
-    pub(super) resource: EntityUid,
-    /// The tool and its action.
-    pub(super) entities: Entities,
-    pub(super) slice: Arc<Slice>,
-    pub(super) plan: InputPlan,
+    pub(super) subject: Subject,
     /// Set where nobody may call it.
     pub(super) withheld: Option<Withheld>,
-    /// Which of a principal's outlooks is this tool's.
-    pub(super) outlook: usize,
     checked: Checked,
 }
 
@@ -88,13 +81,15 @@ impl Policies {
         };
         builder.general();
         let tools = tools.iter().enumerate().map(|(number, tool)| builder.tool(number, tool)).collect();
+        let readables = builder.readables();
         builder.unapplied();
         let Builder { general, outlooks, faults, mut report, .. } = builder;
         report.faults = faults.into_faults(bundle);
         report.acceptable =
             report.faults.is_empty() || previous.is_some_and(|old| old.bundle.version() == bundle.version());
         let acquaintances = Acquaintances::new(outlooks.len());
-        (Self { bundle: Arc::clone(bundle), tools, general, acquaintances, decisions: Decisions::default() }, report)
+        let (bundle, decisions) = (Arc::clone(bundle), Decisions::default());
+        (Self { bundle, tools, readables, general, acquaintances, decisions }, report)
     }
 
     /// The bundle that judges.
@@ -112,16 +107,16 @@ enum Outlooking {
 }
 
 /// A build under way.
-struct Builder<'a> {
-    bundle: &'a Bundle,
-    previous: Option<&'a Policies>,
-    catalogue: Catalogue<'a>,
+pub(super) struct Builder<'a> {
+    pub(super) bundle: &'a Bundle,
+    pub(super) previous: Option<&'a Policies>,
+    pub(super) catalogue: Catalogue<'a>,
     general: Checked,
     slices: HashMap<Vec<usize>, Result<Arc<Slice>, String>>,
     outlooks: HashMap<Outlooking, usize>,
     faults: Gathered,
-    report: Report,
-    /// Positions of the policies that apply to some tool.
+    pub(super) report: Report,
+    /// Positions of the policies that apply to something.
     applied: HashSet<usize>,
 }
 
@@ -156,7 +151,7 @@ impl Builder<'_> {
             .map(|old| &old.checked);
         let checked = check_tool(tool, &plan, &readers, &self.catalogue, old);
         self.note_left_out(tool, &plan);
-        let (members, mut withheld) = self.members(&applicable, tool, &checked);
+        let (members, mut withheld) = self.members(&applicable, Some(&tool.label), &checked);
         let slice = self.slice(&members).unwrap_or_else(|message| {
             withheld = Some(message.into());
             Arc::default()
@@ -171,24 +166,27 @@ impl Builder<'_> {
         let outlook = self.outlook(&slice, members, number);
         let state = ToolPolicy {
             tool: Arc::clone(tool),
-            number,
-            action: ACTIONS.uid(&tool.label),
-            resource: TOOLS.uid(&tool.label),
-            entities,
-            slice,
-            plan,
+            subject: Subject {
+                number: Some(number),
+                action: action(tool),
+                resource: resource(tool),
+                entities,
+                slice,
+                plan,
+                outlook: Some(outlook),
+            },
             withheld,
-            outlook,
             checked,
         };
         (Arc::clone(&tool.label), state)
     }
 
-    /// The policies that fit the tool, and why it is withheld where an enforced one does not.
-    fn members(
+    /// The policies that fit the tool, or all prompts or resources, and why they are withheld where an enforced one does
+    /// not.
+    pub(super) fn members(
         &mut self,
         applicable: &[(usize, &Policy)],
-        tool: &Tool,
+        tool: Option<&Arc<str>>,
         checked: &Checked,
     ) -> (Vec<usize>, Option<Withheld>) {
         let (mut members, mut withheld) = (Vec::new(), None);
@@ -198,13 +196,14 @@ impl Builder<'_> {
             let defects = recall(policy, &self.catalogue, if own { checked } else { &self.general });
             if own {
                 for defect in defects {
-                    self.faults.add(*at, defect, Some(&tool.label));
+                    self.faults.add(*at, defect, tool);
                 }
             }
             match defects.first() {
                 None => members.push(*at),
                 Some(defect) if policy.mode() == Mode::Enforce => {
-                    withheld.get_or_insert_with(|| Withheld { policy: Some(*at), reason: misfit(policy, defect) });
+                    withheld
+                        .get_or_insert_with(|| Withheld { policy: Some(*at), reason: misfit(policy, defect, tool) });
                 }
                 // A shadow policy changes nothing, so it cannot withhold a tool either.
                 Some(_) => {}
@@ -213,7 +212,7 @@ impl Builder<'_> {
         (members, withheld)
     }
 
-    fn slice(&mut self, members: &[usize]) -> Result<Arc<Slice>, String> {
+    pub(super) fn slice(&mut self, members: &[usize]) -> Result<Arc<Slice>, String> {
         if let Some(slice) = self.slices.get(members) {
             return slice.clone();
         }
@@ -223,9 +222,16 @@ impl Builder<'_> {
     }
 
     fn outlook(&mut self, slice: &Slice, members: Vec<usize>, number: usize) -> usize {
-        let which = if slice.alike { Outlooking::Slice(members) } else { Outlooking::Tool(number) };
+        if slice.alike {
+            return self.outlook_of_slice(members);
+        }
         let next = self.outlooks.len();
-        *self.outlooks.entry(which).or_insert(next)
+        *self.outlooks.entry(Outlooking::Tool(number)).or_insert(next)
+    }
+
+    pub(super) fn outlook_of_slice(&mut self, members: Vec<usize>) -> usize {
+        let next = self.outlooks.len();
+        *self.outlooks.entry(Outlooking::Slice(members)).or_insert(next)
     }
 
     fn note_left_out(&mut self, tool: &Tool, plan: &InputPlan) {
@@ -250,35 +256,12 @@ impl Builder<'_> {
     }
 }
 
-fn misfit(policy: &Policy, defect: &Defect) -> Arc<str> {
+fn misfit(policy: &Policy, defect: &Defect, tool: Option<&Arc<str>>) -> Arc<str> {
+    let until = match tool {
+        Some(_) => "this tool, so nobody may call it until one of them is put right",
+        None => "prompts and resources, so nobody may read them until it is put right",
+    };
     let fault = policy.piece.fault(defect.offset, defect.message.clone(), None);
-    format!(
-        "the policy `{}` does not fit this tool, so nobody may call it until one of them is put right: {} ({}:{})",
-        policy.id(),
-        fault.message,
-        fault.file,
-        fault.line
-    )
-    .into()
-}
-
-/// The tool and its action as entities. What a backend's hints do not say is as MCP's defaults have it.
-fn entities(tool: &Tool) -> Result<Entities, String> {
-    let Hints { idempotent, open_world, .. } = tool.hints;
-    let flag = RestrictedExpression::new_bool;
-    let attributes = HashMap::from([
-        ("server".to_owned(), text(tool.id.server.as_str())),
-        ("name".to_owned(), text(&tool.id.tool)),
-        ("read_only".to_owned(), flag(tool.risk == Risk::Read)),
-        ("destructive".to_owned(), flag(tool.risk == Risk::Destructive)),
-        ("idempotent".to_owned(), flag(idempotent.unwrap_or(false))),
-        ("open_world".to_owned(), flag(open_world.unwrap_or(true))),
-        ("tags".to_owned(), texts(tool.settings.tags.iter().map(|tag| &**tag))),
-        ("digest".to_owned(), text(&tool.digest)),
-    ]);
-    let server = HashSet::from([SERVERS.uid(tool.id.server.as_str())]);
-    let resource = Entity::new(TOOLS.uid(&tool.label), attributes, server).map_err(|error| error.to_string())?;
-    let groups = HashSet::from([ACTIONS.uid(tool.risk.as_str()), ACTIONS.uid(CALL)]);
-    let action = Entity::new_no_attrs(ACTIONS.uid(&tool.label), groups);
-    Entities::from_entities([resource, action], None).map_err(|error| error.to_string())
+    format!("the policy `{}` does not fit {until}: {} ({}:{})", policy.id(), fault.message, fault.file, fault.line)
+        .into()
 }

@@ -13,7 +13,8 @@ use crate::domain::principal::Principal;
 use crate::domain::tool::Tool;
 
 use super::evaluate::{entities, request};
-use super::snapshot::{Policies, ToolPolicy};
+use super::snapshot::Policies;
+use super::subject::Subject;
 use super::who::Known;
 
 impl Policies {
@@ -43,13 +44,14 @@ impl View<'_> {
     /// See [`Policies::could_permit`].
     #[must_use]
     pub fn could_permit(&self, tool: &Tool) -> bool {
-        let Ok(state) = self.policies.state(tool) else { return false };
+        let Ok(subject) = self.policies.subject(tool) else { return false };
         let roles = tool.settings.allowed_roles.as_ref();
         let holds = roles.is_some_and(|roles| roles.iter().any(|role| self.who.roles.contains(role)));
         if roles.is_some() && !holds {
             return false;
         }
-        match self.known.outlooks.at(state.outlook, || outlook(&self.known, state)) {
+        let work_out = || outlook(&self.known, &subject);
+        match subject.outlook.map_or_else(work_out, |slot| self.known.outlooks.at(slot, work_out)) {
             Outlook::Permit => true,
             Outlook::Nothing => holds,
             Outlook::Forbid => false,
@@ -58,11 +60,11 @@ impl View<'_> {
 }
 
 /// What the policies could say at best. A forbid that cannot be evaluated is no certain one.
-fn outlook(known: &Known, state: &ToolPolicy) -> Outlook {
-    let (Some(entities), Ok(request)) = (entities(known, state), request(known, state, Context::empty())) else {
+fn outlook(known: &Known, subject: &Subject) -> Outlook {
+    let (Some(entities), Ok(request)) = (entities(known, subject), request(known, subject, Context::empty())) else {
         return Outlook::Forbid;
     };
-    let response = Authorizer::new().is_authorized(&request, &state.slice.favourable, &entities);
+    let response = Authorizer::new().is_authorized(&request, &subject.slice.favourable, &entities);
     match response.decision() {
         Decision::Allow => Outlook::Permit,
         Decision::Deny if response.diagnostics().reason().next().is_some() => Outlook::Forbid,

@@ -8,6 +8,7 @@ use super::splice::{Additions, splice};
 use crate::domain::decision::Judgement;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Governance, Outcome, Refusal, UpstreamError, UpstreamFault};
+use crate::domain::tool::Kind;
 
 /// The gateway as it names itself in `serverInfo`.
 pub const SERVER_INFO: &str =
@@ -16,6 +17,10 @@ pub const SERVER_INFO: &str =
 pub const SERVER_INFO_KEY: &str = "io.modelcontextprotocol/serverInfo";
 /// The `_meta` member that says what was decided.
 pub const GOVERNANCE_KEY: &str = "toolgate/governance";
+
+const COMPLETE: (&str, &str) = ("resultType", "\"complete\"");
+/// What a modern client is told of a resource: no policy says yet how long one may be kept.
+const UNCACHED: [(&str, &str); 3] = [COMPLETE, ("ttlMs", "0"), ("cacheScope", "\"private\"")];
 
 /// What goes back over HTTP.
 #[derive(Debug)]
@@ -38,32 +43,39 @@ impl Reply {
 }
 
 /// Tells a host or a script how a call ended. A host gets refusals as tool results, since many hosts take an HTTP
-/// error for a dead server; a script gets 429 where it is over a limit.
+/// error for a dead server; a script gets 429 where it is over a limit. A prompt or a resource has no result that could
+/// say no: there everything but an answer is a JSON-RPC error.
 #[must_use]
 pub fn tell(carried: &Carried, era: Era, host: bool) -> Reply {
-    match &carried.outcome {
-        Outcome::Answered(answer) => Reply::result(stamped(&answer.result, &carried.governance, era)),
-        Outcome::Refused(refusal) => refused(refusal, &carried.governance, era, host),
-        Outcome::Failed(error) => failed(error, &carried.governance, era),
-        Outcome::Cancelled => Reply::error(&RpcError::new(200, -32603, "the call was cancelled")),
+    match (&carried.outcome, carried.kind) {
+        (Outcome::Answered(answer), Kind::Resource) if era == Era::Modern => {
+            Reply::result(with_governance(&answer.result, &carried.governance, &UNCACHED))
+        }
+        (Outcome::Answered(answer), _) => Reply::result(stamped(&answer.result, &carried.governance, era)),
+        (Outcome::Refused(refusal), Kind::Tool) => refused(refusal, &carried.governance, era, host),
+        (Outcome::Refused(refusal), kind) => unread(refusal, kind, era, host),
+        (Outcome::Failed(error), Kind::Tool) => failed(error, &carried.governance, era),
+        (Outcome::Failed(error), _) => unserved(error, era),
+        (Outcome::Cancelled, _) => Reply::error(&RpcError::new(200, -32603, "the call was cancelled")),
     }
 }
 
 /// A result with the gateway's marks: governance, and what the client's era asks of every result.
 #[must_use]
 pub fn stamped(result: &Json, governance: &Governance, era: Era) -> Json {
-    let governance = Json::of(governance);
-    let governance = (GOVERNANCE_KEY, governance.as_str());
     match era {
-        Era::Legacy => splice(result, Additions { members: &[], meta: &[governance] }),
-        Era::Modern => splice(
-            result,
-            Additions {
-                members: &[("resultType", "\"complete\"")],
-                meta: &[governance, (SERVER_INFO_KEY, SERVER_INFO)],
-            },
-        ),
+        Era::Legacy => {
+            let governance = Json::of(governance);
+            splice(result, Additions { members: &[], meta: &[(GOVERNANCE_KEY, governance.as_str())] })
+        }
+        Era::Modern => with_governance(result, governance, &[COMPLETE]),
     }
+}
+
+fn with_governance(result: &Json, governance: &Governance, members: &[(&str, &str)]) -> Json {
+    let governance = Json::of(governance);
+    let meta = [(GOVERNANCE_KEY, governance.as_str()), (SERVER_INFO_KEY, SERVER_INFO)];
+    splice(result, Additions { members, meta: &meta })
 }
 
 /// A result of the gateway itself, such as a list: `extra` holds what a modern client is told besides.
@@ -72,7 +84,7 @@ pub fn own_result(result: &Json, era: Era, extra: &[(&str, &str)]) -> Json {
     match era {
         Era::Legacy => result.clone(),
         Era::Modern => {
-            let mut members = vec![("resultType", "\"complete\"")];
+            let mut members = vec![COMPLETE];
             members.extend_from_slice(extra);
             splice(result, Additions { members: &members, meta: &[(SERVER_INFO_KEY, SERVER_INFO)] })
         }
@@ -98,12 +110,63 @@ fn refused(refusal: &Refusal, governance: &Governance, era: Era, host: bool) -> 
             Reply::error(&RpcError::new(200, -32602, refusal.to_string()).with(json!({"readings": readings})))
         }
         Refusal::InvalidRequest { message } => Reply::error(&RpcError::new(200, -32602, message.clone())),
-        Refusal::LimitReached { retry_after, .. } if !host => {
-            let error = RpcError::new(429, 429, refusal.to_string()).with(json!({"retry_after": retry_after}));
-            Reply { retry_after: Some(*retry_after), ..Reply::error(&error) }
-        }
+        Refusal::LimitReached { retry_after, .. } if !host => over_limit(refusal, *retry_after),
         _ => tool_error(&advice(refusal), &details(refusal), governance, era),
     }
+}
+
+/// A script over its limit.
+fn over_limit(refusal: &Refusal, retry_after: u64) -> Reply {
+    let error = RpcError::new(429, 429, refusal.to_string()).with(json!({"retry_after": retry_after}));
+    Reply { retry_after: Some(retry_after), ..Reply::error(&error) }
+}
+
+/// The answer about a prompt that does not exist for the caller.
+#[must_use]
+pub fn unknown_prompt(name: &str) -> RpcError {
+    RpcError::new(200, -32602, format!("unknown prompt `{name}`"))
+}
+
+/// The answer about a resource that does not exist for the caller; the eras have different numbers for it.
+#[must_use]
+pub fn unknown_resource(uri: &str, era: Era) -> RpcError {
+    let code = if era == Era::Modern { -32602 } else { -32002 };
+    RpcError::new(200, code, "resource not found").with(json!({"uri": uri}))
+}
+
+/// A refusal to read, as an error: the number is HTTP's for the like, outside what JSON-RPC keeps for itself.
+fn unread(refusal: &Refusal, kind: Kind, era: Era, host: bool) -> Reply {
+    let error = |code| RpcError::new(200, code, advice(refusal)).with(details(refusal));
+    Reply::error(&match refusal {
+        Refusal::UnknownResource { uri: asked } | Refusal::InsufficientScope { asked, .. }
+            if kind == Kind::Resource =>
+        {
+            unknown_resource(asked, era)
+        }
+        Refusal::UnknownPrompt { name: asked } | Refusal::InsufficientScope { asked, .. } => unknown_prompt(asked),
+        Refusal::LimitReached { retry_after, .. } if !host => return over_limit(refusal, *retry_after),
+        Refusal::LimitReached { .. } => error(429),
+        Refusal::Denied(_) => error(403),
+        Refusal::ApprovalNeeded(_) => error(409),
+        Refusal::Unrecorded(_) | Refusal::Stopping => error(503),
+        Refusal::Internal => error(-32603),
+        Refusal::InvalidRequest { .. }
+        | Refusal::InvalidArguments(_)
+        | Refusal::UnknownTool { .. }
+        | Refusal::UnknownResource { .. }
+        | Refusal::Ambiguous { .. } => RpcError::new(200, -32602, refusal.to_string()),
+    })
+}
+
+/// A failure to read, as an error; the backend's own passes.
+fn unserved(error: &UpstreamError, era: Era) -> Reply {
+    let code = match &error.fault {
+        UpstreamFault::Rpc(object) => return passed_on(object, era),
+        UpstreamFault::Timeout => 504,
+        UpstreamFault::Busy => 503,
+        UpstreamFault::Down | UpstreamFault::Garbled => 502,
+    };
+    Reply::error(&RpcError::new(200, code, failure(error)).with(upstream_details(error)))
 }
 
 /// The sentence that a model reads.
@@ -194,13 +257,20 @@ pub fn details(refusal: &Refusal) -> Value {
 }
 
 fn failed(error: &UpstreamError, governance: &Governance, era: Era) -> Reply {
-    if let UpstreamFault::Rpc(object) = &error.fault {
-        return Reply { status: 200, body: Err(renumbered(object, era)), retry_after: None };
+    match &error.fault {
+        UpstreamFault::Rpc(object) => passed_on(object, era),
+        _ => tool_error(&failure(error), &upstream_details(error), governance, era),
     }
-    // The message says already whether the call may be repeated.
+}
+
+fn passed_on(object: &Json, era: Era) -> Reply {
+    Reply { status: 200, body: Err(renumbered(object, era)), retry_after: None }
+}
+
+/// The sentence about a failure. The message says already whether the call may be repeated.
+fn failure(error: &UpstreamError) -> String {
     let wait = error.retry_after.map(|seconds| format!(" Wait {seconds} seconds first.")).unwrap_or_default();
-    let text = format!("{}.{wait}", capitalised(&error.message));
-    tool_error(&text, &upstream_details(error), governance, era)
+    format!("{}.{wait}", capitalised(&error.message))
 }
 
 /// A backend's failure for programs.

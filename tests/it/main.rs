@@ -21,6 +21,8 @@ mod matrix;
 mod mcp;
 mod peers;
 mod policy;
+mod readable;
+mod reading;
 mod reload;
 mod search;
 mod shutdown;

@@ -3,9 +3,11 @@
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
+use toolgate::domain::call::ToolRef;
+use toolgate::domain::outcome::Outcome;
 use toolgate::gateway::NewKey;
 
-use crate::support::{Client, Response, Setup};
+use crate::support::{Client, Key, Response, Setup, TestGateway};
 
 /// Server, tool, arguments, and how the row is named.
 const CALLS: [(&str, &str, &str, &str); 7] = [
@@ -45,6 +47,22 @@ async fn row(client: &Client, (server, tool, arguments, name): (&str, &str, &str
     format!("  {name:<24} {:<5} {:<6} {call:<36} {simulated}", mark(listed), mark(found))
 }
 
+/// One line about a prompt or a resource. The demo servers have none, so what is permitted is their error.
+async fn row_of_readable(gateway: &TestGateway, key: &Key, member: &str) -> String {
+    let (name, asked) = match member {
+        "prompt" => ("review", ToolRef::Prompt { server: "github".into(), name: "review".into() }),
+        _ => ("memo:a", ToolRef::Resource { server: "github".into(), uri: "memo:a".into() }),
+    };
+    let carried = gateway.carry(key, asked, None).await;
+    let call = match &carried.outcome {
+        Outcome::Refused(refusal) if refusal.hides() => "unknown".to_owned(),
+        _ => format!("{} {}", carried.governance.decision, carried.governance.policy),
+    };
+    let report = gateway.client(key).simulate(&json!({"server": "github", member: name})).await;
+    let simulated = of(&report["decision"], &report["policy"]);
+    format!("  {:<24} {:<5} {:<6} {call:<36} {simulated}", format!("{member} github:{name}"), "-", "-")
+}
+
 #[tokio::test]
 async fn the_matrix_is_as_it_was_reviewed() {
     let gateway = Setup::demo().start().await;
@@ -58,9 +76,13 @@ async fn the_matrix_is_as_it_was_reviewed() {
                 .unwrap();
             let new =
                 NewKey { name: "m".into(), profile: profile.into(), user: "m".into(), roles, ..NewKey::default() };
-            let client = gateway.client(&gateway.create(new).await);
+            let key = gateway.create(new).await;
+            let client = gateway.client(&key);
             for call in CALLS {
                 writeln!(table, "{}", row(&client, call).await).unwrap();
+            }
+            for member in ["prompt", "resource"] {
+                writeln!(table, "{}", row_of_readable(&gateway, &key, member).await).unwrap();
             }
         }
     }

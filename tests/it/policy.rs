@@ -36,6 +36,12 @@ forbid (principal, action in Toolgate::Action::"read", resource) when { context.
 @id("remarks-by-finance") @reason("finance may remark") @requires("approval")
 permit (principal in Toolgate::Role::"finance", action == Toolgate::Action::"up:remark", resource);
 
+@id("no-system-files")
+forbid (principal, action in Toolgate::Action::"read", resource is Toolgate::Resource) when { context.effects.contains("path.system") };
+
+@id("internal")
+forbid (principal, action, resource == Toolgate::Prompt::"up:internal.x");
+
 @id("adds-up")
 forbid (principal, action == Toolgate::Action::"up:rows", resource) when { context.input has m && context.input.m + 9223372036854775000 < 0 };
 "#;
@@ -91,7 +97,7 @@ struct Verdict {
     reason: String,
 }
 
-fn text(value: &Value, name: &str) -> String {
+pub(crate) fn text(value: &Value, name: &str) -> String {
     value[name].as_str().unwrap_or_default().to_owned()
 }
 
@@ -124,10 +130,11 @@ fn agree(report: &Value, answer: &Response) -> Result<(), String> {
     Ok(())
 }
 
-async fn start(upstream: &FakeUpstream) -> (TestGateway, Vec<Key>) {
+pub(crate) async fn start(upstream: &FakeUpstream) -> (TestGateway, Vec<Key>) {
     upstream.set_tools(catalogue());
     let mut setup = Setup::new()
         .config(&upstream.section("up", "[servers.up.tools.roles]\nallowed_roles = [\"finance\"]"))
+        .config(&upstream.section("shut", "permissions = \"explicit\""))
         .shipped_policies();
     for (name, body) in PROFILES {
         setup = setup.profile(name, body);
@@ -146,7 +153,7 @@ async fn start(upstream: &FakeUpstream) -> (TestGateway, Vec<Key>) {
 }
 
 /// The report by the way of the command line, about that key.
-async fn report_of_key(gateway: &TestGateway, key: &Key, question: &Value) -> Value {
+pub(crate) async fn report_of_key(gateway: &TestGateway, key: &Key, question: &Value) -> Value {
     let command = Command::Simulate { arguments: question.clone(), key: Some(key.id.clone()) };
     let answer = gateway.control(command).await;
     answer["result"]["structuredContent"].clone()

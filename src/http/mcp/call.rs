@@ -18,7 +18,7 @@ use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::{EventId, RequestId};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Refusal};
-use crate::gateway::{Aside, Gateway, Leaving, Line, Question, Underway};
+use crate::gateway::{Aside, Gateway, Leaving, Line, Question, Underway, unfinished};
 use crate::wire::envelope::{Id, call_params};
 use crate::wire::era::Era;
 use crate::wire::hop;
@@ -101,8 +101,9 @@ pub(super) async fn carry(
 /// Goes on with a call that waited for its client.
 pub(super) async fn go_on(gateway: &Gateway, asked: &Asked, id: Id, underway: Underway, via: Box<Via>) -> Response {
     let Underway { done, heard, cancel, event } = underway;
+    let kind = via.kind();
     let answering = Answering::new(gateway, asked, id, event.clone(), cancel, Some(via));
-    let carrying = async move { done.await.unwrap_or_else(|_| crate::gateway::unfinished(event, Refusal::Internal)) };
+    let carrying = async move { done.await.unwrap_or_else(|_| unfinished(event, kind, Refusal::Internal)) };
     answering.with(Box::pin(carrying), heard).await
 }
 

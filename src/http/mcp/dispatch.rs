@@ -13,7 +13,7 @@ use crate::gateway::Gateway;
 use crate::wire::envelope::{Id, Message};
 use crate::wire::era::{Era, SUPPORTED, negotiate};
 use crate::wire::hop::client_capabilities;
-use crate::wire::mcp::{SERVER_INFO, own_result};
+use crate::wire::mcp::{SERVER_INFO, own_result, unknown_prompt, unknown_resource};
 use crate::wire::rpc::{self, RpcError};
 
 /// How long a modern client may keep a list: short, since not every client comes back when a stream drops.
@@ -65,8 +65,8 @@ async fn request(gateway: Arc<Gateway>, asked: Asked, id: Id, method: &str, para
         (_, "prompts/list") => list(&id, &asked, params.as_ref(), "prompts"),
         (_, "resources/list") => list(&id, &asked, params.as_ref(), "resources"),
         (_, "resources/templates/list") => list(&id, &asked, params.as_ref(), "resourceTemplates"),
-        (_, "prompts/get") => failure(Some(&id), &RpcError::new(200, -32602, "unknown prompt")),
-        (era, "resources/read") => no_resource(&id, era, params.as_ref()),
+        (_, "prompts/get") => failure(Some(&id), &unknown_prompt(&named(params.as_ref(), "name"))),
+        (era, "resources/read") => failure(Some(&id), &unknown_resource(&named(params.as_ref(), "uri"), era)),
         (Era::Modern, _) => failure(Some(&id), &unknown(404, method)),
         (Era::Legacy, _) => failure(Some(&id), &unknown(200, method)),
     }
@@ -156,9 +156,8 @@ fn list(id: &Id, asked: &Asked, params: Option<&Json>, member: &str) -> Response
     reply(id, asked, &json!({member: []}), &LIST_TTL)
 }
 
-/// "Not found" has another number in each era.
-fn no_resource(id: &Id, era: Era, params: Option<&Json>) -> Response {
-    let code = if era == Era::Modern { -32602 } else { -32002 };
-    let uri = params.map(Json::value).and_then(|params| params.get("uri").cloned());
-    failure(Some(id), &RpcError::new(200, code, "resource not found").with(json!({"uri": uri})))
+/// The member of the params that says what is asked for.
+fn named(params: Option<&Json>, member: &str) -> String {
+    let name = params.map(Json::value).and_then(|params| params.get(member)?.as_str().map(str::to_owned));
+    name.unwrap_or_default()
 }

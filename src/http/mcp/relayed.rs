@@ -13,6 +13,7 @@ use crate::domain::id::ServerName;
 use crate::domain::json::{Json, canonical, sha256_hex};
 use crate::domain::outcome::{Carried, Outcome, UpstreamFault};
 use crate::domain::principal::Principal;
+use crate::domain::tool::Kind;
 use crate::gateway::{Aside, Gateway, Greeting, Passed, Peer, Question, Resumed, Underway, Visitor};
 use crate::wire::envelope::{Id, call_params};
 use crate::wire::era::{self, Era};
@@ -102,6 +103,15 @@ impl Via {
         let digest = String::new();
         let principal = asked.principal.clone();
         Self { gateway, principal, server, greeting, visitor, method, digest, log_level, capabilities }
+    }
+
+    /// What the request asks for.
+    pub(super) fn kind(&self) -> Kind {
+        match self.method.as_str() {
+            "prompts/get" => Kind::Prompt,
+            "resources/read" => Kind::Resource,
+            _ => Kind::Tool,
+        }
     }
 
     /// The client as its server will know it, with what of its params travels on.

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use crate::domain::tool::ArgumentKind;
+use crate::domain::tool::{ArgumentKind, Kind, Tool};
 
 use names::Reading;
 use vocabulary::{Effect, Effects};
@@ -34,6 +34,49 @@ const MAX_DEPTH: usize = 128;
 pub struct Recognised {
     /// Names from [`VOCABULARY`], sorted, each once.
     pub effects: Vec<&'static str>,
+}
+
+/// What a call of this tool or prompt with these arguments would do, or the reading of this resource.
+#[must_use]
+pub fn of_call(tool: &Tool, arguments: &Value) -> Recognised {
+    match tool.kind {
+        Kind::Tool | Kind::Prompt => recognise(arguments, &tool.settings.effects),
+        Kind::Resource => of_resource(&tool.id.tool),
+    }
+}
+
+/// What reading the resource of this URI would touch.
+#[must_use]
+pub fn of_resource(uri: &str) -> Recognised {
+    // As it is written: a parser of URLs takes the `..` out that a server may follow.
+    let path = match uri.trim_start().split_once(':') {
+        Some((scheme, rest)) if is_scheme(scheme) => {
+            let found = path::recognise(rest);
+            if scheme.eq_ignore_ascii_case("file") {
+                found
+            } else {
+                // The root of another scheme is not the root of a disk.
+                found & Effect::PathSecret.into()
+            }
+        }
+        _ => path::recognise(uri),
+    };
+    let climb = if climbs(uri) { Effect::PathTraversal.into() } else { Effects::NONE };
+    Recognised { effects: (url::recognise(uri) | path | climb).names() }
+}
+
+/// Whether a URI has a `..` in it, in any encoding.
+#[must_use]
+pub fn climbs(uri: &str) -> bool {
+    // A query or a fragment ends a segment too.
+    path::recognise(&uri.replace(['?', '#', ':'], "/")).meets(Effect::PathTraversal.into())
+}
+
+/// A single letter is a drive.
+fn is_scheme(text: &str) -> bool {
+    text.len() > 1
+        && text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
 }
 
 /// What a call with these arguments would do.

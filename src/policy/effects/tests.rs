@@ -88,6 +88,31 @@ fn a_flood_of_arguments_ends_and_fails_closed() {
     assert_eq!(effects(&deep), ["shell.unparsed", "sql.unparsed"]);
 }
 
+#[test]
+fn a_uri_says_what_reading_it_would_touch() {
+    let cases: &[(&str, &[&str])] = &[
+        ("file:///srv/a.txt", &["path.absolute", "url.file"]),
+        ("FILE:/etc/passwd", &["path.absolute", "path.system", "url.file"]),
+        ("file:///srv/../etc/shadow", &["path.absolute", "path.secret", "path.system", "path.traversal", "url.file"]),
+        ("file:///srv/%2e%2e%2fx", &["path.absolute", "path.traversal", "url.file"]),
+        ("file:///srv/..?x", &["path.absolute", "path.traversal", "url.file"]),
+        ("memo://insights", &["url.other_scheme"]),
+        ("memo:a/../b", &["path.traversal", "url.other_scheme"]),
+        ("memo:../b", &["path.traversal", "url.other_scheme"]),
+        ("repo://a/b/.env", &["path.secret", "url.other_scheme"]),
+        ("https://example.com/etc/x", &["url.http"]),
+        ("http://10.0.0.1/a", &["url.http", "url.plain_http", "url.private_network"]),
+        ("http://169.254.169.254/", &["url.http", "url.metadata", "url.plain_http", "url.private_network"]),
+        ("../x", &["path.traversal"]),
+        ("C:\\Windows\\x", &["path.absolute", "path.system", "url.other_scheme"]),
+        ("notes", &[]),
+        ("", &[]),
+    ];
+    for (uri, expected) in cases {
+        assert_eq!(of_resource(uri).effects, *expected, "{uri}");
+    }
+}
+
 fn any_arguments() -> impl Strategy<Value = Value> {
     let name = proptest::sample::select(
         &["sql", "query", "command", "script", "url", "path", "args", "argv", "text", "files", "commands"][..],

@@ -1,6 +1,6 @@
 //! Every effect there is: its name in policies, and what it means.
 
-use std::ops::{BitOr, BitOrAssign};
+use std::ops::{BitAnd, BitOr, BitOrAssign};
 
 macro_rules! vocabulary {
     ($($variant:ident = $name:literal, $meaning:literal;)*) => {
@@ -96,6 +96,14 @@ impl<T: Into<Self>> BitOr<T> for Effects {
 
     fn bitor(self, other: T) -> Self {
         Self(self.0 | other.into().0)
+    }
+}
+
+impl BitAnd for Effects {
+    type Output = Self;
+
+    fn bitand(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 }
 

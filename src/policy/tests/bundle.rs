@@ -56,7 +56,7 @@ permit(principal, action, resource)"#;
     p.cedar:10:21: templates are not served: the policy has a slot (write the principal or the resource out in place of the slot)
     p.cedar:11:21: `Role::"writer"` lacks the namespace (write `Toolgate::Role::"writer"`)
     p.cedar:11:47: `Action::"read"` lacks the namespace (write `Toolgate::Action::"read"`)
-    p.cedar:12:47: `action == Toolgate::Action::"read"` never matches: it is a group (write `action in` for a group)
+    p.cedar:12:47: `action == Toolgate::Action::"read"` never matches a tool: it is a group (write `action in` for a group)
     p.cedar:13:47: no action or group is called `reads` (did you mean `read`?)
     p.cedar:14:47: no action or group is called `list_repos` (a tool is `server:tool`; the groups are `call`, `read`, `write` and `destructive`)
     p.cedar:15:36: unexpected end of input (expected `;` or identifier)

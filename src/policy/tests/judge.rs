@@ -170,7 +170,7 @@ fn the_context_holds_what_the_vocabulary_says() {
         ToolSettings { tags: vec!["money".into()], ..ToolSettings::default() },
     )];
     let holds = |condition: &str, arguments: Value| {
-        let text = format!("permit(principal, action, resource) when {{ {condition} }};");
+        let text = format!("permit(principal, action, resource is Toolgate::Tool) when {{ {condition} }};");
         let source = Some(IpAddr::from([10, 0, 0, 7]));
         let facts = Facts { effects: &["sql.read"], source, ..FACTS };
         world(&text, &tools).judge(&agent("x", &["r"]), &tools[0], Some(&arguments), &facts).verdict == Verdict::Allow

@@ -11,7 +11,7 @@ use crate::domain::glob::Glob;
 use crate::domain::id::{KeyId, ToolId};
 use crate::domain::json::{Json, canonical, sha256_hex};
 use crate::domain::principal::{Principal, Profile, Scope, Surface};
-use crate::domain::tool::{Hints, Risk, Tool, ToolSettings};
+use crate::domain::tool::{Hints, Kind, Risk, Tool, ToolSettings};
 
 use super::*;
 
@@ -19,6 +19,7 @@ mod build;
 mod bundle;
 mod judge;
 mod oracle;
+mod readable;
 mod schema;
 mod visible;
 
@@ -55,6 +56,7 @@ fn tool_with(label: &str, risk: Risk, input_schema: Value, settings: ToolSetting
         Hints { read_only: Some(risk == Risk::Read), destructive: Some(risk == Risk::Destructive), ..Hints::default() };
     let definition = json!({ "name": name, "inputSchema": input_schema });
     Arc::new(Tool {
+        kind: Kind::Tool,
         id: ToolId::new(server.parse().unwrap(), name),
         label: label.into(),
         title: None,
@@ -70,6 +72,19 @@ fn tool_with(label: &str, risk: Risk, input_schema: Value, settings: ToolSetting
 
 fn tool(label: &str, risk: Risk) -> Arc<Tool> {
     tool_with(label, risk, json!({ "type": "object" }), ToolSettings::default())
+}
+
+fn prompt(label: &str) -> Arc<Tool> {
+    readable(Kind::Prompt, label)
+}
+
+fn resource(label: &str) -> Arc<Tool> {
+    readable(Kind::Resource, label)
+}
+
+fn readable(kind: Kind, label: &str) -> Arc<Tool> {
+    let (server, name) = label.split_once(':').unwrap();
+    Arc::new(Tool::readable(kind, ToolId::new(server.parse().unwrap(), name)))
 }
 
 /// A tool with one property.

@@ -17,20 +17,26 @@ fn the_long_way(policies: &str, who: &Principal, tool: &Tool, input: &Value, fac
     let parent = |kind: &str, id: &str| json!({ "type": format!("Toolgate::{kind}"), "id": id });
     let roles: Vec<Value> = who.roles.iter().map(|role| parent("Role", role)).collect();
     let action = |id: &str, parents: Value| entity("Action", id, json!({}), parents);
+    let (kind, called) = match tool.kind {
+        Kind::Tool => ("Tool", &*tool.label),
+        Kind::Prompt => ("Prompt", "read"),
+        Kind::Resource => ("Resource", "read"),
+    };
+    let mut attributes = json!({ "name": &*tool.id.tool, "read_only": tool.risk == Risk::Read });
+    if tool.kind == Kind::Resource {
+        attributes["uri"] = json!(&*tool.id.tool);
+        attributes["scheme"] = json!(tool.id.tool.split(':').next());
+    }
     let entities = json!([
         entity("Agent", &who.agent, json!({ "agent": &*who.agent, "roles": who.roles }), json!(roles)),
-        entity(
-            "Tool",
-            &tool.label,
-            json!({ "name": &*tool.id.tool, "read_only": tool.risk == Risk::Read }),
-            json!([parent("Server", tool.id.server.as_str())])
-        ),
-        action(&tool.label, json!([parent("Action", tool.risk.as_str())])),
+        entity(kind, &tool.label, attributes, json!([parent("Server", tool.id.server.as_str())])),
+        action("a:b", json!([parent("Action", "read")])),
+        action("a:c", json!([parent("Action", "write")])),
         action("read", json!([parent("Action", "call")])),
         action("write", json!([parent("Action", "call")])),
     ]);
     let context = json!({
-        "input": input,
+        "input": if tool.kind == Kind::Tool { input.clone() } else { json!({}) },
         "effects": facts.effects,
         "surface": facts.surface.as_str(),
         "time": { "__extn": { "fn": "datetime", "arg": facts.now.rfc3339() } },
@@ -38,8 +44,8 @@ fn the_long_way(policies: &str, who: &Principal, tool: &Tool, input: &Value, fac
     });
     let request = Request::new(
         uid("Agent", &who.agent),
-        uid("Action", &tool.label),
-        uid("Tool", &tool.label),
+        uid("Action", called),
+        uid(kind, &tool.label),
         Context::from_json_value(context, None).unwrap(),
         None,
     );
@@ -62,8 +68,9 @@ proptest! {
         ];
         let (policies, report) = Policies::build(&bundle(&text), &tools, None);
         prop_assert!(report.faults.is_empty(), "{}", lines(&report.faults));
+        let readables = [prompt("a:b"), prompt("b:b"), resource("a:file:///b"), resource("a:x"), resource("b:file:///b")];
         for who in [agent("x", &["audit"]), agent("y", &["writer"])] {
-            for tool in &tools {
+            for tool in tools.iter().chain(&readables) {
                 for (effects, input, surface, now) in [
                     (&[][..], json!({}), Surface::Search, -1),
                     (&["sql.drop"], json!({ "n": 2 }), Surface::Both, 0),

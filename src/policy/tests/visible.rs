@@ -56,6 +56,9 @@ fn condition() -> impl Strategy<Value = String> {
         "context.surface == \"both\"",
         "context has source_ip",
         "context.input has n",
+        "resource is Toolgate::Prompt",
+        "(resource is Toolgate::Resource && resource.scheme == \"file\")",
+        "(resource has uri && resource.uri like \"*b\")",
         "(context.input has n && context.input.n * 3 > 7)",
         "context.time < datetime(\"2000-01-01\")",
         "(9223372036854775807 + 1 == 2)",
@@ -89,6 +92,11 @@ pub(super) fn policy() -> impl Strategy<Value = String> {
             "resource",
             "resource in Toolgate::Server::\"a\"",
             "resource == Toolgate::Tool::\"a:b\"",
+            "resource is Toolgate::Tool",
+            "resource is Toolgate::Resource",
+            "resource is Toolgate::Prompt in Toolgate::Server::\"a\"",
+            "resource == Toolgate::Resource::\"a:file:///b\"",
+            "resource in Toolgate::Prompt::\"a:b\"",
         ]),
         prop::collection::vec(clause, 0..3),
     )
@@ -111,8 +119,9 @@ proptest! {
             tool_with("b:d", Risk::Write, schema, roles),
         ];
         let (policies, _) = Policies::build(&bundle(&policies.concat()), &tools, None);
+        let readables = [prompt("a:b"), resource("a:file:///b"), resource("b:x:c")];
         for who in [agent("x", &[]), agent("y", &["writer"]), agent("z", &["audit"])] {
-            for tool in &tools {
+            for tool in tools.iter().chain(&readables) {
                 let shown = policies.could_permit(&who, tool);
                 for effects in [&[][..], &["sql.drop"]] {
                     for (n, surface, now) in [(json!({}), Surface::Search, -1), (json!({ "n": 1 }), Surface::Both, 0), (json!({ "n": i64::MAX }), Surface::Both, 1_700_000_000_000), (json!({ "n": 7 }), Surface::Auto, 5)] {

@@ -7,9 +7,16 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
+use toolgate::authn::Credential;
+use toolgate::domain::call::{CallRequest, Entrance, ToolRef};
+use toolgate::domain::id::{EventId, RequestId};
+use toolgate::domain::json::Json;
+use toolgate::domain::outcome::Carried;
+use toolgate::domain::principal::Surface;
+use toolgate::domain::secret::Secret;
 use toolgate::gateway::control::Command;
 use toolgate::gateway::sources::{Place, Sources};
-use toolgate::gateway::{Gateway, NewKey, OpenError, Opening};
+use toolgate::gateway::{Gateway, Leaving, NewKey, OpenError, Opening};
 use toolgate::http;
 use toolgate::store::StoreError;
 
@@ -193,6 +200,26 @@ impl TestGateway {
 
     pub(crate) fn stranger(&self) -> Client {
         Client::new(self.address, None)
+    }
+
+    /// A call as a door hands it over.
+    pub(crate) async fn carry(&self, key: &Key, tool: ToolRef, arguments: Option<&Value>) -> Carried {
+        let credential = Credential::Key(Secret::new(key.text.clone()));
+        let principal = self.gateway.admit(&credential, Entrance::Mcp, None).await.unwrap();
+        let request = CallRequest {
+            id: RequestId::fresh(),
+            event: EventId::fresh(),
+            entrance: Entrance::Mcp,
+            tool,
+            arguments: arguments.map(Json::of),
+            trace: Vec::new(),
+            surface: Surface::Search,
+            source: None,
+            timeout: None,
+            metered: true,
+        };
+        let line = self.gateway.line(None);
+        soon("a call ends", self.gateway.carry(principal, request, line, Leaving::Cancels)).await
     }
 
     pub(crate) async fn control(&self, command: Command) -> Value {
