@@ -52,6 +52,17 @@ impl Backends {
         self.one(name).ok()?.greeting()
     }
 
+    /// The names of a server's tools, in its own order.
+    #[must_use]
+    pub fn tool_order(&self, name: &ServerName) -> Vec<String> {
+        #[derive(serde::Deserialize)]
+        struct Named {
+            name: String,
+        }
+        let definitions = self.one(name).map(|server| server.known().definitions).unwrap_or_default();
+        definitions.iter().filter_map(|definition| definition.decode::<Named>().ok()).map(|it| it.name).collect()
+    }
+
     /// Counts the changes of a server's lists.
     #[must_use]
     pub fn versions(&self, name: &ServerName) -> Option<watch::Receiver<ListVersions>> {

@@ -1,6 +1,7 @@
 //! One server as if the client were connected to it alone: what it says of itself, its lists, and what is passed on to it.
 //! Calls, prompts and resources take the path of every call; see [`Gateway::carry`].
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
@@ -13,6 +14,7 @@ use crate::domain::id::ServerName;
 use crate::domain::json::Json;
 use crate::domain::outcome::UpstreamError;
 use crate::domain::principal::{Principal, Scope};
+use crate::domain::tool::Tool;
 use crate::pipeline::State;
 
 /// A list that is shown to one principal.
@@ -66,13 +68,17 @@ impl Gateway {
         }
     }
 
-    /// A server's tools, as they are shown to a principal.
+    /// A server's tools, as they are shown to a principal, in the server's own order.
     #[must_use]
     pub fn server_tools(&self, principal: &Principal, server: &ServerName) -> Shown {
         let state = self.state();
         let mine = state.catalog.entries().iter().filter(|entry| entry.tool().id.server == *server);
-        let shown = mine.filter(|entry| state.shows(principal, entry.tool()));
-        Shown { items: shown.map(|entry| entry.tool().definition.clone()).collect(), ttl_ms: None }
+        let mut shown: Vec<&Arc<Tool>> =
+            mine.map(|entry| entry.tool()).filter(|tool| state.shows(principal, tool)).collect();
+        let order = self.pipeline.backends.tool_order(server);
+        let place: HashMap<&str, usize> = order.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
+        shown.sort_by_key(|tool| place.get(&*tool.id.tool).copied().unwrap_or(usize::MAX));
+        Shown { items: shown.into_iter().map(|tool| tool.definition.clone()).collect(), ttl_ms: None }
     }
 
     /// A server's prompts, resources or templates, as they are shown to a principal.

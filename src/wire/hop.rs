@@ -122,15 +122,18 @@ pub fn without_member(object: &Json, name: &str) -> Json {
     Json::from_parts(format!("{{{}}}", kept.strip_prefix(',').unwrap_or_default()))
 }
 
-/// A server's result as a client of this era knows it: `info` is what the server calls itself.
+/// A server's result as a client of this era knows it: `info` is what the server calls itself, `keep` for how many
+/// milliseconds a modern client may keep what a legacy server says nothing about.
 #[must_use]
-pub fn result_for(result: &Json, era: Era, info: &Json) -> Json {
+pub fn result_for(result: &Json, era: Era, info: &Json, keep: Option<u64>) -> Json {
     let kind = reply::scan(result.as_str()).map(|shape| shape.kind).unwrap_or_default();
     match (era, kind) {
-        (Era::Modern, ResultType::Absent) => splice(
-            result,
-            Additions { members: &[("resultType", "\"complete\"")], meta: &[(SERVER_INFO_KEY, info.as_str())] },
-        ),
+        (Era::Modern, ResultType::Absent) => {
+            let ttl = keep.unwrap_or_default().to_string();
+            let all = [("resultType", "\"complete\""), ("ttlMs", ttl.as_str()), ("cacheScope", "\"private\"")];
+            let members = if keep.is_some() { &all[..] } else { all.get(..1).unwrap_or_default() };
+            splice(result, Additions { members, meta: &[(SERVER_INFO_KEY, info.as_str())] })
+        }
         (Era::Legacy, ResultType::Complete) => splice(result, Additions::default()),
         _ => result.clone(),
     }
@@ -148,6 +151,17 @@ pub fn error_for(error: &Json, era: Era, method: &str) -> Json {
         (Era::Modern, Some(-32002), _) => with_member(error, "code", "-32602"),
         (Era::Legacy, Some(-32602), "resources/read") => with_member(error, "code", "-32002"),
         _ => error.clone(),
+    }
+}
+
+/// The HTTP status that goes with a server's error (MCP 2026-07-28, basic/transports/streamable-http).
+#[must_use]
+pub fn status_of(error: &Json, era: Era) -> u16 {
+    let code = member(Some(error), "code").and_then(|code| code.decode::<i64>().ok());
+    match (era, code) {
+        (Era::Modern, Some(-32022..=-32020)) => 400,
+        (Era::Modern, Some(-32601)) => 404,
+        _ => 200,
     }
 }
 
@@ -176,7 +190,7 @@ pub fn capabilities_for(capabilities: &Json, era: Era, server: Era) -> Value {
 /// The extension of interfaces: nothing but resources to read.
 const UI: &str = "io.modelcontextprotocol/ui";
 /// The extension of tasks.
-const TASKS: &str = "io.modelcontextprotocol/tasks";
+pub const TASKS: &str = "io.modelcontextprotocol/tasks";
 
 /// A client's capabilities as they are declared to the server.
 #[must_use]
@@ -215,10 +229,16 @@ mod tests {
         let info = json(r#"{"name":"up"}"#);
         let legacy = json(r#"{"content":[],"n":1.0}"#);
         let modern = json(r#"{"resultType":"complete","content":[],"ttlMs":5,"n":1.0}"#);
-        assert_eq!(result_for(&legacy, Era::Legacy, &info), legacy);
-        assert_eq!(result_for(&modern, Era::Modern, &info), modern);
-        assert_eq!(result_for(&modern, Era::Legacy, &info).as_str(), r#"{"content":[],"n":1.0}"#);
-        insta::assert_snapshot!(result_for(&legacy, Era::Modern, &info).as_str(), @r#"{"resultType":"complete","content":[],"n":1.0,"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"up"}}}"#);
+        assert_eq!(result_for(&legacy, Era::Legacy, &info, None), legacy);
+        assert_eq!(result_for(&modern, Era::Modern, &info, Some(5)), modern);
+        assert_eq!(result_for(&modern, Era::Legacy, &info, Some(5)).as_str(), r#"{"content":[],"n":1.0}"#);
+        insta::assert_snapshot!(result_for(&legacy, Era::Modern, &info, None).as_str(), @r#"{"resultType":"complete","content":[],"n":1.0,"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"up"}}}"#);
+    }
+
+    #[test]
+    fn what_a_modern_client_may_keep_is_said_where_the_server_did_not() {
+        let told = result_for(&json(r#"{"contents":[]}"#), Era::Modern, &json("{}"), Some(0)).value();
+        assert_eq!((&told["ttlMs"], &told["cacheScope"]), (&json!(0), &json!("private")));
     }
 
     #[test]

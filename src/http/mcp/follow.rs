@@ -112,7 +112,7 @@ pub(super) async fn listen(
     }
     let tagged = json!({"notifications": wanted, "_meta": {SUBSCRIPTION: tag}});
     let first = event(&notification(ACKNOWLEDGED, Some(&Json::of(&tagged))));
-    let result = hop::result_for(&Json::of(&json!({"_meta": {SUBSCRIPTION: tag}})), Era::Modern, &greeting.info);
+    let result = hop::result_for(&Json::of(&json!({"_meta": {SUBSCRIPTION: tag}})), Era::Modern, &greeting.info, None);
     let last = Some(event(&rpc::result(id, &result)));
     let hearing = heard.map_or(Hearing::Nothing, Hearing::Subscription);
     let following = Following::new(gateway, asked.principal, versions, wanted, hearing, seat);

@@ -230,7 +230,7 @@ impl Via {
             "{{\"resultType\":\"input_required\",\"inputRequests\":{{{}}},\"requestState\":\"{state}\"}}",
             asked.join(",")
         );
-        Ok(hop::result_for(&Json::from_parts(result), Era::Modern, &self.greeting.info))
+        Ok(hop::result_for(&Json::from_parts(result), Era::Modern, &self.greeting.info, None))
     }
 
     /// A finished call as this client is told: the server's bytes, and no governance in them.
@@ -254,7 +254,8 @@ impl Via {
 
     fn answered(&self, result: &Json, era: Era) -> Result<Json, Json> {
         let kind = reply::scan(result.as_str()).map(|shape| shape.kind).unwrap_or_default();
-        let told = hop::result_for(result, era, &self.greeting.info);
+        let keep = (self.method == "resources/read").then_some(0);
+        let told = hop::result_for(result, era, &self.greeting.info, keep);
         match kind {
             ResultType::InputRequired => {
                 let inner = hop::member(Some(result), "requestState");

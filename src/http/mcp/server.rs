@@ -127,8 +127,9 @@ impl Conversation {
     fn fail(&self, error: &UpstreamError) -> Response {
         match &error.fault {
             UpstreamFault::Rpc(object) => {
+                let status = StatusCode::from_u16(hop::status_of(object, self.asked.era)).unwrap_or(StatusCode::OK);
                 let object = hop::error_for(object, self.asked.era, &self.method);
-                super::json(StatusCode::OK, rpc::error(Some(&self.id), &object))
+                super::json(status, rpc::error(Some(&self.id), &object))
             }
             _ => failure(Some(&self.id), &RpcError::new(200, -32603, error.message.clone())),
         }
@@ -214,13 +215,11 @@ impl Conversation {
         let mut result = json!({
             "supportedVersions": SUPPORTED,
             "capabilities": hop::capabilities_for(&greeting.capabilities, Era::Modern, greeting.era),
-            "ttlMs": LIST_TTL,
-            "cacheScope": "private",
         });
         if let (Some(text), Some(members)) = (greeting.instructions, result.as_object_mut()) {
             members.insert("instructions".into(), text.into());
         }
-        self.reply(&hop::result_for(&Json::of(&result), Era::Modern, &greeting.info))
+        self.reply(&hop::result_for(&Json::of(&result), Era::Modern, &greeting.info, Some(LIST_TTL)))
     }
 
     async fn items(self, kind: ListKind) -> Response {
@@ -233,13 +232,10 @@ impl Conversation {
             Ok(page) => page,
             Err(error) => return failure(Some(&self.id), &error),
         };
-        let modern = match self.asked.era {
-            Era::Modern => format!(",\"ttlMs\":{},\"cacheScope\":\"private\"", ttl.unwrap_or(LIST_TTL).min(LIST_TTL)),
-            Era::Legacy => String::new(),
-        };
-        let result = Json::from_parts(format!("{{\"{member}\":{}{modern}}}", page));
+        let result = Json::from_parts(format!("{{\"{member}\":{page}}}"));
         let info = self.gateway.server_info(&self.server);
-        self.reply(&hop::result_for(&result, self.asked.era, &info))
+        let keep = ttl.unwrap_or(LIST_TTL).min(LIST_TTL);
+        self.reply(&hop::result_for(&result, self.asked.era, &info, Some(keep)))
     }
 
     /// Passes a request on that is no call.
@@ -248,7 +244,7 @@ impl Conversation {
         let peer = via.peer(self.asked.era, hop::onward(self.params.as_ref(), judged), sink);
         let passed = Passed { method: &self.method, task, peer: &peer, endless: false };
         let result = self.gateway.pass(&self.server, passed).await?;
-        Ok(hop::result_for(&result, self.asked.era, &via.greeting.info))
+        Ok(hop::result_for(&result, self.asked.era, &via.greeting.info, None))
     }
 
     async fn pass_on(&self) -> Response {
@@ -323,6 +319,12 @@ impl Conversation {
 
     /// A request about a task of this principal's.
     async fn task(self) -> Response {
+        let declared = self.asked.meta.client_capabilities.as_ref().and_then(|it| it.get("extensions")?.get(hop::TASKS));
+        if declared.is_none() {
+            let required = json!({"requiredCapabilities": {"extensions": {hop::TASKS: {}}}});
+            let error = RpcError::new(400, -32021, "the client has not declared the extension of tasks");
+            return failure(Some(&self.id), &error.with(required));
+        }
         let name = hop::member(self.params.as_ref(), "taskId").and_then(|name| name.decode::<String>().ok());
         let task = name.and_then(|name| self.gateway.task_of(&self.asked.principal, &self.server, &name));
         let Some(task) = task else {
