@@ -10,6 +10,7 @@ mod persistent;
 mod relay;
 mod sessions;
 pub mod sources;
+mod tape;
 mod visitors;
 mod watch;
 
@@ -30,6 +31,7 @@ pub use self::list::Listing;
 pub use self::opening::{FirstKeys, OpenError, Opening};
 pub use self::parking::{Resumed, Underway};
 pub use self::sessions::Visit;
+pub use self::tape::{Tape, position};
 pub use self::visitors::Visitor;
 pub use crate::authn::session::Session;
 pub use crate::authn::{Credential, Keyring, NewKey, NotAdmitted};
@@ -215,6 +217,12 @@ impl Gateway {
     #[must_use]
     pub fn now(&self) -> crate::domain::clock::Moment {
         self.pipeline.clock.now()
+    }
+
+    /// Microseconds on the gateway's clock.
+    #[must_use]
+    pub fn ticks(&self) -> u64 {
+        self.pipeline.clock.ticks()
     }
 
     /// Why the gateway is not ready, in one line for each reason; empty where it is.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::tape::Tape;
 use crate::authn::session::fingerprint;
 use crate::backend::{Aside, PATIENCE, Question};
 use crate::domain::id::{KeyId, ServerName};
@@ -21,6 +22,9 @@ const MAX: usize = 4096;
 const WAITING: usize = 256;
 /// Questions that one client may have before it at a time.
 const MAX_QUESTIONS: usize = 64;
+/// Streams of one client that can be taken up again, and how long after their end.
+const MAX_TAPES: usize = 16;
+const KEPT: Duration = Duration::from_secs(60);
 /// Resources that one client may follow.
 const MAX_SUBSCRIPTIONS: usize = 256;
 /// A session that nobody has used for so long is forgotten; it begins anew when its id comes again.
@@ -42,6 +46,7 @@ pub struct Visitor {
     ambient: tokio::sync::Mutex<mpsc::Receiver<Aside>>,
     sink: mpsc::Sender<Aside>,
     followed: Mutex<Followed>,
+    tapes: Mutex<HashMap<u64, Arc<Tape>>>,
     used: AtomicU64,
 }
 
@@ -69,6 +74,7 @@ impl Visitor {
             ambient: tokio::sync::Mutex::new(ambient),
             sink,
             followed: Mutex::default(),
+            tapes: Mutex::default(),
             used: AtomicU64::new(0),
         }
     }
@@ -114,6 +120,25 @@ impl Visitor {
             Some(question) => question.answer(outcome),
             None => tracing::debug!("a client answered what nobody asked, or asked too long ago"),
         }
+    }
+
+    /// A stream that this client can take up again; `None` where it has too many of them.
+    #[must_use]
+    pub fn tape(&self, now: u64) -> Option<Arc<Tape>> {
+        let mut tapes = lock(&self.tapes);
+        tapes.retain(|_, tape| tape.over_since(now).is_none_or(|since| Duration::from_micros(since) < KEPT));
+        if tapes.len() >= MAX_TAPES {
+            return None;
+        }
+        let tape = Tape::new(self.next.fetch_add(1, Ordering::Relaxed));
+        tapes.insert(tape.number(), Arc::clone(&tape));
+        Some(tape)
+    }
+
+    /// A stream of this client's that was taken up again.
+    #[must_use]
+    pub fn taped(&self, number: u64) -> Option<Arc<Tape>> {
+        lock(&self.tapes).get(&number).cloned()
     }
 
     /// Adds a resource to those that it follows, or takes it out. Gives what it follows now, and what ends the listener

@@ -149,9 +149,53 @@ pub fn error_for(error: &Json, era: Era, method: &str) -> Json {
     let code = error.decode::<Code>().map(|error| error.code).ok();
     match (era, code, method) {
         (Era::Modern, Some(-32002), _) => with_member(error, "code", "-32602"),
+        (Era::Modern, Some(-32042), _) => with_member(error, "code", "-32603"),
         (Era::Legacy, Some(-32602), "resources/read") => with_member(error, "code", "-32002"),
         _ => error.clone(),
     }
+}
+
+/// The params of a question, without the token of the hop that it comes from.
+#[must_use]
+pub fn of_question(params: Option<&Json>) -> Option<Json> {
+    let params = params?;
+    let Some(meta) = member(Some(params), "_meta").filter(|meta| meta.as_str().contains("progressToken")) else {
+        return Some(params.clone());
+    };
+    Some(match without_member(&meta, "progressToken") {
+        empty if empty.as_str() == "{}" => without_member(params, "_meta"),
+        rest => with_member(params, "_meta", rest.as_str()),
+    })
+}
+
+/// A result that asks a modern client: key, method and params of each question.
+#[must_use]
+pub fn asks_for_input(questions: &[(String, String, Option<Json>)], state: &str) -> Json {
+    let asked: Vec<String> = questions
+        .iter()
+        .map(|(key, method, params)| {
+            let params = params.as_ref().map(|params| format!(",\"params\":{}", params.as_str()));
+            let (key, method) = (Value::from(key.as_str()), Value::from(method.as_str()));
+            format!("{key}:{{\"method\":{method}{}}}", params.unwrap_or_default())
+        })
+        .collect();
+    let (asked, state) = (asked.join(","), Value::from(state));
+    Json::from_parts(format!(
+        "{{\"resultType\":\"input_required\",\"inputRequests\":{{{asked}}},\"requestState\":{state}}}"
+    ))
+}
+
+/// What a legacy server wants the user to visit before it does what it was asked (error -32042, MCP 2025-11-25); a modern
+/// client is asked for it.
+#[must_use]
+pub fn url_elicitations(error: &Json) -> Option<Vec<(String, String, Option<Json>)>> {
+    let code: i64 = member(Some(error), "code")?.decode().ok()?;
+    let wanted = member(Some(&member(Some(error), "data")?), "elicitations")?;
+    let wanted: Vec<Value> = (code == -32042).then(|| wanted.decode().ok())??;
+    let asks = wanted.iter().enumerate().map(|(at, params)| {
+        ((at + 1).to_string(), String::from("elicitation/create"), Some(Json::of(params)))
+    });
+    Some(asks.collect())
 }
 
 /// The HTTP status that goes with a server's error (MCP 2026-07-28, basic/transports/streamable-http).
@@ -248,6 +292,25 @@ mod tests {
         assert_eq!(error_for(&legacy, Era::Modern, "resources/read"), modern);
         assert_eq!(error_for(&modern, Era::Legacy, "resources/read"), legacy);
         assert_eq!(error_for(&modern, Era::Legacy, "tools/call"), modern);
+    }
+
+    #[test]
+    fn what_a_legacy_server_wants_visited_becomes_a_question() {
+        let error = json(
+            r#"{"code":-32042,"message":"x","data":{"elicitations":[{"mode":"url","url":"https://a.example","elicitationId":"1","message":"m"}]}}"#,
+        );
+        let asked = asks_for_input(&url_elicitations(&error).unwrap(), "s");
+        insta::assert_snapshot!(asked.as_str(), @r#"{"resultType":"input_required","inputRequests":{"1":{"method":"elicitation/create","params":{"elicitationId":"1","message":"m","mode":"url","url":"https://a.example"}}},"requestState":"s"}"#);
+        assert!(url_elicitations(&json(r#"{"code":-32602,"message":"x"}"#)).is_none());
+        assert!(error_for(&error, Era::Modern, "tools/call").as_str().contains("-32603"));
+    }
+
+    #[test]
+    fn a_question_leaves_the_token_of_its_hop_behind() {
+        let params = json(r#"{"_meta":{"progressToken":0},"message":"m"}"#);
+        assert_eq!(of_question(Some(&params)).unwrap().as_str(), r#"{"message":"m"}"#);
+        let params = json(r#"{"_meta":{"progressToken":0,"v":1.0},"message":"m"}"#);
+        assert_eq!(of_question(Some(&params)).unwrap().as_str(), r#"{"_meta":{"v":1.0},"message":"m"}"#);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::{EventId, RequestId};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Refusal};
-use crate::gateway::{Aside, Gateway, Leaving, Line, Question, Underway, unfinished};
+use crate::gateway::{Aside, Gateway, Leaving, Line, Question, Tape, Underway, unfinished};
 use crate::wire::envelope::{Id, call_params};
 use crate::wire::era::Era;
 use crate::wire::hop;
@@ -29,6 +29,8 @@ use crate::wire::rpc::{self, RpcError};
 const AUDIT_ID: HeaderName = HeaderName::from_static("toolgate-audit-id");
 /// A call that runs longer is answered on a stream, kept alive by comments: clients give up on silent bodies.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// A legacy client that can take a stream up again gets one sooner: whatever breaks, it does not lose the answer.
+const SOON: Duration = Duration::from_millis(50);
 /// Progress that a slow client has not read yet.
 pub(super) const NOTICES: usize = 256;
 
@@ -147,7 +149,8 @@ impl Answering {
 
     /// JSON if the call ends first; a stream if the backend speaks first, or the call takes long.
     async fn with(self, mut carrying: Carrying, mut heard: mpsc::Receiver<Aside>) -> Response {
-        let patience = tokio::time::sleep(PATIENCE);
+        let resumes = self.streams && self.via.as_ref().is_some_and(|via| via.resumes());
+        let patience = tokio::time::sleep(if resumes { SOON } else { PATIENCE });
         tokio::pin!(patience);
         loop {
             tokio::select! {
@@ -157,7 +160,7 @@ impl Answering {
                         let done = self.spawned(carrying);
                         return self.stream(done, heard, Some(first));
                     }
-                    Turn::Ask(question) => return self.parked(question, self.spawned(carrying), heard),
+                    Turn::Ask(question) => return self.parked(question, self.spawned(carrying), heard).await,
                     Turn::Nothing => {}
                 },
                 carried = &mut carrying => return self.ended(&carried, &mut heard),
@@ -241,9 +244,9 @@ impl Answering {
     }
 
     /// A question to a modern client is the answer to its request; it answers by asking again.
-    fn parked(&self, question: Question, done: oneshot::Receiver<Carried>, heard: mpsc::Receiver<Aside>) -> Response {
+    async fn parked(&self, question: Question, done: oneshot::Receiver<Carried>, heard: mpsc::Receiver<Aside>) -> Response {
         let Some(via) = &self.via else { return failure(Some(&self.id), &RpcError::new(200, -32603, "nobody asks")) };
-        let response = match via.park(question, self.underway(done, heard)) {
+        let response = match via.park(question, self.underway(done, heard)).await {
             Ok(result) => json(StatusCode::OK, rpc::result(&self.id, &result)),
             Err(error) => failure(Some(&self.id), &error),
         };
@@ -254,10 +257,25 @@ impl Answering {
     fn stream(self, done: oneshot::Receiver<Carried>, heard: mpsc::Receiver<Aside>, first: Option<Bytes>) -> Response {
         let named = self.named(Response::default()).headers_mut().remove(AUDIT_ID);
         let leaving = (self.era == Era::Modern).then(|| self.cancel.clone().drop_guard());
+        let tape = self.via.as_ref().and_then(|via| via.tape());
+        let (tasks, clock) = (self.tasks.clone(), self.via.as_ref().map(|via| Arc::clone(&via.gateway)));
         let streaming = Streaming { answering: self, done, heard, leaving };
-        let rest = futures_util::stream::unfold(Some(streaming), |streaming| async move { streaming?.next().await });
-        let events = futures_util::stream::iter(first).chain(rest).map(Ok::<_, std::convert::Infallible>);
-        let mut response = super::stream::response(Body::from_stream(events));
+        let body = match tape {
+            Some(tape) => {
+                if let Some(first) = first {
+                    tape.say(first);
+                }
+                tasks.spawn(record(Some(streaming), Arc::clone(&tape), clock));
+                super::stream::taped(tape, None)
+            }
+            None => {
+                let rest =
+                    futures_util::stream::unfold(Some(streaming), |streaming| async move { streaming?.next().await });
+                let events = futures_util::stream::iter(first).chain(rest).map(Ok::<_, std::convert::Infallible>);
+                Body::from_stream(events)
+            }
+        };
+        let mut response = super::stream::response(body);
         response.headers_mut().extend(named.map(|id| (AUDIT_ID, id)));
         response
     }
@@ -292,7 +310,7 @@ impl Streaming {
                 biased;
                 Some(aside) = self.heard.recv() => match self.answering.turn(aside) {
                     Turn::Say(event) => return Some((event, Some(self))),
-                    Turn::Ask(question) => return Some((self.park(question), None)),
+                    Turn::Ask(question) => return Some((self.park(question).await, None)),
                     Turn::Nothing => {}
                 },
                 carried = &mut self.done => {
@@ -305,17 +323,32 @@ impl Streaming {
         }
     }
 
-    fn park(self, question: Question) -> Bytes {
+    async fn park(self, question: Question) -> Bytes {
         let Self { answering, done, heard, leaving } = self;
         if let Some(leaving) = leaving {
             leaving.disarm();
         }
         let underway = answering.underway(done, heard);
         match &answering.via {
-            Some(via) => parked_event(&answering.id, via.park(question, underway)),
+            Some(via) => parked_event(&answering.id, via.park(question, underway).await),
             None => Bytes::new(),
         }
     }
+}
+
+/// Puts a stream's events on a tape, whoever reads it.
+async fn record(mut streaming: Option<Streaming>, tape: Arc<Tape>, gateway: Option<Arc<Gateway>>) {
+    let mut last = None;
+    while let Some(now) = streaming.take() {
+        let Some((event, rest)) = now.next().await else { break };
+        match rest {
+            Some(_) if event.starts_with(b":") => {}
+            Some(_) => tape.say(event),
+            None => last = Some(event),
+        }
+        streaming = rest;
+    }
+    tape.end(last, gateway.map_or(0, |gateway| gateway.ticks()));
 }
 
 /// One server-sent event. JSON has no raw line breaks in strings; breaks between tokens would end the line.

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::super::caller::{Peer, credential, source};
 use super::{Header, SESSION, Wishes, ended, failure, follow, one, stream, two_sessions, unauthorized, unknown_server};
 use crate::domain::call::Entrance;
-use crate::gateway::{Gateway, Listing, Visit};
+use crate::gateway::{Gateway, Listing, Visit, position};
 use crate::wire::era::SUPPORTED;
 use crate::wire::rpc::RpcError;
 
@@ -68,7 +68,14 @@ pub(in crate::http) async fn server_stream(
         Header::Malformed => return failure(None, &two_sessions()),
     };
     let Visit::Open(session) = gateway.visit(id, &principal) else { return failure(None, &ended()) };
-    match gateway.visitor(&principal, id, session.as_ref(), &server) {
+    let visitor = gateway.visitor(&principal, id, session.as_ref(), &server);
+    if let (Header::One(last), Some(visitor)) = (one(&headers, "last-event-id"), &visitor)
+        && let Some((number, at)) = position(last)
+        && let Some(tape) = visitor.taped(number)
+    {
+        return stream::response(stream::taped(tape, Some(at)));
+    }
+    match visitor {
         Some(visitor) => follow::of_visitor(gateway, principal, &server, visitor),
         None => failure(None, &stream::too_many()),
     }

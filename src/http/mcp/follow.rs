@@ -400,7 +400,7 @@ impl Following {
                 Some(event(&notification(&method, self.tagged(params).as_ref())))
             }
             (Aside::Question(question), Hearing::Visitor(visitor)) => {
-                let (method, params) = (question.method.clone(), question.params.clone());
+                let (method, params) = (question.method.clone(), hop::of_question(question.params.as_ref()));
                 let id = visitor.put(question)?;
                 Some(event(&request(id, &method, params.as_ref())))
             }

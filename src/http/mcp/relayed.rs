@@ -14,9 +14,9 @@ use crate::domain::json::{Json, canonical, sha256_hex};
 use crate::domain::outcome::{Carried, Outcome, UpstreamFault};
 use crate::domain::principal::Principal;
 use crate::domain::tool::Kind;
-use crate::gateway::{Aside, Gateway, Greeting, Passed, Peer, Question, Resumed, Underway, Visitor};
+use crate::gateway::{Aside, Gateway, Greeting, Passed, Peer, Question, Resumed, Tape, Underway, Visitor};
 use crate::wire::envelope::{Id, call_params};
-use crate::wire::era::{self, Era};
+use crate::wire::era::{self, Era, LATEST_LEGACY};
 use crate::wire::hop::{self, Onward};
 use crate::wire::mcp::{GOVERNANCE_KEY, Reply, tell};
 use crate::wire::reply::{self, ResultType};
@@ -24,6 +24,8 @@ use crate::wire::rpc::{self, RpcError};
 
 /// The level of messages that a legacy client hears unless it has said.
 const USUAL_LEVEL: &str = "info";
+/// Questions that come so close together are one round.
+const TOGETHER: std::time::Duration = std::time::Duration::from_millis(25);
 const LOG: &str = "notifications/message";
 /// The levels of RFC 5424, from the least.
 pub(super) const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
@@ -78,6 +80,7 @@ pub(super) struct Via {
     digest: String,
     log_level: Option<String>,
     capabilities: Json,
+    resumes: bool,
 }
 
 impl Via {
@@ -99,10 +102,21 @@ impl Via {
             (Some(visitor), Era::Modern) => Some(visitor.log_level().unwrap_or_else(|| USUAL_LEVEL.to_owned())),
             (Some(_), Era::Legacy) => None,
         };
+        let resumes = asked.opened.as_ref().is_some_and(|session| session.version == LATEST_LEGACY);
         let method = method.to_owned();
         let digest = String::new();
         let principal = asked.principal.clone();
-        Self { gateway, principal, server, greeting, visitor, method, digest, log_level, capabilities }
+        Self { gateway, principal, server, greeting, visitor, method, digest, log_level, capabilities, resumes }
+    }
+
+    /// Whether the client knows how to take a stream up again.
+    pub(super) fn resumes(&self) -> bool {
+        self.visitor.is_some() && self.resumes
+    }
+
+    /// A stream that the client can take up again.
+    pub(super) fn tape(&self) -> Option<Arc<Tape>> {
+        self.visitor.as_ref().filter(|_| self.resumes)?.tape(self.gateway.ticks())
     }
 
     /// What the request asks for.
@@ -203,34 +217,27 @@ impl Via {
     /// be asked, and the question is answered so.
     pub(super) fn ask(&self, question: Question) -> Option<String> {
         let visitor = self.visitor.as_ref()?;
-        let (method, params) = (question.method.clone(), question.params.clone());
+        let (method, params) = (question.method.clone(), hop::of_question(question.params.as_ref()));
         let id = visitor.put(question)?;
         Some(request(id, &method, params.as_ref()))
     }
 
     /// Lets the call wait for a modern client's answers; the result that asks for them.
-    pub(super) fn park(&self, first: Question, mut underway: Underway) -> Result<Json, RpcError> {
+    pub(super) async fn park(&self, first: Question, mut underway: Underway) -> Result<Json, RpcError> {
         let mut questions = BTreeMap::from([(String::from("1"), first)]);
-        while let Ok(aside) = underway.heard.try_recv() {
+        // A server that asks several things at once sends them one after the other.
+        while let Ok(Some(aside)) = tokio::time::timeout(TOGETHER, underway.heard.recv()).await {
             if let Aside::Question(question) = aside {
                 questions.insert((questions.len() + 1).to_string(), question);
             }
         }
-        let asked: Vec<String> = questions
+        let asked: Vec<(String, String, Option<Json>)> = questions
             .iter()
-            .map(|(key, question)| {
-                let params = question.params.as_ref().map(|params| format!(",\"params\":{}", params.as_str()));
-                let method = serde_json::Value::from(question.method.as_str());
-                format!("\"{key}\":{{\"method\":{method}{}}}", params.unwrap_or_default())
-            })
+            .map(|(key, question)| (key.clone(), question.method.clone(), hop::of_question(question.params.as_ref())))
             .collect();
         let state = self.gateway.park(&self.principal, &self.digest, underway, questions);
         let state = state.ok_or_else(|| RpcError::new(200, -32603, "too many calls of this key wait for answers"))?;
-        let result = format!(
-            "{{\"resultType\":\"input_required\",\"inputRequests\":{{{}}},\"requestState\":\"{state}\"}}",
-            asked.join(",")
-        );
-        Ok(hop::result_for(&Json::from_parts(result), Era::Modern, &self.greeting.info, None))
+        Ok(hop::result_for(&hop::asks_for_input(&asked, &state), Era::Modern, &self.greeting.info, None))
     }
 
     /// A finished call as this client is told: the server's bytes, and no governance in them.
@@ -242,14 +249,27 @@ impl Via {
             Outcome::Failed(error) => {
                 let told = tell(carried, era, host);
                 match &error.fault {
-                    UpstreamFault::Rpc(object) => {
-                        Reply { body: Err(hop::error_for(object, era, &self.method)), ..told }
-                    }
+                    UpstreamFault::Rpc(object) => self.failed(object, era, told),
                     _ => plain(told),
                 }
             }
             Outcome::Refused(_) | Outcome::Cancelled => plain(tell(carried, era, host)),
         }
+    }
+
+    /// A server's own error.
+    fn failed(&self, object: &Json, era: Era, told: Reply) -> Reply {
+        if let (Era::Modern, Some(asks)) = (era, hop::url_elicitations(object)) {
+            let url = self.capabilities.value().get("elicitation").and_then(|it| it.get("url")).is_some();
+            let state = self.gateway.seal_state(&self.principal, &self.digest, None).filter(|_| url);
+            if let Some(state) = state {
+                let result = hop::asks_for_input(&asks, &state);
+                let result = hop::result_for(&result, Era::Modern, &self.greeting.info, None);
+                return Reply { status: 200, body: Ok(result), retry_after: None };
+            }
+        }
+        let body = Err(hop::error_for(object, era, &self.method));
+        Reply { status: hop::status_of(object, era), body, ..told }
     }
 
     fn answered(&self, result: &Json, era: Era) -> Result<Json, Json> {

@@ -22,7 +22,7 @@ use crate::domain::crowd::Seat;
 use crate::domain::id::KeyId;
 use crate::domain::json::Json;
 use crate::domain::principal::Principal;
-use crate::gateway::{Gateway, Listing};
+use crate::gateway::{Gateway, Listing, Tape};
 use crate::wire::envelope::Id;
 use crate::wire::era::Era;
 use crate::wire::mcp::own_result;
@@ -32,6 +32,8 @@ use crate::wire::rpc::{self, RpcError};
 pub(super) const LOOK: Duration = Duration::from_secs(3);
 /// Looks between two comments that keep the connection alive.
 pub(super) const LOOKS_PER_COMMENT: u32 = 5;
+/// A silent stream is kept alive by comments.
+const COMMENT: Duration = Duration::from_secs(15);
 pub(super) const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
 /// An event stream: never compressed, never buffered by a proxy.
@@ -42,6 +44,20 @@ pub(super) fn response(body: Body) -> Response {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     response
+}
+
+/// The events of a tape after a position, with comments while it is silent.
+pub(super) fn taped(tape: Arc<Tape>, after: Option<u64>) -> Body {
+    let events = futures_util::stream::unfold((tape, after), |(tape, after)| async move {
+        tokio::select! {
+            read = tape.read(after) => {
+                let (event, at) = read?;
+                Some((Ok::<_, Infallible>(event), (tape, Some(at))))
+            }
+            () = tokio::time::sleep(COMMENT) => Some((Ok(Bytes::from_static(b":\n\n")), (tape, after))),
+        }
+    });
+    Body::from_stream(events)
 }
 
 /// The stream of a legacy session (`GET`).
