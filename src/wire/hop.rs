@@ -192,9 +192,10 @@ pub fn url_elicitations(error: &Json) -> Option<Vec<(String, String, Option<Json
     let code: i64 = member(Some(error), "code")?.decode().ok()?;
     let wanted = member(Some(&member(Some(error), "data")?), "elicitations")?;
     let wanted: Vec<Value> = (code == -32042).then(|| wanted.decode().ok())??;
-    let asks = wanted.iter().enumerate().map(|(at, params)| {
-        ((at + 1).to_string(), String::from("elicitation/create"), Some(Json::of(params)))
-    });
+    let asks = wanted
+        .iter()
+        .enumerate()
+        .map(|(at, params)| ((at + 1).to_string(), String::from("elicitation/create"), Some(Json::of(params))));
     Some(asks.collect())
 }
 

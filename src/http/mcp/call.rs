@@ -244,7 +244,12 @@ impl Answering {
     }
 
     /// A question to a modern client is the answer to its request; it answers by asking again.
-    async fn parked(&self, question: Question, done: oneshot::Receiver<Carried>, heard: mpsc::Receiver<Aside>) -> Response {
+    async fn parked(
+        &self,
+        question: Question,
+        done: oneshot::Receiver<Carried>,
+        heard: mpsc::Receiver<Aside>,
+    ) -> Response {
         let Some(via) = &self.via else { return failure(Some(&self.id), &RpcError::new(200, -32603, "nobody asks")) };
         let response = match via.park(question, self.underway(done, heard)).await {
             Ok(result) => json(StatusCode::OK, rpc::result(&self.id, &result)),

@@ -57,6 +57,8 @@ pub(super) struct Asked {
     source: Option<std::net::IpAddr>,
     /// Whether the client takes `text/event-stream`.
     streams: bool,
+    /// Whether it would rather have that than JSON: it names it first.
+    prefers_stream: bool,
     meta: Meta,
 }
 
@@ -179,11 +181,10 @@ fn read(
     let opened = opened.flatten();
     let (surface, names) = wishes.read().map_err(|error| refuse(&error))?;
     let host = era == Era::Modern || session.is_some() || method == Some("initialize");
-    let accept = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .any(|value| value.to_str().is_ok_and(|text| text.contains("text/event-stream")));
-    Ok(Asked { principal, era, host, session, opened, surface, names, source, streams: accept, meta })
+    let accepts: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let streams = accepts.iter().any(|text| text.contains("text/event-stream"));
+    let prefers_stream = accepts.first().is_some_and(|text| text.trim_start().starts_with("text/event-stream"));
+    Ok(Asked { principal, era, host, session, opened, surface, names, source, streams, prefers_stream, meta })
 }
 
 /// The session that a request names, if it is one of this principal's; true in the error where it is gone.

@@ -8,12 +8,12 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::call::{NOTICES, carry, go_on, over_limit};
+use super::call::{NOTICES, carry, event, go_on, over_limit};
 use super::dispatch::{cancel, hello, unknown};
 use super::follow::{follow_resource, listen};
 use super::pages::page;
 use super::relayed::{Via, Wanted, check_params};
-use super::{Asked, SESSION, failure};
+use super::{Asked, SESSION, failure, stream};
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
 use crate::domain::outcome::{UpstreamError, UpstreamFault};
@@ -121,7 +121,12 @@ impl Conversation {
     }
 
     fn reply(&self, result: &Json) -> Response {
-        super::json(StatusCode::OK, rpc::result(&self.id, result))
+        let text = rpc::result(&self.id, result);
+        if self.asked.prefers_stream {
+            stream::response(event(&text).into())
+        } else {
+            super::json(StatusCode::OK, text)
+        }
     }
 
     fn fail(&self, error: &UpstreamError) -> Response {
@@ -319,7 +324,8 @@ impl Conversation {
 
     /// A request about a task of this principal's.
     async fn task(self) -> Response {
-        let declared = self.asked.meta.client_capabilities.as_ref().and_then(|it| it.get("extensions")?.get(hop::TASKS));
+        let declared =
+            self.asked.meta.client_capabilities.as_ref().and_then(|it| it.get("extensions")?.get(hop::TASKS));
         if declared.is_none() {
             let required = json!({"requiredCapabilities": {"extensions": {hop::TASKS: {}}}});
             let error = RpcError::new(400, -32021, "the client has not declared the extension of tasks");
