@@ -7,11 +7,12 @@ use tokio::sync::{mpsc, watch};
 
 use super::ask::{Ask, Params};
 use super::deadline::Deadline;
+use super::facts::{Greeting, ListVersions};
 use super::fault::{Fault, FaultKind};
 use super::peer::{Aside, Peer};
 use super::registry::Backends;
 use super::send::{gone, told};
-use super::server::{Greeting, ListVersions, Server};
+use super::server::Server;
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
 use crate::domain::outcome::UpstreamError;

@@ -14,7 +14,8 @@ use super::ask::Ask;
 use super::breaker::BreakerCell;
 use super::catalog::Part;
 use super::deadline::Deadline;
-use super::definition::{self, Indexed};
+use super::definition;
+use super::facts::{Facts, Greeting, ListVersions};
 use super::fault::{Fault, FaultKind};
 use super::known::Known;
 use super::link::{Link, Listed};
@@ -26,7 +27,7 @@ use super::sessions::Sessions;
 use super::status::{ServerState, ServerStatus, era_word};
 use super::transport::Tail;
 use crate::config::ServerSettings;
-use crate::domain::clock::{Clock, Moment};
+use crate::domain::clock::Clock;
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
 use crate::wire::era::Era;
@@ -35,46 +36,6 @@ use crate::wire::era::Era;
 const WAITING_PER_PLACE: usize = 16;
 /// How long a call waits for a server that is just being connected.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
-
-#[derive(Debug)]
-struct Facts {
-    since: Moment,
-    era: Option<Era>,
-    version: Option<String>,
-    title: Option<String>,
-    instructions: Option<String>,
-    greeting: Option<Greeting>,
-    last_error: Option<String>,
-    warning: Option<String>,
-    /// As the backend listed them.
-    definitions: Vec<Json>,
-    tools: Vec<Arc<Indexed>>,
-    warnings: Vec<String>,
-    stale: bool,
-    /// It has been listed since it was configured.
-    listed: bool,
-}
-
-/// What a backend says of itself to whoever connects.
-#[derive(Debug, Clone)]
-pub struct Greeting {
-    pub era: Era,
-    /// The revision that it speaks with the gateway.
-    pub version: String,
-    /// `serverInfo`, an object.
-    pub info: Json,
-    /// An object.
-    pub capabilities: Json,
-    pub instructions: Option<String>,
-}
-
-/// How often each of a server's lists has changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ListVersions {
-    pub tools: u64,
-    pub prompts: u64,
-    pub resources: u64,
-}
 
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -111,21 +72,7 @@ impl Server {
             let every = Duration::from_secs(1).checked_div(pace.get())?;
             Some(governor::RateLimiter::direct(governor::Quota::with_period(every)?))
         });
-        let facts = Facts {
-            since: clock.now(),
-            era: None,
-            version: None,
-            title: None,
-            instructions: None,
-            greeting: None,
-            last_error: None,
-            warning: None,
-            definitions: Vec::new(),
-            tools: Vec::new(),
-            warnings: Vec::new(),
-            stale: true,
-            listed: false,
-        };
+        let facts = Facts::new(clock.now());
         Self {
             name: settings.name.clone(),
             link: ArcSwapOption::empty(),
@@ -188,22 +135,7 @@ impl Server {
 
     /// Connected and listed. True where the catalogue has to change.
     pub(crate) fn ready(&self, link: Arc<Link>, listed: Listed, clock: &dyn Clock) -> bool {
-        {
-            let mut facts = self.facts();
-            let hello = link.hello();
-            facts.era = Some(hello.era);
-            facts.version = Some(hello.version.clone());
-            facts.title.clone_from(&hello.title);
-            facts.instructions.clone_from(&hello.instructions);
-            facts.greeting = Some(Greeting {
-                era: hello.era,
-                version: hello.version.clone(),
-                info: hello.info.clone(),
-                capabilities: hello.capabilities.clone(),
-                instructions: hello.instructions.clone(),
-            });
-            facts.last_error = None;
-        }
+        self.facts().greeted(link.hello());
         let changed = self.listed(listed);
         self.link.store(Some(link));
         self.breaker.reset();

@@ -175,11 +175,6 @@ impl Sessions {
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         listeners.retain(|session, sink| !sink.is_closed() && ended.is_none_or(|ended| ended != &**session));
     }
-
-    #[cfg(test)]
-    pub(crate) fn count(&self) -> usize {
-        self.slots().len()
-    }
 }
 
 /// Makes room: takes out the slot that was not used for longest and has nothing in flight.

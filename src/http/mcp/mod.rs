@@ -8,6 +8,7 @@ mod pages;
 mod relayed;
 mod server;
 mod stream;
+mod subscribe;
 
 use std::sync::Arc;
 

@@ -10,9 +10,10 @@ use tokio::sync::mpsc;
 
 use super::call::{NOTICES, carry, event, go_on, over_limit};
 use super::dispatch::{cancel, hello, unknown};
-use super::follow::{follow_resource, listen};
+use super::follow::listen;
 use super::pages::page;
 use super::relayed::{Via, Wanted, check_params};
+use super::subscribe::follow_resource;
 use super::{Asked, SESSION, failure, stream};
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
