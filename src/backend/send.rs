@@ -165,7 +165,8 @@ impl Backends {
             let answer = |result, partial| Answer { result, is_error: shape.is_error, cached: false, partial };
             match (shape.kind, ask.peer) {
                 (ResultType::Absent | ResultType::Complete, _) => return Ok(answer(result, false)),
-                (ResultType::InputRequired, Some(peer)) => match rounds::next(&result, peer, deadline).await? {
+                (ResultType::InputRequired, Some(peer)) => match Box::pin(rounds::next(&result, peer, deadline)).await?
+                {
                     Next::Pass => return Ok(answer(result, true)),
                     Next::Again(members) => more = members,
                 },

@@ -343,7 +343,7 @@ impl Server {
         let mut link = deadline.bound(self.link()).await.map_err(|_| late())??;
         let mut lease = None;
         if let Some(peer) = ask.peer.filter(|peer| link.hello().era == Era::Legacy && peer.needs_session()) {
-            let leased = deadline.bound(self.sessions.lease(self, hub, peer)).await.map_err(|_| late())??;
+            let leased = deadline.bound(Box::pin(self.sessions.lease(self, hub, peer))).await.map_err(|_| late())??;
             link = Arc::clone(&leased.link);
             lease = Some(leased);
         }

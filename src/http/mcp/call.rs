@@ -268,7 +268,7 @@ impl Answering {
         let body = match tape {
             Some(tape) => {
                 if let Some(first) = first {
-                    tape.say(first);
+                    tape.say(&first);
                 }
                 tasks.spawn(record(Some(streaming), Arc::clone(&tape), clock));
                 super::stream::taped(tape, None)
@@ -348,12 +348,12 @@ async fn record(mut streaming: Option<Streaming>, tape: Arc<Tape>, gateway: Opti
         let Some((event, rest)) = now.next().await else { break };
         match rest {
             Some(_) if event.starts_with(b":") => {}
-            Some(_) => tape.say(event),
+            Some(_) => tape.say(&event),
             None => last = Some(event),
         }
         streaming = rest;
     }
-    tape.end(last, gateway.map_or(0, |gateway| gateway.ticks()));
+    tape.end(last.as_deref(), gateway.map_or(0, |gateway| gateway.ticks()));
 }
 
 /// One server-sent event. JSON has no raw line breaks in strings; breaks between tokens would end the line.
