@@ -4,6 +4,7 @@ pub mod envelope;
 pub mod era;
 pub mod mcp;
 pub mod meta;
+mod object;
 pub mod reply;
 pub mod rpc;
 pub mod splice;
