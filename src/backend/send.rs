@@ -1,5 +1,6 @@
 //! One call to one tool, prompt or resource: cache, place, breaker, backend; and what is told of a failure.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -118,7 +119,8 @@ impl Backends {
             mirrored: &mirrored,
             repeatable: tool.repeatable(),
         };
-        let place = match deadline.bound(server.place()).await {
+        let place = pin!(server.place());
+        let place = match deadline.bound(place).await {
             Ok(place) => place?,
             Err(_) => return Err(Fault::new(FaultKind::Busy(Some(1)), "no place among the calls in flight in time")),
         };
@@ -128,7 +130,7 @@ impl Backends {
             && fault.worth_repeating()
         {
             tracing::debug!(server = %server.name, fault = fault.word(), "a repeatable call is sent once more");
-            answer = server.attempt(&ask, &deadline, by_caller, clock).await;
+            answer = Box::pin(server.attempt(&ask, &deadline, by_caller, clock)).await;
         }
         drop(place);
         if let Err(fault) = &answer

@@ -32,7 +32,7 @@ pub(crate) enum Aside {
 pub(crate) async fn read(exchange: Exchange, id: u64, aside: impl FnMut(Aside)) -> Result<Json, Fault> {
     let status = exchange.response.status();
     if !status.is_success() {
-        return Err(refused(exchange, id, status).await);
+        return Err(Box::pin(refused(exchange, id, status)).await);
     }
     match body_kind(&exchange)? {
         BodyKind::Json => {
@@ -43,7 +43,8 @@ pub(crate) async fn read(exchange: Exchange, id: u64, aside: impl FnMut(Aside)) 
                 Said::Aside(_) => Err(Fault::garbled("the answer is a message, but not a response")),
             }
         }
-        BodyKind::Events => events(exchange, id, aside).await,
+        // Apart, so that plain answers do not pay for its room.
+        BodyKind::Events => Box::pin(events(exchange, id, aside)).await,
     }
 }
 

@@ -80,12 +80,12 @@ pub(super) async fn answer(gateway: Arc<Gateway>, asked: Asked, id: Id, params: 
     let principal = asked.principal;
     let tasks = gateway.tasks().clone();
     let left = (leaving == Leaving::Cancels).then(|| line.cancel.clone());
-    let carrying = async move {
+    let carrying: Carrying = Box::pin(async move {
         let carried = gateway.carry(principal, request, line, leaving).await;
         drop(registered);
         carried
-    };
-    Answering { id, era, host, token, event, tasks, left }.with(Box::pin(carrying), heard, streams).await
+    });
+    Answering { id, era, host, token, event, tasks, left }.with(carrying, heard, streams).await
 }
 
 /// What an answer needs to know of its request.
