@@ -1,5 +1,6 @@
 //! One configured server: its link, its limits, its health, and what it last listed.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -351,7 +352,8 @@ impl Server {
             let seconds = u64::try_from(rest.retry_after.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1);
             Fault::new(FaultKind::Resting(seconds), "the breaker is open")
         })?;
-        let answer = match deadline.bound(link.ask(ask)).await {
+        let asking = pin!(link.ask(ask));
+        let answer = match deadline.bound(asking).await {
             Ok(answer) => answer.and_then(usable),
             Err(_) => Err(Fault::new(FaultKind::Timeout, "no answer in time")),
         };

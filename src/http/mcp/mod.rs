@@ -13,9 +13,10 @@ mod subscribe;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 
@@ -86,9 +87,9 @@ pub(super) async fn post(
     State(gateway): State<Arc<Gateway>>,
     Query(wishes): Query<Wishes>,
     Peer(peer): Peer,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Response {
+    let (Parts { headers, .. }, body) = request.into_parts();
     take(gateway, None, &wishes, peer, &headers, body).await
 }
 
@@ -98,9 +99,9 @@ pub(super) async fn post_to_server(
     Path(server): Path<String>,
     Query(wishes): Query<Wishes>,
     Peer(peer): Peer,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Response {
+    let (Parts { headers, .. }, body) = request.into_parts();
     take(gateway, Some(server), &wishes, peer, &headers, body).await
 }
 
