@@ -21,12 +21,11 @@ use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use super::caller::Peer;
+use super::stall::Unstalled;
 use crate::domain::crowd::Crowd;
 use crate::domain::net::network;
 use crate::gateway::Gateway;
 
-/// A request head that has not arrived after this long ends its connection.
-const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes of a request head.
 const MAX_HEAD: usize = 16 * 1024;
 /// The part of all connections that one address may hold, unless it is a trusted proxy's.
@@ -34,11 +33,27 @@ const SHARE: usize = 4;
 /// How long connections may take to end once the gateway stops.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// How long a connection may take over its own part.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// A request head that has not arrived after this long ends its connection.
+    pub head: Duration,
+    /// A connection that takes nothing for this long of what waits to be written is ended.
+    pub write: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self { head: Duration::from_secs(10), write: Duration::from_secs(30) }
+    }
+}
+
 /// A socket that listens; it serves once [`serve`] runs.
 #[derive(Debug)]
 pub struct Listening {
     listener: TcpListener,
     pub address: SocketAddr,
+    pub deadlines: Deadlines,
 }
 
 impl Listening {
@@ -49,7 +64,7 @@ impl Listening {
     pub async fn on(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address })
+        Ok(Self { listener, address, deadlines: Deadlines::default() })
     }
 }
 
@@ -58,7 +73,8 @@ pub async fn serve(gateway: Arc<Gateway>, listening: Listening) {
     let router = super::router(Arc::clone(&gateway));
     let places = Arc::new(Semaphore::new(gateway.state().settings.gateway.max_connections));
     let graceful = GracefulShutdown::new();
-    let (builder, crowd) = (builder(), Crowd::default());
+    let deadlines = listening.deadlines;
+    let (builder, crowd) = (builder(deadlines), Crowd::default());
     let stopping = gateway.stopping();
     while let Some(accepted) = stopping.run_until_cancelled(accept(&listening.listener, &places)).await {
         let Some((stream, peer, place)) = accepted else { continue };
@@ -69,7 +85,8 @@ pub async fn serve(gateway: Arc<Gateway>, listening: Listening) {
         let most = if trusted { usize::MAX } else { settings.max_connections.div_ceil(SHARE) };
         let Some(seat) = crowd.seat(network(peer.ip()), most) else { continue };
         let service = service(router.clone(), Peer(Some(peer)));
-        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
+        let stream = TokioIo::new(Unstalled::new(stream, deadlines.write));
+        let connection = graceful.watch(builder.serve_connection(stream, service));
         gateway.tasks().spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended badly");
@@ -106,9 +123,9 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<Accep
 }
 
 /// HTTP/1 alone: HTTP/2 in the clear is spoken by no MCP client, and its preface has no deadline.
-fn builder() -> Builder {
+fn builder(deadlines: Deadlines) -> Builder {
     let mut builder = Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).max_buf_size(MAX_HEAD);
+    builder.timer(TokioTimer::new()).header_read_timeout(deadlines.head).max_buf_size(MAX_HEAD);
     builder
 }
 
@@ -136,10 +153,11 @@ pub async fn serve_socket(gateway: Arc<Gateway>, path: &Path, router: Router) ->
     }
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    let (builder, stopping) = (builder(), gateway.stopping());
+    let deadlines = Deadlines::default();
+    let (builder, stopping) = (builder(deadlines), gateway.stopping());
     while let Some(accepted) = stopping.run_until_cancelled(listener.accept()).await {
         let Ok((stream, _)) = accepted else { continue };
-        let connection = answer_on(&builder, stream, router.clone());
+        let connection = answer_on(&builder, Unstalled::new(stream, deadlines.write), router.clone());
         gateway.tasks().spawn(connection);
     }
     drop(listener);

@@ -12,6 +12,7 @@ mod support;
 
 mod audit;
 mod cli;
+mod connections;
 mod coverage;
 mod floors;
 mod hostile;

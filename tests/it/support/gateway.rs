@@ -17,7 +17,7 @@ use toolgate::domain::secret::Secret;
 use toolgate::gateway::control::Command;
 use toolgate::gateway::sources::{Place, Sources};
 use toolgate::gateway::{Gateway, Leaving, NewKey, OpenError, Opening};
-use toolgate::http;
+use toolgate::http::{self, Deadlines};
 use toolgate::store::StoreError;
 
 use super::{Client, FakeUpstream, PROGRAM, SOON, eventually, soon};
@@ -30,12 +30,14 @@ pub(crate) struct Setup {
     folder: Arc<TempDir>,
     config: String,
     admin_key: Option<String>,
+    deadlines: Deadlines,
 }
 
 impl Setup {
     /// No backends, the shipped profiles and policies.
     pub(crate) fn new() -> Self {
-        Self { folder: Arc::new(TempDir::new().unwrap()), config: String::new(), admin_key: None }
+        let folder = Arc::new(TempDir::new().unwrap());
+        Self { folder, config: String::new(), admin_key: None, deadlines: Deadlines::default() }
     }
 
     /// In front of one backend under the name `up`.
@@ -91,6 +93,12 @@ impl Setup {
         self
     }
 
+    /// How long connections may take, where a test cannot wait that long.
+    pub(crate) fn deadlines(mut self, deadlines: Deadlines) -> Self {
+        self.deadlines = deadlines;
+        self
+    }
+
     /// Starts it, and waits until every backend has been listed or has failed.
     pub(crate) async fn start(self) -> TestGateway {
         let gateway = self.start_unsettled().await;
@@ -101,7 +109,7 @@ impl Setup {
     /// Starts it without waiting for anybody.
     pub(crate) async fn start_unsettled(self) -> TestGateway {
         std::fs::write(self.folder.path().join("toolgate.toml"), &self.config).unwrap();
-        TestGateway::open(self.folder, self.admin_key).await
+        TestGateway::open(self.folder, self.admin_key, self.deadlines).await
     }
 }
 
@@ -122,11 +130,12 @@ pub(crate) struct TestGateway {
     pub(crate) address: SocketAddr,
     folder: Arc<TempDir>,
     admin_key: Option<String>,
+    deadlines: Deadlines,
     finished: bool,
 }
 
 impl TestGateway {
-    async fn open(folder: Arc<TempDir>, admin_key: Option<String>) -> Self {
+    async fn open(folder: Arc<TempDir>, admin_key: Option<String>, deadlines: Deadlines) -> Self {
         let path = |name: &str| folder.path().join(name);
         let place = |name: &str| Place { path: path(name), named: false };
         let opening = || Opening {
@@ -150,10 +159,11 @@ impl TestGateway {
             Err(error) => panic!("{error}"),
         })
         .await;
-        let listening = http::Listening::on(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let mut listening = http::Listening::on(([127, 0, 0, 1], 0).into()).await.unwrap();
+        listening.deadlines = deadlines;
         let address = listening.address;
         gateway.tasks().spawn(http::serve(Arc::clone(&gateway), listening));
-        Self { gateway, address, folder, admin_key, finished: false }
+        Self { gateway, address, folder, admin_key, deadlines, finished: false }
     }
 
     /// Waits until every backend has been listed or has failed.
@@ -244,9 +254,9 @@ impl TestGateway {
     /// Stops it and opens it anew in the same folder.
     pub(crate) async fn restart(mut self) -> Self {
         self.end().await;
-        let (folder, admin_key) = (Arc::clone(&self.folder), self.admin_key.clone());
+        let (folder, admin_key, deadlines) = (Arc::clone(&self.folder), self.admin_key.clone(), self.deadlines);
         drop(self);
-        let again = Self::open(folder, admin_key).await;
+        let again = Self::open(folder, admin_key, deadlines).await;
         again.settled().await;
         again
     }
