@@ -81,7 +81,8 @@ impl Gateway {
         let keys = Arc::new(Keyring::load(store.clone(), Arc::clone(&clock), opening.admin_key).await?);
         let metrics = opening.serve.then(recorder).flatten();
         let sealer = sealer(&inputs, &store)?;
-        let ended = store.ended_sessions(clock.now()).await?;
+        let now = clock.now();
+        let ended = store.ended_sessions(now).await?;
         let backends = backends(&inputs, &store, &clock, opening.backends).await?;
         let own = Own::new(Arc::clone(&keys));
         let definitions = own.definitions();
@@ -109,7 +110,7 @@ impl Gateway {
             pipeline,
             state,
             keys,
-            sessions: Sessions::new(sealer, ended, store),
+            sessions: Sessions::new(sealer, ended, store, now),
             inflight: Inflight::default(),
             streams: Crowd::default(),
             desk,

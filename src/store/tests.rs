@@ -163,11 +163,13 @@ async fn documents_are_replaced_listed_and_taken_once() {
 async fn ended_sessions_are_forgotten_when_they_would_have_expired() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
-    store.end_session([1; 32], Moment(100), Moment(0)).await.unwrap();
-    store.end_session([2; 32], Moment(300), Moment(0)).await.unwrap();
+    store.end_session([1; 32], Moment(100), Vec::new(), Moment(0)).await.unwrap();
+    store.end_session([2; 32], Moment(300), Vec::new(), Moment(0)).await.unwrap();
     assert_eq!(store.ended_sessions(Moment(100)).await.unwrap(), [([2; 32], Moment(300))]);
-    store.end_session([3; 32], Moment(400), Moment(200)).await.unwrap();
+    store.end_session([3; 32], Moment(400), Vec::new(), Moment(200)).await.unwrap();
     assert_eq!(store.ended_sessions(Moment(0)).await.unwrap().len(), 2);
+    store.end_session([4; 32], Moment(500), vec![[2; 32], [3; 32]], Moment(200)).await.unwrap();
+    assert_eq!(store.ended_sessions(Moment(0)).await.unwrap(), [([4; 32], Moment(500))], "forgotten for another");
 }
 
 #[tokio::test]

@@ -191,8 +191,8 @@ pub(super) async fn end(State(gateway): State<Arc<Gateway>>, Peer(peer): Peer, h
     };
     match one(&headers, SESSION.as_str()) {
         Header::One(id) => match gateway.visit(id, &principal) {
-            Visit::Open(Some(_)) => {
-                gateway.end_session(id).await;
+            Visit::Open(Some(session)) => {
+                gateway.end_session(id, &session).await;
                 StatusCode::NO_CONTENT.into_response()
             }
             Visit::Open(None) => StatusCode::NO_CONTENT.into_response(),
