@@ -28,8 +28,8 @@ mod work;
 
 pub use breaker::{BreakerState, BreakerView};
 pub use catalog::{Catalog, Entry, ServerCard};
-pub use names::{colliding, flat_name};
-pub use registry::Backends;
+pub use names::flat_name;
+pub use registry::{Backends, Stopping};
 pub use resolve::Resolved;
 pub use send::SendOptions;
 pub use status::{ServerState, ServerStatus};

@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::ask::SOCKET;
 use super::{Common, Ended, environment, print};
+use crate::domain::clock::SystemClock;
 use crate::domain::secret::Secret;
 use crate::gateway::{FirstKeys, Gateway, Opening};
 use crate::http::{Listening, control, serve, serve_socket};
@@ -22,6 +23,7 @@ pub(super) async fn run(common: &Common, listen: SocketAddr) -> anyhow::Result<E
         admin_key: admin_key()?,
         serve: true,
         backends: true,
+        clock: Arc::new(SystemClock),
     };
     // The address first: one that is taken, or open to all, must not cost a first start its keys.
     if !listen.ip().is_loopback() && opening.sources.read()?.settings.gateway.allowed_hosts.is_empty() {

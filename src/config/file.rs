@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::reader::{Document, Faults, Lookup, Section};
 use super::settings::{
-    ArgumentsInAudit, AuditSettings, GatewaySettings, Permissions, Plan, ServerSettings, Settings, ToolNames, Transport,
+    AuditSettings, GatewaySettings, Permissions, Plan, ServerSettings, Settings, ToolNames, Transport,
 };
+use crate::domain::audit::{ArgumentsMode, Durability};
 use crate::domain::id::ServerName;
 use crate::domain::secret::Secret;
 use crate::domain::tool::{ArgumentKind, Risk, ToolSettings};
@@ -73,12 +74,6 @@ impl Default for GatewaySettings {
     }
 }
 
-impl Default for AuditSettings {
-    fn default() -> Self {
-        Self { power: false, arguments: ArgumentsInAudit::Redacted }
-    }
-}
-
 fn gateway(section: &Section<'_>) -> GatewaySettings {
     let shipped = GatewaySettings::default();
     let mut trusted_proxies = Vec::new();
@@ -120,22 +115,11 @@ fn is_http(text: &str) -> bool {
 }
 
 fn audit(section: &Section<'_>) -> AuditSettings {
-    let durability = |text: &str| match text {
-        "process" => Some(false),
-        "power" => Some(true),
-        _ => None,
-    };
-    let arguments = |text: &str| match text {
-        "redacted" => Some(ArgumentsInAudit::Redacted),
-        "absent" => Some(ArgumentsInAudit::Absent),
-        "plain" => Some(ArgumentsInAudit::Plain),
-        _ => None,
-    };
     let settings = AuditSettings {
-        power: section.parsed("durability", "`process` or `power`", durability).unwrap_or_default(),
+        durability: section.parsed("durability", "`process` or `power`", Durability::parse).unwrap_or_default(),
         arguments: section
-            .parsed("arguments", "`redacted`, `absent` or `plain`", arguments)
-            .unwrap_or(ArgumentsInAudit::Redacted),
+            .parsed("arguments", "`redacted`, `absent` or `plain`", ArgumentsMode::parse)
+            .unwrap_or_default(),
     };
     section.refuse_the_rest();
     settings
@@ -180,7 +164,7 @@ fn servers(top: &Section<'_>) -> BTreeMap<ServerName, Arc<ServerSettings>> {
                 continue;
             }
         };
-        if let Some(other) = servers.keys().find(|other| collide(other.as_str(), name.as_str())) {
+        if let Some(other) = servers.keys().find(|other| other.collides_with(&name)) {
             section.fault(
                 None,
                 format!("the flat tool names of `{name}` and `{other}` would collide"),
@@ -192,13 +176,6 @@ fn servers(top: &Section<'_>) -> BTreeMap<ServerName, Arc<ServerSettings>> {
         }
     }
     servers
-}
-
-/// Whether `server__tool` of the one could be read as a tool of the other.
-fn collide(one: &str, other: &str) -> bool {
-    let flat = |name: &str| format!("{}__", name.replace('.', "_"));
-    let (one, other) = (flat(one), flat(other));
-    one.starts_with(&other) || other.starts_with(&one)
 }
 
 fn server(name: &ServerName, section: &Section<'_>) -> Option<ServerSettings> {

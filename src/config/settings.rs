@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::domain::audit::{ArgumentsMode, Durability};
 use crate::domain::id::ServerName;
 use crate::domain::secret::Secret;
 use crate::domain::tool::{Rate, ToolSettings};
@@ -65,22 +66,11 @@ impl ToolNames {
 }
 
 /// `[audit]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AuditSettings {
-    /// True for `durability = "power"`: every commit reaches the disk.
-    pub power: bool,
-    pub arguments: ArgumentsInAudit,
-}
-
-/// How arguments stand in the audit record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ArgumentsInAudit {
-    /// Structure and numbers, no text.
-    Redacted,
-    /// The digest alone.
-    Absent,
-    /// As they came.
-    Plain,
+    pub durability: Durability,
+    /// How arguments stand in the record.
+    pub arguments: ArgumentsMode,
 }
 
 /// `[plans.NAME]`; absent means without limit.

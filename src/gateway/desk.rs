@@ -82,7 +82,7 @@ impl Desk {
             return Err(Refused(Faults(report.faults.into_iter().map(of_policy).collect())));
         }
         let applied = self.0.backends.apply(&inputs.settings.servers);
-        applied.map_err(|faults| Refused(Faults(faults.iter().map(|fault| internal_fault(fault)).collect())))?;
+        applied.map_err(|stopping| internal(&stopping.to_string()))?;
         // Built again by the tools as the new settings have them: one moment takes the place of the other whole.
         let (state, report) = self.build(&inputs, self.0.backends.catalog()).await?;
         tell(&report);

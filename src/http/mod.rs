@@ -9,6 +9,7 @@ mod health;
 mod keys;
 mod mcp;
 mod oauth;
+mod request;
 mod server;
 mod stall;
 

@@ -15,12 +15,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
+use tracing::Instrument;
 
 use super::caller::Peer;
+use super::request;
 use super::stall::Unstalled;
 use crate::domain::crowd::Crowd;
 use crate::domain::net::network;
@@ -84,7 +85,7 @@ pub async fn serve(gateway: Arc<Gateway>, listening: Listening) {
         let trusted = settings.trusted_proxies.contains(&peer.ip());
         let most = if trusted { usize::MAX } else { settings.max_connections.div_ceil(SHARE) };
         let Some(seat) = crowd.seat(network(peer.ip()), most) else { continue };
-        let service = service(router.clone(), Peer(Some(peer)));
+        let service = service(Arc::clone(&gateway), router.clone(), Peer(Some(peer)));
         let stream = TokioIo::new(Unstalled::new(stream, deadlines.write));
         let connection = graceful.watch(builder.serve_connection(stream, service));
         gateway.tasks().spawn(async move {
@@ -129,8 +130,9 @@ fn builder(deadlines: Deadlines) -> Builder {
     builder
 }
 
-/// Hands a request to the router with the address that it came from.
+/// Hands a request to the router with its id and the address that it came from.
 fn service(
+    gateway: Arc<Gateway>,
     router: Router,
     peer: Peer,
 ) -> impl hyper::service::Service<Request<Incoming>, Response = http::Response<Body>, Error = Infallible, Future: Send> + Clone
@@ -138,7 +140,10 @@ fn service(
     hyper::service::service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
-        router.clone().oneshot(request)
+        let (id, span) = request::begin(&mut request);
+        let (gateway, answering) = (Arc::clone(&gateway), router.clone().oneshot(request));
+        let answered = async move { Ok(request::finish(answering.await?, &id, || gateway.now())) };
+        answered.instrument(span)
     })
 }
 
@@ -157,21 +162,14 @@ pub async fn serve_socket(gateway: Arc<Gateway>, path: &Path, router: Router) ->
     let (builder, stopping) = (builder(deadlines), gateway.stopping());
     while let Some(accepted) = stopping.run_until_cancelled(listener.accept()).await {
         let Ok((stream, _)) = accepted else { continue };
-        let connection = answer_on(&builder, Unstalled::new(stream, deadlines.write), router.clone());
-        gateway.tasks().spawn(connection);
+        let service = service(Arc::clone(&gateway), router.clone(), Peer(None));
+        let connection = builder.serve_connection(TokioIo::new(Unstalled::new(stream, deadlines.write)), service);
+        gateway.tasks().spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a local connection ended badly");
+            }
+        });
     }
     drop(listener);
     std::fs::remove_file(path)
-}
-
-fn answer_on<S>(builder: &Builder, stream: S, router: Router) -> impl Future<Output = ()> + Send + 'static
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let connection = builder.serve_connection(TokioIo::new(stream), service(router, Peer(None)));
-    async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a local connection ended badly");
-        }
-    }
 }

@@ -123,10 +123,7 @@ async fn keys_are_kept_found_touched_and_revoked() {
     assert!(matches!(error, StoreError::Conflict(_)), "{error}");
     assert!(store.healthy());
 
-    assert_eq!(store.key_by_hash([1; 32]).await.unwrap(), Some(a_key("key_1", 1)));
-    assert_eq!(store.key_by_hash([7; 32]).await.unwrap(), None);
-    assert_eq!(store.keys_of("u2").await.unwrap().len(), 1);
-    assert_eq!(store.keys_of("nobody").await.unwrap(), []);
+    assert_eq!(store.keys().await.unwrap()[0], a_key("key_1", 1));
 
     store.touch_keys(vec![(KeyId::from("key_1"), Moment(50)), (KeyId::from("key_1"), Moment(40))]).await.unwrap();
     assert!(store.revoke_key(&KeyId::from("key_1"), Moment(60)).await.unwrap());

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Asked, failure, json};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
-use crate::domain::id::{EventId, RequestId};
+use crate::domain::id::EventId;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Refusal};
 use crate::gateway::{Gateway, Leaving};
@@ -53,7 +53,7 @@ pub(super) async fn answer(gateway: Arc<Gateway>, asked: Asked, id: Id, params: 
     };
     let event = EventId::fresh();
     let request = CallRequest {
-        id: RequestId::fresh(),
+        id: asked.request.clone(),
         event: event.clone(),
         entrance: Entrance::Mcp,
         tool: ToolRef::Text(call.name),

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
 use super::super::caller::{Peer, credential, source};
+use super::super::request::Named;
 use super::{Header, SESSION, Wishes, ended, failure, one, stream, two_sessions, unauthorized};
 use crate::domain::call::Entrance;
 use crate::gateway::{Gateway, Listing, Visit};
@@ -20,6 +21,7 @@ pub(in crate::http) async fn card_or_stream(
     State(gateway): State<Arc<Gateway>>,
     Query(wishes): Query<Wishes>,
     Peer(peer): Peer,
+    Named(request): Named,
     headers: HeaderMap,
 ) -> Response {
     let wants_stream = headers
@@ -36,7 +38,7 @@ pub(in crate::http) async fn card_or_stream(
         Header::Malformed => return failure(None, &two_sessions()),
     };
     let source = source(&gateway, peer, &headers);
-    let principal = match gateway.admit(&credential(&headers), Entrance::Mcp, source).await {
+    let principal = match gateway.admit(&credential(&headers), Entrance::Mcp, source, &request).await {
         Ok(principal) => principal,
         Err(why) => return unauthorized(&why),
     };

@@ -17,8 +17,10 @@ use serde::Deserialize;
 use super::body;
 use super::caller::{Peer, credential, source};
 use super::error::challenge;
+use super::request::Named;
 use crate::config::settings::ToolNames;
 use crate::domain::call::Entrance;
+use crate::domain::id::RequestId;
 use crate::domain::principal::{Principal, Surface};
 use crate::gateway::{Gateway, Listing, NotAdmitted, Visit};
 use crate::wire::envelope::{BadMessage, Id, Message, decode};
@@ -42,6 +44,7 @@ pub(super) struct Wishes {
 #[derive(Debug)]
 pub(super) struct Asked {
     principal: Principal,
+    request: RequestId,
     era: Era,
     /// Opened with `initialize`, carries a session, or is modern: its answers go to a model.
     host: bool,
@@ -77,11 +80,12 @@ pub(super) async fn post(
     State(gateway): State<Arc<Gateway>>,
     Query(wishes): Query<Wishes>,
     Peer(peer): Peer,
+    Named(request): Named,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     let source = source(&gateway, peer, &headers);
-    let principal = match gateway.admit(&credential(&headers), Entrance::Mcp, source).await {
+    let principal = match gateway.admit(&credential(&headers), Entrance::Mcp, source, &request).await {
         Ok(principal) => principal,
         Err(why) => return unauthorized(&why),
     };
@@ -99,7 +103,7 @@ pub(super) async fn post(
             return failure(id.as_ref(), &RpcError::new(400, -32600, format!("invalid request: {reason}")));
         }
     };
-    match read(&gateway, principal, &message, &headers, &wishes, source) {
+    match read(&gateway, (principal, request), &message, &headers, &wishes, source) {
         Ok(asked) => dispatch::answer(gateway, asked, message).await,
         Err(refused) => *refused,
     }
@@ -108,7 +112,7 @@ pub(super) async fn post(
 /// Decides how the message is to be treated: its era, its session, what was wished for.
 fn read(
     gateway: &Gateway,
-    principal: Principal,
+    (principal, request): (Principal, RequestId),
     message: &Message,
     headers: &HeaderMap,
     wishes: &Wishes,
@@ -141,7 +145,7 @@ fn read(
         .get_all(header::ACCEPT)
         .iter()
         .any(|value| value.to_str().is_ok_and(|text| text.contains("text/event-stream")));
-    Ok(Asked { principal, era, host, session, surface, names, source, streams: accept, meta })
+    Ok(Asked { principal, request, era, host, session, surface, names, source, streams: accept, meta })
 }
 
 /// The session that a request names, if it is one of this principal's; true in the error where it is gone.
@@ -183,9 +187,14 @@ fn one<'a>(headers: &'a HeaderMap, name: &str) -> Header<'a> {
 }
 
 /// `DELETE`: the client ends its session; the id is 404 from then on.
-pub(super) async fn end(State(gateway): State<Arc<Gateway>>, Peer(peer): Peer, headers: HeaderMap) -> Response {
+pub(super) async fn end(
+    State(gateway): State<Arc<Gateway>>,
+    Peer(peer): Peer,
+    Named(request): Named,
+    headers: HeaderMap,
+) -> Response {
     let source = source(&gateway, peer, &headers);
-    let principal = match gateway.admit(&credential(&headers), Entrance::Mcp, source).await {
+    let principal = match gateway.admit(&credential(&headers), Entrance::Mcp, source, &request).await {
         Ok(principal) => principal,
         Err(why) => return unauthorized(&why),
     };

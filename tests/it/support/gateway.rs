@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 use toolgate::authn::Credential;
+use toolgate::domain::clock::{Clock, ManualClock, SystemClock};
 use toolgate::domain::call::{CallRequest, Entrance, ToolRef};
 use toolgate::domain::id::{EventId, RequestId};
 use toolgate::domain::json::Json;
@@ -29,15 +30,23 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(crate) struct Setup {
     folder: Arc<TempDir>,
     config: String,
+    around: Around,
+}
+
+/// What a gateway is opened with besides its files.
+#[derive(Clone)]
+struct Around {
     admin_key: Option<String>,
     deadlines: Deadlines,
+    clock: Arc<dyn Clock>,
 }
 
 impl Setup {
     /// No backends, the shipped profiles and policies.
     pub(crate) fn new() -> Self {
         let folder = Arc::new(TempDir::new().unwrap());
-        Self { folder, config: String::new(), admin_key: None, deadlines: Deadlines::default() }
+        let around = Around { admin_key: None, deadlines: Deadlines::default(), clock: Arc::new(SystemClock) };
+        Self { folder, config: String::new(), around }
     }
 
     /// In front of one backend under the name `up`.
@@ -89,13 +98,19 @@ impl Setup {
     }
 
     pub(crate) fn admin_key(mut self, key: &str) -> Self {
-        self.admin_key = Some(key.to_owned());
+        self.around.admin_key = Some(key.to_owned());
         self
     }
 
     /// How long connections may take, where a test cannot wait that long.
     pub(crate) fn deadlines(mut self, deadlines: Deadlines) -> Self {
-        self.deadlines = deadlines;
+        self.around.deadlines = deadlines;
+        self
+    }
+
+    /// Time that moves only when it is told to.
+    pub(crate) fn clock(mut self, clock: &ManualClock) -> Self {
+        self.around.clock = Arc::new(clock.clone());
         self
     }
 
@@ -109,7 +124,7 @@ impl Setup {
     /// Starts it without waiting for anybody.
     pub(crate) async fn start_unsettled(self) -> TestGateway {
         std::fs::write(self.folder.path().join("toolgate.toml"), &self.config).unwrap();
-        TestGateway::open(self.folder, self.admin_key, self.deadlines).await
+        TestGateway::open(self.folder, self.around).await
     }
 }
 
@@ -129,13 +144,12 @@ pub(crate) struct TestGateway {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) address: SocketAddr,
     folder: Arc<TempDir>,
-    admin_key: Option<String>,
-    deadlines: Deadlines,
+    around: Around,
     finished: bool,
 }
 
 impl TestGateway {
-    async fn open(folder: Arc<TempDir>, admin_key: Option<String>, deadlines: Deadlines) -> Self {
+    async fn open(folder: Arc<TempDir>, around: Around) -> Self {
         let path = |name: &str| folder.path().join(name);
         let place = |name: &str| Place { path: path(name), named: false };
         let opening = || Opening {
@@ -148,7 +162,8 @@ impl TestGateway {
                 environment: std::env::vars_os().collect(),
             },
             data: path("data"),
-            admin_key: admin_key.clone().map(toolgate::domain::secret::Secret::new),
+            admin_key: around.admin_key.clone().map(toolgate::domain::secret::Secret::new),
+            clock: Arc::clone(&around.clock),
             serve: true,
             backends: true,
         };
@@ -160,10 +175,10 @@ impl TestGateway {
         })
         .await;
         let mut listening = http::Listening::on(([127, 0, 0, 1], 0).into()).await.unwrap();
-        listening.deadlines = deadlines;
+        listening.deadlines = around.deadlines;
         let address = listening.address;
         gateway.tasks().spawn(http::serve(Arc::clone(&gateway), listening));
-        Self { gateway, address, folder, admin_key, deadlines, finished: false }
+        Self { gateway, address, folder, around, finished: false }
     }
 
     /// Waits until every backend has been listed or has failed.
@@ -215,7 +230,7 @@ impl TestGateway {
     /// A call as a door hands it over.
     pub(crate) async fn carry(&self, key: &Key, tool: ToolRef, arguments: Option<&Value>) -> Carried {
         let credential = Credential::Key(Secret::new(key.text.clone()));
-        let principal = self.gateway.admit(&credential, Entrance::Mcp, None).await.unwrap();
+        let principal = self.gateway.admit(&credential, Entrance::Mcp, None, &RequestId::fresh()).await.unwrap();
         let request = CallRequest {
             id: RequestId::fresh(),
             event: EventId::fresh(),
@@ -254,9 +269,9 @@ impl TestGateway {
     /// Stops it and opens it anew in the same folder.
     pub(crate) async fn restart(mut self) -> Self {
         self.end().await;
-        let (folder, admin_key, deadlines) = (Arc::clone(&self.folder), self.admin_key.clone(), self.deadlines);
+        let (folder, around) = (Arc::clone(&self.folder), self.around.clone());
         drop(self);
-        let again = Self::open(folder, admin_key, deadlines).await;
+        let again = Self::open(folder, around).await;
         again.settled().await;
         again
     }
