@@ -1,7 +1,7 @@
 //! `toolgate.toml`: from tables to [`Settings`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,18 +9,21 @@ use super::reader::{Document, Faults, Lookup, Section};
 use super::settings::{
     AuditSettings, GatewaySettings, Permissions, Plan, ServerSettings, Settings, ToolNames, Transport,
 };
+use super::tls::Tls;
 use crate::domain::audit::{ArgumentsMode, Durability};
 use crate::domain::id::ServerName;
 use crate::domain::secret::Secret;
 use crate::domain::tool::{ArgumentKind, Risk, ToolSettings};
 
-/// Reads a configuration file.
+/// Reads a configuration file, and the certificate that it names relative to itself.
 ///
 /// # Errors
 /// Every fault in it.
 pub fn read(file: &str, text: &str, lookup: Lookup<'_>) -> Result<Settings, Faults> {
     Document::new(file, text, lookup).read(|top| Settings {
-        gateway: top.section("gateway").map_or_else(GatewaySettings::default, |section| gateway(&section)),
+        gateway: top
+            .section("gateway")
+            .map_or_else(GatewaySettings::default, |section| gateway(&section, Path::new(file))),
         audit: top.section("audit").map_or_else(AuditSettings::default, |section| audit(&section)),
         servers: servers(top),
         plans: plans(top),
@@ -63,6 +66,7 @@ impl Default for GatewaySettings {
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             public_url: None,
+            tls: None,
             trusted_proxies: Vec::new(),
             tool_names: ToolNames::Auto,
             session_key: None,
@@ -74,7 +78,7 @@ impl Default for GatewaySettings {
     }
 }
 
-fn gateway(section: &Section<'_>) -> GatewaySettings {
+fn gateway(section: &Section<'_>, file: &Path) -> GatewaySettings {
     let shipped = GatewaySettings::default();
     let mut trusted_proxies = Vec::new();
     for text in section.texts("trusted_proxies").unwrap_or_default() {
@@ -93,6 +97,7 @@ fn gateway(section: &Section<'_>) -> GatewaySettings {
         public_url: section.parsed("public_url", "an http or https URL", |text| {
             is_http(text).then(|| text.trim_end_matches('/').to_owned())
         }),
+        tls: section.section("tls").and_then(|section| Tls::read(&section, file)),
         trusted_proxies,
         tool_names: section.parsed("tool_names", "`auto`, `dotted` or `safe`", ToolNames::parse).unwrap_or_default(),
         session_key: session_key.map(Secret::new),

@@ -40,7 +40,7 @@ pub(super) async fn files(desk: Desk, stop: CancellationToken) {
     let mut told = None;
     loop {
         // Each time anew: a folder may have come, or another may stand in its place.
-        for folder in desk.sources().folders() {
+        for folder in desk.folders().await {
             if let Err(error) = watcher.watch(Path::new(&folder), RecursiveMode::NonRecursive) {
                 tracing::warn!(folder = %folder.display(), %error, "a folder is not watched for changes");
             }

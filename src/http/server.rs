@@ -15,14 +15,19 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 use tracing::Instrument;
 
 use super::caller::Peer;
 use super::request;
 use super::stall::Unstalled;
+use crate::config::tls::Tls;
 use crate::domain::crowd::Crowd;
 use crate::domain::net::network;
 use crate::gateway::Gateway;
@@ -37,7 +42,7 @@ const LINGER: Duration = Duration::from_secs(5);
 /// How long a connection may take over its own part.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
-    /// A request head that has not arrived after this long ends its connection.
+    /// A request head, or a TLS handshake, that is not there after this long ends its connection.
     pub head: Duration,
     /// A connection that takes nothing for this long of what waits to be written is ended.
     pub write: Duration,
@@ -77,6 +82,8 @@ pub async fn serve(gateway: Arc<Gateway>, listening: Listening) {
     let deadlines = listening.deadlines;
     let (builder, crowd) = (builder(deadlines), Crowd::default());
     let stopping = gateway.stopping();
+    // Whether it is TLS stays as it was at the start: a slip in a file must not put keys on the wire in the clear.
+    let mut identity = gateway.state().settings.gateway.tls.as_ref().map(Tls::server);
     while let Some(accepted) = stopping.run_until_cancelled(accept(&listening.listener, &places)).await {
         let Some((stream, peer, place)) = accepted else { continue };
         // One peer must not shut out the others; a proxy of ours brings many.
@@ -85,11 +92,22 @@ pub async fn serve(gateway: Arc<Gateway>, listening: Listening) {
         let trusted = settings.trusted_proxies.contains(&peer.ip());
         let most = if trusted { usize::MAX } else { settings.max_connections.div_ceil(SHARE) };
         let Some(seat) = crowd.seat(network(peer.ip()), most) else { continue };
+        if let (Some(identity), Some(renewed)) = (&mut identity, &settings.tls) {
+            *identity = renewed.server();
+        }
         let service = service(Arc::clone(&gateway), router.clone(), Peer(Some(peer)));
-        let stream = TokioIo::new(Unstalled::new(stream, deadlines.write));
-        let connection = graceful.watch(builder.serve_connection(stream, service));
+        let stream = Unstalled::new(stream, deadlines.write);
+        let (builder, watcher, identity, stopping) =
+            (builder.clone(), graceful.watcher(), identity.clone(), stopping.clone());
         gateway.tasks().spawn(async move {
-            if let Err(error) = connection.await {
+            let ended = match identity {
+                None => watcher.watch(builder.serve_connection(TokioIo::new(stream), service)).await,
+                Some(identity) => match stopping.run_until_cancelled(greet(identity, stream, deadlines.head)).await {
+                    Some(Some(stream)) => watcher.watch(builder.serve_connection(TokioIo::new(stream), service)).await,
+                    _ => Ok(()),
+                },
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended badly");
             }
             drop((place, seat));
@@ -98,6 +116,24 @@ pub async fn serve(gateway: Arc<Gateway>, listening: Listening) {
     drop(listening);
     if tokio::time::timeout(LINGER, graceful.shutdown()).await.is_err() {
         tracing::debug!("connections were still open when the gateway stopped");
+    }
+}
+
+/// Shakes hands, within the deadline.
+async fn greet<S>(identity: Arc<ServerConfig>, stream: S, deadline: Duration) -> Option<Box<TlsStream<S>>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    match tokio::time::timeout(deadline, TlsAcceptor::from(identity).accept(stream)).await {
+        Ok(Ok(stream)) => Some(Box::new(stream)),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            None
+        }
+        Err(_) => {
+            tracing::debug!("a TLS handshake took too long");
+            None
+        }
     }
 }
 

@@ -27,3 +27,4 @@ mod reading;
 mod reload;
 mod search;
 mod shutdown;
+mod tls;

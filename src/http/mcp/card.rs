@@ -61,7 +61,7 @@ fn no_stream() -> Response {
 fn card(gateway: &Gateway, headers: &HeaderMap) -> Response {
     let state = gateway.state();
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1:8080");
-    let base = state.settings.gateway.public_url.clone().unwrap_or_else(|| format!("http://{host}"));
+    let base = state.settings.gateway.base_url(host);
     let card = json!({
         "name": "toolgate",
         "title": "Toolgate",

@@ -49,6 +49,11 @@ impl Setup {
         Self { folder, config: String::new(), around }
     }
 
+    /// Where its files are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// In front of one backend under the name `up`.
     pub(crate) fn with(upstream: &FakeUpstream) -> Self {
         Self::new().config(&upstream.section("up", ""))
