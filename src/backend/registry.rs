@@ -159,7 +159,7 @@ impl Backends {
             }
         }
         let hub = &self.hub;
-        let server = Arc::new(Server::new(Arc::clone(settings), hub.stop.child_token(), &*hub.clock));
+        let server = Arc::new(Server::new(Arc::clone(settings), hub.stop.child_token(), &hub.clock));
         let kept = hub.seeds.lock().unwrap_or_else(PoisonError::into_inner).remove(&settings.name);
         if let Some(known) = old.map(|old| old.known()).or(kept) {
             server.seed(known);

@@ -5,8 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use governor::DefaultDirectRateLimiter;
-use governor::clock::{Clock as _, DefaultClock};
+use governor::clock::Clock as _;
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +25,7 @@ use super::meters::Meters;
 use super::status::{ServerState, ServerStatus, era_word};
 use super::transport::Tail;
 use crate::config::ServerSettings;
-use crate::domain::clock::{Clock, Moment};
+use crate::domain::clock::{Clock, Moment, Ticking};
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
 use crate::wire::era::Era;
@@ -50,6 +53,9 @@ struct Facts {
     listed: bool,
 }
 
+/// Lets calls through evenly.
+type Pace = RateLimiter<NotKeyed, InMemoryState, Ticking, NoOpMiddleware<Nanos>>;
+
 #[derive(Debug)]
 pub(crate) struct Server {
     pub name: ServerName,
@@ -58,7 +64,7 @@ pub(crate) struct Server {
     pub breaker: BreakerCell,
     places: Semaphore,
     waiting: AtomicUsize,
-    pace: Option<DefaultDirectRateLimiter>,
+    pace: Option<Pace>,
     /// Grows with every call that may have written: what was cached before is old.
     pub writes: AtomicU64,
     phase: watch::Sender<ServerState>,
@@ -74,10 +80,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(settings: Arc<ServerSettings>, stop: CancellationToken, clock: &dyn Clock) -> Self {
+    pub(crate) fn new(settings: Arc<ServerSettings>, stop: CancellationToken, clock: &Arc<dyn Clock>) -> Self {
         let pace = settings.pace.and_then(std::num::NonZeroU32::new).and_then(|pace| {
             let every = Duration::from_secs(1).checked_div(pace.get())?;
-            Some(governor::RateLimiter::direct(governor::Quota::with_period(every)?))
+            Some(RateLimiter::direct_with_clock(Quota::with_period(every)?, Ticking(Arc::clone(clock))))
         });
         let facts = Facts {
             since: clock.now(),
@@ -307,9 +313,8 @@ impl Server {
             Err(_) => self.queue().await?,
         };
         if let Some(pace) = &self.pace {
-            let clock = DefaultClock::default();
             while let Err(wait) = pace.check() {
-                tokio::time::sleep(wait.wait_time_from(clock.now())).await;
+                tokio::time::sleep(wait.wait_time_from(pace.clock().now())).await;
             }
         }
         Ok(place)
@@ -393,4 +398,24 @@ impl Server {
 /// A result must be an object that can be read in one way only.
 fn usable(result: Json) -> Result<Json, Fault> {
     if result.bytes().starts_with(b"{") { Ok(result) } else { Err(Fault::garbled("the result is no object")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::definition::tests::server;
+    use super::*;
+    use crate::domain::clock::ManualClock;
+
+    #[tokio::test]
+    async fn the_pace_is_kept_by_the_clock_that_is_given() {
+        let manual = ManualClock::at(Moment(1_000));
+        let clock: Arc<dyn Clock> = Arc::new(manual.clone());
+        let settings = Arc::new(ServerSettings { pace: Some(1), ..server("s") });
+        let paced = Server::new(settings, CancellationToken::new(), &clock);
+        let place = || tokio::time::timeout(Duration::from_millis(100), paced.place());
+        assert!(place().await.is_ok());
+        assert!(place().await.is_err(), "one a second");
+        manual.advance(1_000);
+        assert!(place().await.is_ok());
+    }
 }

@@ -160,7 +160,10 @@ impl Gateway {
         if serve {
             self.tasks.spawn(watch::files(self.desk.clone(), self.stopping.clone()));
             self.tasks.spawn(watch::hangups(self.desk.clone(), self.stopping.clone()));
-            self.tasks.spawn(watch::metrics(self.metrics.clone(), self.stopping.clone()));
+            if let Some(metrics) = self.metrics.clone() {
+                let fold = move || metrics.run_upkeep();
+                self.tasks.spawn(watch::metrics(fold, watch::UPKEEP_EVERY, self.stopping.clone()));
+            }
             self.tasks.spawn(watch::uses(Arc::clone(&self.keys), self.stopping.clone()));
         }
     }

@@ -1,9 +1,16 @@
 //! Limits: exact windows, told in the way that the caller understands.
 
-use serde_json::json;
-use toolgate::gateway::NewKey;
+use std::sync::Arc;
 
-use crate::support::{Client, FakeUpstream, Setup, TestGateway};
+use serde_json::json;
+use tokio_util::task::TaskTracker;
+use toolgate::domain::call::{CallRequest, Entrance, ToolRef};
+use toolgate::domain::id::{EventId, RequestId};
+use toolgate::domain::principal::Surface;
+use toolgate::domain::secret::Secret;
+use toolgate::gateway::{Credential, Leaving, NewKey};
+
+use crate::support::{Client, FakeUpstream, Say, Setup, TestGateway, eventually};
 
 async fn planned(gateway: &TestGateway, plan: &str) -> Client {
     let key = NewKey {
@@ -110,5 +117,51 @@ async fn a_window_holds_under_a_crowd() {
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 10);
     assert_eq!(statuses.iter().filter(|status| **status == 429).count(), 50);
     assert_eq!(upstream.calls().len(), 10);
+    gateway.finish().await;
+}
+
+/// One key has a few hundred calls in flight and no more, so that it cannot hold everything.
+#[tokio::test]
+async fn calls_in_flight_of_one_key_are_bounded() {
+    const MOST: usize = 512;
+    let upstream = FakeUpstream::legacy().await;
+    upstream.on_call(|_| Say::Held(Box::new(Say::text("at last"))));
+    // Most of them wait for a place, and none for a socket.
+    let gateway = Setup::new().config(&upstream.section("up", "concurrency = 32")).start().await;
+    let (key, other) = (gateway.writer("agent").await, gateway.agent().await);
+    let credential = Credential::Key(Secret::new(key.text.as_str()));
+    let admitted = gateway.gateway.admit(&credential, Entrance::Rest, None, &RequestId::fresh()).await;
+    let (principal, calls) = (admitted.unwrap(), TaskTracker::new());
+    for _ in 0..MOST {
+        let request = CallRequest {
+            id: RequestId::fresh(),
+            event: EventId::fresh(),
+            entrance: Entrance::Rest,
+            tool: ToolRef::Text("up:read".into()),
+            arguments: None,
+            trace: Vec::new(),
+            surface: Surface::Search,
+            source: None,
+            timeout: None,
+            metered: true,
+        };
+        let (gateway, principal) = (Arc::clone(&gateway.gateway), principal.clone());
+        calls.spawn(async move {
+            let line = gateway.line(None);
+            Box::pin(gateway.carry(principal, request, line, Leaving::IsIgnored)).await
+        });
+    }
+    eventually("all of them are in flight", async || {
+        (upstream.calls().len() == 32 && gateway.gateway.open_entries() == MOST).then_some(())
+    })
+    .await;
+    let client = gateway.client(&key);
+    let refused = client.invoke("up", "read", "{}").await;
+    assert_eq!((refused.status, refused.header("retry-after")), (429, Some("1")), "{}", refused.text);
+    assert_eq!(other.simulate(&json!({"action": "up:read"})).await["decision"], "allow", "others are not concerned");
+    upstream.release(MOST + 1);
+    calls.close();
+    calls.wait().await;
+    assert_eq!(client.invoke("up", "read", "{}").await.told(), "at last");
     gateway.finish().await;
 }
