@@ -13,6 +13,7 @@ mod link;
 mod meters;
 mod mirror;
 mod names;
+mod pace;
 mod probe;
 mod registry;
 mod resolve;

@@ -5,11 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use governor::clock::Clock as _;
-use governor::middleware::NoOpMiddleware;
-use governor::nanos::Nanos;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -22,10 +17,11 @@ use super::fault::{Fault, FaultKind};
 use super::known::Known;
 use super::link::{Link, Listed};
 use super::meters::Meters;
+use super::pace::Pace;
 use super::status::{ServerState, ServerStatus, era_word};
 use super::transport::Tail;
 use crate::config::ServerSettings;
-use crate::domain::clock::{Clock, Moment, Ticking};
+use crate::domain::clock::{Clock, Moment};
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
 use crate::wire::era::Era;
@@ -53,9 +49,6 @@ struct Facts {
     listed: bool,
 }
 
-/// Lets calls through evenly.
-type Pace = RateLimiter<NotKeyed, InMemoryState, Ticking, NoOpMiddleware<Nanos>>;
-
 #[derive(Debug)]
 pub(crate) struct Server {
     pub name: ServerName,
@@ -81,10 +74,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(settings: Arc<ServerSettings>, stop: CancellationToken, clock: &Arc<dyn Clock>) -> Self {
-        let pace = settings.pace.and_then(std::num::NonZeroU32::new).and_then(|pace| {
-            let every = Duration::from_secs(1).checked_div(pace.get())?;
-            Some(RateLimiter::direct_with_clock(Quota::with_period(every)?, Ticking(Arc::clone(clock))))
-        });
+        let pace = settings.pace.and_then(|pace| Pace::new(pace, clock));
         let facts = Facts {
             since: clock.now(),
             era: None,
@@ -313,9 +303,7 @@ impl Server {
             Err(_) => self.queue().await?,
         };
         if let Some(pace) = &self.pace {
-            while let Err(wait) = pace.check() {
-                tokio::time::sleep(wait.wait_time_from(pace.clock().now())).await;
-            }
+            pace.turn().await;
         }
         Ok(place)
     }
@@ -398,24 +386,4 @@ impl Server {
 /// A result must be an object that can be read in one way only.
 fn usable(result: Json) -> Result<Json, Fault> {
     if result.bytes().starts_with(b"{") { Ok(result) } else { Err(Fault::garbled("the result is no object")) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::definition::tests::server;
-    use super::*;
-    use crate::domain::clock::ManualClock;
-
-    #[tokio::test]
-    async fn the_pace_is_kept_by_the_clock_that_is_given() {
-        let manual = ManualClock::at(Moment(1_000));
-        let clock: Arc<dyn Clock> = Arc::new(manual.clone());
-        let settings = Arc::new(ServerSettings { pace: Some(1), ..server("s") });
-        let paced = Server::new(settings, CancellationToken::new(), &clock);
-        let place = || tokio::time::timeout(Duration::from_millis(100), paced.place());
-        assert!(place().await.is_ok());
-        assert!(place().await.is_err(), "one a second");
-        manual.advance(1_000);
-        assert!(place().await.is_ok());
-    }
 }

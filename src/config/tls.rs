@@ -1,6 +1,7 @@
 //! The gateway's certificate: read with the configuration, so that a wrong one is a fault of the line that names it.
 
 use std::fmt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +12,9 @@ use zeroize::Zeroizing;
 
 use super::reader::Section;
 use crate::domain::json::sha256_hex;
+
+/// Bytes of one file.
+const MAX_FILE: u64 = 1 << 20;
 
 /// `gateway.tls`: a certificate with its chain, and its key, ready to serve.
 #[derive(Clone)]
@@ -55,8 +59,7 @@ impl Tls {
         section.refuse_the_rest();
         let (Some(cert_file), Some(key_file)) = paths else { return None };
         let read = |key: &'static str, path: &Path| {
-            let bytes = std::fs::read(path).map(Zeroizing::new);
-            bytes.map_err(|error| section.fault(Some(key), unreadable(path, &error), None)).ok()
+            bounded(path).map_err(|error| section.fault(Some(key), unreadable(path, &error), None)).ok()
         };
         let (cert, key) = (read("cert", &cert_file), read("key", &key_file));
         let (cert, key) = (cert?, key?);
@@ -70,6 +73,16 @@ impl Tls {
         let digest = sha256_hex(&[cert.as_slice(), key.as_slice()].concat());
         Some(Self { files: [cert_file, key_file], digest, server: Arc::new(server) })
     }
+}
+
+/// What stands in a file of a reasonable size.
+fn bounded(path: &Path) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    std::fs::File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(std::io::Error::other("it is larger than any certificate"));
+    }
+    Ok(bytes)
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> String {

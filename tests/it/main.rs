@@ -15,6 +15,7 @@ mod cli;
 mod connections;
 mod coverage;
 mod floors;
+mod fuzz;
 mod hostile;
 mod invoke;
 mod keys;
