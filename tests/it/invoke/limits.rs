@@ -1,14 +1,8 @@
 //! Limits: exact windows, told in the way that the caller understands.
 
-use std::sync::Arc;
-
 use serde_json::json;
-use tokio_util::task::TaskTracker;
-use toolgate::domain::call::{CallRequest, Entrance, ToolRef};
-use toolgate::domain::id::{EventId, RequestId};
-use toolgate::domain::principal::Surface;
-use toolgate::domain::secret::Secret;
-use toolgate::gateway::{Credential, Leaving, NewKey};
+use toolgate::domain::call::ToolRef;
+use toolgate::gateway::NewKey;
 
 use crate::support::{Client, FakeUpstream, Say, Setup, TestGateway, eventually};
 
@@ -129,39 +123,20 @@ async fn calls_in_flight_of_one_key_are_bounded() {
     // Most of them wait for a place, and none for a socket.
     let gateway = Setup::new().config(&upstream.section("up", "concurrency = 32")).start().await;
     let (key, other) = (gateway.writer("agent").await, gateway.agent().await);
-    let credential = Credential::Key(Secret::new(key.text.as_str()));
-    let admitted = gateway.gateway.admit(&credential, Entrance::Rest, None, &RequestId::fresh()).await;
-    let (principal, calls) = (admitted.unwrap(), TaskTracker::new());
-    for _ in 0..MOST {
-        let request = CallRequest {
-            id: RequestId::fresh(),
-            event: EventId::fresh(),
-            entrance: Entrance::Rest,
-            tool: ToolRef::Text("up:read".into()),
-            arguments: None,
-            trace: Vec::new(),
-            surface: Surface::Search,
-            source: None,
-            timeout: None,
-            metered: true,
-        };
-        let (gateway, principal) = (Arc::clone(&gateway.gateway), principal.clone());
-        calls.spawn(async move {
-            let line = gateway.line(None);
-            Box::pin(gateway.carry(principal, request, line, Leaving::IsIgnored)).await
-        });
-    }
-    eventually("all of them are in flight", async || {
-        (upstream.calls().len() == 32 && gateway.gateway.open_entries() == MOST).then_some(())
-    })
-    .await;
     let client = gateway.client(&key);
-    let refused = client.invoke("up", "read", "{}").await;
-    assert_eq!((refused.status, refused.header("retry-after")), (429, Some("1")), "{}", refused.text);
-    assert_eq!(other.simulate(&json!({"action": "up:read"})).await["decision"], "allow", "others are not concerned");
-    upstream.release(MOST + 1);
-    calls.close();
-    calls.wait().await;
+    let calls = (0..MOST).map(|_| gateway.carry(&key, ToolRef::Text("up:read".into()), None));
+    let asking = async {
+        eventually("all of them are in flight", async || {
+            (upstream.calls().len() == 32 && gateway.gateway.open_entries() == MOST).then_some(())
+        })
+        .await;
+        let refused = client.invoke("up", "read", "{}").await;
+        assert_eq!((refused.status, refused.header("retry-after")), (429, Some("1")), "{}", refused.text);
+        let judged = other.simulate(&json!({"action": "up:read"})).await;
+        assert_eq!(judged["decision"], "allow", "others are not concerned");
+        upstream.release(MOST + 1);
+    };
+    tokio::join!(futures_util::future::join_all(calls), asking);
     assert_eq!(client.invoke("up", "read", "{}").await.told(), "at last");
     gateway.finish().await;
 }
