@@ -6,8 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use governor::DefaultDirectRateLimiter;
-use governor::clock::{Clock as _, DefaultClock};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +20,7 @@ use super::known::Known;
 use super::link::{Link, Listed};
 use super::lists::Lists;
 use super::meters::Meters;
+use super::pace::Pace;
 use super::peer::Changes;
 use super::registry::Hub;
 use super::sessions::Sessions;
@@ -46,7 +45,7 @@ pub(crate) struct Server {
     pub breaker: BreakerCell,
     places: Semaphore,
     waiting: AtomicUsize,
-    pace: Option<DefaultDirectRateLimiter>,
+    pace: Option<Pace>,
     /// Grows with every call that may have written: what was cached before is old.
     pub writes: AtomicU64,
     phase: watch::Sender<ServerState>,
@@ -68,11 +67,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(settings: Arc<ServerSettings>, stop: CancellationToken, clock: &dyn Clock) -> Self {
-        let pace = settings.pace.and_then(std::num::NonZeroU32::new).and_then(|pace| {
-            let every = Duration::from_secs(1).checked_div(pace.get())?;
-            Some(governor::RateLimiter::direct(governor::Quota::with_period(every)?))
-        });
+    pub(crate) fn new(settings: Arc<ServerSettings>, stop: CancellationToken, clock: &Arc<dyn Clock>) -> Self {
+        let pace = settings.pace.and_then(|pace| Pace::new(pace, clock));
         let facts = Facts::new(clock.now());
         Self {
             name: settings.name.clone(),
@@ -289,10 +285,7 @@ impl Server {
             Err(_) => self.queue().await?,
         };
         if let Some(pace) = &self.pace {
-            let clock = DefaultClock::default();
-            while let Err(wait) = pace.check() {
-                tokio::time::sleep(wait.wait_time_from(clock.now())).await;
-            }
+            pace.turn().await;
         }
         Ok(place)
     }

@@ -8,6 +8,58 @@ use serde_json::Value;
 
 use super::tool::Kind;
 
+/// What a committed record survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// The death of the process.
+    #[default]
+    Process,
+    /// The loss of power: every commit reaches the disk.
+    Power,
+}
+
+impl Durability {
+    /// As written in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Power => "power",
+        }
+    }
+
+    /// As written in the configuration.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Process, Self::Power].into_iter().find(|durability| durability.as_str() == text)
+    }
+}
+
+/// What of the arguments is recorded, beside their digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ArgumentsMode {
+    /// The structure, member names, short numbers and booleans; every string is replaced by its length.
+    #[default]
+    Redacted,
+    /// Nothing.
+    Absent,
+    /// Everything, as it came.
+    Plain,
+}
+
+impl ArgumentsMode {
+    /// As written in the configuration.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "redacted" => Some(Self::Redacted),
+            "absent" => Some(Self::Absent),
+            "plain" => Some(Self::Plain),
+            _ => None,
+        }
+    }
+}
+
 /// Which link of a call's record an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -80,8 +80,6 @@ pub struct Gateway {
     inflight: Inflight,
     visitors: Visitors,
     parking: Parking,
-    /// Calls that wait for their client, by key.
-    parked: Crowd<KeyId>,
     /// Streams that stay open, by key.
     streams: Crowd<KeyId>,
     desk: Desk,
@@ -124,6 +122,7 @@ impl Gateway {
         credential: &Credential,
         entrance: Entrance,
         source: Option<IpAddr>,
+        request: &RequestId,
     ) -> Result<Principal, NotAdmitted> {
         let admitted = self.keys.admit(credential, &self.state.load().profiles, source);
         match &admitted {
@@ -131,7 +130,7 @@ impl Gateway {
             Err(NotAdmitted::Missing) => {}
             Err(why) => {
                 metrics::counter!("toolgate_auth_failures_total", "reason" => why.code()).increment(1);
-                let stranger = TurnedAway { request_id: RequestId::fresh(), entrance, source, reason: why.to_string() };
+                let stranger = TurnedAway { request_id: request.clone(), entrance, source, reason: why.to_string() };
                 if let Err(error) = self.pipeline.journal.turn_away(stranger).await {
                     tracing::warn!(%error, "a refused login could not be recorded");
                 }
@@ -266,6 +265,7 @@ impl Gateway {
     /// The metrics in Prometheus' text format.
     #[must_use]
     pub fn metrics(&self) -> String {
+        metrics::counter!("toolgate_audit_entries_lost_total").absolute(self.pipeline.journal.lost_entries());
         self.metrics.as_ref().map(metrics_exporter_prometheus::PrometheusHandle::render).unwrap_or_default()
     }
 

@@ -10,7 +10,9 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
 
 use super::error::not_admitted;
+use super::request::Named;
 use crate::domain::call::Entrance;
+use crate::domain::id::RequestId;
 use crate::domain::principal::Principal;
 use crate::domain::secret::Secret;
 use crate::gateway::{Credential, Gateway};
@@ -31,6 +33,7 @@ impl<S: Sync> FromRequestParts<S> for Peer {
 #[derive(Debug)]
 pub(super) struct Caller {
     pub(super) principal: Principal,
+    pub(super) request: RequestId,
 }
 
 impl FromRequestParts<Arc<Gateway>> for Caller {
@@ -39,8 +42,9 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Response> {
         let peer = parts.extensions.get::<Peer>().and_then(|peer| peer.0);
         let source = source(gateway, peer, &parts.headers);
-        let admitted = gateway.admit(&credential(&parts.headers), Entrance::Rest, source).await;
-        admitted.map(|principal| Self { principal }).map_err(|why| not_admitted(&why))
+        let Ok(Named(request)) = Named::from_request_parts(parts, gateway).await;
+        let admitted = gateway.admit(&credential(&parts.headers), Entrance::Rest, source, &request).await;
+        admitted.map(|principal| Self { principal, request }).map_err(|why| not_admitted(&why))
     }
 }
 

@@ -64,7 +64,8 @@ pub(super) async fn pass(gateway: &Gateway, request: Request, router: Router) ->
     response
 }
 
-async fn answer(router: Router, request: Request) -> Response {
+/// Lets a request through.
+pub(super) async fn answer(router: Router, request: Request) -> Response {
     router.oneshot(request).await.unwrap_or_else(|never| match never {})
 }
 

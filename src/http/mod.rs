@@ -9,14 +9,16 @@ mod health;
 mod keys;
 mod mcp;
 mod oauth;
+mod request;
 mod server;
+mod stall;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{MethodRouter, get, post};
 
-pub use server::{Listening, serve, serve_socket};
+pub use server::{Deadlines, Listening, serve, serve_socket};
 
 use crate::gateway::Gateway;
 

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::record::{Record, cache_digest};
 pub use self::resolve::{OwnTool, OwnTools, Road, Running, own_answer};
-pub use self::state::State;
+pub use self::state::{Sight, State};
 use crate::backend::{Aside, Backends, Peer, SendOptions};
 use crate::domain::call::CallRequest;
 use crate::domain::clock::Clock;

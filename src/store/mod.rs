@@ -33,6 +33,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+pub use crate::domain::audit::Durability;
 pub use audit::{AuditRecord, Filter, IntentLink, Link, Links, Row};
 pub use error::StoreError;
 pub use files::Key32;
@@ -45,27 +46,6 @@ use writer::Writer;
 
 const DATABASE: &str = "toolgate.db";
 const HEAD: &str = "audit-head";
-
-/// What a committed row survives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Durability {
-    /// The death of the process: write-ahead log, `synchronous = NORMAL`.
-    #[default]
-    Process,
-    /// The loss of power: `synchronous = FULL`.
-    Power,
-}
-
-impl Durability {
-    /// As written in the configuration.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Process => "process",
-            Self::Power => "power",
-        }
-    }
-}
 
 /// A handle on the store; cheap to clone. The last one to go stops the writer and frees the folder.
 #[derive(Debug, Clone)]

@@ -12,8 +12,10 @@ mod support;
 
 mod audit;
 mod cli;
+mod connections;
 mod coverage;
 mod floors;
+mod fuzz;
 mod hostile;
 mod invoke;
 mod keys;
@@ -26,3 +28,4 @@ mod reading;
 mod reload;
 mod search;
 mod shutdown;
+mod tls;

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::relayed::{Via, notification, parked_event};
 use super::{Asked, failure, json};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
-use crate::domain::id::{EventId, RequestId};
+use crate::domain::id::EventId;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Refusal};
 use crate::gateway::{Aside, Gateway, Leaving, Line, Question, Tape, Underway, unfinished};
@@ -65,7 +65,7 @@ pub(super) async fn answer(gateway: Arc<Gateway>, asked: Asked, id: Id, params: 
 /// A call as this client asks for it.
 pub(super) fn request(asked: &Asked, tool: ToolRef, arguments: Option<Json>) -> CallRequest {
     CallRequest {
-        id: RequestId::fresh(),
+        id: asked.request.clone(),
         event: EventId::fresh(),
         entrance: Entrance::Mcp,
         tool,
