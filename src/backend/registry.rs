@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::breaker::BreakerView;
 use super::cache::ResponseCache;
 use super::catalog::{Catalog, Part};
+use super::facts::ListVersions;
 use super::known::Known;
 use super::server::Server;
 use super::status::ServerStatus;
@@ -51,6 +52,8 @@ pub(crate) struct Hub {
     epoch: watch::Sender<u64>,
     /// Moves whenever a server comes or goes.
     progress: watch::Sender<u64>,
+    /// Counts changes of prompts and of resources, anywhere.
+    pub readables: watch::Sender<ListVersions>,
     /// Held while the set of servers or the catalogue is replaced.
     changing: Mutex<()>,
     /// Kept listings of servers that are not there yet.
@@ -112,6 +115,7 @@ impl Backends {
                 stop: CancellationToken::new(),
                 epoch: watch::Sender::new(0),
                 progress: watch::Sender::new(0),
+                readables: watch::Sender::default(),
                 changing: Mutex::new(()),
                 seeds: Mutex::default(),
                 grace: AtomicU64::new(grace),
@@ -178,6 +182,12 @@ impl Backends {
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.hub.epoch.subscribe()
+    }
+
+    /// Counts changes of prompts and of resources, anywhere.
+    #[must_use]
+    pub fn readable_changes(&self) -> watch::Receiver<ListVersions> {
+        self.hub.readables.subscribe()
     }
 
     /// All servers, by name.

@@ -70,15 +70,26 @@ fn own_definition(own: &OwnTool, safe: bool) -> Json {
     splice(&own.tool.definition, Additions { members: &[("name", &spelled)], meta: &[] })
 }
 
+/// Whether a surface shows what stands behind the gateway.
+pub(super) fn is_direct(state: &State, principal: &Principal, surface: Surface) -> bool {
+    match surface {
+        Surface::Search => false,
+        Surface::Direct | Surface::Both => true,
+        Surface::Auto => {
+            let sight = state.sight(principal);
+            let shown = state.catalog.entries().iter().filter(|entry| sight.shows(entry.tool()));
+            shown.map(|entry| entry.tool().definition.bytes().len()).sum::<usize>() / CHARS_PER_TOKEN
+                <= state.settings.gateway.surface_budget
+        }
+    }
+}
+
 /// The backend tools that a surface shows, with their flat names.
 fn direct_tools(state: &State, principal: &Principal, surface: Surface) -> Vec<(Arc<Tool>, String)> {
-    if surface == Surface::Search {
+    if !is_direct(state, principal, surface) {
         return Vec::new();
     }
     let sight = state.sight(principal);
     let shown = state.catalog.entries().iter().filter(|entry| sight.shows(entry.tool()));
-    let tools: Vec<(Arc<Tool>, String)> =
-        shown.map(|entry| (Arc::clone(entry.tool()), entry.flat.to_string())).collect();
-    let tokens: usize = tools.iter().map(|(tool, _)| tool.definition.bytes().len()).sum::<usize>() / CHARS_PER_TOKEN;
-    if surface == Surface::Auto && tokens > state.settings.gateway.surface_budget { Vec::new() } else { tools }
+    shown.map(|entry| (Arc::clone(entry.tool()), entry.flat.to_string())).collect()
 }

@@ -10,6 +10,7 @@ mod persistent;
 mod relay;
 mod sessions;
 pub mod sources;
+mod surface;
 mod tallies;
 mod tape;
 mod visitors;

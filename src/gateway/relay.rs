@@ -164,7 +164,7 @@ fn task_purpose(principal: &Principal, server: &ServerName) -> Vec<u8> {
 
 /// What names an item of a list.
 #[must_use]
-fn item_name(item: &Json, kind: ListKind) -> Option<String> {
+pub(super) fn item_name(item: &Json, kind: ListKind) -> Option<String> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Item {
@@ -181,7 +181,7 @@ fn item_name(item: &Json, kind: ListKind) -> Option<String> {
 }
 
 /// How a call would name an item of a list.
-fn reference(server: &ServerName, kind: ListKind, name: &str) -> ToolRef {
+pub(super) fn reference(server: &ServerName, kind: ListKind, name: &str) -> ToolRef {
     let (server, name) = (server.to_string(), name.to_owned());
     match kind {
         ListKind::Prompts => ToolRef::Prompt { server, name },

@@ -55,7 +55,18 @@ pub(super) async fn answer(gateway: Arc<Gateway>, asked: Asked, id: Id, params: 
         Ok(call) => call,
         Err(why) => return failure(Some(&id), &RpcError::new(200, -32602, why)),
     };
-    let request = request(&asked, ToolRef::Text(call.name), call.arguments);
+    plain(gateway, asked, id, ToolRef::Text(call.name), call.arguments).await
+}
+
+/// A call to which the backend may say nothing but how far it has come.
+pub(super) async fn plain(
+    gateway: Arc<Gateway>,
+    asked: Asked,
+    id: Id,
+    tool: ToolRef,
+    arguments: Option<Json>,
+) -> Response {
+    let request = request(&asked, tool, arguments);
     let (sender, heard) = mpsc::channel(NOTICES);
     let progress = asked.meta.progress_token.as_ref().filter(|_| asked.streams).map(|_| sender);
     let line = gateway.line(progress, None);
