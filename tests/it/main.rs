@@ -25,6 +25,7 @@ mod peers;
 mod policy;
 mod readable;
 mod reading;
+mod relay;
 mod reload;
 mod search;
 mod shutdown;

@@ -115,8 +115,13 @@ pub(super) async fn carry(
 pub(super) async fn go_on(gateway: &Gateway, asked: &Asked, id: Id, underway: Underway, via: Box<Via>) -> Response {
     let Underway { done, heard, cancel, event } = underway;
     let kind = via.kind();
+    let leaving = cancel.clone().drop_guard();
     let answering = Answering::new(gateway, asked, id, event.clone(), cancel, Some(via));
-    let carrying = async move { done.await.unwrap_or_else(|_| unfinished(event, kind, Refusal::Internal)) };
+    let carrying = async move {
+        let carried = done.await.unwrap_or_else(|_| unfinished(event, kind, Refusal::Internal));
+        leaving.disarm();
+        carried
+    };
     answering.with(Box::pin(carrying), heard).await
 }
 

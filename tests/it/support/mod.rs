@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-pub(crate) use client::{Client, Draft, MODERN, Response, invoke_params, modern_meta};
+pub(crate) use client::{Client, Draft, MODERN, Response, hello, invoke_params, modern_meta};
 pub(crate) use gateway::{Key, Setup, TestGateway};
 pub(crate) use program::{PROGRAM, Program, children_of, groups_alive, is_alive, toolgate, toolgate_in};
 pub(crate) use stream::{Event, Stream};
