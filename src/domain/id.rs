@@ -39,6 +39,12 @@ impl ServerName {
     }
 }
 
+impl From<&ServerName> for Arc<str> {
+    fn from(name: &ServerName) -> Self {
+        Self::clone(&name.0)
+    }
+}
+
 impl FromStr for ServerName {
     type Err = BadName;
 
@@ -98,12 +104,22 @@ macro_rules! text_id {
             /// A fresh one: the prefix and 32 hexadecimal digits, ordered by the time they were made.
             #[must_use]
             pub fn fresh() -> Self {
-                Self(format!(concat!($prefix, "{}"), uuid::Uuid::now_v7().simple()).into())
+                let mut text = [0; $prefix.len() + uuid::fmt::Simple::LENGTH];
+                let (prefix, digits) = text.split_at_mut($prefix.len());
+                prefix.copy_from_slice($prefix.as_bytes());
+                uuid::Uuid::now_v7().simple().encode_lower(digits);
+                Self(std::str::from_utf8(&text).unwrap_or_default().into())
             }
 
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl From<&$name> for Arc<str> {
+            fn from(id: &$name) -> Self {
+                Self::clone(&id.0)
             }
         }
 

@@ -146,7 +146,7 @@ impl Journal {
         let mut entry = blank(&id, &stranger.request_id, stranger.entrance);
         entry.decision = Decision::Deny.as_str().into();
         entry.outcome = Some(Ending::Refused.as_str().into());
-        entry.reason = Some(bounded(&stranger.reason));
+        entry.reason = Some(bounded(&stranger.reason).into());
         entry.notes.extend(stranger.source.map(|source| format!("source {source}")));
         entry.notes.extend(left_out_note(left_out));
         self.write(entry).await?;

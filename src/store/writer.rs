@@ -293,7 +293,7 @@ impl Worker {
             self.backlog.push_back(row);
         } else {
             self.gauges.lost.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(id = row.entry.id, "an audit entry is lost: the store has been unwritable for too long");
+            tracing::error!(id = %row.entry.id, "an audit entry is lost: the store has been unwritable for too long");
         }
     }
 
