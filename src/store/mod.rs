@@ -1,8 +1,9 @@
 //! What outlives the process: keys, the audit log, small documents, and the secrets beside them.
 //!
 //! SQLite behind a narrow surface, which another database could stand behind: nothing outside this module names
-//! `rusqlite`. One thread writes, and commits everything that waits in one transaction; a few connections read.
-//! No async caller ever waits inside SQLite.
+//! `rusqlite`. One connection writes, and commits everything that waits in one transaction; a few read. No async caller
+//! ever waits inside SQLite: a call commits by itself only where that is a write to the page cache, and leaves to a
+//! thread whatever may wait for the disk or for a lock.
 //!
 //! The data folder holds `toolgate.db` with its `-wal` and `-shm`, `lock`, `NAME.secret` files and `audit-head`, all
 //! readable by their owner alone.
@@ -14,12 +15,14 @@ mod documents;
 mod error;
 mod files;
 mod keys;
+mod queue;
 mod readers;
 mod schema;
 #[cfg(test)]
 pub(crate) mod tamper;
 #[cfg(test)]
 mod tests;
+mod transaction;
 mod writer;
 
 use std::fs::File;
@@ -36,8 +39,9 @@ pub use files::Key32;
 pub use keys::KeyRecord;
 
 use chain::Tip;
+use queue::Job;
 use readers::Readers;
-use writer::{Job, Writer};
+use writer::Writer;
 
 const DATABASE: &str = "toolgate.db";
 const HEAD: &str = "audit-head";
