@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use super::writer::Gauges;
 
 /// Bytes of entries, roughly, after which it is worth the trouble.
-const EVERY_BYTES: usize = 1 << 20;
+const EVERY_BYTES: usize = 8 << 20;
 
 /// A thread with a connection of its own.
 #[derive(Debug)]

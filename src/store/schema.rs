@@ -17,7 +17,7 @@ const APPLICATION_ID: i64 = 0x5447_4154;
 const PAGE_BYTES: u32 = 8192;
 
 /// Pages of write-ahead log after which a commit checkpoints, whoever makes it: only where there is no checkpointer.
-const CHECKPOINT_PAGES: u32 = 8000;
+const CHECKPOINT_PAGES: u32 = 16_000;
 
 /// How long a connection waits for a lock. The lock file keeps other gateways out; this is for a person with a database
 /// shell.

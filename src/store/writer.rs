@@ -27,7 +27,7 @@ const LINGER: Duration = Duration::from_micros(50);
 const ROUNDS: usize = 4;
 /// Pages of write-ahead log after which the thread checkpoints what the checkpointer has left, so that the log begins
 /// anew.
-const LONG_LOG: u32 = 2000;
+const LONG_LOG: u32 = 8000;
 /// What a change that is no audit entry counts for, where its size is unknown.
 const TASK_BYTES: usize = 4096;
 
