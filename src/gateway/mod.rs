@@ -10,6 +10,7 @@ mod persistent;
 mod relay;
 mod sessions;
 pub mod sources;
+mod tallies;
 mod tape;
 mod visitors;
 mod watch;
@@ -44,6 +45,7 @@ use self::inflight::Inflight;
 use self::parking::Parking;
 use self::persistent::Persistent;
 use self::sessions::Sessions;
+use self::tallies::Tallies;
 use self::visitors::Visitors;
 use crate::domain::call::{CallRequest, Entrance};
 use crate::domain::crowd::{Crowd, Seat};
@@ -90,6 +92,7 @@ pub struct Gateway {
     giving_up: CancellationToken,
     /// Counts changes of what lists may show.
     changes: channel::Sender<u64>,
+    tallies: Arc<Tallies>,
     metrics: Option<metrics_exporter_prometheus::PrometheusHandle>,
     /// Every server had been listed or had failed at some time.
     was_settled: AtomicBool,
@@ -155,7 +158,7 @@ impl Gateway {
         if self.stopping.is_cancelled() {
             return unfinished(request.event, request.tool.kind(), Refusal::Stopping);
         }
-        let (pipeline, state) = (Arc::clone(&self.pipeline), self.state());
+        let (pipeline, state, tallies) = (Arc::clone(&self.pipeline), self.state(), Arc::clone(&self.tallies));
         let (cancel, event, kind) = (line.cancel.clone(), request.event.clone(), request.tool.kind());
         let guard = (leaving == Leaving::Cancels).then(|| cancel.drop_guard());
         let span = tracing::debug_span!("call", request_id = %request.id, entrance = request.entrance.as_str());
@@ -163,6 +166,7 @@ impl Gateway {
             let id = request.id.clone();
             let carried = pipeline.carry(&state, principal, request, line).await;
             tell(&id, &carried);
+            tallies.count(&carried);
             carried
         };
         let call = AssertUnwindSafe(tracing::Instrument::instrument(call, span)).catch_unwind();
@@ -297,20 +301,10 @@ pub(crate) fn unfinished(audit_event_id: EventId, kind: Kind, refusal: Refusal) 
     Carried { outcome: Outcome::Refused(refusal), governance, kind, tool: None }
 }
 
-/// Counts a finished call, and logs one whose backend failed, with the ids by which its record is found.
+/// Logs a call whose backend failed, with the ids by which its record is found.
 fn tell(id: &RequestId, carried: &Carried) {
     if let (Outcome::Failed(error), Some(tool)) = (&carried.outcome, &carried.tool) {
         let event = &carried.governance.audit_event_id;
         tracing::info!(request_id = %id, audit_event_id = %event, tool = %tool.label, "{}", error.message);
     }
-    let outcome = match &carried.outcome {
-        Outcome::Answered(answer) if answer.is_error => "tool_error",
-        Outcome::Answered(_) => "answered",
-        Outcome::Refused(_) => "refused",
-        Outcome::Failed(_) => "failed",
-        Outcome::Cancelled => "cancelled",
-    };
-    let server = carried.tool.as_ref().map_or_else(|| "none".to_owned(), |tool| tool.id.server.to_string());
-    metrics::counter!("toolgate_tool_calls_total", "kind" => carried.kind.as_str(), "server" => server, "outcome" => outcome).increment(1);
-    metrics::counter!("toolgate_policy_decisions_total", "effect" => carried.governance.decision).increment(1);
 }

@@ -122,6 +122,7 @@ impl Gateway {
             stopping: CancellationToken::new(),
             giving_up: CancellationToken::new(),
             changes,
+            tallies: Arc::default(),
             metrics,
             was_settled: AtomicBool::new(false),
         });
