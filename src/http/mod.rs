@@ -67,8 +67,8 @@ pub const ROUTES: [Route; 20] = [
     route("GET", "/v1/mcp/.well-known/{*path}", Access::Public),
 ];
 
-/// The router behind the guards.
-pub fn router(gateway: Arc<Gateway>) -> Router {
+/// The router behind the guard, which [`serve`] puts before it.
+fn router(gateway: Arc<Gateway>) -> Router {
     let endpoint = || get(mcp::card_or_stream).post(mcp::post).delete(mcp::end);
     let keys = "/v1/beta/users/{user}/keys";
     let one_server = get(mcp::server_stream).post(mcp::post_to_server).delete(mcp::end);
@@ -93,9 +93,5 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
     for (path, methods) in routes {
         router = router.route(path, methods);
     }
-    router
-        .fallback(error::no_such_path)
-        .method_not_allowed_fallback(error::no_such_method)
-        .layer(axum::middleware::from_fn_with_state(Arc::clone(&gateway), guard::check))
-        .with_state(gateway)
+    router.fallback(error::no_such_path).method_not_allowed_fallback(error::no_such_method).with_state(gateway)
 }

@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use super::caller::Peer;
+use super::guard;
 use crate::domain::crowd::Crowd;
 use crate::domain::net::network;
 use crate::gateway::Gateway;
@@ -68,7 +69,7 @@ pub async fn serve(gateway: Arc<Gateway>, listening: Listening) {
         let trusted = settings.trusted_proxies.contains(&peer.ip());
         let most = if trusted { usize::MAX } else { settings.max_connections.div_ceil(SHARE) };
         let Some(seat) = crowd.seat(network(peer.ip()), most) else { continue };
-        let service = service(router.clone(), Peer(Some(peer)));
+        let service = guarded(Arc::clone(&gateway), router.clone(), Peer(Some(peer)));
         let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
         gateway.tasks().spawn(async move {
             if let Err(error) = connection.await {
@@ -112,7 +113,24 @@ fn builder() -> Builder {
     builder
 }
 
-/// Hands a request to the router with the address that it came from.
+/// Hands a request to the guard, and from there to the router, with the address that it came from.
+fn guarded(
+    gateway: Arc<Gateway>,
+    router: Router,
+    peer: Peer,
+) -> impl hyper::service::Service<Request<Incoming>, Response = http::Response<Body>, Error = Infallible, Future: Send> + Clone
+{
+    hyper::service::service_fn(move |request: Request<Incoming>| {
+        let (gateway, router) = (Arc::clone(&gateway), router.clone());
+        async move {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(peer);
+            Ok(guard::pass(&gateway, request, router).await)
+        }
+    })
+}
+
+/// Hands a request to the router.
 fn service(
     router: Router,
     peer: Peer,

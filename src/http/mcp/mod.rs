@@ -13,9 +13,10 @@ mod subscribe;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 
@@ -86,10 +87,9 @@ pub(super) async fn post(
     State(gateway): State<Arc<Gateway>>,
     Query(wishes): Query<Wishes>,
     Peer(peer): Peer,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Response {
-    take(gateway, None, &wishes, peer, &headers, body).await
+    take(gateway, None, &wishes, peer, request).await
 }
 
 /// `POST` to one server.
@@ -98,10 +98,9 @@ pub(super) async fn post_to_server(
     Path(server): Path<String>,
     Query(wishes): Query<Wishes>,
     Peer(peer): Peer,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Response {
-    take(gateway, Some(server), &wishes, peer, &headers, body).await
+    take(gateway, Some(server), &wishes, peer, request).await
 }
 
 async fn take(
@@ -109,11 +108,11 @@ async fn take(
     server: Option<String>,
     wishes: &Wishes,
     peer: Option<std::net::SocketAddr>,
-    headers: &HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Response {
-    let source = source(&gateway, peer, headers);
-    let principal = match gateway.admit(&credential(headers), Entrance::Mcp, source).await {
+    let (Parts { headers, .. }, body) = request.into_parts();
+    let source = source(&gateway, peer, &headers);
+    let principal = match gateway.admit(&credential(&headers), Entrance::Mcp, source).await {
         Ok(principal) => principal,
         Err(why) => return unauthorized(&why),
     };
@@ -123,7 +122,7 @@ async fn take(
         Some(None) => return failure(None, &unknown_server()),
     };
     let limit = gateway.state().settings.gateway.max_body;
-    let bytes = match body::read(headers, body, limit).await {
+    let bytes = match body::read(&headers, body, limit).await {
         Ok(bytes) => bytes,
         Err((status, why)) => return failure(None, &RpcError::new(status.as_u16(), -32600, why)),
     };
@@ -136,8 +135,8 @@ async fn take(
             return failure(id.as_ref(), &RpcError::new(400, -32600, format!("invalid request: {reason}")));
         }
     };
-    match (read(&gateway, principal, &message, headers, wishes, source), server) {
-        (Ok(asked), Some(server)) => server::answer(gateway, asked, server, message, headers).await,
+    match (read(&gateway, principal, &message, &headers, wishes, source), server) {
+        (Ok(asked), Some(server)) => server::answer(gateway, asked, server, message, &headers).await,
         (Ok(asked), None) => dispatch::answer(gateway, asked, message).await,
         (Err(refused), _) => *refused,
     }
