@@ -1,5 +1,6 @@
 //! One configured server: its link, its limits, its health, and what it last listed.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -343,7 +344,7 @@ impl Server {
         let mut link = deadline.bound(self.link()).await.map_err(|_| late())??;
         let mut lease = None;
         if let Some(peer) = ask.peer.filter(|peer| link.hello().era == Era::Legacy && peer.needs_session()) {
-            let leased = deadline.bound(self.sessions.lease(self, hub, peer)).await.map_err(|_| late())??;
+            let leased = deadline.bound(Box::pin(self.sessions.lease(self, hub, peer))).await.map_err(|_| late())??;
             link = Arc::clone(&leased.link);
             lease = Some(leased);
         }
@@ -351,7 +352,11 @@ impl Server {
             let seconds = u64::try_from(rest.retry_after.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1);
             Fault::new(FaultKind::Resting(seconds), "the breaker is open")
         })?;
-        let answer = match deadline.bound(link.ask(ask)).await {
+        let answered = {
+            let asking = pin!(link.ask(ask));
+            deadline.bound(asking).await
+        };
+        let answer = match answered {
             Ok(answer) => answer.and_then(usable),
             Err(_) => Err(Fault::new(FaultKind::Timeout, "no answer in time")),
         };

@@ -158,9 +158,24 @@ impl Gateway {
         if self.stopping.is_cancelled() {
             return unfinished(request.event, request.tool.kind(), Refusal::Stopping);
         }
-        let (pipeline, state, tallies) = (Arc::clone(&self.pipeline), self.state(), Arc::clone(&self.tallies));
         let (cancel, event, kind) = (line.cancel.clone(), request.event.clone(), request.tool.kind());
         let guard = (leaving == Leaving::Cancels).then(|| cancel.drop_guard());
+        let carried = self.start(principal, request, line).await;
+        let carried = carried.unwrap_or_else(|_| unfinished(event, kind, Refusal::Internal));
+        if let Some(guard) = guard {
+            guard.disarm();
+        }
+        carried
+    }
+
+    /// The call as work of its own: a caller holds no more of it than a pointer.
+    fn start(
+        &self,
+        principal: Principal,
+        request: CallRequest,
+        line: Line,
+    ) -> Persistent<impl Future<Output = std::thread::Result<Carried>> + Send + 'static> {
+        let (pipeline, state, tallies) = (Arc::clone(&self.pipeline), self.state(), Arc::clone(&self.tallies));
         let span = tracing::debug_span!("call", request_id = %request.id, entrance = request.entrance.as_str());
         let call = async move {
             let id = request.id.clone();
@@ -169,13 +184,7 @@ impl Gateway {
             tallies.count(&carried);
             carried
         };
-        let call = AssertUnwindSafe(tracing::Instrument::instrument(call, span)).catch_unwind();
-        let carried = Persistent::new(call, &self.tasks).await;
-        let carried = carried.unwrap_or_else(|_| unfinished(event, kind, Refusal::Internal));
-        if let Some(guard) = guard {
-            guard.disarm();
-        }
-        carried
+        Persistent::new(AssertUnwindSafe(tracing::Instrument::instrument(call, span)).catch_unwind(), &self.tasks)
     }
 
     /// Charges a request that is no call to its principal's plan: REST and bare requests.

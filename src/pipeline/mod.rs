@@ -7,6 +7,7 @@ mod record;
 mod resolve;
 mod state;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,8 +85,12 @@ impl Pipeline {
         if let Err(refusal) = unwrapped {
             return record.close(Outcome::Refused(refusal)).await;
         }
-        let attempt = self.attempt(state, principal, request, &line, &mut record);
-        let outcome = match line.cancel.run_until_cancelled(attempt).await {
+        // Pinned here: a future that is handed on by value takes its room again at each hand.
+        let outcome = {
+            let attempt = pin!(self.attempt(state, principal, request, &line, &mut record));
+            line.cancel.run_until_cancelled(attempt).await
+        };
+        let outcome = match outcome {
             Some(Ok(outcome)) => outcome,
             Some(Err(refusal)) => Outcome::Refused(refusal),
             None => Outcome::Cancelled,
