@@ -63,6 +63,12 @@ impl From<&ServerName> for Arc<str> {
     }
 }
 
+impl From<&ServerName> for Arc<str> {
+    fn from(name: &ServerName) -> Self {
+        Self::clone(&name.0)
+    }
+}
+
 impl FromStr for ServerName {
     type Err = BadName;
 

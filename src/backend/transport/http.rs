@@ -219,9 +219,9 @@ impl HttpLink {
             let lost = matches!(&answer, Err(Fault { kind: FaultKind::Broken, .. }));
             let (true, Era::Legacy, Some(last)) = (lost, talk.era, trail.last.take()) else { break };
             tokio::time::sleep(Duration::from_millis(trail.retry.unwrap_or(TAKE_UP_AFTER).min(30_000))).await;
-            let Ok(exchange) = self.take_up(talk, &last).await else { break };
+            let Ok(exchange) = Box::pin(self.take_up(talk, &last)).await else { break };
             trail.last = Some(last);
-            answer = answer::read_on(exchange, id, &mut trail, &mut aside).await;
+            answer = Box::pin(answer::read_on(exchange, id, &mut trail, &mut aside)).await;
         }
         answer
     }

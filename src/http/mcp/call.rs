@@ -103,12 +103,12 @@ pub(super) async fn carry(
     let session = session_name(&asked).filter(|_| asked.era == Era::Legacy);
     let registered = session.map(|session| gateway.inflight().register(&session, id.text(), line.cancel.clone()));
     let answering = Answering::new(&gateway, &asked, id, request.event.clone(), line.cancel.clone(), via);
-    let carrying = async move {
+    let carrying: Carrying = Box::pin(async move {
         let carried = gateway.carry(asked.principal, request, line, leaving).await;
         drop(registered);
         carried
-    };
-    answering.with(Box::pin(carrying), heard).await
+    });
+    answering.with(carrying, heard).await
 }
 
 /// Goes on with a call that waited for its client.
