@@ -63,12 +63,6 @@ impl From<&ServerName> for Arc<str> {
     }
 }
 
-impl From<&ServerName> for Arc<str> {
-    fn from(name: &ServerName) -> Self {
-        Self::clone(&name.0)
-    }
-}
-
 impl FromStr for ServerName {
     type Err = BadName;
 
