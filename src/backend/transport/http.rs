@@ -372,10 +372,12 @@ fn modern_headers(wire: &Wire) -> HeaderMap {
 
 async fn discover(wire: &Wire, ids: &AtomicU64) -> Probed {
     let ask = Ask::plain("server/discover", Params::None);
-    let id = ids.fetch_add(1, Ordering::Relaxed);
     let mut headers = modern_headers(wire);
     mirror(&mut headers, &ask);
-    let answer = async { answer::read(wire.post(headers, ask.body(id, Era::Modern)).await?, id, |_| {}).await };
+    let answer = probe::persuaded(|| async {
+        let id = ids.fetch_add(1, Ordering::Relaxed);
+        answer::read(wire.post(headers.clone(), ask.body(id, Era::Modern)).await?, id, |_| {}).await
+    });
     match tokio::time::timeout(DISCOVER_TIMEOUT, answer).await {
         Ok(answer) => probe::judge(answer),
         Err(_) => Probed::TryLegacy,

@@ -187,7 +187,8 @@ impl StdioLink {
 
     async fn discover(&self) -> Probed {
         let ask = Ask::plain("server/discover", Params::None);
-        match tokio::time::timeout(DISCOVER_TIMEOUT, self.ask_as(Era::Modern, &ask)).await {
+        let answer = probe::persuaded(|| self.ask_as(Era::Modern, &ask));
+        match tokio::time::timeout(DISCOVER_TIMEOUT, answer).await {
             Ok(answer) => probe::judge(answer),
             Err(_) => Probed::TryLegacy,
         }
