@@ -53,6 +53,14 @@ Reached = collections.namedtuple("Reached", "scored passed failed")
 TOTALS = {
     ("direct", MODERN): Reached(37, 197, 0),
     ("direct", LEGACY): Reached(30, 83, 0),
+    ("both-http", MODERN): Reached(37, 197, 0),
+    ("both-http", LEGACY): Reached(30, 83, 0),
+    ("both-stdio", MODERN): Reached(37, 197, 0),
+    ("both-stdio", LEGACY): Reached(30, 83, 0),
+    ("legacy-http", MODERN): Reached(35, 185, 10),
+    ("legacy-stdio", MODERN): Reached(35, 185, 10),
+    ("modern-http", LEGACY): Reached(30, 83, 0),
+    ("modern-stdio", LEGACY): Reached(30, 83, 0),
 }
 
 
