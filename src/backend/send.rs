@@ -17,6 +17,7 @@ use super::peer::{Aside, Peer};
 use super::registry::Backends;
 use super::rounds::{self, MAX_ROUNDS, Next};
 use super::server::Server;
+use crate::config::SessionsOf;
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, UpstreamError, UpstreamFault};
@@ -46,7 +47,11 @@ impl Backends {
     ///
     /// # Errors
     /// Why there is no result; a JSON-RPC error of the backend is one such reason.
-    pub async fn send(&self, call: &PermittedCall, options: SendOptions<'_>) -> Result<Answer, UpstreamError> {
+    pub async fn send(&self, call: &PermittedCall, mut options: SendOptions<'_>) -> Result<Answer, UpstreamError> {
+        let apart = |server: &Arc<Server>| server.settings().sessions == SessionsOf::Principal;
+        if options.peer.is_none() && self.hub.servers.load().get(&call.tool().id.server).is_some_and(apart) {
+            options.peer = Some(Arc::new(Peer::silent(&call.principal().key)));
+        }
         self.dispatch(call.tool(), call.arguments(), options).await
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::reader::{Document, Faults, Lookup, Section};
 use super::settings::{
-    AuditSettings, GatewaySettings, Permissions, Plan, ServerSettings, Settings, ToolNames, Transport,
+    AuditSettings, GatewaySettings, Permissions, Plan, ServerSettings, SessionsOf, Settings, ToolNames, Transport,
 };
 use super::tls::Tls;
 use crate::domain::audit::{ArgumentsMode, Durability};
@@ -207,6 +207,7 @@ fn server(name: &ServerName, section: &Section<'_>) -> Option<ServerSettings> {
         rate_limit: section.rate("rate_limit"),
         pace: section.number("pace", 1..1_000_001).and_then(|number| u32::try_from(number).ok()),
         permissions: section.parsed("permissions", "`open` or `explicit`", permissions).unwrap_or_default(),
+        sessions: section.parsed("sessions", "`auto`, `shared` or `principal`", SessionsOf::parse).unwrap_or_default(),
         tools: section.sections("tools").into_iter().map(|(name, section)| (name, Arc::new(tool(&section)))).collect(),
         default_tool: defaults.default_tool,
         name: name.clone(),

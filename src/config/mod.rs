@@ -11,4 +11,4 @@ pub mod tls;
 
 pub use profiles::Profiles;
 pub use reader::{Fault, Faults};
-pub use settings::{Permissions, ServerSettings, Settings, Transport};
+pub use settings::{Permissions, ServerSettings, SessionsOf, Settings, Transport};

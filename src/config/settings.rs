@@ -110,6 +110,8 @@ pub struct ServerSettings {
     /// Calls a second that are let through evenly; more wait.
     pub pace: Option<u32>,
     pub permissions: Permissions,
+    /// Who shares a session with it, where it keeps sessions.
+    pub sessions: SessionsOf,
     pub tools: BTreeMap<String, Arc<ToolSettings>>,
     /// For tools without a row.
     pub default_tool: Arc<ToolSettings>,
@@ -130,6 +132,7 @@ impl ServerSettings {
             rate_limit: None,
             pace: None,
             permissions: Permissions::Open,
+            sessions: SessionsOf::Auto,
             tools: BTreeMap::new(),
             default_tool: Arc::default(),
         }
@@ -148,6 +151,31 @@ pub enum Permissions {
     #[default]
     Open,
     Explicit,
+}
+
+/// Whose calls share one session with a backend that keeps sessions (the legacy revisions).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SessionsOf {
+    /// Everybody's, but for clients whose session may matter: those that opened one with this server, or can be asked.
+    #[default]
+    Auto,
+    /// Everybody's: the server keeps nothing between calls, and asks nobody.
+    Shared,
+    /// Each principal's own.
+    Principal,
+}
+
+impl SessionsOf {
+    /// As written in the configuration.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "auto" => Some(Self::Auto),
+            "shared" => Some(Self::Shared),
+            "principal" => Some(Self::Principal),
+            _ => None,
+        }
+    }
 }
 
 /// How a backend is reached.

@@ -129,7 +129,7 @@ async fn take(
         Some(None) => return failure(None, &unknown_server()),
     };
     let limit = gateway.state().settings.gateway.max_body;
-    let bytes = match body::read(&headers, body, limit).await {
+    let bytes = match body::read(headers, body, limit).await {
         Ok(bytes) => bytes,
         Err((status, why)) => return failure(None, &RpcError::new(status.as_u16(), -32600, why)),
     };

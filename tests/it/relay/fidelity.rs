@@ -183,3 +183,23 @@ async fn leaving_cancels_in_one_era_and_a_message_in_the_other() {
         gateway.finish().await;
     }
 }
+
+#[tokio::test]
+async fn sessions_with_a_server_are_shared_or_kept_apart_as_configured() {
+    // Per principal even where a call comes through gateway_invoke; shared even where a client opened a session.
+    for (setting, expected) in [("sessions = \"principal\"", 3), ("sessions = \"shared\"", 1), ("", 3)] {
+        let upstream = FakeUpstream::legacy().await;
+        let gateway = Setup::new().config(&upstream.section("up", setting)).start().await;
+        for _ in 0..2 {
+            let client = gateway.agent().await;
+            client.invoke("up", "read", "{}").await.result();
+            let host = client.at(ROUTE).legacy().await;
+            if setting.is_empty() {
+                host.call("read", &json!({})).await.result();
+            }
+        }
+        let opened = upstream.seen().iter().filter(|seen| seen.method() == "initialize").count();
+        assert_eq!(opened, expected, "{setting}");
+        gateway.finish().await;
+    }
+}
