@@ -12,7 +12,6 @@ use super::cache::CacheKey;
 use super::deadline::{Deadline, Progress};
 use super::fault::{Fault, FaultKind};
 use super::meters::Ending;
-use super::mirror;
 use super::peer::{Aside, Peer};
 use super::registry::Backends;
 use super::rounds::{self, MAX_ROUNDS, Next};
@@ -23,6 +22,7 @@ use crate::domain::outcome::{Answer, UpstreamError, UpstreamFault};
 use crate::domain::tool::{Kind, Risk, Tool};
 use crate::policy::PermittedCall;
 use crate::wire::era::Era;
+use crate::wire::mirror;
 use crate::wire::reply::{self, ResultType};
 
 /// What goes with a call beside its arguments.

@@ -6,6 +6,7 @@ pub mod hop;
 pub mod mcp;
 pub mod meta;
 mod object;
+pub mod mirror;
 pub mod reply;
 pub mod rpc;
 pub mod splice;

@@ -17,12 +17,12 @@ use super::client::{Exchange, HttpClient};
 use crate::backend::ask::{self, Ask, Params};
 use crate::backend::deadline::PROGRESS;
 use crate::backend::fault::{Fault, FaultKind};
-use crate::backend::mirror::header_value;
 use crate::backend::peer::{self, Audience, Peer};
 use crate::backend::probe::{self, DISCOVER_TIMEOUT, Hello, INITIALIZE_TIMEOUT, Probed};
 use crate::domain::json::Json;
 use crate::domain::secret::Secret;
 use crate::wire::era::{Era, MODERN};
+use crate::wire::mirror::header_value;
 
 const MCP_SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const MCP_PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
