@@ -29,4 +29,5 @@ mod relay;
 mod reload;
 mod search;
 mod shutdown;
+mod stdio;
 mod tls;

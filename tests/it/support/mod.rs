@@ -2,6 +2,7 @@
 
 mod client;
 mod gateway;
+mod host;
 mod program;
 mod stream;
 mod upstream;
@@ -13,7 +14,8 @@ use tokio::net::TcpStream;
 
 pub(crate) use client::{Client, Draft, MODERN, Response, hello, invoke_params, modern_meta};
 pub(crate) use gateway::{Key, Setup, TestGateway};
-pub(crate) use program::{PROGRAM, Program, children_of, groups_alive, is_alive, toolgate, toolgate_in};
+pub(crate) use host::Host;
+pub(crate) use program::{PROGRAM, Program, children_of, command, groups_alive, is_alive, toolgate, toolgate_in};
 pub(crate) use stream::{Event, Stream};
 pub(crate) use upstream::{FakeUpstream, Say, Seen, tool};
 
