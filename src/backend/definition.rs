@@ -93,7 +93,7 @@ fn read(
     let schema = input_schema(&value).map_err(|why| out(&why))?;
     let mirrors = match mirror::mirrors(&schema) {
         Ok(mirrors) => mirrors,
-        Err(_) if matches!(settings.transport, Transport::Stdio { .. }) => Vec::new(),
+        Err(_) if !matches!(settings.transport, Transport::Http { .. }) => Vec::new(),
         Err(why) => return Err(out(&why)),
     };
     let hints = hints(value.get("annotations"));

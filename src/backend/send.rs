@@ -275,7 +275,7 @@ pub(super) fn told(server: &Server, asked: &str, repeatable: bool, fault: Fault)
         FaultKind::Timeout => {
             (UpstreamFault::Timeout, format!("the server `{name}` gave no answer in time{again}"), None)
         }
-        FaultKind::Garbled => (
+        FaultKind::Garbled | FaultKind::Unserved(_) => (
             UpstreamFault::Garbled,
             format!("the server `{name}` answered something that is not MCP; tell the operator"),
             None,

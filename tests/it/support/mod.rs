@@ -1,5 +1,6 @@
 //! What the tests are made with: a gateway that checks itself, clients of every kind, backends that do as they are told.
 
+mod channel;
 mod client;
 mod gateway;
 mod host;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+pub(crate) use channel::{Act, FakeChannel, result};
 pub(crate) use client::{Client, Draft, MODERN, Response, hello, invoke_params, modern_meta};
 pub(crate) use gateway::{Key, Setup, TestGateway};
 pub(crate) use host::Host;
