@@ -12,7 +12,6 @@ use super::cache::CacheKey;
 use super::deadline::{Deadline, Progress};
 use super::fault::{Fault, FaultKind};
 use super::meters::Ending;
-use super::mirror;
 use super::peer::{Aside, Peer};
 use super::registry::Backends;
 use super::rounds::{self, MAX_ROUNDS, Next};
@@ -24,6 +23,7 @@ use crate::domain::outcome::{Answer, UpstreamError, UpstreamFault};
 use crate::domain::tool::{Kind, Risk, Tool};
 use crate::policy::PermittedCall;
 use crate::wire::era::Era;
+use crate::wire::mirror;
 use crate::wire::reply::{self, ResultType};
 
 /// What goes with a call beside its arguments.
@@ -280,7 +280,7 @@ pub(super) fn told(server: &Server, asked: &str, repeatable: bool, fault: Fault)
         FaultKind::Timeout => {
             (UpstreamFault::Timeout, format!("the server `{name}` gave no answer in time{again}"), None)
         }
-        FaultKind::Garbled => (
+        FaultKind::Garbled | FaultKind::Unserved(_) => (
             UpstreamFault::Garbled,
             format!("the server `{name}` answered something that is not MCP; tell the operator"),
             None,

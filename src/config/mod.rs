@@ -8,6 +8,7 @@ pub mod profiles;
 pub mod reader;
 pub mod settings;
 pub mod tls;
+mod transport;
 
 pub use profiles::Profiles;
 pub use reader::{Fault, Faults};

@@ -185,15 +185,21 @@ pub enum Transport {
     Stdio { command: String, args: Vec<String>, env: BTreeMap<String, Secret>, cwd: Option<PathBuf> },
     /// Streamable HTTP.
     Http { url: http::Uri, headers: Vec<(http::HeaderName, Secret)> },
+    /// HTTP with server-sent events, as MCP had it until 2025: a stream one way, posts the other.
+    Sse { url: http::Uri, headers: Vec<(http::HeaderName, Secret)> },
+    /// WebSocket, a message each frame.
+    Ws { url: http::Uri, headers: Vec<(http::HeaderName, Secret)> },
 }
 
 impl Transport {
-    /// `stdio` or `http`.
+    /// As the configuration names it.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Stdio { .. } => "stdio",
             Self::Http { .. } => "http",
+            Self::Sse { .. } => "sse",
+            Self::Ws { .. } => "ws",
         }
     }
 }

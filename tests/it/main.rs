@@ -11,6 +11,7 @@
 mod support;
 
 mod audit;
+mod channels;
 mod cli;
 mod connections;
 mod coverage;
@@ -29,4 +30,5 @@ mod relay;
 mod reload;
 mod search;
 mod shutdown;
+mod stdio;
 mod tls;
