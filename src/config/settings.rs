@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use super::tls::Tls;
 use crate::domain::audit::{ArgumentsMode, Durability};
+use crate::domain::dlp::DlpModes;
 use crate::domain::id::ServerName;
 use crate::domain::secret::Secret;
 use crate::domain::tool::{Rate, ToolSettings};
+use crate::scan::Scanner;
 
 /// One immutable configuration; a reload makes another.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +21,8 @@ pub struct Settings {
     pub audit: AuditSettings,
     pub servers: BTreeMap<ServerName, Arc<ServerSettings>>,
     pub plans: BTreeMap<Arc<str>, Plan>,
+    /// `[dlp]`: the rules in force.
+    pub scanner: Arc<Scanner>,
 }
 
 /// `[gateway]`.
@@ -112,6 +116,8 @@ pub struct ServerSettings {
     pub permissions: Permissions,
     /// Who shares a session with it, where it keeps sessions.
     pub sessions: SessionsOf,
+    /// What is done about secrets and personal data, where a tool's row says nothing else.
+    pub dlp: DlpModes,
     pub tools: BTreeMap<String, Arc<ToolSettings>>,
     /// For tools without a row.
     pub default_tool: Arc<ToolSettings>,
@@ -133,6 +139,7 @@ impl ServerSettings {
             pace: None,
             permissions: Permissions::Open,
             sessions: SessionsOf::Auto,
+            dlp: DlpModes::default(),
             tools: BTreeMap::new(),
             default_tool: Arc::default(),
         }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::decision::Judgement;
+use super::dlp::{Direction, DlpResult};
 use super::id::EventId;
 use super::json::Json;
 use super::tool::{Kind, Tool};
@@ -73,6 +74,9 @@ pub enum Refusal {
     Denied(Box<Judgement>),
     #[error("approval needed: {}", .0.policy())]
     ApprovalNeeded(Box<Judgement>),
+    /// Something stood in it that may not travel. `rules` say what, never how it reads.
+    #[error("{} by policy: dlp:{direction} ({})", refused(*direction), rules.join(", "))]
+    DlpBlocked { direction: Direction, rules: Vec<&'static str> },
     #[error("over the limit of {limit} on {scope}: try again in {retry_after} s")]
     LimitReached { scope: String, limit: String, retry_after: u64 },
     #[error("the audit log cannot be written, so nothing is called: {0}")]
@@ -107,13 +111,20 @@ impl Refusal {
             Self::InsufficientScope { .. } => "insufficient_scope",
             Self::InvalidRequest { .. } => "invalid_request",
             Self::InvalidArguments(_) => "invalid_arguments",
-            Self::Denied(_) => "policy_denied",
+            Self::Denied(_) | Self::DlpBlocked { .. } => "policy_denied",
             Self::ApprovalNeeded(_) => "approval_required",
             Self::LimitReached { .. } => "rate_limited",
             Self::Unrecorded(_) => "audit_unavailable",
             Self::Stopping => "stopping",
             Self::Internal => "internal_error",
         }
+    }
+}
+
+const fn refused(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Arguments => "request denied",
+        Direction::Results => "answer withheld",
     }
 }
 
@@ -153,7 +164,7 @@ pub struct Governance {
     /// `allow`, `deny`, `approval` or `error`.
     pub decision: &'static str,
     pub policy: Arc<str>,
-    pub dlp_result: &'static str,
+    pub dlp_result: DlpResult,
     pub audit_event_id: EventId,
 }
 
