@@ -4,6 +4,7 @@
 //! says what is wrong with it. A wrong key never falls through to another scheme or to nobody.
 
 mod credential;
+pub mod jwt;
 mod keyring;
 mod secret_key;
 pub mod session;
