@@ -23,9 +23,8 @@ use crate::domain::tool::{ArgumentKind, Risk, ToolSettings};
 /// Every fault in it.
 pub fn read(file: &str, text: &str, lookup: Lookup<'_>) -> Result<Settings, Faults> {
     Document::new(file, text, lookup).read(|top| {
-        let gateway = top
-            .section("gateway")
-            .map_or_else(GatewaySettings::default, |section| gateway(&section, Path::new(file)));
+        let gateway =
+            top.section("gateway").map_or_else(GatewaySettings::default, |section| gateway(&section, Path::new(file)));
         Settings {
             oauth: tokens::oauth(top, gateway.public_url.as_deref()).map(Arc::new),
             gateway,

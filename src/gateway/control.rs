@@ -340,6 +340,7 @@ impl Gateway {
             entrance: Entrance::Cli,
             tool: ToolRef::Text(tool),
             arguments: Some(Json::of(arguments)),
+            jwt: None,
             trace: Vec::new(),
             surface: Surface::Search,
             source: None,

@@ -18,6 +18,7 @@ use super::sessions::Sessions;
 use super::sources::{Inputs, Sources, of_policy};
 use super::visitors::Visitors;
 use super::{Gateway, watch};
+use crate::authn::jwt::Tokens;
 use crate::authn::session::Sealer;
 use crate::authn::{Keyring, NewKey, NotCreated, SecretKey};
 use crate::backend::Backends;
@@ -117,6 +118,7 @@ impl Gateway {
             changes.clone(),
         );
         let pipeline = Arc::new(Pipeline {
+            tokens: Arc::new(Tokens::new(Arc::clone(&clock))),
             clock,
             journal,
             ledger: Ledger::default(),

@@ -3,6 +3,7 @@
 mod body;
 mod caller;
 pub mod control;
+mod door;
 mod error;
 mod guard;
 mod health;
@@ -15,11 +16,12 @@ mod stall;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Router};
 
 pub use server::{Deadlines, Listening, serve, serve_socket};
 
+use self::door::Door;
 use crate::gateway::Gateway;
 
 /// Who may come in.
@@ -27,6 +29,8 @@ use crate::gateway::Gateway;
 pub enum Access {
     /// Needs a key; the handler takes a `Caller`, which cannot be had without one.
     Key,
+    /// Needs an access token; not there at all without `[oauth]`.
+    Token,
     /// Open to everybody.
     Public,
     /// Open to everybody on this machine, else needs a key.
@@ -46,7 +50,7 @@ const fn route(method: &'static str, path: &'static str, access: Access) -> Rout
 }
 
 /// Every route of the gateway.
-pub const ROUTES: [Route; 20] = [
+pub const ROUTES: [Route; 27] = [
     route("GET", "/v1/mcp", Access::Public),
     route("POST", "/v1/mcp", Access::Key),
     route("DELETE", "/v1/mcp", Access::Key),
@@ -56,6 +60,13 @@ pub const ROUTES: [Route; 20] = [
     route("GET", "/v1/mcp/servers/{server}", Access::Key),
     route("POST", "/v1/mcp/servers/{server}", Access::Key),
     route("DELETE", "/v1/mcp/servers/{server}", Access::Key),
+    route("GET", "/v1/mcp-oauth", Access::Token),
+    route("POST", "/v1/mcp-oauth", Access::Token),
+    route("DELETE", "/v1/mcp-oauth", Access::Token),
+    route("GET", "/v1/mcp-oauth/servers/{server}", Access::Token),
+    route("POST", "/v1/mcp-oauth/servers/{server}", Access::Token),
+    route("DELETE", "/v1/mcp-oauth/servers/{server}", Access::Token),
+    route("GET", oauth::METADATA, Access::Public),
     route("POST", "/api/mcp/tools", Access::Key),
     route("GET", "/v1/mcp/key-profiles", Access::Public),
     route("POST", "/v1/beta/users/{user}/keys", Access::Key),
@@ -73,13 +84,18 @@ pub const ROUTES: [Route; 20] = [
 fn router(gateway: Arc<Gateway>) -> Router {
     let endpoint = || get(mcp::card_or_stream).post(mcp::post).delete(mcp::end);
     let keys = "/v1/beta/users/{user}/keys";
-    let one_server = get(mcp::server_stream).post(mcp::post_to_server).delete(mcp::end);
-    let routes: [(&str, MethodRouter<Arc<Gateway>>); 15] = [
+    let one_server = || get(mcp::server_stream).post(mcp::post_to_server).delete(mcp::end);
+    let with_token = |methods: MethodRouter<Arc<Gateway>>| methods.layer(Extension(Door::Tokens));
+    let routes: [(&str, MethodRouter<Arc<Gateway>>); 19] = [
         ("/v1/mcp", endpoint()),
         ("/v1/mcp/", endpoint()),
         ("/mcp", endpoint()),
         ("/mcp/", endpoint()),
-        ("/v1/mcp/servers/{server}", one_server),
+        ("/v1/mcp/servers/{server}", one_server()),
+        ("/v1/mcp-oauth", with_token(endpoint())),
+        ("/v1/mcp-oauth/", with_token(endpoint())),
+        ("/v1/mcp-oauth/servers/{server}", with_token(one_server())),
+        (oauth::METADATA, get(oauth::metadata)),
         ("/api/mcp/tools", post(mcp::post)),
         ("/v1/mcp/key-profiles", get(keys::profiles)),
         (keys, get(keys::list).post(keys::create)),

@@ -6,11 +6,12 @@ use toolgate::http::{Access, ROUTES};
 use crate::support::{Client, FakeUpstream, Response, Say, Setup};
 
 /// What may be asked for without a key. A route that joins it has to join it here too.
-const PUBLIC: [&str; 6] = [
+const PUBLIC: [&str; 7] = [
     "GET /v1/mcp",
     "GET /mcp",
     "GET /v1/mcp/key-profiles",
     "POST /register",
+    "GET /.well-known/oauth-protected-resource/v1/mcp-oauth",
     "GET /.well-known/{*path}",
     "GET /v1/mcp/.well-known/{*path}",
 ];
@@ -41,6 +42,8 @@ async fn every_route_that_needs_a_key_is_401_without_one() {
                 .await;
             let expected = match route.access {
                 Access::Key => answer.status == 401 || answer.status == 429,
+                // What it says with `[oauth]` stands in `tokens::endpoint`.
+                Access::Token => answer.status == 404,
                 // A stranger from elsewhere is asked for a key; see `mcp::doors`.
                 Access::Public | Access::Local => answer.status != 401,
             };

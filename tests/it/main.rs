@@ -32,3 +32,4 @@ mod search;
 mod shutdown;
 mod stdio;
 mod tls;
+mod tokens;
