@@ -216,6 +216,7 @@ fn server(name: &ServerName, section: &Section<'_>, jwt: &tokens::Common) -> Opt
         permissions: section.parsed("permissions", "`open` or `explicit`", permissions).unwrap_or_default(),
         sessions: section.parsed("sessions", "`auto`, `shared` or `principal`", SessionsOf::parse).unwrap_or_default(),
         jwt: tokens::of_server(section, jwt),
+        oauth: tokens::backend_oauth(section, transport.as_ref()).map(Arc::new),
         tools: section.sections("tools").into_iter().map(|(name, section)| (name, Arc::new(tool(&section)))).collect(),
         default_tool: defaults.default_tool,
         name: name.clone(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::tls::Tls;
-use super::tokens::{JwtSettings, OauthSettings};
+use super::tokens::{BackendOauth, JwtSettings, OauthSettings};
 use crate::domain::audit::{ArgumentsMode, Durability};
 use crate::domain::id::ServerName;
 use crate::domain::secret::Secret;
@@ -125,6 +125,8 @@ pub struct ServerSettings {
     pub sessions: SessionsOf,
     /// With `auth_type = "jwt"`: how the token is checked that a caller has to bring.
     pub jwt: Option<Arc<JwtSettings>>,
+    /// The gateway's own tokens for this server.
+    pub oauth: Option<Arc<BackendOauth>>,
     pub tools: BTreeMap<String, Arc<ToolSettings>>,
     /// For tools without a row.
     pub default_tool: Arc<ToolSettings>,
@@ -147,6 +149,7 @@ impl ServerSettings {
             permissions: Permissions::Open,
             sessions: SessionsOf::Auto,
             jwt: None,
+            oauth: None,
             tools: BTreeMap::new(),
             default_tool: Arc::default(),
         }

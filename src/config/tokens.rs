@@ -9,6 +9,7 @@ use jsonwebtoken::DecodingKey;
 use url::Url;
 
 use super::reader::Section;
+use super::settings::Transport;
 use crate::domain::net::is_here;
 use crate::domain::principal::Scope;
 use crate::domain::secret::Secret;
@@ -59,6 +60,29 @@ pub struct OauthSettings {
     pub scopes: BTreeMap<String, Vec<Scope>>,
 }
 
+/// How the gateway gets its own tokens for a backend that asks for OAuth.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackendOauth {
+    pub grant: Grant,
+    /// Registered by hand; else the gateway registers itself.
+    pub client_id: Option<String>,
+    pub client_secret: Option<Secret>,
+    /// What the server asks for unless set.
+    pub scopes: Vec<String>,
+    /// The authorization server that the backend must name; it may then be at a private address.
+    pub issuer: Option<Url>,
+}
+
+/// Who the token is given to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Grant {
+    /// A person, who logs in once.
+    #[default]
+    AuthorizationCode,
+    /// The gateway itself.
+    ClientCredentials,
+}
+
 /// `[jwt]`, and whether it is there at all: a faulty one is told once.
 #[derive(Debug)]
 pub(super) struct Common {
@@ -106,6 +130,44 @@ fn jwt(section: &Section<'_>) -> Option<JwtSettings> {
     section.refuse_the_rest();
     let (keys, roles_claim, leeway) = settings;
     Some(JwtSettings { issuer: issuer?, audiences: vec![audience?], keys: keys?, roles_claim, leeway })
+}
+
+/// `oauth` of a server.
+pub(super) fn backend_oauth(section: &Section<'_>, transport: Option<&Transport>) -> Option<BackendOauth> {
+    let oauth = section.section("oauth")?;
+    let grant = |text: &str| match text {
+        "authorization_code" => Some(Grant::AuthorizationCode),
+        "client_credentials" => Some(Grant::ClientCredentials),
+        _ => None,
+    };
+    let settings = BackendOauth {
+        grant: oauth.parsed("grant", "`authorization_code` or `client_credentials`", grant).unwrap_or_default(),
+        client_id: oauth.text("client_id"),
+        client_secret: oauth.text("client_secret").map(Secret::new),
+        scopes: oauth.texts("scopes").unwrap_or_default(),
+        issuer: oauth.parsed("issuer", "an https URL", askable),
+    };
+    oauth.refuse_the_rest();
+    if settings.client_secret.is_some() && settings.client_id.is_none() {
+        oauth.fault(Some("client_secret"), "`client_secret` goes with `client_id`", None);
+    }
+    if settings.grant == Grant::ClientCredentials && (settings.client_id.is_none() || settings.client_secret.is_none())
+    {
+        oauth.fault(Some("grant"), "`client_credentials` needs `client_id` and `client_secret`", None);
+    }
+    match transport {
+        Some(Transport::Http { url, headers } | Transport::Sse { url, headers }) => {
+            if askable(&url.to_string()).is_none() {
+                section.fault(Some("oauth"), "`oauth` needs an https URL", Some(HTTPS.into()));
+            }
+            if headers.iter().any(|(name, _)| *name == http::header::AUTHORIZATION) {
+                section.fault(Some("oauth"), "`oauth` and the header `Authorization`: give one of the two", None);
+            }
+        }
+        Some(_) => section.fault(Some("oauth"), "`oauth` goes with an https `url`", None),
+        None => {}
+    }
+    Some(settings)
 }
 
 fn roles_claim(section: &Section<'_>) -> Arc<str> {
@@ -400,6 +462,46 @@ scopes = { mcp = ["tools:all"] }
           hint: http is for this machine alone
         toolgate.toml:28:18: `tools:all` is not a scope
           hint: known are tools:read, tools:invoke, policy:simulate, policy:read, policy:write, brain:read, brain:write, traces:read, traces:write, approvals:read, approvals:decide, observability:read, governance:read, evals:read, evals:write, audit:read, providers:connect, keys:admin
+        "#);
+    }
+
+    #[test]
+    fn oauth_of_a_server_loads_or_says_why_not() {
+        let settings = load(
+            "[servers.a]\nurl = \"https://a.example/mcp\"\noauth = {}\n[servers.b]\nurl = \"http://localhost:1/mcp\"\noauth = { \
+             client_id = \"i\", client_secret = \"s3cret\", grant = \"client_credentials\", scopes = [\"x\"] }\n",
+        )
+        .unwrap();
+        let of = |name: &str| settings.servers[&name.parse().unwrap()].oauth.clone().unwrap();
+        assert_eq!(of("a").grant, Grant::AuthorizationCode);
+        assert_eq!(of("b").grant, Grant::ClientCredentials);
+        assert!(!format!("{settings:?}").contains("s3cret"));
+        let faults = load(
+            r#"
+[servers.a]
+command = "x"
+oauth = { client_secret = "s" }
+[servers.b]
+url = "http://b.example/mcp"
+headers = { authorization = "Bearer x" }
+oauth = { grant = "client_credentials", issuer = "http://id.example", extra = 1 }
+[servers.c]
+url = "https://c.example/mcp"
+oauth = { grant = "password" }
+"#,
+        )
+        .unwrap_err();
+        insta::assert_snapshot!(faults, @r#"
+        toolgate.toml:4:9: `oauth` goes with an https `url`
+        toolgate.toml:4:27: `client_secret` goes with `client_id`
+        toolgate.toml:8:9: `oauth` needs an https URL
+          hint: http is for this machine alone
+        toolgate.toml:8:9: `oauth` and the header `Authorization`: give one of the two
+        toolgate.toml:8:19: `client_credentials` needs `client_id` and `client_secret`
+        toolgate.toml:8:50: `servers.b.oauth.issuer` must be an https URL, not `http://id.example`
+        toolgate.toml:8:71: unknown key `servers.b.oauth.extra`
+          hint: known here: `grant`, `client_id`, `client_secret`, `scopes`, `issuer`
+        toolgate.toml:11:19: `servers.c.oauth.grant` must be `authorization_code` or `client_credentials`, not `password`
         "#);
     }
 

@@ -8,6 +8,7 @@ mod opening;
 mod parking;
 mod persistent;
 mod relay;
+mod servers;
 mod sessions;
 pub mod sources;
 mod surface;

@@ -95,9 +95,8 @@ impl Gateway {
         let (journal, _) = Journal::start(store.clone(), Arc::clone(&clock), config).await?;
         let keys = Arc::new(Keyring::load(store.clone(), Arc::clone(&clock), opening.admin_key).await?);
         let metrics = opening.serve.then(recorder).flatten();
-        let now = clock.now();
-        let ended = store.ended_sessions(now).await?;
-        let sessions = Sessions::new(sealer(&inputs, &store)?, ended, store.clone(), now);
+        let (now, sealer) = (clock.now(), sealer(&inputs, &store)?);
+        let sessions = Sessions::new(sealer, store.ended_sessions(now).await?, store.clone(), now);
         let backends = backends(&inputs, &store, &clock, opening.backends).await?;
         let own = Own::new(Arc::clone(&keys));
         let definitions = own.definitions();
@@ -184,7 +183,7 @@ impl Gateway {
 }
 
 async fn backends(inputs: &Inputs, store: &Store, clock: &Arc<dyn Clock>, start: bool) -> Result<Backends, StoreError> {
-    let backends = Backends::new(Arc::clone(clock), inputs.environment.clone());
+    let backends = Backends::with_store(Arc::clone(clock), inputs.environment.clone(), Some(store.clone()));
     if !start {
         return Ok(backends);
     }

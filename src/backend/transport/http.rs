@@ -7,10 +7,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
+use super::Place;
 use super::answer::{self, Heard, Trail};
 use super::client::{Exchange, HttpClient};
 use super::wire::{EVENTS, Wire};
@@ -20,7 +21,6 @@ use crate::backend::fault::{Fault, FaultKind};
 use crate::backend::peer::{self, Audience, Peer};
 use crate::backend::probe::{self, DISCOVER_TIMEOUT, Hello, INITIALIZE_TIMEOUT, Probed};
 use crate::domain::json::Json;
-use crate::domain::secret::Secret;
 use crate::wire::era::{Era, MODERN};
 use crate::wire::mirror::header_value;
 
@@ -58,13 +58,12 @@ struct Talk {
 impl HttpLink {
     /// Greets the backend: modern first, unless it was legacy when last seen.
     pub(crate) async fn open(
-        url: &Uri,
-        configured: &[(HeaderName, Secret)],
+        place: Place<'_>,
         before: Option<Era>,
         tracker: &TaskTracker,
         audience: Audience,
     ) -> Result<Self, Fault> {
-        let wire = Wire::new(url, configured, tracker)?;
+        let wire = Wire::new(place, tracker)?;
         let ids = AtomicU64::new(1);
         let known_legacy =
             if before == Some(Era::Legacy) { initialize(&wire, &ids, &audience.capabilities).await.ok() } else { None };
@@ -106,6 +105,13 @@ impl HttpLink {
                 return Box::pin(self.ask_once(ask, &self.talk.load_full())).await;
             }
             return Err(fault);
+        }
+        if let Some(authorization) = self.wire.authorization.as_ref().filter(|_| fault.is_unauthorized()) {
+            // Whoever cannot renew the token says why. The call had no effect; but only what may be repeated anyway is.
+            authorization.header().await?;
+            if ask.repeatable {
+                return self.ask_once(ask, &talk).await;
+            }
         }
         if probe::contradicts(&fault, talk.era) && !self.contradicted.swap(true, Ordering::Relaxed) {
             self.contradiction.notify_one();

@@ -52,6 +52,31 @@ async fn a_token_opens_its_endpoint_for_every_kind_of_client() {
     gateway.finish().await;
 }
 
+/// The transparent endpoint of one server, for tokens.
+#[tokio::test]
+async fn a_token_opens_one_server_too() {
+    let (upstream, issuer) = (FakeUpstream::legacy().await, Issuer::start().await);
+    let gateway = start(&issuer, &upstream, "").await;
+    let token = issuer.sign(&issuer.claims(AUDIENCE));
+    let path = format!("{PATH}/servers/up");
+    let client = bearer(&gateway, &token).at(&path);
+    assert_eq!(client.call("read", &json!({})).await.told(), "done");
+    assert!(upstream.seen().iter().all(|seen| !format!("{:?} {}", seen.headers, seen.text).contains(&token)));
+    let stranger = gateway.stranger().at(&path);
+    let turned_away = [stranger.rpc("ping", &json!({})).await, stranger.get(&path).send().await];
+    for answer in turned_away {
+        assert_eq!(answer.status, 401);
+        assert!(challenge(&answer).contains(METADATA), "{}", challenge(&answer));
+    }
+    let key = gateway.writer("admin").await.text;
+    assert_eq!(stranger.with_bearer(&key).rpc("ping", &json!({})).await.status, 401);
+    assert_eq!(
+        gateway.stranger().at("/v1/mcp/servers/up").with_bearer(&token).rpc("ping", &json!({})).await.status,
+        401
+    );
+    gateway.finish().await;
+}
+
 /// One subject with one client is one principal, whatever token it holds; every other pair is another.
 #[tokio::test]
 async fn a_session_belongs_to_subject_and_client() {

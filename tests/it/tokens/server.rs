@@ -110,6 +110,27 @@ async fn the_token_and_the_key_stay_here() {
     gateway.finish().await;
 }
 
+/// What is read of a server is asked for like what is called, on its own endpoint too.
+#[tokio::test]
+async fn the_transparent_endpoint_asks_for_it_too() {
+    let (upstream, issuer) = (upstream().await, Issuer::start().await);
+    let gateway = Setup::new().config(&config(&upstream, &issuer)).start().await;
+    let token = issuer.sign(&issuer.claims("toolgate"));
+    let bare = gateway.agent().await.at("/v1/mcp/servers/up");
+    for client in [bare.clone(), bare.legacy().await, bare.modern()] {
+        assert_eq!(client.call("read", &json!({})).await.denied(), "jwt_required");
+        let params = json!({"name": "read", "arguments": {}, "_meta": {"toolgate/jwt": token, "vendor/kept": 1}});
+        assert_eq!(client.rpc("tools/call", &params).await.told(), "done");
+        let refused = client.rpc("resources/read", &json!({"uri": "memo://x"})).await;
+        assert_eq!(refused.error()["code"], 403, "{}", refused.text);
+    }
+    for seen in upstream.seen() {
+        assert!(!seen.text.contains("toolgate/jwt") && !seen.text.contains(&token), "{}", seen.text);
+    }
+    assert!(upstream.calls().iter().any(|seen| seen.text.contains("vendor/kept")));
+    gateway.finish().await;
+}
+
 #[tokio::test]
 async fn its_roles_count_for_this_call_alone() {
     let (upstream, issuer) = (upstream().await, Issuer::start().await);
