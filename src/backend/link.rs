@@ -131,6 +131,13 @@ impl Link {
         }
     }
 
+    /// Waits until `follow` hears what the backend says outside of requests, where it does.
+    pub(crate) async fn heard(&self) {
+        if let Self::Http(link) = self {
+            link.heard().await;
+        }
+    }
+
     /// Keeps the stream of notifications open, where the backend offers one. Never completes.
     pub(crate) async fn follow(&self, changes: &Changes) {
         let Self::Http(link) = self else { return std::future::pending().await };

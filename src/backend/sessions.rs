@@ -162,6 +162,7 @@ impl Sessions {
         let open = Link::open(to, Some(Era::Legacy), &hub.environment, &hub.tracker, &server.tail, audience);
         let link = Arc::new(Box::pin(open).await?);
         hub.tracker.spawn(tend(Arc::clone(&link), Arc::clone(slot), Arc::clone(&server.changes)));
+        link.heard().await;
         Ok(link)
     }
 

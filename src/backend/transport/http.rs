@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Place;
@@ -28,6 +29,8 @@ const MCP_SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const MCP_PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const MCP_NAME: HeaderName = HeaderName::from_static("mcp-name");
+/// How long a session's first call waits for the stream of notifications.
+const HEAR_GRACE: Duration = Duration::from_secs(2);
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// How often a stream that broke off before its answer is taken up again, and how long that waits unless it says.
 const TAKE_UPS: u32 = 20;
@@ -43,6 +46,8 @@ pub(crate) struct HttpLink {
     hello: Hello,
     contradicted: AtomicBool,
     pub(crate) contradiction: Notify,
+    /// Cancelled once the stream of notifications was answered, whatever the answer.
+    hears: CancellationToken,
     audience: Audience,
 }
 
@@ -86,6 +91,7 @@ impl HttpLink {
             hello,
             contradicted: AtomicBool::new(false),
             contradiction: Notify::new(),
+            hears: CancellationToken::new(),
             audience,
         })
     }
@@ -228,8 +234,17 @@ impl HttpLink {
         self.hello.listen.is_some() || (self.audience.ambient.is_some() && self.hello.era == Era::Legacy)
     }
 
+    /// Waits, though not for long, until the stream of notifications is open: what a backend asks outside of requests
+    /// before that, it may forget.
+    pub(crate) async fn heard(&self) {
+        if self.follows() {
+            drop(tokio::time::timeout(HEAR_GRACE, self.hears.cancelled()).await);
+        }
+    }
+
     /// Follows the backend's notifications until the stream ends. `Ok(false)`: it offers none.
     pub(crate) async fn listen(&self) -> Result<bool, Fault> {
+        let answered = self.hears.clone().drop_guard();
         let talk = self.talk.load_full();
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let mut headers = talk.headers.clone();
@@ -243,6 +258,7 @@ impl HttpLink {
             headers.remove(CONTENT_TYPE);
             self.wire.request(Method::GET, headers, Bytes::new()).await?
         };
+        drop(answered);
         match exchange.response.status() {
             StatusCode::NOT_FOUND if talk.session => {
                 self.renew(&talk).await?;
