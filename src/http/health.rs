@@ -9,7 +9,7 @@ use http::request::Parts;
 use http::{StatusCode, header};
 use serde_json::json;
 
-use super::caller::{Caller, Peer};
+use super::caller::{Caller, Peer, Stranger};
 use crate::gateway::Gateway;
 
 /// What a proxy puts on a request that it passes on.
@@ -20,9 +20,9 @@ const FORWARDED: [&str; 5] = ["forwarded", "via", "x-forwarded-for", "x-forwarde
 pub(super) struct Near;
 
 impl FromRequestParts<Arc<Gateway>> for Near {
-    type Rejection = Response;
+    type Rejection = Stranger;
 
-    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Response> {
+    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Stranger> {
         let local =
             parts.extensions.get::<Peer>().is_some_and(|peer| peer.0.is_none_or(|peer| peer.ip().is_loopback()));
         // Behind a proxy on this machine everybody would be local.

@@ -9,6 +9,7 @@ mod health;
 mod keys;
 mod mcp;
 mod oauth;
+mod rest;
 mod server;
 
 use std::sync::Arc;
@@ -44,7 +45,7 @@ const fn route(method: &'static str, path: &'static str, access: Access) -> Rout
 }
 
 /// Every route of the gateway.
-pub const ROUTES: [Route; 17] = [
+pub const ROUTES: &[Route] = &[
     route("GET", "/v1/mcp", Access::Public),
     route("POST", "/v1/mcp", Access::Key),
     route("DELETE", "/v1/mcp", Access::Key),
@@ -67,16 +68,13 @@ pub const ROUTES: [Route; 17] = [
 /// The router behind the guards.
 pub fn router(gateway: Arc<Gateway>) -> Router {
     let endpoint = || get(mcp::card_or_stream).post(mcp::post).delete(mcp::end);
-    let keys = "/v1/beta/users/{user}/keys";
-    let routes: [(&str, MethodRouter<Arc<Gateway>>); 14] = [
+    let routes: [(&str, MethodRouter<Arc<Gateway>>); 12] = [
         ("/v1/mcp", endpoint()),
         ("/v1/mcp/", endpoint()),
         ("/mcp", endpoint()),
         ("/mcp/", endpoint()),
         ("/api/mcp/tools", post(mcp::post)),
         ("/v1/mcp/key-profiles", get(keys::profiles)),
-        (keys, get(keys::list).post(keys::create)),
-        ("/v1/beta/users/{user}/keys/{id}", axum::routing::delete(keys::revoke)),
         ("/healthz", get(health::alive)),
         ("/readyz", get(health::ready)),
         ("/metrics", get(health::metrics)),
@@ -89,6 +87,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         router = router.route(path, methods);
     }
     router
+        .merge(rest::router(&gateway))
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&gateway), guard::check))
