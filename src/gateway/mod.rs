@@ -2,12 +2,14 @@
 
 pub mod control;
 mod desk;
+mod directory;
 mod inflight;
 mod list;
 mod opening;
 mod persistent;
 mod sessions;
 pub mod sources;
+mod unread;
 mod watch;
 
 use std::net::IpAddr;
@@ -23,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::desk::Refused;
+pub use self::directory::DirectoryEntry;
 pub use self::list::Listing;
 pub use self::opening::{FirstKeys, OpenError, Opening};
 pub use self::sessions::Visit;

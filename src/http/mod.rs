@@ -19,6 +19,7 @@ use axum::routing::{MethodRouter, get, post};
 
 pub use server::{Listening, serve, serve_socket};
 
+use crate::domain::principal::Scope;
 use crate::gateway::Gateway;
 
 /// Who may come in.
@@ -26,6 +27,8 @@ use crate::gateway::Gateway;
 pub enum Access {
     /// Needs a key; the handler takes a `Caller`, which cannot be had without one.
     Key,
+    /// Needs a key whose profile grants this; a call of a tool that the profile hides is 404 first.
+    Scope(Scope),
     /// Open to everybody.
     Public,
     /// Open to everybody on this machine, else needs a key.
@@ -53,10 +56,16 @@ pub const ROUTES: &[Route] = &[
     route("POST", "/mcp", Access::Key),
     route("DELETE", "/mcp", Access::Key),
     route("POST", "/api/mcp/tools", Access::Key),
+    route("GET", "/api/mcp/tools", Access::Public),
+    route("POST", "/api/mcp/call", Access::Scope(Scope::ToolsInvoke)),
+    route("POST", "/api/v1/mcp/invoke", Access::Scope(Scope::ToolsInvoke)),
+    route("GET", "/api/mcp/v1/servers", Access::Scope(Scope::ToolsRead)),
+    route("GET", "/api/mcp/v1/servers/{namespace}/{name}", Access::Scope(Scope::ToolsRead)),
+    route("GET", "/llms.txt", Access::Public),
     route("GET", "/v1/mcp/key-profiles", Access::Public),
-    route("POST", "/v1/beta/users/{user}/keys", Access::Key),
-    route("GET", "/v1/beta/users/{user}/keys", Access::Key),
-    route("DELETE", "/v1/beta/users/{user}/keys/{id}", Access::Key),
+    route("POST", "/v1/beta/users/{user}/keys", Access::Scope(Scope::KeysAdmin)),
+    route("GET", "/v1/beta/users/{user}/keys", Access::Scope(Scope::KeysAdmin)),
+    route("DELETE", "/v1/beta/users/{user}/keys/{id}", Access::Scope(Scope::KeysAdmin)),
     route("GET", "/healthz", Access::Local),
     route("GET", "/readyz", Access::Local),
     route("GET", "/metrics", Access::Local),

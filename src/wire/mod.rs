@@ -5,6 +5,7 @@ pub mod era;
 pub mod mcp;
 pub mod meta;
 pub mod reply;
+pub mod rest;
 pub mod rpc;
 pub mod splice;
 pub mod sse;

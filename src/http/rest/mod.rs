@@ -4,14 +4,20 @@
 //! where it stands. A door of calls hands them to [`Gateway::carry`], which charges the request; every other begins with
 //! [`enter`].
 
+mod call;
+mod directory;
+mod invoke;
+mod llms;
+mod tools;
+
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{MethodRouter, delete, get};
-use http::{HeaderValue, StatusCode, header};
+use axum::routing::{MethodRouter, delete, get, post};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
 use super::caller::{Admitted, Caller};
@@ -26,6 +32,12 @@ pub(super) fn router(gateway: &Arc<Gateway>) -> Router<Arc<Gateway>> {
     let routes: Vec<(&str, MethodRouter<Arc<Gateway>>)> = vec![
         ("/v1/beta/users/{user}/keys", get(keys::list).post(keys::create)),
         ("/v1/beta/users/{user}/keys/{id}", delete(keys::revoke)),
+        ("/api/v1/mcp/invoke", post(invoke::invoke)),
+        ("/api/mcp/tools", get(tools::list)),
+        ("/api/mcp/call", post(tools::call)),
+        ("/api/mcp/v1/servers", get(directory::list)),
+        ("/api/mcp/v1/servers/{namespace}/{name}", get(directory::one)),
+        ("/llms.txt", get(llms::text)),
     ];
     let router = routes.into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
     router.route_layer(from_fn_with_state(Arc::clone(gateway), tell_limits))
@@ -44,6 +56,12 @@ pub(super) fn enter(gateway: &Gateway, caller: &Caller, scope: Scope) -> Result<
     }
     let message = format!("this needs a key with the scope `{}`", scope.as_str());
     Err(envelope(StatusCode::FORBIDDEN, "insufficient_scope", &message, &json!({"scope": scope})).into())
+}
+
+/// Where this gateway is reached: as configured, else as the request says, which the guard has checked.
+fn base_url(gateway: &Gateway, headers: &HeaderMap) -> String {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1:8080");
+    gateway.state().settings.gateway.public_url.clone().unwrap_or_else(|| format!("http://{host}"))
 }
 
 /// 429 with the seconds to wait.

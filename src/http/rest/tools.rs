@@ -1,0 +1,44 @@
+//! `GET /api/mcp/tools`: what is public, for everybody. `POST /api/mcp/call`: any tool by its name, with a key.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
+
+use super::super::caller::{Caller, Stranger};
+use super::call::{self, Asked};
+use crate::domain::call::ToolRef;
+use crate::domain::id::RequestId;
+use crate::gateway::{Gateway, NotAdmitted};
+use crate::wire::rest::tools as wire;
+
+pub(super) async fn list(State(gateway): State<Arc<Gateway>>) -> Response {
+    let tools = gateway.public_tools();
+    let named = tools.iter().map(|(name, tool)| (Cow::Borrowed(name.as_ref()), &**tool));
+    call::json(StatusCode::OK, wire::list(named))
+}
+
+pub(super) async fn call(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Result<Caller, Stranger>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let caller = match caller {
+        Ok(caller) => caller,
+        Err(Stranger(why)) => return call::turned_away(&why, stranger(&why)),
+    };
+    let asked = call::read(&gateway, &headers, body, wire::read).await;
+    let asked = asked.map(|call| Asked { tool: ToolRef::Text(call.tool), arguments: Some(call.arguments) });
+    let done = call::carry(&gateway, caller, &headers, asked).await;
+    let told = wire::tell(&done.carried, &done.id);
+    call::answer(&done, told)
+}
+
+fn stranger(why: &NotAdmitted) -> String {
+    let code = if matches!(why, NotAdmitted::Throttled { .. }) { "RATE_LIMITED" } else { "UNAUTHORIZED" };
+    wire::refusal(code, &why.to_string(), &RequestId::fresh())
+}
