@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
@@ -13,7 +13,7 @@ use serde_json::json;
 use super::body;
 use super::caller::Caller;
 use super::error::plain;
-use super::rest::enter;
+use super::rest::{Segments, enter};
 use crate::config::reader::parse_duration;
 use crate::domain::principal::Scope;
 use crate::domain::strict;
@@ -41,7 +41,7 @@ struct Wanted {
 pub(super) async fn create(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
-    Path(user): Path<String>,
+    Segments(user): Segments<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
@@ -83,7 +83,11 @@ pub(super) async fn create(
 }
 
 /// `GET /v1/beta/users/{user}/keys`: empty for a user who has none.
-pub(super) async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, Path(user): Path<String>) -> Response {
+pub(super) async fn list(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    Segments(user): Segments<String>,
+) -> Response {
     if let Err(refused) = enter(&gateway, &caller, Scope::KeysAdmin) {
         return *refused;
     }
@@ -96,7 +100,7 @@ pub(super) async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, Pa
 pub(super) async fn revoke(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
-    Path((user, id)): Path<(String, String)>,
+    Segments((user, id)): Segments<(String, String)>,
 ) -> Response {
     if let Err(refused) = enter(&gateway, &caller, Scope::KeysAdmin) {
         return *refused;

@@ -180,13 +180,18 @@ impl OpenEntry {
         entry.agent = agent.map(|agent| agent.as_ref().to_owned());
         if let Some(asked) = &tool {
             entry.kind = Some(asked.kind());
-            entry.server = asked.server().map(bounded);
+            // However it is asked for: what is said apart at one door is one text at another.
+            let apart = match asked {
+                ToolRef::Text(text) => text.split_once(':'),
+                _ => None,
+            };
+            entry.server = asked.server().or(apart.map(|(server, _)| server)).map(bounded);
             entry.tool = Some(match asked {
                 ToolRef::Resource { uri, .. } => bounded(&redact::uri(uri, journal.0.config.arguments)),
-                ToolRef::Pair { tool: name, .. }
-                | ToolRef::Text(name)
-                | ToolRef::Exact { tool: name, .. }
-                | ToolRef::Prompt { name, .. } => bounded(name),
+                ToolRef::Text(name) => bounded(apart.map_or(name, |(_, tool)| tool)),
+                ToolRef::Pair { tool: name, .. } | ToolRef::Exact { tool: name, .. } | ToolRef::Prompt { name, .. } => {
+                    bounded(name)
+                }
             });
         }
         let started = journal.0.clock.ticks();

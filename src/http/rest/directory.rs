@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::super::caller::Caller;
 use super::super::error::plain;
-use super::enter;
+use super::{Params, Segments, enter};
 use crate::domain::principal::Scope;
 use crate::domain::tool::Tool;
 use crate::gateway::{DirectoryEntry, Gateway};
@@ -26,7 +26,7 @@ pub(super) struct Page {
     after: Option<String>,
 }
 
-pub(super) async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, Query(page): Query<Page>) -> Response {
+pub(super) async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, Params(page): Params<Page>) -> Response {
     if let Err(refused) = enter(&gateway, &caller, Scope::ToolsRead) {
         return *refused;
     }
@@ -50,7 +50,7 @@ pub(super) async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, Qu
 pub(super) async fn one(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
-    Path((namespace, name)): Path<(String, String)>,
+    Segments((namespace, name)): Segments<(String, String)>,
 ) -> Response {
     if let Err(refused) = enter(&gateway, &caller, Scope::ToolsRead) {
         return *refused;

@@ -6,6 +6,7 @@
 
 mod call;
 mod directory;
+mod extract;
 mod invoke;
 mod llms;
 mod tools;
@@ -20,6 +21,7 @@ use axum::routing::{MethodRouter, delete, get, post};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
+pub(super) use self::extract::{Params, Segments};
 use super::caller::{Admitted, Caller};
 use super::error::{envelope, plain};
 use super::keys;

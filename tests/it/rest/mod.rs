@@ -1,0 +1,6 @@
+//! The doors over REST: shapes, statuses, headers, and what they may not tell.
+
+mod directory;
+mod invoke;
+mod limits;
+mod tools;
