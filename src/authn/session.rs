@@ -10,10 +10,14 @@ use ring::rand::SecureRandom;
 
 use crate::domain::clock::Moment;
 use crate::domain::id::KeyId;
+use crate::domain::json::Json;
 
 /// How long an id lives.
 pub const LIFETIME_MS: i64 = 30 * 24 * 3600 * 1000;
 const AAD: &[u8] = b"toolgate session 1";
+/// Clients send an id with every request: it stays short. Capabilities that are longer count as none. Bytes.
+const MAX_ID: usize = 2048;
+const MAX_CAPABILITIES: usize = 1024;
 
 /// What an id says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +25,8 @@ pub struct Session {
     pub key: KeyId,
     /// The negotiated revision.
     pub version: String,
-    /// What the client declared at `initialize`: `sampling`, `elicitation`, `roots`.
-    pub capabilities: Vec<String>,
+    /// What the client declared at `initialize`, an object.
+    pub capabilities: Json,
     pub issued: Moment,
 }
 
@@ -41,6 +45,8 @@ pub enum Opened {
 #[derive(Debug)]
 pub struct Sealer {
     key: LessSafeKey,
+    /// Makes the nonces of names.
+    names: ring::hmac::Key,
 }
 
 impl Sealer {
@@ -50,7 +56,8 @@ impl Sealer {
     /// Never with ring's own digest; the type is ring's.
     pub fn new(secret: &[u8]) -> Result<Self, ring::error::Unspecified> {
         let digest = ring::digest::digest(&ring::digest::SHA256, secret);
-        Ok(Self { key: LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, digest.as_ref())?) })
+        let names = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, digest.as_ref());
+        Ok(Self { key: LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, digest.as_ref())?), names })
     }
 
     /// A new id: visible ASCII.
@@ -58,15 +65,57 @@ impl Sealer {
     /// # Errors
     /// Where the system gives no random bytes.
     pub fn seal(&self, session: &Session) -> Result<String, ring::error::Unspecified> {
+        let Session { issued, version, key, capabilities } = session;
+        let capabilities = Some(capabilities.as_str()).filter(|text| text.len() <= MAX_CAPABILITIES).unwrap_or("{}");
+        self.seal_text(AAD, &format!("{}\n{version}\n{key}\n{capabilities}", issued.0))
+    }
+
+    /// Seals a text for one purpose: it opens for no other.
+    ///
+    /// # Errors
+    /// Where the system gives no random bytes.
+    pub fn seal_text(&self, purpose: &[u8], text: &str) -> Result<String, ring::error::Unspecified> {
         let mut nonce = [0u8; NONCE_LEN];
         ring::rand::SystemRandom::new().fill(&mut nonce)?;
-        let mut sealed =
-            format!("{}\n{}\n{}\n{}", session.issued.0, session.version, session.key, session.capabilities.join(","))
-                .into_bytes();
-        self.key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(AAD), &mut sealed)?;
+        self.seal_with(nonce, purpose, text)
+    }
+
+    /// Seals a name so that the same name always gives the same text. It shows which texts are equal, and nothing else.
+    ///
+    /// # Errors
+    /// Never with ring's own ciphers; the type is ring's.
+    pub fn seal_name(&self, purpose: &[u8], name: &str) -> Result<String, ring::error::Unspecified> {
+        let mut context = ring::hmac::Context::with_key(&self.names);
+        context.update(purpose);
+        context.update(b"\n");
+        context.update(name.as_bytes());
+        let tag = context.sign();
+        let nonce = tag.as_ref().first_chunk::<NONCE_LEN>().ok_or(ring::error::Unspecified)?;
+        self.seal_with(*nonce, purpose, name)
+    }
+
+    fn seal_with(
+        &self,
+        nonce: [u8; NONCE_LEN],
+        purpose: &[u8],
+        text: &str,
+    ) -> Result<String, ring::error::Unspecified> {
+        let mut sealed = text.as_bytes().to_vec();
+        self.key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(purpose), &mut sealed)?;
         let mut id = nonce.to_vec();
         id.append(&mut sealed);
         Ok(URL_SAFE_NO_PAD.encode(id))
+    }
+
+    /// Opens what was sealed for this purpose; `None` where it was not, or was altered.
+    #[must_use]
+    pub fn open_text(&self, purpose: &[u8], sealed: &str) -> Option<String> {
+        let bytes = URL_SAFE_NO_PAD.decode(sealed).ok()?;
+        let (nonce, sealed) = bytes.split_at_checked(NONCE_LEN)?;
+        let mut sealed = sealed.to_vec();
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let plain = self.key.open_in_place(nonce, Aad::from(purpose), &mut sealed).ok()?;
+        Some(std::str::from_utf8(plain).ok()?.to_owned())
     }
 
     /// Opens an id for a principal.
@@ -81,19 +130,16 @@ impl Sealer {
     }
 
     fn read(&self, id: &str) -> Option<Session> {
-        if id.len() > 1024 {
+        if id.len() > MAX_ID {
             return None;
         }
-        let bytes = URL_SAFE_NO_PAD.decode(id).ok()?;
-        let (nonce, sealed) = bytes.split_at_checked(NONCE_LEN)?;
-        let mut sealed = sealed.to_vec();
-        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let plain = self.key.open_in_place(nonce, Aad::from(AAD), &mut sealed).ok()?;
-        let mut fields = std::str::from_utf8(plain).ok()?.split('\n');
+        let plain = self.open_text(AAD, id)?;
+        let mut fields = plain.split('\n');
         let issued = Moment(fields.next()?.parse().ok()?);
         let version = fields.next()?.to_owned();
         let key = KeyId::from(fields.next()?);
-        let capabilities = fields.next()?.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        let capabilities = fields.next().and_then(|text| Json::parse(text.to_owned().into()).ok());
+        let capabilities = capabilities.unwrap_or_else(|| Json::from_parts(String::from("{}")));
         Some(Session { key, version, capabilities, issued })
     }
 }
@@ -115,7 +161,7 @@ mod tests {
         Session {
             key: KeyId::from("key_a"),
             version: "2025-11-25".into(),
-            capabilities: vec!["roots".into()],
+            capabilities: Json::from_parts(r#"{"roots":{}}"#.into()),
             issued: Moment(1_000),
         }
     }
@@ -132,6 +178,17 @@ mod tests {
             Sealer::new(b"another").unwrap().open(&id, &KeyId::from("key_a"), Moment(2_000)),
             Opened::Unreadable
         );
+    }
+
+    #[test]
+    fn a_sealed_name_is_always_the_same_and_opens_for_its_purpose_alone() {
+        let sealer = Sealer::new(b"secret").unwrap();
+        let name = sealer.seal_name(b"task", "t1").unwrap();
+        assert_eq!(name, sealer.seal_name(b"task", "t1").unwrap());
+        assert_ne!(name, sealer.seal_name(b"task", "t2").unwrap());
+        assert_eq!(sealer.open_text(b"task", &name).as_deref(), Some("t1"));
+        assert_eq!(sealer.open_text(b"other", &name), None);
+        assert_eq!(Sealer::new(b"another").unwrap().open_text(b"task", &name), None);
     }
 
     proptest! {

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::backend::deadline::Progress;
+use crate::backend::deadline::{Deadline, Progress};
+use crate::backend::peer::Peer;
 use crate::domain::json::Json;
 use crate::wire::era::{Era, MODERN};
 
@@ -25,12 +26,14 @@ pub(crate) enum Params<'a> {
     Read {
         uri: &'a str,
     },
+    /// `tasks/get` and its like.
+    Task(&'a str),
 }
 
 /// A request, before it has an id.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ask<'a> {
-    pub method: &'static str,
+    pub method: &'a str,
     pub params: Params<'a>,
     /// `traceparent` and its like, for `_meta`.
     pub trace: &'a [(&'static str, String)],
@@ -40,18 +43,34 @@ pub(crate) struct Ask<'a> {
     pub mirrored: &'a [(http::HeaderName, http::HeaderValue)],
     /// Whether the request may be sent twice.
     pub repeatable: bool,
+    /// The time that it has, which stands still while the client is asked.
+    pub deadline: Option<&'a Deadline>,
+    /// For whom it is asked, where that client can hear and answer.
+    pub peer: Option<&'a Peer>,
+    /// Members of the params besides, each with a comma before it.
+    pub more: &'a str,
 }
 
 impl<'a> Ask<'a> {
     /// A request without effect, such as a list.
-    pub(crate) const fn plain(method: &'static str, params: Params<'a>) -> Self {
-        Self { method, params, trace: &[], progress: None, mirrored: &[], repeatable: true }
+    pub(crate) const fn plain(method: &'a str, params: Params<'a>) -> Self {
+        Self {
+            method,
+            params,
+            trace: &[],
+            progress: None,
+            mirrored: &[],
+            repeatable: true,
+            deadline: None,
+            peer: None,
+            more: "",
+        }
     }
 
     /// What `Mcp-Name` mirrors.
     pub(crate) const fn name(&self) -> Option<&'a str> {
         match self.params {
-            Params::Call { name, .. } | Params::Read { uri: name } => Some(name),
+            Params::Call { name, .. } | Params::Read { uri: name } | Params::Task(name) => Some(name),
             Params::None | Params::Members(_) => None,
         }
     }
@@ -81,6 +100,14 @@ impl<'a> Ask<'a> {
                 body.push_str("\"uri\":");
                 push_text(&mut body, uri);
             }
+            Params::Task(id) => {
+                body.push_str("\"taskId\":");
+                push_text(&mut body, id);
+            }
+        }
+        for more in [self.peer.map_or("", |peer| peer.rest.as_str()), self.more] {
+            let more = if body.len() > start { more } else { more.strip_prefix(',').unwrap_or(more) };
+            body.push_str(more);
         }
         let some = body.len() > start;
         self.push_meta(&mut body, id, era, some);
@@ -89,20 +116,25 @@ impl<'a> Ask<'a> {
     }
 
     fn push_meta(&self, body: &mut String, id: u64, era: Era, after: bool) {
-        if era == Era::Legacy && self.trace.is_empty() && self.progress.is_none() {
+        let rest = self.peer.map_or("", |peer| peer.meta.as_str());
+        if era == Era::Legacy && self.trace.is_empty() && self.progress.is_none() && rest.is_empty() {
             return;
         }
         body.push_str(if after { ",\"_meta\":{" } else { "\"_meta\":{" });
-        let mut first = true;
-        let mut separate = |body: &mut String| {
-            if !std::mem::take(&mut first) {
+        let start = body.len();
+        if era == Era::Modern {
+            body.push_str(modern_meta());
+            body.push_str(self.peer.map_or("{}", |peer| peer.capabilities.as_str()));
+            if let Some(level) = self.peer.and_then(|peer| peer.log_level.as_deref()) {
+                body.push_str(",\"io.modelcontextprotocol/logLevel\":");
+                push_text(body, level);
+            }
+        }
+        let separate = |body: &mut String| {
+            if body.len() > start {
                 body.push(',');
             }
         };
-        if era == Era::Modern {
-            separate(body);
-            body.push_str(modern_meta());
-        }
         if self.progress.is_some() {
             separate(body);
             let written = write!(body, r#""progressToken":{id}"#);
@@ -114,23 +146,25 @@ impl<'a> Ask<'a> {
             body.push(':');
             push_text(body, value);
         }
+        body.push_str(if body.len() > start { rest } else { rest.strip_prefix(',').unwrap_or(rest) });
         body.push('}');
     }
 }
 
-/// The members of `_meta` that every modern request carries.
+/// The members of `_meta` that every modern request carries, up to the value of the client's capabilities.
 pub(crate) fn modern_meta() -> &'static str {
     static META: std::sync::OnceLock<String> = std::sync::OnceLock::new();
     META.get_or_init(|| {
         format!(
-            r#""io.modelcontextprotocol/protocolVersion":"{MODERN}","io.modelcontextprotocol/clientInfo":{CLIENT_INFO},"io.modelcontextprotocol/clientCapabilities":{{}}"#
+            r#""io.modelcontextprotocol/protocolVersion":"{MODERN}","io.modelcontextprotocol/clientInfo":{CLIENT_INFO},"io.modelcontextprotocol/clientCapabilities":"#
         )
     })
 }
 
 /// The params of `initialize`.
-pub(crate) fn initialize_members() -> String {
-    format!(r#""protocolVersion":"{}","capabilities":{{}},"clientInfo":{CLIENT_INFO}"#, crate::wire::era::LATEST_LEGACY)
+pub(crate) fn initialize_members(capabilities: &Json) -> String {
+    let (version, capabilities) = (crate::wire::era::LATEST_LEGACY, capabilities.as_str());
+    format!(r#""protocolVersion":"{version}","capabilities":{capabilities},"clientInfo":{CLIENT_INFO}"#)
 }
 
 /// `notifications/initialized`.
@@ -141,6 +175,15 @@ pub(crate) fn cancelled(id: u64) -> String {
     format!(
         r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},"reason":"nobody waits for the answer any more"}}}}"#
     )
+}
+
+/// A client's answer to a request of the backend.
+pub(crate) fn answered(id: &Json, answer: &Result<Json, Json>) -> String {
+    let id = id.as_str();
+    match answer {
+        Ok(result) => format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{}}}"#, result.as_str()),
+        Err(error) => format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{}}}"#, error.as_str()),
+    }
 }
 
 /// The answer to a backend's request: `ping` is answered, everything else is beyond what the gateway declared.

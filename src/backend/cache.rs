@@ -73,7 +73,7 @@ mod tests {
     use crate::domain::json::Json;
 
     fn answer(is_error: bool) -> Answer {
-        Answer { result: Json::from_parts("{}".into()), is_error, cached: false }
+        Answer { result: Json::from_parts("{}".into()), is_error, cached: false, partial: false }
     }
 
     #[test]

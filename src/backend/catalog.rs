@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use http::HeaderName;
 use serde_json::Value;
 
 use super::definition::Indexed;
-use super::mirror::Mirror;
+use super::mirror::{self, Mirror};
 use super::names::{digested_name, flat_name, is_exact};
 use super::validator::Checker;
 use crate::config::ServerSettings;
 use crate::domain::id::ServerName;
+use crate::domain::json::Json;
 use crate::domain::outcome::SchemaFault;
 use crate::domain::tool::Tool;
 
@@ -166,6 +168,12 @@ impl Catalog {
     }
 
     /// Which arguments the tool wants in headers.
+    /// What the `Mcp-Param-…` headers of a call must say (MCP 2026-07-28, SEP-2243).
+    #[must_use]
+    pub fn parameter_headers(&self, server: &str, tool: &str, arguments: Option<&Json>) -> Vec<(HeaderName, String)> {
+        self.get(server, tool).map_or_else(Vec::new, |entry| mirror::texts(&entry.indexed.mirrors, arguments))
+    }
+
     pub(crate) fn mirrors(&self, tool: &Tool) -> &[Mirror] {
         self.get(tool.id.server.as_str(), &tool.id.tool).map_or(&[], |entry| &entry.indexed.mirrors)
     }

@@ -10,10 +10,12 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::peer::{self, Aside};
 use crate::domain::json::Json;
 
 /// A larger notification is dropped: progress is a number and a sentence. Bytes.
 const MAX_PROGRESS: usize = 64 * 1024;
+pub(crate) const PROGRESS: &str = "notifications/progress";
 
 /// A call's time limits. Clones share the last moment of activity.
 #[derive(Debug, Clone)]
@@ -23,12 +25,39 @@ pub(crate) struct Deadline {
     hard: Duration,
     /// Milliseconds from `start` to the last progress.
     active: Arc<AtomicU64>,
+    held: Arc<Held>,
 }
+
+/// Time that does not count: while the client is asked, the backend cannot answer.
+#[derive(Debug, Default)]
+struct Held {
+    holders: AtomicU64,
+    /// Milliseconds.
+    total: AtomicU64,
+}
+
+/// Stops the time while it lives.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    deadline: Deadline,
+    since: Instant,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let lasted = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.deadline.held.total.fetch_add(lasted, Ordering::Relaxed);
+        self.deadline.held.holders.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How often a deadline that is held looks whether it still is.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl Deadline {
     /// Starts now: at most `idle` without progress, at most `hard` in all.
     pub(crate) fn start(idle: Duration, hard: Duration) -> Self {
-        Self { start: Instant::now(), idle: idle.min(hard), hard, active: Arc::default() }
+        Self { start: Instant::now(), idle: idle.min(hard), hard, active: Arc::default(), held: Arc::default() }
     }
 
     /// The backend gave a sign of progress.
@@ -37,9 +66,19 @@ impl Deadline {
         self.active.fetch_max(now, Ordering::Relaxed);
     }
 
+    /// Stops the time for as long as the result lives.
+    pub(crate) fn hold(&self) -> Hold {
+        self.held.holders.fetch_add(1, Ordering::Relaxed);
+        Hold { deadline: self.clone(), since: Instant::now() }
+    }
+
     fn end(&self) -> Instant {
+        if self.held.holders.load(Ordering::Relaxed) > 0 {
+            return Instant::now() + LOOK;
+        }
         let active = Duration::from_millis(self.active.load(Ordering::Relaxed));
-        self.start + (active + self.idle).min(self.hard)
+        let held = Duration::from_millis(self.held.total.load(Ordering::Relaxed));
+        self.start + (active + self.idle).min(self.hard) + held
     }
 
     /// Runs `future`, dropping it when the time is over.
@@ -67,13 +106,13 @@ pub(crate) struct Elapsed;
 #[derive(Debug, Clone)]
 pub(crate) struct Progress {
     pub deadline: Deadline,
-    pub sink: mpsc::Sender<Json>,
+    pub sink: mpsc::Sender<Aside>,
     /// Bits of the last value passed on: what does not grow is dropped.
     last: Arc<AtomicU64>,
 }
 
 impl Progress {
-    pub(crate) fn new(deadline: Deadline, sink: mpsc::Sender<Json>) -> Self {
+    pub(crate) fn new(deadline: Deadline, sink: mpsc::Sender<Aside>) -> Self {
         Self { deadline, sink, last: Arc::new(AtomicU64::new(f64::NEG_INFINITY.to_bits())) }
     }
 
@@ -94,9 +133,7 @@ impl Progress {
         }
         self.last.store(told.progress.to_bits(), Ordering::Relaxed);
         self.deadline.touch();
-        if self.sink.try_send(params).is_err() {
-            tracing::trace!("progress dropped: nobody takes it");
-        }
+        peer::tell(&self.sink, PROGRESS, Some(params));
     }
 }
 
@@ -139,9 +176,25 @@ mod tests {
         }
         drop(progress);
         let mut seen = Vec::new();
-        while let Some(params) = rest.recv().await {
+        while let Some(Aside::Notification { params: Some(params), .. }) = rest.recv().await {
             seen.push(params.value()["progress"].as_f64().unwrap());
         }
         assert_eq!(seen, [1.0, 3.5]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_stands_still_while_it_is_held() {
+        let deadline = Deadline::start(Duration::from_secs(10), Duration::from_secs(20));
+        let asked = deadline.clone();
+        let work = async move {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let held = asked.hold();
+            tokio::time::sleep(Duration::from_secs(300)).await;
+            drop(held);
+            tokio::time::sleep(Duration::from_secs(4)).await;
+        };
+        assert!(deadline.bound(work).await.is_ok());
+        let more = tokio::time::sleep(Duration::from_secs(60));
+        assert!(deadline.bound(more).await.is_err());
     }
 }

@@ -1,13 +1,17 @@
 //! A way to one backend that has been greeted, whatever the transport.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::Duration;
 
+use serde_json::value::RawValue;
 use tokio_util::task::TaskTracker;
 
 use super::ask::{Ask, Params};
 use super::breaker::{backoff, jitter};
 use super::fault::{Fault, FaultKind};
+use super::peer::{Audience, Changes, Peer};
 use super::probe::Hello;
 use super::transport::{HttpLink, Program, StdioLink, Tail};
 use crate::config::Transport;
@@ -20,7 +24,7 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(30);
 const LONG_STREAM: Duration = Duration::from_secs(30);
 /// Pages and tools that are read at most: an endless list ends here.
 const MAX_PAGES: usize = 200;
-const MAX_TOOLS: usize = 10_000;
+const MAX_ITEMS: usize = 10_000;
 
 #[derive(Debug)]
 pub(crate) enum Link {
@@ -28,11 +32,15 @@ pub(crate) enum Link {
     Stdio(StdioLink),
 }
 
-/// A list of tool definitions, and what was wrong with it.
+/// A list of definitions, and what was wrong with it.
 #[derive(Debug, Default)]
 pub(crate) struct Listed {
     pub definitions: Vec<Json>,
     pub warning: Option<String>,
+    /// How long the backend lets it be kept, in milliseconds, where it says so.
+    pub ttl_ms: Option<u64>,
+    /// Whether the backend says that it is the same for everybody.
+    pub public: bool,
 }
 
 impl Link {
@@ -43,14 +51,15 @@ impl Link {
         inherited: &[(OsString, OsString)],
         tracker: &TaskTracker,
         tail: &Tail,
+        audience: Audience,
     ) -> Result<Self, Fault> {
         match transport {
             Transport::Http { url, headers } => {
-                Ok(Self::Http(Box::new(HttpLink::open(url, headers, before, tracker).await?)))
+                Ok(Self::Http(Box::new(HttpLink::open(url, headers, before, tracker, audience).await?)))
             }
             Transport::Stdio { command, args, env, cwd } => {
                 let program = Program { command, args, env, cwd: cwd.as_deref(), inherited };
-                Ok(Self::Stdio(StdioLink::open(&program, before, tracker, tail).await?))
+                Ok(Self::Stdio(StdioLink::open(&program, before, tracker, tail, &audience).await?))
             }
         }
     }
@@ -70,6 +79,17 @@ impl Link {
         }
     }
 
+    /// Sends a notification; the peer's `rest` are its params.
+    pub(crate) fn notify(&self, method: &str, peer: &Peer) {
+        let params = peer.rest.strip_prefix(',').unwrap_or_default();
+        let message =
+            format!("{{\"jsonrpc\":\"2.0\",\"method\":{},\"params\":{{{params}}}}}", serde_json::Value::from(method));
+        match self {
+            Self::Http(link) => link.notify(message),
+            Self::Stdio(link) => link.notify(message),
+        }
+    }
+
     /// Completes when the link is of no use any more; says why.
     pub(crate) async fn ended(&self) -> String {
         match self {
@@ -81,18 +101,10 @@ impl Link {
         }
     }
 
-    /// Completes when the backend says that its tools have changed.
-    pub(crate) async fn tools_changed(&self) {
-        match self {
-            Self::Http(link) => link.tools_changed.notified().await,
-            Self::Stdio(link) => link.tools_changed().notified().await,
-        }
-    }
-
     /// Keeps the stream of notifications open, where the backend offers one. Never completes.
-    pub(crate) async fn follow(&self) {
+    pub(crate) async fn follow(&self, changes: &Changes) {
         let Self::Http(link) = self else { return std::future::pending().await };
-        if !link.hello().list_changed {
+        if !link.follows() {
             return std::future::pending().await;
         }
         let mut attempt = 0;
@@ -107,40 +119,47 @@ impl Link {
             tokio::time::sleep(backoff(attempt, jitter())).await;
             attempt = attempt.saturating_add(1);
             // Something may have changed while nobody listened.
-            link.tools_changed.notify_one();
+            changes.all();
         }
     }
 
     /// Lists all tools, page by page.
     pub(crate) async fn list_tools(&self) -> Result<Listed, Fault> {
+        match self.list("tools/list", "tools").await {
+            Err(fault) if matches!(fault.kind, FaultKind::Rpc(_)) && !self.hello().tools => Ok(Listed::default()),
+            listed => listed,
+        }
+    }
+
+    /// Asks for a list, page by page; `member` holds its items.
+    pub(crate) async fn list(&self, method: &str, member: &str) -> Result<Listed, Fault> {
         let mut listed = Listed::default();
         let mut cursor: Option<String> = None;
         for _ in 0..MAX_PAGES {
             let members =
                 cursor.as_ref().map(|cursor| format!("\"cursor\":{}", serde_json::Value::from(cursor.as_str())));
             let params = members.as_deref().map_or(Params::None, Params::Members);
-            let ask = Ask::plain("tools/list", params);
+            let ask = Ask::plain(method, params);
             let result = match tokio::time::timeout(LIST_TIMEOUT, self.ask(&ask)).await {
-                Ok(Err(fault)) if matches!(fault.kind, FaultKind::Rpc(_)) && !self.hello().tools => return Ok(listed),
                 Ok(answer) => answer?,
-                Err(_) => return Err(Fault::new(FaultKind::Timeout, "no answer to tools/list")),
+                Err(_) => return Err(Fault::new(FaultKind::Timeout, format!("no answer to {method}"))),
             };
-            let next = read_page(&result, &mut listed.definitions)?;
-            if listed.definitions.len() > MAX_TOOLS {
-                listed.definitions.truncate(MAX_TOOLS);
-                listed.warning = Some(format!("it lists more than {MAX_TOOLS} tools; the rest is left out"));
+            let next = read_page(&result, member, &mut listed)?;
+            if listed.definitions.len() > MAX_ITEMS {
+                listed.definitions.truncate(MAX_ITEMS);
+                listed.warning = Some(format!("{method} gives more than {MAX_ITEMS} items; the rest is left out"));
                 return Ok(listed);
             }
             match next {
                 None => return Ok(listed),
                 Some(next) if cursor.as_ref() == Some(&next) => {
-                    listed.warning = Some(String::from("its list of tools repeats a cursor; the list ends there"));
+                    listed.warning = Some(format!("{method} repeats a cursor; the list ends there"));
                     return Ok(listed);
                 }
                 next => cursor = next,
             }
         }
-        listed.warning = Some(format!("its list of tools has more than {MAX_PAGES} pages; the rest is left out"));
+        listed.warning = Some(format!("{method} has more than {MAX_PAGES} pages; the rest is left out"));
         Ok(listed)
     }
 
@@ -153,15 +172,17 @@ impl Link {
 }
 
 /// Reads one page; gives the next cursor (which may be an empty text).
-fn read_page(result: &Json, definitions: &mut Vec<Json>) -> Result<Option<String>, Fault> {
-    #[derive(serde::Deserialize)]
-    struct Page<'a> {
-        #[serde(borrow)]
-        tools: Vec<&'a serde_json::value::RawValue>,
-        #[serde(rename = "nextCursor")]
-        next: Option<String>,
+fn read_page(result: &Json, member: &str, listed: &mut Listed) -> Result<Option<String>, Fault> {
+    let garbled = |error: serde_json::Error| Fault::garbled(error.to_string());
+    let page: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_slice(result.bytes()).map_err(garbled)?;
+    let items = page.get(member).ok_or_else(|| Fault::garbled(format!("a page without `{member}`")))?;
+    let items: Vec<&RawValue> = serde_json::from_str(items.get()).map_err(garbled)?;
+    listed.definitions.extend(items.into_iter().map(|item| Json::slice_of(result.bytes(), item)));
+    let ttl = page.get("ttlMs").and_then(|ttl| ttl.get().parse().ok());
+    listed.ttl_ms = listed.ttl_ms.into_iter().chain(ttl).min();
+    listed.public = page.get("cacheScope").is_some_and(|scope| scope.get() == "\"public\"");
+    match page.get("nextCursor") {
+        Some(next) => serde_json::from_str(next.get()).map_err(garbled),
+        None => Ok(None),
     }
-    let page: Page<'_> = serde_json::from_slice(result.bytes()).map_err(|error| Fault::garbled(error.to_string()))?;
-    definitions.extend(page.tools.into_iter().map(|tool| Json::slice_of(result.bytes(), tool)));
-    Ok(page.next)
 }

@@ -111,15 +111,20 @@ fn annotation(
 
 /// The headers for one call. Absent and null values have none.
 pub(crate) fn headers(mirrors: &[Mirror], arguments: Option<&Json>) -> Vec<(HeaderName, HeaderValue)> {
+    texts(mirrors, arguments).into_iter().map(|(name, text)| (name, header_value(&text))).collect()
+}
+
+/// What the headers for one call say, before it is made fit for a header.
+pub(crate) fn texts(mirrors: &[Mirror], arguments: Option<&Json>) -> Vec<(HeaderName, String)> {
     let Some(arguments) = arguments.filter(|_| !mirrors.is_empty()).map(Json::value) else { return Vec::new() };
     mirrors
         .iter()
         .filter_map(|mirror| {
             let value = mirror.path.iter().try_fold(&arguments, |value, name| value.get(name))?;
             let text = match value {
-                Value::String(text) => header_value(text),
-                Value::Number(number) => header_value(&number.to_string()),
-                Value::Bool(flag) => HeaderValue::from_static(if *flag { "true" } else { "false" }),
+                Value::String(text) => text.clone(),
+                Value::Number(number) => number.to_string(),
+                Value::Bool(flag) => flag.to_string(),
                 _ => return None,
             };
             Some((mirror.header.clone(), text))

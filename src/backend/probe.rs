@@ -25,8 +25,12 @@ pub(crate) struct Hello {
     pub version: String,
     pub title: Option<String>,
     pub instructions: Option<String>,
-    /// It says when its tools change.
-    pub list_changed: bool,
+    /// What it declared that it can do: an object.
+    pub capabilities: Json,
+    /// What it calls itself: an object.
+    pub info: Json,
+    /// The changes that it tells of, as `subscriptions/listen` asks for them; `None` where it tells of none.
+    pub listen: Option<String>,
     /// It has tools at all.
     pub tools: bool,
 }
@@ -59,16 +63,30 @@ impl Greeting {
     fn hello(self, era: Era, version: String) -> Hello {
         let info = self.meta.get("io.modelcontextprotocol/serverInfo").unwrap_or(&self.info);
         let title = info.get("title").or_else(|| info.get("name")).and_then(Value::as_str);
-        let tools = self.capabilities.get("tools");
+        let object = |value: &Value| if value.is_object() { Json::of(value) } else { Json::from_parts("{}".into()) };
         Hello {
             era,
             version,
             title: title.map(|title| title.chars().take(200).collect()),
+            info: object(info),
+            listen: listen(&self.capabilities),
+            tools: self.capabilities.get("tools").is_some(),
+            capabilities: object(&self.capabilities),
             instructions: self.instructions.map(|text| text.chars().take(16 << 10).collect()),
-            list_changed: tools.and_then(|tools| tools.get("listChanged")).and_then(Value::as_bool).unwrap_or(false),
-            tools: tools.is_some(),
         }
     }
+}
+
+/// The params of a `subscriptions/listen` for every list that the backend says changes.
+fn listen(capabilities: &Value) -> Option<String> {
+    let told =
+        |list: &&str| capabilities.get(*list).and_then(|list| list.get("listChanged")) == Some(&Value::Bool(true));
+    let lists: Vec<String> = ["tools", "prompts", "resources"]
+        .iter()
+        .filter(|list| told(list))
+        .map(|list| format!("\"{list}ListChanged\":true"))
+        .collect();
+    (!lists.is_empty()).then(|| format!("\"notifications\":{{{}}}", lists.join(",")))
 }
 
 /// Judges the answer to `server/discover`. Only revision 2026-07-28 itself counts: a server that supports others alone
@@ -131,7 +149,10 @@ mod tests {
             r#"{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{"listChanged":true}},"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"x"}}}"#,
         );
         let Probed::Modern(hello) = judge(Ok(result)) else { panic!() };
-        assert_eq!((hello.title.as_deref(), hello.list_changed, hello.tools), (Some("x"), true, true));
+        assert_eq!(
+            (hello.title.as_deref(), hello.listen.as_deref(), hello.tools),
+            (Some("x"), Some("\"notifications\":{\"toolsListChanged\":true}"), true)
+        );
         for text in [r#"{"supportedVersions":["2027-01-01"]}"#, "{}", "[]", r#"{"supportedVersions":"2026-07-28"}"#] {
             assert!(matches!(judge(Ok(json(text))), Probed::TryLegacy), "{text}");
         }

@@ -12,12 +12,16 @@ use super::deadline::{Deadline, Progress};
 use super::fault::{Fault, FaultKind};
 use super::meters::Ending;
 use super::mirror;
+use super::peer::{Aside, Peer};
 use super::registry::Backends;
+use super::rounds::{self, MAX_ROUNDS, Next};
 use super::server::Server;
+use crate::domain::id::ServerName;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, UpstreamError, UpstreamFault};
 use crate::domain::tool::{Kind, Risk, Tool};
 use crate::policy::PermittedCall;
+use crate::wire::era::Era;
 use crate::wire::reply::{self, ResultType};
 
 /// What goes with a call beside its arguments.
@@ -29,7 +33,9 @@ pub struct SendOptions<'a> {
     pub timeout: Option<Duration>,
     /// Takes the `params` of `notifications/progress`; the `progressToken` in them is the gateway's. Progress is asked
     /// for only with this. A full channel loses progress.
-    pub progress: Option<mpsc::Sender<Json>>,
+    pub progress: Option<mpsc::Sender<Aside>>,
+    /// The client, where the backend may speak to it while it works.
+    pub peer: Option<Arc<Peer>>,
     /// Names everything that the decision and the call used, arguments included. Without it nothing is cached.
     pub cache_digest: Option<Arc<str>>,
 }
@@ -59,7 +65,7 @@ impl Backends {
         options: SendOptions<'_>,
     ) -> Result<Answer, UpstreamError> {
         let Some(server) = self.hub.servers.load().get(&tool.id.server).cloned() else {
-            return Err(gone(tool));
+            return Err(gone(&tool.id.server));
         };
         let kept = match (tool.risk, tool.settings.cache, options.cache_digest.clone()) {
             (Risk::Read, Some(ttl), Some(digest)) => Some((CacheKey { label: Arc::clone(&tool.label), digest }, ttl)),
@@ -83,23 +89,22 @@ impl Backends {
         server.meters.call(tool.kind, ending(&outcome), micros);
         match outcome {
             Ok(answer) => {
-                if let Some((key, ttl)) = kept {
+                if let Some((key, ttl)) = kept.filter(|_| !answer.partial) {
                     self.hub.cache.put(key, &answer, ttl, clock.ticks(), writes);
                 }
                 Ok(answer)
             }
-            Err(fault) => Err(told(&server, tool, fault)),
+            Err(fault) => Err(told(&server, &tool.label, tool.repeatable(), fault)),
         }
     }
 
     async fn carry(
         &self,
-        server: &Server,
+        server: &Arc<Server>,
         tool: &Tool,
         arguments: Option<&Json>,
         options: &SendOptions<'_>,
     ) -> Result<Answer, Fault> {
-        let clock = &*self.hub.clock;
         if server.stop.is_cancelled() {
             return Err(Fault::new(FaultKind::Stopped, "the server is stopping"));
         }
@@ -117,19 +122,15 @@ impl Backends {
             progress: progress.as_ref(),
             mirrored: &mirrored,
             repeatable: tool.repeatable(),
+            deadline: Some(&deadline),
+            peer: options.peer.as_deref(),
+            more: "",
         };
         let place = match deadline.bound(server.place()).await {
             Ok(place) => place?,
             Err(_) => return Err(Fault::new(FaultKind::Busy(Some(1)), "no place among the calls in flight in time")),
         };
-        let mut answer = server.attempt(&ask, &deadline, by_caller, clock).await;
-        if let Err(fault) = &answer
-            && tool.repeatable()
-            && fault.worth_repeating()
-        {
-            tracing::debug!(server = %server.name, fault = fault.word(), "a repeatable call is sent once more");
-            answer = server.attempt(&ask, &deadline, by_caller, clock).await;
-        }
+        let answer = self.rounds(server, ask, &deadline, by_caller).await;
         drop(place);
         if let Err(fault) = &answer
             && fault.code() == Some(-32020)
@@ -137,7 +138,50 @@ impl Backends {
             // Headers and body disagree: its annotations are not those that were listed.
             server.refresh.notify_one();
         }
-        finish(answer?)
+        answer
+    }
+
+    /// Asks until there is an answer that the client understands; a legacy client is asked for input in between.
+    async fn rounds(
+        &self,
+        server: &Arc<Server>,
+        base: Ask<'_>,
+        deadline: &Deadline,
+        by_caller: bool,
+    ) -> Result<Answer, Fault> {
+        let mut more = String::new();
+        for _ in 0..MAX_ROUNDS {
+            let ask = Ask { more: &more, ..base };
+            let mut result = server.attempt(&ask, deadline, by_caller, &self.hub).await;
+            if let Err(fault) = &result
+                && ask.repeatable
+                && fault.worth_repeating()
+            {
+                tracing::debug!(server = %server.name, fault = fault.word(), "a repeatable call is sent once more");
+                result = server.attempt(&ask, deadline, by_caller, &self.hub).await;
+            }
+            let result = result?;
+            let shape = reply::scan(result.as_str()).map_err(|error| Fault::garbled(error.to_string()))?;
+            let answer = |result, partial| Answer { result, is_error: shape.is_error, cached: false, partial };
+            match (shape.kind, ask.peer) {
+                (ResultType::Absent | ResultType::Complete, _) => return Ok(answer(result, false)),
+                (ResultType::InputRequired, Some(peer)) => match rounds::next(&result, peer, deadline).await? {
+                    Next::Pass => return Ok(answer(result, true)),
+                    Next::Again(members) => more = members,
+                },
+                (ResultType::InputRequired, None) => {
+                    return Err(Fault::new(FaultKind::Unsupported, "it asks for input"));
+                }
+                (ResultType::Other, Some(peer)) if peer.era == Era::Modern => return Ok(answer(result, true)),
+                (ResultType::Other, _) => {
+                    return Err(Fault::new(
+                        FaultKind::Unsupported,
+                        "it answers with a kind of result that is not known",
+                    ));
+                }
+            }
+        }
+        Err(Fault::new(FaultKind::Unsupported, "it asks for input again and again"))
     }
 }
 
@@ -176,17 +220,6 @@ fn limits(server: &Server, tool: &Tool, caller: Option<Duration>) -> (Deadline, 
     }
 }
 
-fn finish(result: Json) -> Result<Answer, Fault> {
-    let shape = reply::scan(result.as_str()).map_err(|error| Fault::garbled(error.to_string()))?;
-    match shape.kind {
-        ResultType::Absent | ResultType::Complete => Ok(Answer { result, is_error: shape.is_error, cached: false }),
-        ResultType::InputRequired => Err(Fault::new(FaultKind::Unsupported, "it asks for input")),
-        ResultType::Other => {
-            Err(Fault::new(FaultKind::Unsupported, "it answers with a kind of result that is not known"))
-        }
-    }
-}
-
 fn ending(outcome: &Result<Answer, Fault>) -> Ending {
     match outcome {
         Ok(answer) if answer.is_error => Ending::ToolError,
@@ -196,10 +229,10 @@ fn ending(outcome: &Result<Answer, Fault>) -> Ending {
     }
 }
 
-fn gone(tool: &Tool) -> UpstreamError {
+pub(super) fn gone(server: &ServerName) -> UpstreamError {
     UpstreamError {
         fault: UpstreamFault::Down,
-        message: format!("the server `{}` is not configured any more", tool.id.server),
+        message: format!("the server `{server}` is not configured any more"),
         retryable: false,
         breaker: "closed",
         retry_after: None,
@@ -207,13 +240,13 @@ fn gone(tool: &Tool) -> UpstreamError {
 }
 
 /// A fault in words for the caller: which server and what to do, nothing of its inside.
-fn told(server: &Server, tool: &Tool, fault: Fault) -> UpstreamError {
+pub(super) fn told(server: &Server, asked: &str, repeatable: bool, fault: Fault) -> UpstreamError {
     if !matches!(fault.kind, FaultKind::Rpc(_)) {
-        tracing::warn!(server = %server.name, tool = %tool.id.tool, fault = fault.word(), detail = fault.detail, "call failed");
+        tracing::warn!(server = %server.name, asked, fault = fault.word(), detail = fault.detail, "call failed");
     }
     let name = &server.name;
     let retryable = !matches!(fault.kind, FaultKind::Rejected | FaultKind::Unsupported | FaultKind::Rpc(_))
-        && (tool.repeatable() || fault.without_effect());
+        && (repeatable || fault.without_effect());
     let again = if retryable { "; try again" } else { "; whether the call took effect is not known" };
     let code = fault.code();
     let (upstream, message, retry_after) = match fault.kind {
@@ -258,7 +291,7 @@ fn told(server: &Server, tool: &Tool, fault: Fault) -> UpstreamError {
         }
         FaultKind::Unsupported => (
             UpstreamFault::Garbled,
-            format!("the {} `{}` asks for something that this gateway cannot give", tool.kind.as_str(), tool.label),
+            format!("`{asked}` asks for something that this client or gateway cannot give"),
             None,
         ),
         FaultKind::Stopped => (UpstreamFault::Down, format!("the server `{name}` is stopping"), None),

@@ -14,15 +14,20 @@ use super::ask::Ask;
 use super::breaker::BreakerCell;
 use super::catalog::Part;
 use super::deadline::Deadline;
-use super::definition::{self, Indexed};
+use super::definition;
+use super::facts::{Facts, Greeting, ListVersions};
 use super::fault::{Fault, FaultKind};
 use super::known::Known;
 use super::link::{Link, Listed};
+use super::lists::Lists;
 use super::meters::Meters;
+use super::peer::Changes;
+use super::registry::Hub;
+use super::sessions::Sessions;
 use super::status::{ServerState, ServerStatus, era_word};
 use super::transport::Tail;
 use crate::config::ServerSettings;
-use crate::domain::clock::{Clock, Moment};
+use crate::domain::clock::Clock;
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
 use crate::wire::era::Era;
@@ -31,24 +36,6 @@ use crate::wire::era::Era;
 const WAITING_PER_PLACE: usize = 16;
 /// How long a call waits for a server that is just being connected.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
-
-#[derive(Debug)]
-struct Facts {
-    since: Moment,
-    era: Option<Era>,
-    version: Option<String>,
-    title: Option<String>,
-    instructions: Option<String>,
-    last_error: Option<String>,
-    warning: Option<String>,
-    /// As the backend listed them.
-    definitions: Vec<Json>,
-    tools: Vec<Arc<Indexed>>,
-    warnings: Vec<String>,
-    stale: bool,
-    /// It has been listed since it was configured.
-    listed: bool,
-}
 
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -68,6 +55,12 @@ pub(crate) struct Server {
     facts: Mutex<Facts>,
     /// The tools should be listed again.
     pub refresh: Notify,
+    /// What the backend says has changed.
+    pub changes: Arc<Changes>,
+    /// Counts what has changed, once it has been taken note of.
+    pub versions: watch::Sender<ListVersions>,
+    pub lists: Lists,
+    pub sessions: Sessions,
     pub tail: Tail,
     pub stop: CancellationToken,
     pub meters: Meters,
@@ -79,20 +72,7 @@ impl Server {
             let every = Duration::from_secs(1).checked_div(pace.get())?;
             Some(governor::RateLimiter::direct(governor::Quota::with_period(every)?))
         });
-        let facts = Facts {
-            since: clock.now(),
-            era: None,
-            version: None,
-            title: None,
-            instructions: None,
-            last_error: None,
-            warning: None,
-            definitions: Vec::new(),
-            tools: Vec::new(),
-            warnings: Vec::new(),
-            stale: true,
-            listed: false,
-        };
+        let facts = Facts::new(clock.now());
         Self {
             name: settings.name.clone(),
             link: ArcSwapOption::empty(),
@@ -106,6 +86,10 @@ impl Server {
             rounds: AtomicU64::new(0),
             facts: Mutex::new(facts),
             refresh: Notify::new(),
+            changes: Arc::default(),
+            versions: watch::Sender::default(),
+            lists: Lists::default(),
+            sessions: Sessions::default(),
             tail: Tail::default(),
             stop,
             meters: Meters::new(settings.name.as_str()),
@@ -151,15 +135,7 @@ impl Server {
 
     /// Connected and listed. True where the catalogue has to change.
     pub(crate) fn ready(&self, link: Arc<Link>, listed: Listed, clock: &dyn Clock) -> bool {
-        {
-            let mut facts = self.facts();
-            let hello = link.hello();
-            facts.era = Some(hello.era);
-            facts.version = Some(hello.version.clone());
-            facts.title.clone_from(&hello.title);
-            facts.instructions.clone_from(&hello.instructions);
-            facts.last_error = None;
-        }
+        self.facts().greeted(link.hello());
         let changed = self.listed(listed);
         self.link.store(Some(link));
         self.breaker.reset();
@@ -259,6 +235,11 @@ impl Server {
         }
     }
 
+    /// What it said when it was greeted last, if it ever was.
+    pub(crate) fn greeting(&self) -> Option<Greeting> {
+        self.facts().greeting.clone()
+    }
+
     pub(crate) fn has_listed(&self) -> bool {
         self.facts().listed
     }
@@ -351,16 +332,21 @@ impl Server {
     ///
     /// `by_caller`: the caller's own impatience set the deadline, so running into it says nothing of the server.
     pub(crate) async fn attempt(
-        &self,
+        self: &Arc<Self>,
         ask: &Ask<'_>,
         deadline: &Deadline,
         by_caller: bool,
-        clock: &dyn Clock,
+        hub: &Arc<Hub>,
     ) -> Result<Json, Fault> {
-        let link = match deadline.bound(self.link()).await {
-            Ok(link) => link?,
-            Err(_) => return Err(Fault::new(FaultKind::Timeout, "not connected in time")),
-        };
+        let clock = &*hub.clock;
+        let late = || Fault::new(FaultKind::Timeout, "not connected in time");
+        let mut link = deadline.bound(self.link()).await.map_err(|_| late())??;
+        let mut lease = None;
+        if let Some(peer) = ask.peer.filter(|peer| link.hello().era == Era::Legacy && peer.needs_session()) {
+            let leased = deadline.bound(self.sessions.lease(self, hub, peer)).await.map_err(|_| late())??;
+            link = Arc::clone(&leased.link);
+            lease = Some(leased);
+        }
         let ticket = self.breaker.admit(clock.ticks()).map_err(|rest| {
             let seconds = u64::try_from(rest.retry_after.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1);
             Fault::new(FaultKind::Resting(seconds), "the breaker is open")
@@ -369,6 +355,7 @@ impl Server {
             Ok(answer) => answer.and_then(usable),
             Err(_) => Err(Fault::new(FaultKind::Timeout, "no answer in time")),
         };
+        drop(lease);
         match &answer {
             Err(fault) if fault.kind == FaultKind::Timeout && by_caller => drop(ticket),
             Err(fault) if fault.counts() => {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::breaker::{backoff, jitter};
 use super::fault::Fault;
 use super::link::{Link, Listed};
+use super::lists::ListKind;
+use super::peer::Audience;
 use super::registry::Hub;
 use super::server::Server;
 
@@ -15,6 +17,8 @@ const DEBOUNCE: Duration = Duration::from_millis(150);
 const LIST_AGAIN: Duration = Duration::from_secs(5);
 /// A link that lived so long was a good one: the next start is not delayed by those before.
 const GOOD_LIFE: Duration = Duration::from_secs(60);
+/// How often idle sessions are looked for.
+const SWEEP: Duration = Duration::from_secs(30);
 /// All of connecting and listing.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -71,7 +75,9 @@ async fn connect(server: &Server, hub: &Hub) -> Result<(Link, Listed), Fault> {
     let _place = hub.connecting.acquire().await;
     let connecting = async {
         let settings = Arc::clone(&server.settings());
-        let link = Link::open(&settings.transport, server.era(), &hub.environment, &hub.tracker, &server.tail).await?;
+        let audience = Audience::shared(Arc::clone(&server.changes));
+        let (environment, tracker) = (&hub.environment, &hub.tracker);
+        let link = Link::open(&settings.transport, server.era(), environment, tracker, &server.tail, audience).await?;
         match link.list_tools().await {
             Ok(listed) => Ok((link, listed)),
             Err(fault) => {
@@ -86,11 +92,11 @@ async fn connect(server: &Server, hub: &Hub) -> Result<(Link, Listed), Fault> {
 
 /// Follows changes until the link is lost; says why it was.
 async fn tend(server: &Server, hub: &Hub, link: &Link) -> String {
-    let follow = link.follow();
+    let follow = link.follow(&server.changes);
     let work = async {
         loop {
             tokio::select! {
-                () = link.tools_changed() => {}
+                () = server.changes.tools.notified() => {}
                 () = server.refresh.notified() => {}
             }
             tokio::time::sleep(DEBOUNCE + DEBOUNCE.mul_f64(jitter())).await;
@@ -98,6 +104,7 @@ async fn tend(server: &Server, hub: &Hub, link: &Link) -> String {
                 Ok(listed) => {
                     let changed = server.listed(listed);
                     hub.progressed(changed);
+                    server.versions.send_modify(|versions| versions.tools += 1);
                 }
                 Err(fault) => {
                     tracing::warn!(server = %server.name, detail = fault.detail, "the tools cannot be listed again");
@@ -113,5 +120,24 @@ async fn tend(server: &Server, hub: &Hub, link: &Link) -> String {
         why = link.ended() => why,
         () = follow => String::new(),
         () = work => String::new(),
+        () = mind(server, hub) => String::new(),
+    }
+}
+
+/// Takes note of changed lists that are asked for when they are wanted, and closes idle sessions. Never completes.
+async fn mind(server: &Server, hub: &Hub) {
+    loop {
+        tokio::select! {
+            () = server.changes.prompts.notified() => {
+                server.lists.forget(ListKind::Prompts);
+                server.versions.send_modify(|versions| versions.prompts += 1);
+            }
+            () = server.changes.resources.notified() => {
+                server.lists.forget(ListKind::Resources);
+                server.lists.forget(ListKind::Templates);
+                server.versions.send_modify(|versions| versions.resources += 1);
+            }
+            () = tokio::time::sleep(SWEEP) => server.sessions.sweep(hub.clock.ticks(), None),
+        }
     }
 }

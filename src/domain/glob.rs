@@ -23,6 +23,15 @@ impl Glob {
         !self.0.contains('*')
     }
 
+    /// Whether it matches any text that begins with `head`.
+    #[must_use]
+    pub fn may_begin(&self, head: &str) -> bool {
+        match self.0.split_once('*') {
+            None => self.0.starts_with(head),
+            Some((fixed, _)) => fixed.starts_with(head) || head.starts_with(fixed),
+        }
+    }
+
     /// Whether it surely matches everything that begins with `prefix`.
     #[must_use]
     pub fn opens(&self, prefix: &str) -> bool {
@@ -56,6 +65,21 @@ impl Serialize for Glob {
 #[cfg(test)]
 mod tests {
     use super::Glob;
+
+    #[test]
+    fn a_pattern_opens_what_it_may_match() {
+        for (pattern, head, opens) in [
+            ("*", "up:", true),
+            ("up:*", "up:", true),
+            ("u*", "up:", true),
+            ("up:tool", "up:", true),
+            ("up", "up:", false),
+            ("upper:*", "up:", false),
+            ("down:*", "up:", false),
+        ] {
+            assert_eq!(Glob::new(pattern).may_begin(head), opens, "{pattern} at {head}");
+        }
+    }
 
     #[test]
     fn a_glob_opens_what_it_says_nothing_of() {

@@ -29,6 +29,8 @@ pub struct Answer {
     pub is_error: bool,
     /// Served from the response cache.
     pub cached: bool,
+    /// It is not the end: it asks for input, or names a task.
+    pub partial: bool,
 }
 
 /// Where arguments do not fit the schema.

@@ -176,6 +176,13 @@ impl Profile {
         self.allowed_tools.iter().any(|glob| glob.opens(&prefix))
     }
 
+    /// Whether anything of a server may lie inside this profile.
+    #[must_use]
+    pub fn reaches(&self, server: &ServerName) -> bool {
+        let head = format!("{server}:");
+        self.allowed_tools.iter().any(|glob| glob.may_begin(&head))
+    }
+
     /// Whether one of the globs matches `server:tool`.
     #[must_use]
     pub fn names(&self, label: &str) -> bool {

@@ -344,7 +344,7 @@ impl Gateway {
             timeout: None,
             metered: false,
         };
-        let carried = self.carry(owner, request, self.line(None), Leaving::Cancels).await;
+        let carried = self.carry(owner, request, self.line(None, None), Leaving::Cancels).await;
         Ok(carried_view(&carried))
     }
 

@@ -40,8 +40,7 @@ impl Gateway {
         own.chain(marked.map(|tool| (Cow::Owned(tool.label.to_string()), Arc::clone(tool)))).collect()
     }
 
-    /// The registered servers that a principal may see, by name: those of which its profile opens everything or some
-    /// tool is shown to it.
+    /// The registered servers that a principal may see, by name: those of which its profile opens anything.
     #[must_use]
     pub fn directory(&self, principal: &Principal) -> Vec<DirectoryEntry> {
         let state = self.state();
@@ -58,10 +57,10 @@ impl Gateway {
         let cards: HashMap<&ServerName, _> = state.catalog.servers().iter().map(|card| (&card.name, card)).collect();
         let mut found = Vec::new();
         for (name, settings) in &state.settings.servers {
-            let shown = tools.remove(name).unwrap_or_default();
-            if shown.is_empty() && !principal.profile.opens(name) {
+            if !principal.profile.reaches(name) {
                 continue;
             }
+            let shown = tools.remove(name).unwrap_or_default();
             let card = cards.get(name);
             found.push(DirectoryEntry {
                 settings: Arc::clone(settings),

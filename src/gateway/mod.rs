@@ -6,10 +6,14 @@ mod directory;
 mod inflight;
 mod list;
 mod opening;
+mod parking;
 mod persistent;
+mod relay;
 mod sessions;
 pub mod sources;
+mod tape;
 mod unread;
+mod visitors;
 mod watch;
 
 use std::net::IpAddr;
@@ -28,19 +32,25 @@ pub use self::desk::Refused;
 pub use self::directory::DirectoryEntry;
 pub use self::list::Listing;
 pub use self::opening::{FirstKeys, OpenError, Opening};
+pub use self::parking::{Resumed, Underway};
 pub use self::sessions::Visit;
+pub use self::tape::{Tape, position};
+pub use self::visitors::Visitor;
+pub use crate::authn::session::Session;
 pub use crate::authn::{Credential, Keyring, NewKey, NotAdmitted};
+pub use crate::backend::{Aside, Greeting, ListKind, ListVersions, Passed, Peer, Question};
 pub use crate::ledger::Standing;
 pub use crate::pipeline::{Line, State};
 
 use self::desk::Desk;
 use self::inflight::Inflight;
+use self::parking::Parking;
 use self::persistent::Persistent;
 use self::sessions::Sessions;
+use self::visitors::Visitors;
 use crate::domain::call::{CallRequest, Entrance};
 use crate::domain::crowd::{Crowd, Seat};
 use crate::domain::id::{EventId, KeyId, RequestId};
-use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Governance, Outcome, Refusal};
 use crate::domain::principal::Principal;
 use crate::domain::tool::Kind;
@@ -69,6 +79,10 @@ pub struct Gateway {
     keys: Arc<Keyring>,
     sessions: Sessions,
     inflight: Inflight,
+    visitors: Visitors,
+    parking: Parking,
+    /// Calls that wait for their client, by key.
+    parked: Crowd<KeyId>,
     /// Streams that stay open, by key.
     streams: Crowd<KeyId>,
     desk: Desk,
@@ -134,8 +148,8 @@ impl Gateway {
 
     /// The line of a new call.
     #[must_use]
-    pub fn line(&self, progress: Option<mpsc::Sender<Json>>) -> Line {
-        Line { cancel: self.giving_up.child_token(), progress }
+    pub fn line(&self, progress: Option<mpsc::Sender<Aside>>, peer: Option<Arc<Peer>>) -> Line {
+        Line { cancel: self.giving_up.child_token(), progress, peer }
     }
 
     /// Carries a call to its end, whatever becomes of the client: where the client leaves, and this future is dropped, the
@@ -208,6 +222,12 @@ impl Gateway {
         self.pipeline.clock.now()
     }
 
+    /// Microseconds on the gateway's clock.
+    #[must_use]
+    pub fn ticks(&self) -> u64 {
+        self.pipeline.clock.ticks()
+    }
+
     /// Why the gateway is not ready, in one line for each reason; empty where it is.
     #[must_use]
     pub fn unready(&self) -> Vec<String> {
@@ -275,7 +295,7 @@ impl Gateway {
 }
 
 /// A call that was given up without a record of its own making.
-fn unfinished(audit_event_id: EventId, kind: Kind, refusal: Refusal) -> Carried {
+pub(crate) fn unfinished(audit_event_id: EventId, kind: Kind, refusal: Refusal) -> Carried {
     let governance = Governance { decision: "error", policy: "none".into(), dlp_result: "off", audit_event_id };
     Carried { outcome: Outcome::Refused(refusal), governance, kind, tool: None }
 }

@@ -12,8 +12,10 @@ use tokio_util::task::TaskTracker;
 
 use super::desk::{Desk, tell};
 use super::inflight::Inflight;
+use super::parking::Parking;
 use super::sessions::Sessions;
 use super::sources::{Inputs, Sources};
+use super::visitors::Visitors;
 use super::{Gateway, watch};
 use crate::authn::session::Sealer;
 use crate::authn::{Keyring, NewKey, NotCreated, SecretKey};
@@ -111,6 +113,9 @@ impl Gateway {
             keys,
             sessions: Sessions::new(sealer, ended, store),
             inflight: Inflight::default(),
+            visitors: Visitors::default(),
+            parking: Parking::default(),
+            parked: Crowd::default(),
             streams: Crowd::default(),
             desk,
             tasks: TaskTracker::new(),

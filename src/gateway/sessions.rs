@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use super::Gateway;
 use crate::authn::session::{LIFETIME_MS, Opened, Sealer, Session, fingerprint};
 use crate::domain::clock::Moment;
+use crate::domain::json::Json;
 use crate::domain::principal::Principal;
 use crate::store::Store;
 
@@ -30,12 +31,16 @@ impl Sessions {
     pub(super) fn new(sealer: Sealer, ended: Vec<([u8; 32], Moment)>, store: Store) -> Self {
         Self { sealer, ended: Mutex::new(ended.into_iter().collect()), store }
     }
+
+    pub(super) const fn sealer(&self) -> &Sealer {
+        &self.sealer
+    }
 }
 
 impl Gateway {
     /// A new session id for a principal.
     #[must_use]
-    pub fn begin_session(&self, principal: &Principal, version: &str, capabilities: Vec<String>) -> Option<String> {
+    pub fn begin_session(&self, principal: &Principal, version: &str, capabilities: Json) -> Option<String> {
         let session =
             Session { key: principal.key.clone(), version: version.to_owned(), capabilities, issued: self.now() };
         self.sessions.sealer.seal(&session).ok()
@@ -55,7 +60,8 @@ impl Gateway {
     }
 
     /// Ends a session for good, over restarts too.
-    pub async fn end_session(&self, id: &str) {
+    pub async fn end_session(&self, id: &str, principal: &Principal) {
+        self.forget_visitors(id, principal);
         let (name, now) = (fingerprint(id), self.now());
         let until = Moment(now.0 + LIFETIME_MS);
         {

@@ -55,6 +55,9 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/mcp", Access::Public),
     route("POST", "/mcp", Access::Key),
     route("DELETE", "/mcp", Access::Key),
+    route("GET", "/v1/mcp/servers/{server}", Access::Key),
+    route("POST", "/v1/mcp/servers/{server}", Access::Key),
+    route("DELETE", "/v1/mcp/servers/{server}", Access::Key),
     route("POST", "/api/mcp/tools", Access::Key),
     route("GET", "/api/mcp/tools", Access::Public),
     route("POST", "/api/mcp/call", Access::Scope(Scope::ToolsInvoke)),
@@ -77,11 +80,13 @@ pub const ROUTES: &[Route] = &[
 /// The router behind the guards.
 pub fn router(gateway: Arc<Gateway>) -> Router {
     let endpoint = || get(mcp::card_or_stream).post(mcp::post).delete(mcp::end);
-    let routes: [(&str, MethodRouter<Arc<Gateway>>); 12] = [
+    let one_server = get(mcp::server_stream).post(mcp::post_to_server).delete(mcp::end);
+    let routes: [(&str, MethodRouter<Arc<Gateway>>); 13] = [
         ("/v1/mcp", endpoint()),
         ("/v1/mcp/", endpoint()),
         ("/mcp", endpoint()),
         ("/mcp/", endpoint()),
+        ("/v1/mcp/servers/{server}", one_server),
         ("/api/mcp/tools", post(mcp::post)),
         ("/v1/mcp/key-profiles", get(keys::profiles)),
         ("/healthz", get(health::alive)),

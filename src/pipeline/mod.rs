@@ -16,12 +16,11 @@ use tokio_util::sync::CancellationToken;
 use self::record::{Record, cache_digest};
 pub use self::resolve::{OwnTool, OwnTools, Road, Running, own_answer};
 pub use self::state::State;
-use crate::backend::{Backends, SendOptions};
+use crate::backend::{Aside, Backends, Peer, SendOptions};
 use crate::domain::call::CallRequest;
 use crate::domain::clock::Clock;
 use crate::domain::crowd::Crowd;
 use crate::domain::id::KeyId;
-use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Outcome, Refusal};
 use crate::domain::principal::Principal;
 use crate::domain::tool::Risk;
@@ -48,8 +47,10 @@ pub struct Pipeline {
 #[derive(Debug, Default)]
 pub struct Line {
     pub cancel: CancellationToken,
-    /// Takes the params of the backend's progress notifications, as they come.
-    pub progress: Option<mpsc::Sender<Json>>,
+    /// Takes the backend's progress notifications, as they come.
+    pub progress: Option<mpsc::Sender<Aside>>,
+    /// The client, where the backend may speak to it while it works.
+    pub peer: Option<Arc<Peer>>,
 }
 
 impl Pipeline {
@@ -136,7 +137,8 @@ impl Pipeline {
         if tool.risk != Risk::Read {
             record.intend().await?;
         }
-        let options = SendOptions { trace, timeout, progress: line.progress.clone(), cache_digest };
+        let options =
+            SendOptions { trace, timeout, progress: line.progress.clone(), peer: line.peer.clone(), cache_digest };
         Ok(match self.backends.send(call, options).await {
             Ok(answer) => Outcome::Answered(answer),
             Err(error) => Outcome::Failed(error),

@@ -241,5 +241,5 @@ fn check_arguments(catalog: &Catalog, tool: &Tool, value: &Value) -> Result<(), 
 #[must_use]
 pub fn own_answer(text: &str, structured: &Value) -> Answer {
     let result = serde_json::json!({"content": [{"type": "text", "text": text}], "structuredContent": structured});
-    Answer { result: Json::of(&result), is_error: false, cached: false }
+    Answer { result: Json::of(&result), is_error: false, cached: false, partial: false }
 }

@@ -39,6 +39,8 @@ pub enum Message {
     /// An answer to a request of the server; which one is said by `id`.
     Response {
         id: Id,
+        /// The result, or the error object.
+        outcome: Result<Json, Json>,
     },
 }
 
@@ -106,9 +108,11 @@ fn assemble(body: &Bytes, raw: &Raw<'_>) -> Result<Message, BadMessage> {
         return Err(invalid(id, "`jsonrpc` must be \"2.0\""));
     }
     let Some(method) = raw.method else {
-        return match id {
-            Some(id) if raw.result.is_some() != raw.error.is_some() => Ok(Message::Response { id }),
-            id => Err(invalid(id, "`method` is missing")),
+        let part = |text: &RawValue| Json::slice_of(body, text);
+        return match (id, raw.result, raw.error) {
+            (Some(id), Some(result), None) => Ok(Message::Response { id, outcome: Ok(part(result)) }),
+            (Some(id), None, Some(error)) => Ok(Message::Response { id, outcome: Err(part(error)) }),
+            (id, ..) => Err(invalid(id, "`method` is missing")),
         };
     };
     let Ok(method) = serde_json::from_str::<String>(method.get()) else {

@@ -133,7 +133,11 @@ fn named(method: &str, params: &Json) -> Option<String> {
     }
 }
 
-fn same(header: &str, sent: Header<'_>, body: &str) -> Result<(), RpcError> {
+/// Checks one header that repeats a part of the body.
+///
+/// # Errors
+/// -32020 where it is missing, differs, or cannot be read.
+pub fn same(header: &str, sent: Header<'_>, body: &str) -> Result<(), RpcError> {
     match sent {
         Header::Absent => Err(mismatch(format!("the header `{header}` is missing"))),
         Header::Malformed => Err(mismatch(format!("`{header}` is sent twice or is not plain text"))),

@@ -2,6 +2,7 @@
 
 pub mod envelope;
 pub mod era;
+pub mod hop;
 pub mod mcp;
 pub mod meta;
 pub mod reply;

@@ -27,6 +27,7 @@ pub struct SseReader {
     data: Vec<u8>,
     kind: String,
     id: Option<String>,
+    retry: Option<u64>,
     /// A `data:` field has been seen since the last blank line.
     has_data: bool,
     /// The last byte was CR, so an LF that follows ends the same line.
@@ -44,6 +45,7 @@ impl SseReader {
             data: Vec::new(),
             kind: String::new(),
             id: None,
+            retry: None,
             has_data: false,
             after_cr: false,
             first_line: true,
@@ -80,6 +82,18 @@ impl SseReader {
             };
         }
         self.grow(piece)
+    }
+
+    /// The last event id that the stream named: where to go on from.
+    #[must_use]
+    pub fn last_id(&self) -> Option<&str> {
+        self.id.as_deref().filter(|id| !id.is_empty())
+    }
+
+    /// The milliseconds after which the stream wants to be opened again.
+    #[must_use]
+    pub const fn retry(&self) -> Option<u64> {
+        self.retry
     }
 
     fn grow(&mut self, piece: &[u8]) -> Result<(), TooLarge> {
@@ -119,6 +133,7 @@ impl SseReader {
             }
             b"event" => self.kind = text(value),
             b"id" if !value.contains(&0) => self.id = Some(text(value)),
+            b"retry" => self.retry = text(value).parse().ok().or(self.retry),
             _ => {}
         }
         Ok(())
@@ -173,6 +188,13 @@ mod tests {
         }
         let bytes: Vec<&[u8]> = STREAM.as_bytes().chunks(1).collect();
         assert_eq!(read(&bytes), whole);
+    }
+
+    #[test]
+    fn a_stream_says_where_and_when_to_go_on() {
+        let mut reader = SseReader::new(100);
+        reader.push(b"id: 7\nretry: 500\ndata:\n\nretry: soon\n", &mut Vec::new()).unwrap();
+        assert_eq!((reader.last_id(), reader.retry()), (Some("7"), Some(500)));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::peer::{Peer, Say, Seen, backends, call, eventually, tool};
-use crate::backend::{BreakerState, SendOptions, ServerState};
+use crate::backend::{Aside, BreakerState, SendOptions, ServerState};
 use crate::config::Transport;
 use crate::domain::json::Json;
 use crate::domain::outcome::UpstreamFault;
@@ -324,7 +324,7 @@ async fn progress_is_passed_on_and_forged_progress_is_not() {
     let options = SendOptions { progress: Some(sink), ..SendOptions::default() };
     backends.dispatch(&tool(&backends, "write"), None, options).await.unwrap();
     let mut seen = Vec::new();
-    while let Some(params) = told.recv().await {
+    while let Some(Aside::Notification { params: Some(params), .. }) = told.recv().await {
         seen.push(params.value()["progress"].as_u64().unwrap());
     }
     assert_eq!(seen, [1, 3]);

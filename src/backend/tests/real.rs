@@ -20,7 +20,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::peer::{backends, eventually, tool};
-use crate::backend::{SendOptions, ServerState};
+use crate::backend::{Aside, SendOptions, ServerState};
 use crate::config::{ServerSettings, Transport};
 use crate::domain::json::Json;
 use crate::domain::outcome::UpstreamFault;
@@ -126,7 +126,7 @@ async fn rmcp_servers_of_both_eras_are_called_and_followed() {
         let answer = backends.dispatch(&tool(&backends, "echo"), Some(&arguments), options).await.unwrap();
         assert_eq!(answer.result.value()["content"][0]["text"], r#"{"a":[1,null]}"#);
         let mut steps = Vec::new();
-        while let Some(params) = told.recv().await {
+        while let Some(Aside::Notification { params: Some(params), .. }) = told.recv().await {
             steps.push(params.value()["progress"].as_f64().unwrap());
         }
         assert_eq!(steps, [1.0, 2.0, 3.0], "modern {modern}, json {json}");

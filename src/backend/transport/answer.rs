@@ -16,11 +16,12 @@ const MAX_ERROR: usize = 64 << 10;
 
 /// What comes on a stream beside the response.
 #[derive(Debug)]
-pub(crate) enum Aside {
+pub(crate) enum Heard {
     /// A request of the backend, with its id as it came.
     Request {
         id: Json,
         method: String,
+        params: Option<Json>,
     },
     Notification {
         method: String,
@@ -28,8 +29,26 @@ pub(crate) enum Aside {
     },
 }
 
+/// Where a stream that broke off can be taken up again (MCP 2025-11-25, "Resumability and Redelivery").
+#[derive(Debug, Default)]
+pub(crate) struct Trail {
+    pub last: Option<String>,
+    /// Milliseconds to wait before.
+    pub retry: Option<u64>,
+}
+
 /// Reads the answer to the request `id` and gives the result. Everything else on the stream goes to `aside`.
-pub(crate) async fn read(exchange: Exchange, id: u64, aside: impl FnMut(Aside)) -> Result<Json, Fault> {
+pub(crate) async fn read(exchange: Exchange, id: u64, aside: impl FnMut(Heard)) -> Result<Json, Fault> {
+    read_on(exchange, id, &mut Trail::default(), aside).await
+}
+
+/// Like [`read`]; `trail` says afterwards how far a stream came that ended too early.
+pub(crate) async fn read_on(
+    exchange: Exchange,
+    id: u64,
+    trail: &mut Trail,
+    aside: impl FnMut(Heard),
+) -> Result<Json, Fault> {
     let status = exchange.response.status();
     if !status.is_success() {
         return Err(refused(exchange, id, status).await);
@@ -40,10 +59,10 @@ pub(crate) async fn read(exchange: Exchange, id: u64, aside: impl FnMut(Aside)) 
             match message(&bytes, id)? {
                 Said::Result(result) => Ok(result),
                 Said::Error(error) => Err(rpc(error)),
-                Said::Aside(_) => Err(Fault::garbled("the answer is a message, but not a response")),
+                Said::Heard(_) => Err(Fault::garbled("the answer is a message, but not a response")),
             }
         }
-        BodyKind::Events => events(exchange, id, aside).await,
+        BodyKind::Events => events(exchange, id, trail, aside).await,
     }
 }
 
@@ -104,7 +123,7 @@ fn rpc(error: Json) -> Fault {
 enum Said {
     Result(Json),
     Error(Json),
-    Aside(Aside),
+    Heard(Heard),
 }
 
 /// One message, which must be meant for the request `id` where it is a response.
@@ -115,12 +134,13 @@ fn message(bytes: &Bytes, id: u64) -> Result<Said, Fault> {
             Ok(Said::Error(Json::slice_of(bytes, error)))
         }
         Reply::Response { .. } | Reply::Error { .. } => Err(Fault::garbled("the response carries another id")),
-        Reply::Request { id, method, .. } => {
-            Ok(Said::Aside(Aside::Request { id: Json::slice_of(bytes, id), method: method.into_owned() }))
+        Reply::Request { id, method, params } => {
+            let params = params.map(|params| Json::slice_of(bytes, params));
+            Ok(Said::Heard(Heard::Request { id: Json::slice_of(bytes, id), method: method.into_owned(), params }))
         }
         Reply::Notification { method, params } => {
             let params = params.map(|params| Json::slice_of(bytes, params));
-            Ok(Said::Aside(Aside::Notification { method: method.into_owned(), params }))
+            Ok(Said::Heard(Heard::Notification { method: method.into_owned(), params }))
         }
     }
 }
@@ -131,18 +151,25 @@ fn is_id(theirs: &RawValue, ours: u64) -> bool {
 }
 
 /// Reads an event stream up to the response.
-async fn events(mut exchange: Exchange, id: u64, mut aside: impl FnMut(Aside)) -> Result<Json, Fault> {
+async fn events(
+    mut exchange: Exchange,
+    id: u64,
+    trail: &mut Trail,
+    mut aside: impl FnMut(Heard),
+) -> Result<Json, Fault> {
     let mut reader = SseReader::new(MAX_ANSWER);
     let mut events = Vec::new();
     while let Some(piece) = exchange.piece().await {
         reader.push(&piece?, &mut events).map_err(|error| Fault::garbled(error.to_string()))?;
+        trail.last = reader.last_id().map(str::to_owned).or(trail.last.take());
+        trail.retry = reader.retry().or(trail.retry);
         let mut answer: Option<Result<Json, Fault>> = None;
         for event in events.drain(..) {
             if event.data.is_empty() || !matches!(event.kind.as_str(), "" | "message") {
                 continue;
             }
             match message(&event.data, id)? {
-                Said::Aside(other) => aside(other),
+                Said::Heard(other) => aside(other),
                 Said::Result(_) | Said::Error(_) if answer.is_some() => {
                     return Err(Fault::garbled("two responses to one request"));
                 }
@@ -171,13 +198,13 @@ async fn finish(mut exchange: Exchange) {
 }
 
 /// Follows a stream of notifications until it ends, or a response to `id` comes.
-pub(crate) async fn follow(exchange: Exchange, id: u64, aside: impl FnMut(Aside)) -> Result<(), Fault> {
+pub(crate) async fn follow(exchange: Exchange, id: u64, aside: impl FnMut(Heard)) -> Result<(), Fault> {
     if !exchange.response.status().is_success() {
         let status = exchange.response.status();
         return Err(refused(exchange, id, status).await);
     }
     match body_kind(&exchange)? {
-        BodyKind::Events => events(exchange, id, aside).await.map(|_| ()),
+        BodyKind::Events => events(exchange, id, &mut Trail::default(), aside).await.map(|_| ()),
         BodyKind::Json => read(exchange, id, aside).await.map(|_| ()),
     }
 }

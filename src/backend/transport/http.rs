@@ -12,11 +12,13 @@ use http_body_util::Full;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
-use super::answer::{self, Aside};
+use super::answer::{self, Heard, Trail};
 use super::client::{Exchange, HttpClient};
 use crate::backend::ask::{self, Ask, Params};
+use crate::backend::deadline::PROGRESS;
 use crate::backend::fault::{Fault, FaultKind};
 use crate::backend::mirror::header_value;
+use crate::backend::peer::{self, Audience, Peer};
 use crate::backend::probe::{self, DISCOVER_TIMEOUT, Hello, INITIALIZE_TIMEOUT, Probed};
 use crate::domain::json::Json;
 use crate::domain::secret::Secret;
@@ -31,6 +33,10 @@ const BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 /// How long a message that nobody waits for may take.
 const ASIDE_TIMEOUT: Duration = Duration::from_secs(10);
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// How often a stream that broke off before its answer is taken up again, and how long that waits unless it says.
+const TAKE_UPS: u32 = 20;
+const TAKE_UP_AFTER: u64 = 500;
 
 /// A backend at a URL, greeted and ready.
 #[derive(Debug)]
@@ -42,7 +48,7 @@ pub(crate) struct HttpLink {
     hello: Hello,
     contradicted: AtomicBool,
     pub(crate) contradiction: Notify,
-    pub(crate) tools_changed: Arc<Notify>,
+    audience: Audience,
 }
 
 /// What it takes to send a message.
@@ -126,10 +132,12 @@ impl HttpLink {
         configured: &[(HeaderName, Secret)],
         before: Option<Era>,
         tracker: &TaskTracker,
+        audience: Audience,
     ) -> Result<Self, Fault> {
         let wire = Wire::new(url, configured, tracker)?;
         let ids = AtomicU64::new(1);
-        let known_legacy = if before == Some(Era::Legacy) { initialize(&wire, &ids).await.ok() } else { None };
+        let known_legacy =
+            if before == Some(Era::Legacy) { initialize(&wire, &ids, &audience.capabilities).await.ok() } else { None };
         let (hello, talk) = match known_legacy {
             Some(greeted) => greeted,
             None => match discover(&wire, &ids).await {
@@ -138,7 +146,7 @@ impl HttpLink {
                     (hello, talk)
                 }
                 Probed::Failed(fault) => return Err(fault),
-                Probed::TryLegacy => initialize(&wire, &ids).await?,
+                Probed::TryLegacy => initialize(&wire, &ids, &audience.capabilities).await?,
             },
         };
         Ok(Self {
@@ -149,7 +157,7 @@ impl HttpLink {
             hello,
             contradicted: AtomicBool::new(false),
             contradiction: Notify::new(),
-            tools_changed: Arc::default(),
+            audience,
         })
     }
 
@@ -188,35 +196,77 @@ impl HttpLink {
             Ok(exchange) if talk.session && exchange.response.status() == StatusCode::NOT_FOUND => {
                 Err(Fault::new(FaultKind::SessionLost, "HTTP 404"))
             }
-            Ok(exchange) => {
-                answer::read(exchange, id, |aside| match aside {
-                    Aside::Notification { method, params: Some(params) } if method == "notifications/progress" => {
-                        if let Some(progress) = ask.progress {
-                            progress.take(id, params);
-                        }
-                    }
-                    other => self.aside(talk, other),
-                })
-                .await
-            }
+            Ok(exchange) => self.hear(exchange, id, ask, talk).await,
             Err(fault) => Err(fault),
         };
         guard.id = None;
         answer
     }
 
-    /// What a backend says beside an answer.
-    fn aside(&self, talk: &Talk, aside: Aside) {
-        match aside {
-            Aside::Notification { method, .. } if method == "notifications/tools/list_changed" => {
-                self.tools_changed.notify_one();
+    /// Reads the answer; a legacy stream that breaks off before it is taken up where it stopped.
+    async fn hear(&self, exchange: Exchange, id: u64, ask: &Ask<'_>, talk: &Arc<Talk>) -> Result<Json, Fault> {
+        let mut trail = Trail::default();
+        let mut aside = |heard| match heard {
+            Heard::Notification { method, params: Some(params) } if method == PROGRESS => {
+                if let Some(progress) = ask.progress {
+                    progress.take(id, params);
+                }
             }
-            Aside::Notification { .. } => {}
+            other => self.aside(talk, Some(ask), other),
+        };
+        let mut answer = answer::read_on(exchange, id, &mut trail, &mut aside).await;
+        for _ in 0..TAKE_UPS {
+            let lost = matches!(&answer, Err(Fault { kind: FaultKind::Broken, .. }));
+            let (true, Era::Legacy, Some(last)) = (lost, talk.era, trail.last.take()) else { break };
+            tokio::time::sleep(Duration::from_millis(trail.retry.unwrap_or(TAKE_UP_AFTER).min(30_000))).await;
+            let Ok(exchange) = self.take_up(talk, &last).await else { break };
+            trail.last = Some(last);
+            answer = answer::read_on(exchange, id, &mut trail, &mut aside).await;
+        }
+        answer
+    }
+
+    async fn take_up(&self, talk: &Talk, last: &str) -> Result<Exchange, Fault> {
+        let mut headers = talk.headers.clone();
+        headers.insert(ACCEPT, EVENTS);
+        headers.remove(CONTENT_TYPE);
+        headers.insert(LAST_EVENT_ID, header_value(last));
+        self.wire.request(Method::GET, headers, Bytes::new()).await
+    }
+
+    /// What a backend says beside an answer: to the client that waits for it, else to whoever hears the rest.
+    fn aside(&self, talk: &Talk, ask: Option<&Ask<'_>>, heard: Heard) {
+        let peer = ask.and_then(|ask| ask.peer);
+        let sink = peer.map(|peer| &peer.asides).or(self.audience.ambient.as_ref());
+        match heard {
+            Heard::Notification { method, params } => {
+                if !self.audience.changes.take(&method)
+                    && let Some(sink) = sink
+                {
+                    peer::tell(sink, &method, params);
+                }
+            }
             // A modern server must not send requests; there is nowhere to answer them.
-            Aside::Request { .. } if talk.era == Era::Modern => {}
-            Aside::Request { id, method } => {
-                self.wire.tell(talk.headers.clone(), ask::answer_to(&id, &method));
-            }
+            Heard::Request { .. } if talk.era == Era::Modern => {}
+            Heard::Request { id, method, params } => match sink {
+                Some(sink) if self.may_ask(peer, &method) => {
+                    let (link, sink, headers) = (self.wire.clone(), sink.clone(), talk.headers.clone());
+                    let deadline = ask.and_then(|ask| ask.deadline).cloned();
+                    self.wire.tracker.spawn(async move {
+                        let answer = peer::ask(&sink, &method, params, deadline.as_ref()).await;
+                        link.tell(headers, ask::answered(&id, &answer));
+                    });
+                }
+                _ => self.wire.tell(talk.headers.clone(), ask::answer_to(&id, &method)),
+            },
+        }
+    }
+
+    /// Whether the client of this link may be asked by this method.
+    fn may_ask(&self, peer: Option<&Peer>, method: &str) -> bool {
+        match peer {
+            Some(peer) => peer.takes(method),
+            None => self.audience.declares(method),
         }
     }
 
@@ -226,10 +276,20 @@ impl HttpLink {
         if !Arc::ptr_eq(&self.talk.load(), lost) {
             return Ok(());
         }
-        let (_, talk) = initialize(&self.wire, &self.ids).await?;
+        let (_, talk) = initialize(&self.wire, &self.ids, &self.audience.capabilities).await?;
         self.talk.store(Arc::new(talk));
-        self.tools_changed.notify_one();
+        self.audience.changes.tools.notify_one();
         Ok(())
+    }
+
+    /// Sends a notification.
+    pub(crate) fn notify(&self, message: String) {
+        self.wire.tell(self.talk.load().headers.clone(), message);
+    }
+
+    /// Whether there is something to hear outside of requests, and somebody to hear it.
+    pub(crate) fn follows(&self) -> bool {
+        self.hello.listen.is_some() || (self.audience.ambient.is_some() && self.hello.era == Era::Legacy)
     }
 
     /// Follows the backend's notifications until the stream ends. `Ok(false)`: it offers none.
@@ -238,7 +298,8 @@ impl HttpLink {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let mut headers = talk.headers.clone();
         let exchange = if talk.era == Era::Modern {
-            let ask = Ask::plain("subscriptions/listen", Params::Members(LISTEN));
+            let Some(filter) = &self.hello.listen else { return Ok(false) };
+            let ask = Ask::plain("subscriptions/listen", Params::Members(filter));
             mirror(&mut headers, &ask);
             self.wire.post(headers, ask.body(id, talk.era)).await?
         } else {
@@ -254,7 +315,7 @@ impl HttpLink {
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_FOUND => return Ok(false),
             _ => {}
         }
-        match answer::follow(exchange, id, |aside| self.aside(&talk, aside)).await {
+        match answer::follow(exchange, id, |heard| self.aside(&talk, None, heard)).await {
             Err(Fault { kind: FaultKind::Rpc(_), .. }) => Ok(false),
             other => other.map(|()| true),
         }
@@ -277,9 +338,6 @@ impl HttpLink {
     }
 }
 
-/// The params of `subscriptions/listen`.
-pub(crate) const LISTEN: &str = r#""notifications":{"toolsListChanged":true}"#;
-
 /// Tells a legacy backend that nobody waits any more. (Closing the stream tells a modern one.)
 struct CancelGuard<'a> {
     link: &'a HttpLink,
@@ -297,7 +355,7 @@ impl Drop for CancelGuard<'_> {
 }
 
 fn mirror(headers: &mut HeaderMap, ask: &Ask<'_>) {
-    headers.insert(MCP_METHOD, HeaderValue::from_static(ask.method));
+    headers.insert(MCP_METHOD, header_value(ask.method));
     if let Some(name) = ask.name() {
         headers.insert(MCP_NAME, header_value(name));
     }
@@ -325,10 +383,10 @@ async fn discover(wire: &Wire, ids: &AtomicU64) -> Probed {
 }
 
 /// Opens a legacy session.
-async fn initialize(wire: &Wire, ids: &AtomicU64) -> Result<(Hello, Talk), Fault> {
+async fn initialize(wire: &Wire, ids: &AtomicU64, capabilities: &Json) -> Result<(Hello, Talk), Fault> {
     let opened = tokio::time::timeout(INITIALIZE_TIMEOUT, async {
         let id = ids.fetch_add(1, Ordering::Relaxed);
-        let members = ask::initialize_members();
+        let members = ask::initialize_members(capabilities);
         let body = Ask::plain("initialize", Params::Members(&members)).body(id, Era::Legacy);
         let exchange = wire.post(wire.headers.clone(), body).await?;
         let session = exchange.response.headers().get(MCP_SESSION_ID).cloned();

@@ -7,5 +7,5 @@ mod http;
 mod stdio;
 
 pub(crate) use self::child::{Program, Tail};
-pub(crate) use self::http::{HttpLink, LISTEN};
+pub(crate) use self::http::HttpLink;
 pub(crate) use self::stdio::StdioLink;

@@ -8,15 +8,15 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use tokio::io::{AsyncWriteExt, BufWriter};
 use tokio::process::{ChildStdin, ChildStdout};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::LISTEN;
 use super::child::{Lines, NoLine, Pipes, Process, Program, Tail};
 use crate::backend::ask::{self, Ask, Params};
-use crate::backend::deadline::Progress;
+use crate::backend::deadline::{Deadline, PROGRESS, Progress};
 use crate::backend::fault::{Fault, FaultKind};
+use crate::backend::peer::{self, Audience, Peer};
 use crate::backend::probe::{self, DISCOVER_TIMEOUT, Hello, INITIALIZE_TIMEOUT, Probed};
 use crate::domain::json::Json;
 use crate::wire::era::Era;
@@ -26,6 +26,7 @@ use crate::wire::reply::{self, Reply};
 const MAX_LINE: usize = 16 << 20;
 /// Messages that wait to be written.
 const QUEUE: usize = 1024;
+const LOG: &str = "notifications/message";
 /// Requests of the backend's own that are answered per line read; a flood of them is not.
 const MAX_NOISE_LOGGED: u32 = 10;
 
@@ -47,7 +48,8 @@ struct Shared {
     /// How the child ended.
     ended: OnceLock<String>,
     gone: CancellationToken,
-    tools_changed: Arc<Notify>,
+    audience: Audience,
+    tracker: TaskTracker,
 }
 
 /// Requests that wait for an answer; `None` once the child has gone.
@@ -58,6 +60,8 @@ struct Pending(Option<HashMap<u64, Waiter>>);
 struct Waiter {
     answer: oneshot::Sender<Result<Json, Fault>>,
     progress: Option<Progress>,
+    peer: Option<Peer>,
+    deadline: Option<Deadline>,
 }
 
 impl StdioLink {
@@ -67,8 +71,9 @@ impl StdioLink {
         before: Option<Era>,
         tracker: &TaskTracker,
         tail: &Tail,
+        audience: &Audience,
     ) -> Result<Self, Fault> {
-        let mut link = Self::start(program, tracker, tail)?;
+        let mut link = Self::start(program, tracker, tail, audience)?;
         let greeted = match before {
             Some(Era::Legacy) => match link.initialize().await {
                 Err(Fault { kind: FaultKind::Rpc(_), .. }) => match link.discover().await {
@@ -84,7 +89,7 @@ impl StdioLink {
                 Probed::TryLegacy => {
                     // Some legacy servers end at the first request that they do not know.
                     if link.shared.gone.is_cancelled() {
-                        link = Self::start(program, tracker, tail)?;
+                        link = Self::start(program, tracker, tail, audience)?;
                     }
                     link.initialize().await
                 }
@@ -103,7 +108,7 @@ impl StdioLink {
         }
     }
 
-    fn start(program: &Program<'_>, tracker: &TaskTracker, tail: &Tail) -> Result<Self, Fault> {
+    fn start(program: &Program<'_>, tracker: &TaskTracker, tail: &Tail, audience: &Audience) -> Result<Self, Fault> {
         let (process, pipes) = program.start()?;
         let Pipes { stdin, stdout, stderr } = pipes;
         let (writer, queue) = mpsc::channel(QUEUE);
@@ -113,7 +118,8 @@ impl StdioLink {
             writer,
             ended: OnceLock::new(),
             gone: CancellationToken::new(),
-            tools_changed: Arc::default(),
+            audience: audience.clone(),
+            tracker: tracker.clone(),
         });
         let stop = CancellationToken::new();
         let broken = CancellationToken::new();
@@ -126,7 +132,9 @@ impl StdioLink {
             version: String::new(),
             title: None,
             instructions: None,
-            list_changed: false,
+            capabilities: Json::from_parts("{}".into()),
+            info: Json::from_parts("{}".into()),
+            listen: None,
             tools: false,
         };
         Ok(Self { shared, hello, stop })
@@ -134,10 +142,6 @@ impl StdioLink {
 
     pub(crate) const fn hello(&self) -> &Hello {
         &self.hello
-    }
-
-    pub(crate) fn tools_changed(&self) -> &Notify {
-        &self.shared.tools_changed
     }
 
     /// Completes when the child has ended; says how.
@@ -154,7 +158,13 @@ impl StdioLink {
     async fn ask_as(&self, era: Era, ask: &Ask<'_>) -> Result<Json, Fault> {
         let id = self.shared.ids.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
-        if !self.shared.register(id, Waiter { answer: sender, progress: ask.progress.cloned() }) {
+        let waiter = Waiter {
+            answer: sender,
+            progress: ask.progress.cloned(),
+            peer: ask.peer.cloned(),
+            deadline: ask.deadline.cloned(),
+        };
+        if !self.shared.register(id, waiter) {
             return Err(self.shared.crashed());
         }
         let mut guard = PendingGuard { shared: &self.shared, id, sent: false };
@@ -170,6 +180,11 @@ impl StdioLink {
         answer.unwrap_or_else(|_| Err(self.shared.crashed()))
     }
 
+    /// Sends a notification.
+    pub(crate) fn notify(&self, message: String) {
+        self.shared.tell(message);
+    }
+
     async fn discover(&self) -> Probed {
         let ask = Ask::plain("server/discover", Params::None);
         match tokio::time::timeout(DISCOVER_TIMEOUT, self.ask_as(Era::Modern, &ask)).await {
@@ -179,7 +194,7 @@ impl StdioLink {
     }
 
     async fn initialize(&self) -> Result<Hello, Fault> {
-        let members = ask::initialize_members();
+        let members = ask::initialize_members(&self.shared.audience.capabilities);
         let ask = Ask::plain("initialize", Params::Members(&members));
         let answer = tokio::time::timeout(INITIALIZE_TIMEOUT, self.ask_as(Era::Legacy, &ask)).await;
         let result = answer.unwrap_or_else(|_| Err(Fault::new(FaultKind::Timeout, "no answer to initialize")))?;
@@ -190,9 +205,9 @@ impl StdioLink {
 
     /// A modern server tells of changes only who listens; a legacy one tells everybody.
     fn follow_changes(&self) {
-        if self.hello.era == Era::Modern && self.hello.list_changed {
+        if let (Era::Modern, Some(filter)) = (self.hello.era, &self.hello.listen) {
             let id = self.shared.ids.fetch_add(1, Ordering::Relaxed);
-            self.shared.tell(Ask::plain("subscriptions/listen", Params::Members(LISTEN)).body(id, Era::Modern));
+            self.shared.tell(Ask::plain("subscriptions/listen", Params::Members(filter)).body(id, Era::Modern));
         }
     }
 
@@ -253,15 +268,15 @@ impl Shared {
     }
 
     /// What one line of the child means. False where it is no message at all.
-    fn hear(&self, line: &Bytes) -> bool {
+    fn hear(self: &Arc<Self>, line: &Bytes) -> bool {
         match reply::decode(line) {
             Ok(Reply::Response { id, result }) => self.answer(id, Ok(Json::slice_of(line, result))),
             Ok(Reply::Error { id: Some(id), error }) => {
                 self.answer(id, Err(Fault::new(FaultKind::Rpc(Json::slice_of(line, error)), "JSON-RPC error")));
             }
             Ok(Reply::Error { id: None, .. }) => {}
-            Ok(Reply::Request { id, method, .. }) => {
-                self.tell(ask::answer_to(&Json::slice_of(line, id), &method));
+            Ok(Reply::Request { id, method, params }) => {
+                self.asked(Json::slice_of(line, id), &method, params.map(|params| Json::slice_of(line, params)));
             }
             Ok(Reply::Notification { method, params }) => self.notice(&method, params, line),
             Err(_) => return self.misheard(line),
@@ -278,22 +293,75 @@ impl Shared {
     }
 
     fn notice(&self, method: &str, params: Option<&RawValue>, line: &Bytes) {
-        match (method, params) {
-            ("notifications/tools/list_changed", _) => self.tools_changed.notify_one(),
-            ("notifications/progress", Some(params)) => {
-                #[derive(serde::Deserialize)]
-                struct Token {
-                    #[serde(rename = "progressToken")]
-                    token: u64,
-                }
-                let Ok(Token { token }) = serde_json::from_str(params.get()) else { return };
-                let progress = self.lock().0.as_ref().and_then(|pending| pending.get(&token)?.progress.clone());
-                if let Some(progress) = progress {
-                    progress.take(token, Json::slice_of(line, params));
+        #[derive(serde::Deserialize, Default)]
+        struct Meta {
+            #[serde(rename = "io.modelcontextprotocol/subscriptionId")]
+            subscription: Option<u64>,
+        }
+        #[derive(serde::Deserialize, Default)]
+        struct Marks {
+            #[serde(rename = "progressToken")]
+            token: Option<u64>,
+            #[serde(rename = "_meta", default)]
+            meta: Option<Meta>,
+        }
+        let marks: Marks = params.and_then(|params| serde_json::from_str(params.get()).ok()).unwrap_or_default();
+        let params = params.map(|params| Json::slice_of(line, params));
+        if method == PROGRESS {
+            let progress = marks.token.and_then(|token| self.with(token, |waiter| waiter.progress.clone()));
+            if let (Some(progress), Some(token), Some(params)) = (progress, marks.token, params) {
+                progress.take(token, params);
+            }
+            return;
+        }
+        let subscriber = marks.meta.and_then(|meta| meta.subscription);
+        if let Some(peer) = subscriber.and_then(|id| self.with(id, |waiter| waiter.peer.clone())) {
+            return peer.tell(method, params);
+        }
+        if self.audience.changes.take(method) {
+            return;
+        }
+        match self.hearer(|peer| method != LOG || peer.log_level.is_some() || peer.lasting) {
+            Some((peer, _)) => peer.tell(method, params),
+            None => {
+                if let Some(ambient) = &self.audience.ambient {
+                    peer::tell(ambient, method, params);
                 }
             }
-            _ => {}
         }
+    }
+
+    fn with<T>(&self, id: u64, read: impl FnOnce(&Waiter) -> Option<T>) -> Option<T> {
+        self.lock().0.as_ref().and_then(|pending| pending.get(&id)).and_then(read)
+    }
+
+    /// The client that waits here, where all that wait are one: nothing says whose request a message belongs to.
+    fn hearer(&self, takes: impl Fn(&Peer) -> bool) -> Option<(Peer, Option<Deadline>)> {
+        let lock = self.lock();
+        let mut waiting: Vec<(&u64, &Waiter)> = lock.0.as_ref()?.iter().collect();
+        waiting.retain(|(_, waiter)| waiter.peer.as_ref().is_some_and(&takes));
+        let (_, latest) = waiting.iter().max_by_key(|(id, _)| **id)?;
+        let peer = latest.peer.as_ref()?;
+        let one = waiting.iter().all(|(_, other)| other.peer.as_ref().is_some_and(|it| it.session == peer.session));
+        one.then(|| (peer.clone(), latest.deadline.clone()))
+    }
+
+    /// A request of the child's.
+    fn asked(self: &Arc<Self>, id: Json, method: &str, params: Option<Json>) {
+        let (sink, deadline) = match self.hearer(|peer| peer.takes(method)) {
+            Some((peer, deadline)) => (peer.asides, deadline),
+            None => match &self.audience.ambient {
+                Some(ambient) if self.audience.declares(method) => (ambient.clone(), None),
+                _ => return self.tell(ask::answer_to(&id, method)),
+            },
+        };
+        let (shared, method) = (Arc::clone(self), method.to_owned());
+        self.tracker.spawn(async move {
+            let asking = peer::ask(&sink, &method, params, deadline.as_ref());
+            if let Some(answer) = shared.gone.run_until_cancelled(asking).await {
+                shared.tell(ask::answered(&id, &answer));
+            }
+        });
     }
 
     /// A line that is no message: if it was meant as the answer to one of our requests, that one fails now and not at

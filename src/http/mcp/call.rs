@@ -9,17 +9,19 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use super::relayed::{Via, notification, parked_event};
 use super::{Asked, failure, json};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::{EventId, RequestId};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Refusal};
-use crate::gateway::{Gateway, Leaving};
+use crate::gateway::{Aside, Gateway, Leaving, Line, Question, Tape, Underway, unfinished};
 use crate::wire::envelope::{Id, call_params};
 use crate::wire::era::Era;
+use crate::wire::hop;
 use crate::wire::mcp::{Reply, tell};
 use crate::wire::rpc::{self, RpcError};
 
@@ -27,8 +29,10 @@ use crate::wire::rpc::{self, RpcError};
 const AUDIT_ID: HeaderName = HeaderName::from_static("toolgate-audit-id");
 /// A call that runs longer is answered on a stream, kept alive by comments: clients give up on silent bodies.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// A legacy client that can take a stream up again gets one sooner: whatever breaks, it does not lose the answer.
+const SOON: Duration = Duration::from_millis(50);
 /// Progress that a slow client has not read yet.
-const NOTICES: usize = 64;
+pub(super) const NOTICES: usize = 256;
 
 /// How calls of this client are named for cancellation; without a session nobody can tell whose they are.
 pub(super) fn session_name(asked: &Asked) -> Option<String> {
@@ -51,41 +55,58 @@ pub(super) async fn answer(gateway: Arc<Gateway>, asked: Asked, id: Id, params: 
         Ok(call) => call,
         Err(why) => return failure(Some(&id), &RpcError::new(200, -32602, why)),
     };
-    let event = EventId::fresh();
-    let request = CallRequest {
+    let request = request(&asked, ToolRef::Text(call.name), call.arguments);
+    let (sender, heard) = mpsc::channel(NOTICES);
+    let progress = asked.meta.progress_token.as_ref().filter(|_| asked.streams).map(|_| sender);
+    let line = gateway.line(progress, None);
+    carry(gateway, asked, id, request, line, heard, None).await
+}
+
+/// A call as this client asks for it.
+pub(super) fn request(asked: &Asked, tool: ToolRef, arguments: Option<Json>) -> CallRequest {
+    CallRequest {
         id: RequestId::fresh(),
-        event: event.clone(),
+        event: EventId::fresh(),
         entrance: Entrance::Mcp,
-        tool: ToolRef::Text(call.name),
-        arguments: call.arguments,
+        tool,
+        arguments,
         trace: asked.meta.trace.clone(),
         surface: asked.surface.unwrap_or(asked.principal.profile.surface),
         source: asked.source,
         timeout: None,
         metered: true,
-    };
-    let (progress, heard) = match asked.meta.progress_token.as_ref().filter(|_| asked.streams) {
-        Some(_) => {
-            let (sender, receiver) = mpsc::channel(NOTICES);
-            (Some(sender), Some(receiver))
-        }
-        None => (None, None),
-    };
-    let line = gateway.line(progress);
+    }
+}
+
+/// Carries a call and answers with its end, or with a stream that leads there.
+pub(super) async fn carry(
+    gateway: Arc<Gateway>,
+    asked: Asked,
+    id: Id,
+    request: CallRequest,
+    line: Line,
+    heard: mpsc::Receiver<Aside>,
+    via: Option<Box<Via>>,
+) -> Response {
     let leaving = if asked.era == Era::Modern { Leaving::Cancels } else { Leaving::IsIgnored };
     let session = session_name(&asked).filter(|_| asked.era == Era::Legacy);
     let registered = session.map(|session| gateway.inflight().register(&session, id.text(), line.cancel.clone()));
-    let (era, host, streams) = (asked.era, asked.host, asked.streams);
-    let token = asked.meta.progress_token;
-    let principal = asked.principal;
-    let tasks = gateway.tasks().clone();
-    let left = (leaving == Leaving::Cancels).then(|| line.cancel.clone());
+    let answering = Answering::new(&gateway, &asked, id, request.event.clone(), line.cancel.clone(), via);
     let carrying = async move {
-        let carried = gateway.carry(principal, request, line, leaving).await;
+        let carried = gateway.carry(asked.principal, request, line, leaving).await;
         drop(registered);
         carried
     };
-    Answering { id, era, host, token, event, tasks, left }.with(Box::pin(carrying), heard, streams).await
+    answering.with(Box::pin(carrying), heard).await
+}
+
+/// Goes on with a call that waited for its client.
+pub(super) async fn go_on(gateway: &Gateway, asked: &Asked, id: Id, underway: Underway, via: Box<Via>) -> Response {
+    let Underway { done, heard, cancel, event } = underway;
+    let kind = via.kind();
+    let answering = Answering::new(gateway, asked, id, event.clone(), cancel, Some(via));
+    let carrying = async move { done.await.unwrap_or_else(|_| unfinished(event, kind, Refusal::Internal)) };
+    answering.with(Box::pin(carrying), heard).await
 }
 
 /// What an answer needs to know of its request.
@@ -93,29 +114,82 @@ struct Answering {
     id: Id,
     era: Era,
     host: bool,
+    /// Whether the client takes a stream.
+    streams: bool,
     token: Option<Json>,
     event: EventId,
     tasks: TaskTracker,
-    /// Cancelled when a client leaves for whom leaving means that.
-    left: Option<CancellationToken>,
+    cancel: CancellationToken,
+    /// On the transparent route.
+    via: Option<Box<Via>>,
 }
 
 type Carrying = std::pin::Pin<Box<dyn Future<Output = Carried> + Send>>;
 
+/// What is to be done about something that a backend said.
+enum Turn {
+    Say(Bytes),
+    Ask(Question),
+    Nothing,
+}
+
 impl Answering {
+    fn new(
+        gateway: &Gateway,
+        asked: &Asked,
+        id: Id,
+        event: EventId,
+        cancel: CancellationToken,
+        via: Option<Box<Via>>,
+    ) -> Self {
+        let (era, host, streams) = (asked.era, asked.host, asked.streams);
+        let (token, tasks) = (asked.meta.progress_token.clone(), gateway.tasks().clone());
+        Self { id, era, host, streams, token, event, tasks, cancel, via }
+    }
+
     /// JSON if the call ends first; a stream if the backend speaks first, or the call takes long.
-    async fn with(self, mut carrying: Carrying, mut heard: Option<mpsc::Receiver<Json>>, streams: bool) -> Response {
-        let first = async {
-            match &mut heard {
-                Some(heard) => heard.recv().await,
-                None => std::future::pending().await,
+    async fn with(self, mut carrying: Carrying, mut heard: mpsc::Receiver<Aside>) -> Response {
+        let resumes = self.streams && self.via.as_ref().is_some_and(|via| via.resumes());
+        let patience = tokio::time::sleep(if resumes { SOON } else { PATIENCE });
+        tokio::pin!(patience);
+        loop {
+            tokio::select! {
+                biased;
+                Some(aside) = heard.recv() => match self.turn(aside) {
+                    Turn::Say(first) => {
+                        let done = self.spawned(carrying);
+                        return self.stream(done, heard, Some(first));
+                    }
+                    Turn::Ask(question) => return self.parked(question, self.spawned(carrying), heard).await,
+                    Turn::Nothing => {}
+                },
+                carried = &mut carrying => return self.ended(&carried, &mut heard),
+                () = &mut patience, if self.streams => {
+                    let done = self.spawned(carrying);
+                    return self.stream(done, heard, None);
+                }
             }
-        };
-        tokio::select! {
-            biased;
-            carried = &mut carrying => self.whole(&carried),
-            Some(notice) = first => self.stream(carrying, heard, Some(notice)),
-            () = tokio::time::sleep(PATIENCE), if streams => self.stream(carrying, heard, None),
+        }
+    }
+
+    /// A body is polled only while its reader takes it; the call must go on, and end in time, without.
+    fn spawned(&self, working: Carrying) -> oneshot::Receiver<Carried> {
+        let (done, carrying) = oneshot::channel();
+        self.tasks.spawn(async move { drop(done.send(working.await)) });
+        carrying
+    }
+
+    fn turn(&self, aside: Aside) -> Turn {
+        match (aside, &self.via) {
+            (Aside::Question(question), Some(_)) if self.era == Era::Modern => Turn::Ask(question),
+            (Aside::Question(question), Some(via)) if self.streams => {
+                via.ask(question).map_or(Turn::Nothing, |text| Turn::Say(event(&text)))
+            }
+            (Aside::Notification { method, params }, _) if self.streams => {
+                self.notice(&method, params.as_ref()).map_or(Turn::Nothing, Turn::Say)
+            }
+            // Who cannot be asked does not keep the backend waiting: a question that is dropped is answered so.
+            _ => Turn::Nothing,
         }
     }
 
@@ -126,8 +200,30 @@ impl Answering {
         }
     }
 
+    fn tell(&self, carried: &Carried, host: bool) -> Reply {
+        match &self.via {
+            Some(via) => via.tell(carried, self.era, host),
+            None => tell(carried, self.era, host),
+        }
+    }
+
+    /// The end of a call; what the backend said just before it goes first.
+    fn ended(&self, carried: &Carried, heard: &mut mpsc::Receiver<Aside>) -> Response {
+        let mut events = Vec::new();
+        while let Ok(aside) = heard.try_recv() {
+            if let Turn::Say(event) = self.turn(aside) {
+                events.extend_from_slice(&event);
+            }
+        }
+        if events.is_empty() {
+            return self.whole(carried);
+        }
+        events.extend_from_slice(&event(&self.text(&self.tell(carried, true))));
+        self.named(super::stream::response(Body::from(events)))
+    }
+
     fn whole(&self, carried: &Carried) -> Response {
-        let reply = tell(carried, self.era, self.host);
+        let reply = self.tell(carried, self.host);
         let mut response = json(StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK), self.text(&reply));
         if let Some(seconds) = reply.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -143,46 +239,121 @@ impl Answering {
         response
     }
 
+    fn underway(&self, done: oneshot::Receiver<Carried>, heard: mpsc::Receiver<Aside>) -> Underway {
+        Underway { done, heard, cancel: self.cancel.clone(), event: self.event.clone() }
+    }
+
+    /// A question to a modern client is the answer to its request; it answers by asking again.
+    async fn parked(
+        &self,
+        question: Question,
+        done: oneshot::Receiver<Carried>,
+        heard: mpsc::Receiver<Aside>,
+    ) -> Response {
+        let Some(via) = &self.via else { return failure(Some(&self.id), &RpcError::new(200, -32603, "nobody asks")) };
+        let response = match via.park(question, self.underway(done, heard)).await {
+            Ok(result) => json(StatusCode::OK, rpc::result(&self.id, &result)),
+            Err(error) => failure(Some(&self.id), &error),
+        };
+        self.named(response)
+    }
+
     /// Events: what the backend says, comments while it says nothing, the answer, the end.
-    fn stream(self, working: Carrying, heard: Option<mpsc::Receiver<Json>>, first: Option<Json>) -> Response {
-        let first = first.map(|notice| self.notice(&notice));
+    fn stream(self, done: oneshot::Receiver<Carried>, heard: mpsc::Receiver<Aside>, first: Option<Bytes>) -> Response {
         let named = self.named(Response::default()).headers_mut().remove(AUDIT_ID);
-        // A body is polled only while its reader takes it; the call must go on, and end in time, without.
-        let (done, carrying) = oneshot::channel();
-        self.tasks.spawn(async move { drop(done.send(working.await)) });
-        let leaving = self.left.clone().map(CancellationToken::drop_guard);
-        let state = Some((self, carrying, heard, leaving));
-        let rest = futures_util::stream::unfold(state, |state| async move {
-            let (answering, mut carrying, mut heard, leaving) = state?;
-            let next = async {
-                match &mut heard {
-                    Some(heard) => heard.recv().await,
-                    None => std::future::pending().await,
+        let leaving = (self.era == Era::Modern).then(|| self.cancel.clone().drop_guard());
+        let tape = self.via.as_ref().and_then(|via| via.tape());
+        let (tasks, clock) = (self.tasks.clone(), self.via.as_ref().map(|via| Arc::clone(&via.gateway)));
+        let streaming = Streaming { answering: self, done, heard, leaving };
+        let body = match tape {
+            Some(tape) => {
+                if let Some(first) = first {
+                    tape.say(first);
                 }
-            };
-            tokio::select! {
-                biased;
-                Some(notice) = next => {
-                    let event = answering.notice(&notice);
-                    Some((event, Some((answering, carrying, heard, leaving))))
-                }
-                Ok(carried) = &mut carrying => Some((event(&answering.text(&tell(&carried, answering.era, true))), None)),
-                () = tokio::time::sleep(PATIENCE) => Some((Bytes::from_static(b":\n\n"), Some((answering, carrying, heard, leaving)))),
+                tasks.spawn(record(Some(streaming), Arc::clone(&tape), clock));
+                super::stream::taped(tape, None)
             }
-        });
-        let events = futures_util::stream::iter(first).chain(rest).map(Ok::<_, std::convert::Infallible>);
-        let mut response = super::stream::response(Body::from_stream(events));
+            None => {
+                let rest =
+                    futures_util::stream::unfold(Some(streaming), |streaming| async move { streaming?.next().await });
+                let events = futures_util::stream::iter(first).chain(rest).map(Ok::<_, std::convert::Infallible>);
+                Body::from_stream(events)
+            }
+        };
+        let mut response = super::stream::response(body);
         response.headers_mut().extend(named.map(|id| (AUDIT_ID, id)));
         response
     }
 
-    /// A backend's progress under the client's own token.
-    fn notice(&self, params: &Json) -> Bytes {
-        let token = self.token.as_ref().map_or("null", Json::as_str);
-        let additions = crate::wire::splice::Additions { members: &[("progressToken", token)], meta: &[] };
-        let params = crate::wire::splice::splice(params, additions);
-        event(&format!("{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{}}}", params.as_str()))
+    /// What a backend says beside its answer: its progress under the client's own token, on the transparent route the rest.
+    fn notice(&self, method: &str, params: Option<&Json>) -> Option<Bytes> {
+        let text = match &self.via {
+            Some(via) => via.notice(self.era, self.token.as_ref(), method, params)?,
+            None => {
+                let params = hop::with_member(params?, "progressToken", self.token.as_ref()?.as_str());
+                notification(method, Some(&params))
+            }
+        };
+        Some(event(&text))
     }
+}
+
+/// An answer that is being streamed.
+struct Streaming {
+    answering: Answering,
+    done: oneshot::Receiver<Carried>,
+    heard: mpsc::Receiver<Aside>,
+    /// Cancels the call when a client leaves for whom leaving means that.
+    leaving: Option<DropGuard>,
+}
+
+impl Streaming {
+    /// The next event, and what comes after it.
+    async fn next(mut self) -> Option<(Bytes, Option<Self>)> {
+        loop {
+            tokio::select! {
+                biased;
+                Some(aside) = self.heard.recv() => match self.answering.turn(aside) {
+                    Turn::Say(event) => return Some((event, Some(self))),
+                    Turn::Ask(question) => return Some((self.park(question).await, None)),
+                    Turn::Nothing => {}
+                },
+                carried = &mut self.done => {
+                    let carried = carried.ok()?;
+                    let text = self.answering.text(&self.answering.tell(&carried, true));
+                    return Some((event(&text), None));
+                }
+                () = tokio::time::sleep(PATIENCE) => return Some((Bytes::from_static(b":\n\n"), Some(self))),
+            }
+        }
+    }
+
+    async fn park(self, question: Question) -> Bytes {
+        let Self { answering, done, heard, leaving } = self;
+        if let Some(leaving) = leaving {
+            leaving.disarm();
+        }
+        let underway = answering.underway(done, heard);
+        match &answering.via {
+            Some(via) => parked_event(&answering.id, via.park(question, underway).await),
+            None => Bytes::new(),
+        }
+    }
+}
+
+/// Puts a stream's events on a tape, whoever reads it.
+async fn record(mut streaming: Option<Streaming>, tape: Arc<Tape>, gateway: Option<Arc<Gateway>>) {
+    let mut last = None;
+    while let Some(now) = streaming.take() {
+        let Some((event, rest)) = now.next().await else { break };
+        match rest {
+            Some(_) if event.starts_with(b":") => {}
+            Some(_) => tape.say(event),
+            None => last = Some(event),
+        }
+        streaming = rest;
+    }
+    tape.end(last, gateway.map_or(0, |gateway| gateway.ticks()));
 }
 
 /// One server-sent event. JSON has no raw line breaks in strings; breaks between tokens would end the line.

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
 use super::super::caller::{Peer, credential, source};
-use super::{Header, SESSION, Wishes, ended, failure, one, stream, two_sessions, unauthorized};
+use super::{Header, SESSION, Wishes, ended, failure, follow, one, stream, two_sessions, unauthorized, unknown_server};
 use crate::domain::call::Entrance;
-use crate::gateway::{Gateway, Listing, Visit};
+use crate::gateway::{Gateway, Listing, Visit, position};
 use crate::wire::era::SUPPORTED;
 use crate::wire::rpc::RpcError;
 
@@ -46,6 +46,38 @@ pub(in crate::http) async fn card_or_stream(
             Ok((surface, names)) => stream::of_session(gateway, principal, Listing { surface, names, host: true }),
             Err(error) => failure(None, &error),
         },
+    }
+}
+
+/// `GET` of one server: the stream of a legacy session with it.
+pub(in crate::http) async fn server_stream(
+    State(gateway): State<Arc<Gateway>>,
+    Path(server): Path<String>,
+    Peer(peer): Peer,
+    headers: HeaderMap,
+) -> Response {
+    let source = source(&gateway, peer, &headers);
+    let principal = match gateway.admit(&credential(&headers), Entrance::Mcp, source).await {
+        Ok(principal) => principal,
+        Err(why) => return unauthorized(&why),
+    };
+    let Some(server) = gateway.server(&principal, &server) else { return failure(None, &unknown_server()) };
+    let id = match one(&headers, SESSION.as_str()) {
+        Header::One(id) => id,
+        Header::Absent => return no_stream(),
+        Header::Malformed => return failure(None, &two_sessions()),
+    };
+    let Visit::Open(session) = gateway.visit(id, &principal) else { return failure(None, &ended()) };
+    let visitor = gateway.visitor(&principal, id, session.as_ref(), &server);
+    if let (Header::One(last), Some(visitor)) = (one(&headers, "last-event-id"), &visitor)
+        && let Some((number, at)) = position(last)
+        && let Some(tape) = visitor.taped(number)
+    {
+        return stream::response(stream::taped(tape, Some(at)));
+    }
+    match visitor {
+        Some(visitor) => follow::of_visitor(gateway, principal, &server, visitor),
+        None => failure(None, &stream::too_many()),
     }
 }
 

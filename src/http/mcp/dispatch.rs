@@ -12,6 +12,7 @@ use crate::domain::json::Json;
 use crate::gateway::Gateway;
 use crate::wire::envelope::{Id, Message};
 use crate::wire::era::{Era, SUPPORTED, negotiate};
+use crate::wire::hop::client_capabilities;
 use crate::wire::mcp::{SERVER_INFO, own_result, unknown_prompt, unknown_resource};
 use crate::wire::rpc::{self, RpcError};
 
@@ -35,7 +36,7 @@ pub(super) async fn answer(gateway: Arc<Gateway>, asked: Asked, message: Message
 }
 
 /// Only a legacy client cancels by message; a modern one closes its stream.
-fn cancel(gateway: &Gateway, asked: &Asked, params: Option<&Json>) {
+pub(super) fn cancel(gateway: &Gateway, asked: &Asked, params: Option<&Json>) {
     #[derive(serde::Deserialize)]
     struct Cancelled {
         #[serde(rename = "requestId")]
@@ -71,7 +72,7 @@ async fn request(gateway: Arc<Gateway>, asked: Asked, id: Id, method: &str, para
     }
 }
 
-fn unknown(status: u16, method: &str) -> RpcError {
+pub(super) fn unknown(status: u16, method: &str) -> RpcError {
     let method: String = method.chars().take(100).collect();
     RpcError::new(status, -32601, format!("method `{method}` is not known"))
 }
@@ -89,21 +90,32 @@ fn discovery() -> Value {
     json!({"supportedVersions": SUPPORTED, "capabilities": capabilities(), "instructions": INSTRUCTIONS})
 }
 
+/// What a client says in `initialize`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Hello {
+    pub(super) protocol_version: Option<String>,
+    #[serde(default)]
+    pub(super) capabilities: serde_json::Map<String, Value>,
+}
+
+/// Reads the params of `initialize`.
+///
+/// # Errors
+/// 400 where they are malformed.
+pub(super) fn hello(params: Option<&Json>) -> Result<Hello, RpcError> {
+    let malformed = |_| RpcError::new(400, -32602, "`params` of `initialize` are malformed");
+    params.map_or_else(|| Ok(Hello::default()), |params| params.decode().map_err(malformed))
+}
+
 fn initialize(gateway: &Gateway, asked: &Asked, id: &Id, params: Option<&Json>) -> Response {
-    #[derive(Default, serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Hello {
-        protocol_version: Option<String>,
-        #[serde(default)]
-        capabilities: serde_json::Map<String, Value>,
-    }
-    let Ok(hello) = params.map_or_else(|| Ok(Hello::default()), Json::decode::<Hello>) else {
-        return failure(Some(id), &RpcError::new(400, -32602, "`params` of `initialize` are malformed"));
+    let hello = match hello(params) {
+        Ok(hello) => hello,
+        Err(error) => return failure(Some(id), &error),
     };
     let version = negotiate(hello.protocol_version.as_deref());
-    let capable =
-        ["sampling", "elicitation", "roots"].into_iter().filter(|name| hello.capabilities.contains_key(*name));
-    let session = gateway.begin_session(&asked.principal, version, capable.map(str::to_owned).collect());
+    let declared = client_capabilities(Some(&Value::Object(hello.capabilities)));
+    let session = gateway.begin_session(&asked.principal, version, declared);
     let server: Value = serde_json::from_str(SERVER_INFO).unwrap_or_default();
     let result = json!({"protocolVersion": version, "capabilities": capabilities(), "serverInfo": server, "instructions": INSTRUCTIONS});
     let mut response = reply(id, asked, &result, &[]);

@@ -3,12 +3,17 @@
 mod call;
 mod card;
 mod dispatch;
+mod follow;
+mod pages;
+mod relayed;
+mod server;
 mod stream;
+mod subscribe;
 
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -20,13 +25,13 @@ use super::error::challenge;
 use crate::config::settings::ToolNames;
 use crate::domain::call::Entrance;
 use crate::domain::principal::{Principal, Surface};
-use crate::gateway::{Gateway, Listing, NotAdmitted, Visit};
+use crate::gateway::{Gateway, Listing, NotAdmitted, Session, Visit};
 use crate::wire::envelope::{BadMessage, Id, Message, decode};
 use crate::wire::era::{self, Era, Header, Mirrored};
 use crate::wire::meta::Meta;
 use crate::wire::rpc::{self, RpcError};
 
-pub(super) use card::card_or_stream;
+pub(super) use card::{card_or_stream, server_stream};
 
 /// The header of a legacy session.
 pub(super) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -46,11 +51,15 @@ pub(super) struct Asked {
     /// Opened with `initialize`, carries a session, or is modern: its answers go to a model.
     host: bool,
     session: Option<String>,
+    /// What the session's id says, where it could be opened.
+    opened: Option<Session>,
     surface: Option<Surface>,
     names: Option<ToolNames>,
     source: Option<std::net::IpAddr>,
     /// Whether the client takes `text/event-stream`.
     streams: bool,
+    /// Whether it would rather have that than JSON: it names it first.
+    prefers_stream: bool,
     meta: Meta,
 }
 
@@ -80,13 +89,41 @@ pub(super) async fn post(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let source = source(&gateway, peer, &headers);
-    let principal = match gateway.admit(&credential(&headers), Entrance::Mcp, source).await {
+    take(gateway, None, &wishes, peer, &headers, body).await
+}
+
+/// `POST` to one server.
+pub(super) async fn post_to_server(
+    State(gateway): State<Arc<Gateway>>,
+    Path(server): Path<String>,
+    Query(wishes): Query<Wishes>,
+    Peer(peer): Peer,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    take(gateway, Some(server), &wishes, peer, &headers, body).await
+}
+
+async fn take(
+    gateway: Arc<Gateway>,
+    server: Option<String>,
+    wishes: &Wishes,
+    peer: Option<std::net::SocketAddr>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Response {
+    let source = source(&gateway, peer, headers);
+    let principal = match gateway.admit(&credential(headers), Entrance::Mcp, source).await {
         Ok(principal) => principal,
         Err(why) => return unauthorized(&why),
     };
+    let server = match server.map(|name| gateway.server(&principal, &name)) {
+        None => None,
+        Some(Some(server)) => Some(server),
+        Some(None) => return failure(None, &unknown_server()),
+    };
     let limit = gateway.state().settings.gateway.max_body;
-    let bytes = match body::read(&headers, body, limit).await {
+    let bytes = match body::read(headers, body, limit).await {
         Ok(bytes) => bytes,
         Err((status, why)) => return failure(None, &RpcError::new(status.as_u16(), -32600, why)),
     };
@@ -99,10 +136,16 @@ pub(super) async fn post(
             return failure(id.as_ref(), &RpcError::new(400, -32600, format!("invalid request: {reason}")));
         }
     };
-    match read(&gateway, principal, &message, &headers, &wishes, source) {
-        Ok(asked) => dispatch::answer(gateway, asked, message).await,
-        Err(refused) => *refused,
+    match (read(&gateway, principal, &message, headers, wishes, source), server) {
+        (Ok(asked), Some(server)) => server::answer(gateway, asked, server, message, headers).await,
+        (Ok(asked), None) => dispatch::answer(gateway, asked, message).await,
+        (Err(refused), _) => *refused,
     }
+}
+
+/// A server that is not there, or that the key's profile does not open.
+fn unknown_server() -> RpcError {
+    RpcError::new(404, -32600, "there is no such server here")
 }
 
 /// Decides how the message is to be treated: its era, its session, what was wished for.
@@ -130,27 +173,32 @@ fn read(
     if let (Era::Modern, Some(method), Some(_)) = (era, method, id) {
         era::check_modern(&mirrored, method, params, &meta).map_err(|error| refuse(&error))?;
     }
-    let session = match era {
+    let (session, opened) = match era {
         Era::Modern => None,
         Era::Legacy => session_of(gateway, &principal, headers)
             .map_err(|gone| if gone { refuse(&ended()) } else { refuse(&two_sessions()) })?,
-    };
+    }
+    .unzip();
+    let opened = opened.flatten();
     let (surface, names) = wishes.read().map_err(|error| refuse(&error))?;
     let host = era == Era::Modern || session.is_some() || method == Some("initialize");
-    let accept = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .any(|value| value.to_str().is_ok_and(|text| text.contains("text/event-stream")));
-    Ok(Asked { principal, era, host, session, surface, names, source, streams: accept, meta })
+    let accepts: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let streams = accepts.iter().any(|text| text.contains("text/event-stream"));
+    let prefers_stream = accepts.first().is_some_and(|text| text.trim_start().starts_with("text/event-stream"));
+    Ok(Asked { principal, era, host, session, opened, surface, names, source, streams, prefers_stream, meta })
 }
 
 /// The session that a request names, if it is one of this principal's; true in the error where it is gone.
-fn session_of(gateway: &Gateway, principal: &Principal, headers: &HeaderMap) -> Result<Option<String>, bool> {
+fn session_of(
+    gateway: &Gateway,
+    principal: &Principal,
+    headers: &HeaderMap,
+) -> Result<Option<(String, Option<Session>)>, bool> {
     match one(headers, SESSION.as_str()) {
         Header::Absent => Ok(None),
         Header::Malformed => Err(false),
         Header::One(id) => match gateway.visit(id, principal) {
-            Visit::Open(_) => Ok(Some(id.to_owned())),
+            Visit::Open(session) => Ok(Some((id.to_owned(), session))),
             Visit::Gone => Err(true),
         },
     }
@@ -192,7 +240,7 @@ pub(super) async fn end(State(gateway): State<Arc<Gateway>>, Peer(peer): Peer, h
     match one(&headers, SESSION.as_str()) {
         Header::One(id) => match gateway.visit(id, &principal) {
             Visit::Open(Some(_)) => {
-                gateway.end_session(id).await;
+                gateway.end_session(id, &principal).await;
                 StatusCode::NO_CONTENT.into_response()
             }
             Visit::Open(None) => StatusCode::NO_CONTENT.into_response(),

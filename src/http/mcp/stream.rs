@@ -22,17 +22,19 @@ use crate::domain::crowd::Seat;
 use crate::domain::id::KeyId;
 use crate::domain::json::Json;
 use crate::domain::principal::Principal;
-use crate::gateway::{Gateway, Listing};
+use crate::gateway::{Gateway, Listing, Tape};
 use crate::wire::envelope::Id;
 use crate::wire::era::Era;
 use crate::wire::mcp::own_result;
 use crate::wire::rpc::{self, RpcError};
 
 /// How often a stream looks whether its key still opens the gateway.
-const LOOK: Duration = Duration::from_secs(3);
+pub(super) const LOOK: Duration = Duration::from_secs(3);
 /// Looks between two comments that keep the connection alive.
-const LOOKS_PER_COMMENT: u32 = 5;
-const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
+pub(super) const LOOKS_PER_COMMENT: u32 = 5;
+/// A silent stream is kept alive by comments.
+const COMMENT: Duration = Duration::from_secs(15);
+pub(super) const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
 /// An event stream: never compressed, never buffered by a proxy.
 pub(super) fn response(body: Body) -> Response {
@@ -42,6 +44,20 @@ pub(super) fn response(body: Body) -> Response {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     response
+}
+
+/// The events of a tape after a position, with comments while it is silent.
+pub(super) fn taped(tape: Arc<Tape>, after: Option<u64>) -> Body {
+    let events = futures_util::stream::unfold((tape, after), |(tape, after)| async move {
+        tokio::select! {
+            read = tape.read(after) => {
+                let (event, at) = read?;
+                Some((Ok::<_, Infallible>(event), (tape, Some(at))))
+            }
+            () = tokio::time::sleep(COMMENT) => Some((Ok(Bytes::from_static(b":\n\n")), (tape, after))),
+        }
+    });
+    Body::from_stream(events)
 }
 
 /// The stream of a legacy session (`GET`).
@@ -92,7 +108,7 @@ pub(super) fn of_subscription(gateway: Arc<Gateway>, asked: Asked, id: &Id, para
     response(Body::from_stream(first.chain(watching.events())))
 }
 
-fn too_many() -> RpcError {
+pub(super) fn too_many() -> RpcError {
     RpcError::new(429, 429, "this key holds as many open streams as it may: close one first")
 }
 

@@ -87,7 +87,7 @@ pub(super) async fn carry(
         timeout: None,
         metered: true,
     };
-    let carried = gateway.carry(principal, request, gateway.line(None), Leaving::Cancels).await;
+    let carried = gateway.carry(principal, request, gateway.line(None, None), Leaving::Cancels).await;
     Done { id, carried, unread: None }
 }
 

@@ -224,7 +224,7 @@ impl TestGateway {
             timeout: None,
             metered: true,
         };
-        let line = self.gateway.line(None);
+        let line = self.gateway.line(None, None);
         soon("a call ends", self.gateway.carry(principal, request, line, Leaving::Cancels)).await
     }
 

@@ -1,0 +1,197 @@
+//! Links of single clients to one legacy backend: what it does for one client must never reach another.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OnceCell, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::fault::{Fault, FaultKind};
+use super::link::Link;
+use super::peer::{Aside, Audience, Changes, Peer};
+use super::registry::Hub;
+use super::server::Server;
+use crate::config::Transport;
+use crate::wire::era::Era;
+
+/// Links that one server may have beside the shared one: sessions over HTTP, child processes.
+const MAX_HTTP: usize = 256;
+const MAX_CHILDREN: usize = 32;
+/// Of these, as many may belong to one client at once.
+const MAX_LANES: usize = 16;
+/// A link that nobody has used for so long is closed.
+const IDLE: Duration = Duration::from_secs(600);
+
+/// The links of single clients.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    slots: Mutex<HashMap<(Arc<str>, usize), Arc<Slot>>>,
+    /// Who hears what a session's backend says outside of a request.
+    listeners: Mutex<HashMap<Arc<str>, mpsc::Sender<Aside>>>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    link: OnceCell<Arc<Link>>,
+    in_flight: AtomicUsize,
+    /// Clock ticks of the last use.
+    used: AtomicU64,
+    gone: AtomicBool,
+    stop: CancellationToken,
+}
+
+/// A link in use; it is not idle while this lives.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    slot: Arc<Slot>,
+    pub link: Arc<Link>,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.slot.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A place that was taken, before the link is open.
+struct Taken(Option<Arc<Slot>>);
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Some(slot) = &self.0 {
+            slot.in_flight.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Sessions {
+    fn slots(&self) -> MutexGuard<'_, HashMap<(Arc<str>, usize), Arc<Slot>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Names who hears what the backend says to a session outside of its requests.
+    pub(crate) fn listen(&self, session: &Arc<str>, sink: mpsc::Sender<Aside>) {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(session), sink);
+    }
+
+    /// The link for a client; opened where there is none yet.
+    ///
+    /// # Errors
+    /// Where it cannot be opened, or too many clients have one.
+    pub(crate) async fn lease(&self, server: &Arc<Server>, hub: &Arc<Hub>, peer: &Peer) -> Result<Lease, Fault> {
+        let now = hub.clock.ticks();
+        let (slot, evicted) = self.place(server, peer, now)?;
+        let mut taken = Taken(Some(Arc::clone(&slot)));
+        if let Some(evicted) = evicted {
+            evicted.stop.cancel();
+        }
+        slot.used.store(now, Ordering::Relaxed);
+        let link = slot.link.get_or_try_init(|| self.open(server, hub, peer, &slot)).await;
+        let link = match link {
+            Ok(link) => Arc::clone(link),
+            Err(fault) => {
+                slot.gone.store(true, Ordering::Release);
+                return Err(fault);
+            }
+        };
+        taken.0 = None;
+        Ok(Lease { slot, link })
+    }
+
+    /// The link that a session has already.
+    pub(crate) fn existing(&self, session: &Arc<str>) -> Option<Lease> {
+        let slots = self.slots();
+        let slot = slots.get(&(Arc::clone(session), 0)).filter(|slot| !slot.gone.load(Ordering::Acquire))?;
+        let link = Arc::clone(slot.link.get()?);
+        slot.in_flight.fetch_add(1, Ordering::AcqRel);
+        Some(Lease { slot: Arc::clone(slot), link })
+    }
+
+    /// A slot for the client, counted as in flight; with the one that had to make room for it.
+    fn place(&self, server: &Server, peer: &Peer, now: u64) -> Result<(Arc<Slot>, Option<Arc<Slot>>), Fault> {
+        // On one pipe nothing says which request a question belongs to: a client that keeps no session gets one link a call.
+        let piped = matches!(server.settings().transport, Transport::Stdio { .. });
+        let lanes = if piped && !peer.lasting { MAX_LANES } else { 1 };
+        let most = if piped { MAX_CHILDREN } else { MAX_HTTP };
+        let mut slots = self.slots();
+        slots.retain(|_, slot| !slot.gone.load(Ordering::Acquire));
+        for lane in 0..lanes {
+            match slots.get(&(Arc::clone(&peer.session), lane)) {
+                Some(slot) if lanes > 1 && slot.in_flight.load(Ordering::Acquire) > 0 => {}
+                Some(slot) => {
+                    slot.in_flight.fetch_add(1, Ordering::AcqRel);
+                    return Ok((Arc::clone(slot), None));
+                }
+                None => {
+                    let evicted = if slots.len() < most { None } else { Some(idlest(&mut slots)?) };
+                    let slot = Arc::new(Slot {
+                        link: OnceCell::new(),
+                        in_flight: AtomicUsize::new(1),
+                        used: AtomicU64::new(now),
+                        gone: AtomicBool::new(false),
+                        stop: server.stop.child_token(),
+                    });
+                    slots.insert((Arc::clone(&peer.session), lane), Arc::clone(&slot));
+                    return Ok((slot, evicted));
+                }
+            }
+        }
+        Err(Fault::new(FaultKind::Busy(Some(1)), "this client has as many sessions with the server as it may"))
+    }
+
+    async fn open(
+        &self,
+        server: &Arc<Server>,
+        hub: &Arc<Hub>,
+        peer: &Peer,
+        slot: &Arc<Slot>,
+    ) -> Result<Arc<Link>, Fault> {
+        let ambient = self.listeners.lock().unwrap_or_else(PoisonError::into_inner).get(&peer.session).cloned();
+        let audience =
+            Audience { capabilities: peer.capabilities.clone(), ambient, changes: Arc::clone(&server.changes) };
+        let settings = Arc::clone(&server.settings());
+        let open =
+            Link::open(&settings.transport, Some(Era::Legacy), &hub.environment, &hub.tracker, &server.tail, audience);
+        let link = Arc::new(open.await?);
+        hub.tracker.spawn(tend(Arc::clone(&link), Arc::clone(slot), Arc::clone(&server.changes)));
+        Ok(link)
+    }
+
+    /// Closes what nobody has used for a while and has nothing in flight; all of a session's where it is named.
+    pub(crate) fn sweep(&self, now: u64, ended: Option<&str>) {
+        let mut slots = self.slots();
+        slots.retain(|(session, _), slot| {
+            let idle = Duration::from_micros(now.saturating_sub(slot.used.load(Ordering::Relaxed))) >= IDLE;
+            let free = slot.in_flight.load(Ordering::Acquire) == 0;
+            let over =
+                ended.is_some_and(|ended| ended == &**session) || (idle && free) || slot.gone.load(Ordering::Acquire);
+            if over {
+                slot.stop.cancel();
+            }
+            !over
+        });
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.retain(|session, sink| !sink.is_closed() && ended.is_none_or(|ended| ended != &**session));
+    }
+}
+
+/// Makes room: takes out the slot that was not used for longest and has nothing in flight.
+fn idlest(slots: &mut HashMap<(Arc<str>, usize), Arc<Slot>>) -> Result<Arc<Slot>, Fault> {
+    let free = slots.iter().filter(|(_, slot)| slot.in_flight.load(Ordering::Acquire) == 0);
+    let key = free.min_by_key(|(_, slot)| slot.used.load(Ordering::Relaxed)).map(|(key, _)| key.clone());
+    key.and_then(|key| slots.remove(&key))
+        .ok_or_else(|| Fault::new(FaultKind::Busy(Some(5)), "as many clients have a session with the server as may"))
+}
+
+/// Keeps a client's link until it ends or is not wanted any more.
+async fn tend(link: Arc<Link>, slot: Arc<Slot>, changes: Arc<Changes>) {
+    tokio::select! {
+        () = slot.stop.cancelled() => {}
+        why = link.ended() => tracing::debug!(why, "a client's session with a backend ended"),
+        () = link.follow(&changes) => {}
+    }
+    slot.gone.store(true, Ordering::Release);
+    link.close().await;
+}

@@ -1,0 +1,199 @@
+//! One server as if the client were connected to it alone: what it says of itself, its lists, and what is passed on to it.
+//! Calls, prompts and resources take the path of every call; see [`Gateway::carry`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use super::{Gateway, Visitor};
+use crate::authn::session::Session;
+use crate::backend::{Aside, Greeting, ListKind, ListVersions, Passed};
+use crate::domain::call::ToolRef;
+use crate::domain::id::ServerName;
+use crate::domain::json::Json;
+use crate::domain::outcome::UpstreamError;
+use crate::domain::principal::{Principal, Scope};
+use crate::domain::tool::Tool;
+use crate::pipeline::State;
+
+/// A list that is shown to one principal.
+#[derive(Debug, Default)]
+pub struct Shown {
+    /// The items' own bytes.
+    pub items: Vec<Json>,
+    /// How long it may be kept, in milliseconds, where the server says so.
+    pub ttl_ms: Option<u64>,
+}
+
+impl Gateway {
+    /// The server of this name, where the principal's profile opens anything of it.
+    #[must_use]
+    pub fn server(&self, principal: &Principal, name: &str) -> Option<ServerName> {
+        let name: ServerName = name.parse().ok()?;
+        let known = self.state.load().settings.servers.contains_key(&name);
+        let opens = principal.profile.reaches(&name)
+            && (principal.profile.has(Scope::ToolsRead) || principal.profile.has(Scope::ToolsInvoke));
+        (known && opens).then_some(name)
+    }
+
+    /// What a server says of itself.
+    ///
+    /// # Errors
+    /// Where it cannot be reached and never could.
+    pub async fn greeting(&self, server: &ServerName) -> Result<Greeting, UpstreamError> {
+        self.pipeline.backends.greeting(server).await
+    }
+
+    /// What is held of a client's session with a server; `None` where the key has too many.
+    #[must_use]
+    pub fn visitor(
+        &self,
+        principal: &Principal,
+        id: &str,
+        session: Option<&Session>,
+        server: &ServerName,
+    ) -> Option<Arc<Visitor>> {
+        let capabilities = session.map_or_else(|| Json::from_parts(String::from("{}")), |it| it.capabilities.clone());
+        let now = self.pipeline.clock.ticks();
+        let visitor = self.visitors.get(id, &principal.key, server, &capabilities, now)?;
+        self.pipeline.backends.listen(server, &visitor.session, visitor.sink());
+        Some(visitor)
+    }
+
+    /// Forgets what is held of a session that has ended.
+    pub(super) fn forget_visitors(&self, id: &str, principal: &Principal) {
+        for session in self.visitors.end(id, &principal.key) {
+            self.pipeline.backends.end_sessions(&session);
+        }
+    }
+
+    /// A server's tools, as they are shown to a principal, in the server's own order.
+    #[must_use]
+    pub fn server_tools(&self, principal: &Principal, server: &ServerName) -> Shown {
+        let state = self.state();
+        let mine = state.catalog.entries().iter().filter(|entry| entry.tool().id.server == *server);
+        let mut shown: Vec<&Arc<Tool>> =
+            mine.map(|entry| entry.tool()).filter(|tool| state.shows(principal, tool)).collect();
+        let order = self.pipeline.backends.tool_order(server);
+        let place: HashMap<&str, usize> = order.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
+        shown.sort_by_key(|tool| place.get(&*tool.id.tool).copied().unwrap_or(usize::MAX));
+        Shown { items: shown.into_iter().map(|tool| tool.definition.clone()).collect(), ttl_ms: None }
+    }
+
+    /// A server's prompts, resources or templates, as they are shown to a principal.
+    pub async fn server_items(&self, principal: &Principal, server: &ServerName, kind: ListKind) -> Shown {
+        let Some(items) = self.pipeline.backends.items(server, kind).await else { return Shown::default() };
+        let state = self.state();
+        let shown = items.items.iter().filter(|item| {
+            let name = item_name(item, kind);
+            name.is_some_and(|name| self.shows_item(&state, principal, server, kind, &name))
+        });
+        Shown { items: shown.cloned().collect(), ttl_ms: items.ttl_ms }
+    }
+
+    fn shows_item(
+        &self,
+        state: &State,
+        principal: &Principal,
+        server: &ServerName,
+        kind: ListKind,
+        name: &str,
+    ) -> bool {
+        state.readable(&reference(server, kind, name)).is_some_and(|item| state.shows(principal, &item))
+    }
+
+    /// Whether a prompt, a resource or a template exists for a principal.
+    #[must_use]
+    pub fn may_read(&self, principal: &Principal, server: &ServerName, kind: ListKind, name: &str) -> bool {
+        self.shows_item(&self.state(), principal, server, kind, name)
+    }
+
+    /// Passes on a request that is no call.
+    ///
+    /// # Errors
+    /// Why there is no result.
+    pub async fn pass(&self, server: &ServerName, passed: Passed<'_>) -> Result<Json, UpstreamError> {
+        self.pipeline.backends.pass(server, passed).await
+    }
+
+    /// Tells a client's own session with a server something.
+    pub fn notify_server(&self, server: &ServerName, method: &str, peer: &crate::backend::Peer) {
+        self.pipeline.backends.notify(server, method, peer);
+    }
+
+    /// Ends the session that a client has with a server.
+    pub fn leave_server(&self, session: &str) {
+        self.pipeline.backends.end_sessions(session);
+    }
+
+    /// Names who hears what a server says to a session outside of its requests.
+    pub fn hear_session(&self, server: &ServerName, session: &Arc<str>, sink: mpsc::Sender<Aside>) {
+        self.pipeline.backends.listen(server, session, sink);
+    }
+
+    /// What a server calls itself.
+    #[must_use]
+    pub fn server_info(&self, server: &ServerName) -> Json {
+        let known = self.pipeline.backends.known_greeting(server);
+        known.map_or_else(|| Json::of(&serde_json::json!({"name": server})), |greeting| greeting.info)
+    }
+
+    /// What the `Mcp-Param-…` headers of a call must say.
+    #[must_use]
+    pub fn parameter_headers(&self, asked: &ToolRef, arguments: Option<&Json>) -> Vec<(http::HeaderName, String)> {
+        match asked {
+            ToolRef::Exact { server, tool } => self.state.load().catalog.parameter_headers(server, tool, arguments),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Counts the changes of a server's lists.
+    #[must_use]
+    pub fn list_versions(&self, server: &ServerName) -> Option<watch::Receiver<ListVersions>> {
+        self.pipeline.backends.versions(server)
+    }
+
+    /// The name under which a principal knows a task of a server's.
+    #[must_use]
+    pub fn task_name(&self, principal: &Principal, server: &ServerName, task: &str) -> Option<String> {
+        self.sessions.sealer().seal_name(&task_purpose(principal, server), task).ok()
+    }
+
+    /// The server's own name for a task; `None` where it is not one of this principal's.
+    #[must_use]
+    pub fn task_of(&self, principal: &Principal, server: &ServerName, name: &str) -> Option<String> {
+        self.sessions.sealer().open_text(&task_purpose(principal, server), name)
+    }
+}
+
+fn task_purpose(principal: &Principal, server: &ServerName) -> Vec<u8> {
+    format!("toolgate task 1\n{}\n{server}", principal.key).into_bytes()
+}
+
+/// What names an item of a list.
+#[must_use]
+fn item_name(item: &Json, kind: ListKind) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Item {
+        name: Option<String>,
+        uri: Option<String>,
+        uri_template: Option<String>,
+    }
+    let item: Item = item.decode().ok()?;
+    match kind {
+        ListKind::Prompts => item.name,
+        ListKind::Resources => item.uri,
+        ListKind::Templates => item.uri_template,
+    }
+}
+
+/// How a call would name an item of a list.
+fn reference(server: &ServerName, kind: ListKind, name: &str) -> ToolRef {
+    let (server, name) = (server.to_string(), name.to_owned());
+    match kind {
+        ListKind::Prompts => ToolRef::Prompt { server, name },
+        ListKind::Resources | ListKind::Templates => ToolRef::Resource { server, uri: name },
+    }
+}

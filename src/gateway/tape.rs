@@ -1,0 +1,170 @@
+//! A stream of events that can be taken up again where it broke off (MCP 2025-11-25, "Resumability and Redelivery").
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+/// Events and bytes that one stream keeps. What a slow client has not taken by then is dropped, but never the answer.
+const MAX_EVENTS: usize = 1024;
+const MAX_BYTES: usize = 4 << 20;
+/// Milliseconds after which a client should come again.
+const RETRY: u64 = 1000;
+
+/// The events of one stream, each with an id.
+#[derive(Debug)]
+pub struct Tape {
+    number: u64,
+    inner: Mutex<Inner>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    events: VecDeque<(u64, Bytes)>,
+    bytes: usize,
+    next: u64,
+    ended: bool,
+    /// Clock ticks of its end.
+    ended_at: u64,
+}
+
+impl Tape {
+    /// A stream that begins with an event that says nothing but where it is.
+    #[must_use]
+    pub fn new(number: u64) -> Arc<Self> {
+        let tape = Self { number, inner: Mutex::default(), changed: Notify::new() };
+        tape.write(Bytes::from(format!("retry: {RETRY}\ndata: \n\n")));
+        Arc::new(tape)
+    }
+
+    #[must_use]
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, event: Bytes) {
+        let mut inner = self.inner();
+        let at = inner.next;
+        let mut text = Vec::with_capacity(event.len() + 24);
+        text.extend_from_slice(format!("id: {}/{at}\n", self.number).as_bytes());
+        text.extend_from_slice(&event);
+        inner.next += 1;
+        inner.bytes += text.len();
+        inner.events.push_back((at, Bytes::from(text)));
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    /// Adds an event, where there is room for it.
+    pub fn say(&self, event: Bytes) {
+        let full = {
+            let inner = self.inner();
+            inner.events.len() >= MAX_EVENTS || inner.bytes + event.len() > MAX_BYTES
+        };
+        if full {
+            tracing::debug!("a client does not take its stream; a notification is lost");
+        } else if !event.is_empty() {
+            self.write(event);
+        }
+    }
+
+    /// Adds the last event.
+    pub fn end(&self, event: Option<Bytes>, now: u64) {
+        if let Some(event) = event {
+            self.write(event);
+        }
+        let mut inner = self.inner();
+        (inner.ended, inner.ended_at) = (true, now);
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    /// The first event after the position, and its own; `None` at the end of the stream.
+    pub async fn read(&self, after: Option<u64>) -> Option<(Bytes, u64)> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            {
+                let inner = self.inner();
+                let next = inner.events.iter().find(|(at, _)| after.is_none_or(|after| *at > after));
+                if let Some((at, event)) = next {
+                    return Some((event.clone(), *at));
+                }
+                if inner.ended {
+                    return None;
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// How long ago it ended, in clock ticks.
+    pub(super) fn over_since(&self, now: u64) -> Option<u64> {
+        let inner = self.inner();
+        inner.ended.then(|| now.saturating_sub(inner.ended_at))
+    }
+}
+
+/// The stream and the position that a `Last-Event-ID` names.
+#[must_use]
+pub fn position(id: &str) -> Option<(u64, u64)> {
+    let (number, at) = id.split_once('/')?;
+    Some((number.parse().ok()?, at.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_goes_on_after_any_of_its_events() {
+        let tape = Tape::new(7);
+        tape.say(Bytes::from_static(b"data: 1\n\n"));
+        tape.end(Some(Bytes::from_static(b"data: 2\n\n")), 5);
+        let (first, at) = tape.read(None).await.unwrap();
+        assert_eq!((&first[..], at), (&b"id: 7/0\nretry: 1000\ndata: \n\n"[..], 0));
+        let (last, at) = tape.read(position("7/1").map(|(_, at)| at)).await.unwrap();
+        assert_eq!((&last[..], at), (&b"id: 7/2\ndata: 2\n\n"[..], 2));
+        assert_eq!(tape.read(Some(2)).await, None);
+        assert_eq!(tape.over_since(9), Some(4));
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_hears_what_comes_and_a_full_stream_keeps_its_answer() {
+        let tape = Tape::new(1);
+        let reader = Arc::clone(&tape);
+        let waiting = async move { reader.read(Some(0)).await };
+        let saying = async {
+            tokio::task::yield_now().await;
+            tape.say(Bytes::from_static(b"data: 1\n\n"));
+        };
+        let (heard, ()) = tokio::join!(waiting, saying);
+        assert_eq!(&heard.unwrap().0[..], b"id: 1/1\ndata: 1\n\n");
+        for _ in 0..2 * MAX_EVENTS {
+            tape.say(Bytes::from_static(b"data: x\n\n"));
+        }
+        tape.end(Some(Bytes::from_static(b"data: answer\n\n")), 0);
+        let mut last = None;
+        let mut at = None;
+        while let Some((event, position)) = tape.read(at).await {
+            (last, at) = (Some(event), Some(position));
+        }
+        assert!(last.unwrap().ends_with(b"data: answer\n\n"));
+        assert!(at.unwrap() <= MAX_EVENTS as u64 + 1);
+    }
+
+    #[test]
+    fn a_position_is_two_numbers() {
+        assert_eq!(position("3/9"), Some((3, 9)));
+        for id in ["", "3", "3/", "/9", "a/b", "3/9/1"] {
+            assert_eq!(position(id), None, "{id}");
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! What is held of a legacy client's session with one server: as little as can be, and only while it is used. The session
+//! itself is sealed in its id and outlives all of this.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::tape::Tape;
+use crate::authn::session::fingerprint;
+use crate::backend::{Aside, PATIENCE, Question};
+use crate::domain::id::{KeyId, ServerName};
+use crate::domain::json::{Json, hex};
+
+/// Sessions that one key, and all keys, may have in use.
+const MAX_OF_KEY: usize = 128;
+const MAX: usize = 4096;
+/// What a backend says while no stream is open waits, up to so many messages.
+const WAITING: usize = 256;
+/// Questions that one client may have before it at a time.
+const MAX_QUESTIONS: usize = 64;
+/// Streams of one client that can be taken up again, and how long after their end.
+const MAX_TAPES: usize = 16;
+const KEPT: Duration = Duration::from_secs(60);
+/// Resources that one client may follow.
+const MAX_SUBSCRIPTIONS: usize = 256;
+/// A session that nobody has used for so long is forgotten; it begins anew when its id comes again.
+const IDLE: Duration = Duration::from_secs(1800);
+
+/// A client's session with one server.
+#[derive(Debug)]
+pub struct Visitor {
+    /// Names its session with the backend.
+    pub session: Arc<str>,
+    key: KeyId,
+    /// What the client declared, an object.
+    pub capabilities: Json,
+    /// The level that it asked for with `logging/setLevel`.
+    log_level: Mutex<Option<String>>,
+    questions: Mutex<HashMap<u64, Question>>,
+    next: AtomicU64,
+    /// What the backend says outside of requests; the session's stream takes it.
+    ambient: tokio::sync::Mutex<mpsc::Receiver<Aside>>,
+    sink: mpsc::Sender<Aside>,
+    followed: Mutex<Followed>,
+    tapes: Mutex<HashMap<u64, Arc<Tape>>>,
+    used: AtomicU64,
+}
+
+/// The resources that a client follows at a backend where somebody has to listen for it.
+#[derive(Debug, Default)]
+struct Followed {
+    uris: BTreeSet<String>,
+    listener: Option<CancellationToken>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Visitor {
+    fn new(session: Arc<str>, key: KeyId, capabilities: Json) -> Self {
+        let (sink, ambient) = mpsc::channel(WAITING);
+        Self {
+            session,
+            key,
+            capabilities,
+            log_level: Mutex::default(),
+            questions: Mutex::default(),
+            next: AtomicU64::new(1),
+            ambient: tokio::sync::Mutex::new(ambient),
+            sink,
+            followed: Mutex::default(),
+            tapes: Mutex::default(),
+            used: AtomicU64::new(0),
+        }
+    }
+
+    #[must_use]
+    pub fn log_level(&self) -> Option<String> {
+        lock(&self.log_level).clone()
+    }
+
+    pub fn set_log_level(&self, level: String) {
+        *lock(&self.log_level) = Some(level);
+    }
+
+    /// Where what the backend says outside of requests goes.
+    #[must_use]
+    pub fn sink(&self) -> mpsc::Sender<Aside> {
+        self.sink.clone()
+    }
+
+    /// Takes what the backend says outside of requests; one stream at a time has it.
+    #[must_use]
+    pub fn ambient(&self) -> Option<tokio::sync::MutexGuard<'_, mpsc::Receiver<Aside>>> {
+        self.ambient.try_lock().ok()
+    }
+
+    /// Puts a question before the client: the request's id, under which the answer will come.
+    #[must_use]
+    pub fn put(&self, question: Question) -> Option<u64> {
+        let mut questions = lock(&self.questions);
+        questions.retain(|_, question| question.is_wanted());
+        if questions.len() >= MAX_QUESTIONS {
+            return None;
+        }
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        questions.insert(id, question);
+        Some(id)
+    }
+
+    /// Takes the client's answer to the question `id`, a JSON text.
+    pub fn answer(&self, id: &str, outcome: Result<Json, Json>) {
+        let question = id.parse().ok().and_then(|id: u64| lock(&self.questions).remove(&id));
+        match question {
+            Some(question) => question.answer(outcome),
+            None => tracing::debug!("a client answered what nobody asked, or asked too long ago"),
+        }
+    }
+
+    /// A stream that this client can take up again; `None` where it has too many of them.
+    #[must_use]
+    pub fn tape(&self, now: u64) -> Option<Arc<Tape>> {
+        let mut tapes = lock(&self.tapes);
+        tapes.retain(|_, tape| tape.over_since(now).is_none_or(|since| Duration::from_micros(since) < KEPT));
+        if tapes.len() >= MAX_TAPES {
+            return None;
+        }
+        let tape = Tape::new(self.next.fetch_add(1, Ordering::Relaxed));
+        tapes.insert(tape.number(), Arc::clone(&tape));
+        Some(tape)
+    }
+
+    /// A stream of this client's that was taken up again.
+    #[must_use]
+    pub fn taped(&self, number: u64) -> Option<Arc<Tape>> {
+        lock(&self.tapes).get(&number).cloned()
+    }
+
+    /// Adds a resource to those that it follows, or takes it out. Gives what it follows now, and what ends the listener
+    /// for it, where that has changed.
+    #[must_use]
+    pub fn follow(&self, uri: &str, on: bool) -> Option<(Vec<String>, CancellationToken)> {
+        let mut followed = lock(&self.followed);
+        let changed = if on {
+            followed.uris.len() < MAX_SUBSCRIPTIONS && followed.uris.insert(uri.to_owned())
+        } else {
+            followed.uris.remove(uri)
+        };
+        if !changed {
+            return None;
+        }
+        let listener = CancellationToken::new();
+        if let Some(before) = followed.listener.replace(listener.clone()) {
+            before.cancel();
+        }
+        Some((followed.uris.iter().cloned().collect(), listener))
+    }
+}
+
+impl Drop for Visitor {
+    fn drop(&mut self) {
+        if let Some(listener) = lock(&self.followed).listener.take() {
+            listener.cancel();
+        }
+    }
+}
+
+/// The sessions in use.
+#[derive(Debug, Default)]
+pub(super) struct Visitors(Mutex<HashMap<Arc<str>, Arc<Visitor>>>);
+
+impl Visitors {
+    /// The visitor of a session at a server; `None` where the key has too many.
+    pub(super) fn get(
+        &self,
+        id: &str,
+        key: &KeyId,
+        server: &ServerName,
+        capabilities: &Json,
+        now: u64,
+    ) -> Option<Arc<Visitor>> {
+        let session: Arc<str> = format!("{key} {} {server}", hex(&fingerprint(id))).into();
+        let mut all = lock(&self.0);
+        if let Some(visitor) = all.get(&session) {
+            visitor.used.store(now, Ordering::Relaxed);
+            return Some(Arc::clone(visitor));
+        }
+        all.retain(|_, visitor| Arc::strong_count(visitor) > 1 || !visitor.is_idle(now));
+        if all.len() >= MAX || all.values().filter(|visitor| visitor.key == *key).count() >= MAX_OF_KEY {
+            return None;
+        }
+        let visitor = Arc::new(Visitor::new(Arc::clone(&session), key.clone(), capabilities.clone()));
+        visitor.used.store(now, Ordering::Relaxed);
+        all.insert(session, Arc::clone(&visitor));
+        Some(visitor)
+    }
+
+    /// Forgets an ended session, at every server; gives the names of its sessions with backends.
+    pub(super) fn end(&self, id: &str, key: &KeyId) -> Vec<Arc<str>> {
+        let prefix = format!("{key} {} ", hex(&fingerprint(id)));
+        let mut all = lock(&self.0);
+        let ended: Vec<Arc<str>> = all.keys().filter(|session| session.starts_with(&prefix)).cloned().collect();
+        for session in &ended {
+            all.remove(session);
+        }
+        ended
+    }
+}
+
+impl Visitor {
+    fn is_idle(&self, now: u64) -> bool {
+        let unused = Duration::from_micros(now.saturating_sub(self.used.load(Ordering::Relaxed)));
+        unused >= IDLE.max(PATIENCE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_one_visitor_at_each_server_and_never_another_key_s() {
+        let visitors = Visitors::default();
+        let (up, down): (ServerName, ServerName) = ("up".parse().unwrap(), "down".parse().unwrap());
+        let none = Json::from_parts("{}".into());
+        let get = |id: &str, key: &str, server| visitors.get(id, &KeyId::from(key), server, &none, 0).unwrap();
+        assert!(Arc::ptr_eq(&get("a", "k", &up), &get("a", "k", &up)));
+        assert!(!Arc::ptr_eq(&get("a", "k", &up), &get("a", "k", &down)));
+        assert!(!Arc::ptr_eq(&get("a", "k", &up), &get("a", "l", &up)));
+        assert_eq!(visitors.end("a", &KeyId::from("k")).len(), 2);
+        assert_eq!(visitors.end("a", &KeyId::from("k")).len(), 0);
+    }
+
+    #[test]
+    fn a_key_holds_no_more_than_its_share_and_idle_sessions_make_room() {
+        let visitors = Visitors::default();
+        let up: ServerName = "up".parse().unwrap();
+        let none = Json::from_parts("{}".into());
+        let get = |n: usize, now: u64| visitors.get(&n.to_string(), &KeyId::from("k"), &up, &none, now);
+        for n in 0..MAX_OF_KEY {
+            assert!(get(n, 0).is_some());
+        }
+        assert!(get(MAX_OF_KEY, 0).is_none());
+        let later = u64::try_from(IDLE.as_micros()).unwrap() + 1;
+        assert!(get(MAX_OF_KEY, later).is_some());
+    }
+}

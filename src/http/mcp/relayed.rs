@@ -1,0 +1,351 @@
+//! Calls on the transparent route: as if the client were connected to the one server, under the same governance.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use tokio::sync::mpsc;
+
+use super::Asked;
+use super::call::event;
+use crate::domain::call::ToolRef;
+use crate::domain::id::ServerName;
+use crate::domain::json::{Json, canonical, sha256_hex};
+use crate::domain::outcome::{Carried, Outcome, UpstreamFault};
+use crate::domain::principal::Principal;
+use crate::domain::tool::Kind;
+use crate::gateway::{Aside, Gateway, Greeting, Passed, Peer, Question, Resumed, Tape, Underway, Visitor};
+use crate::wire::envelope::{Id, call_params};
+use crate::wire::era::{self, Era, LATEST_LEGACY};
+use crate::wire::hop::{self, Onward};
+use crate::wire::mcp::{GOVERNANCE_KEY, Reply, tell};
+use crate::wire::reply::{self, ResultType};
+use crate::wire::rpc::{self, RpcError};
+
+/// The level of messages that a legacy client hears unless it has said.
+const USUAL_LEVEL: &str = "info";
+/// Questions that come so close together are one round.
+const TOGETHER: std::time::Duration = std::time::Duration::from_millis(25);
+const LOG: &str = "notifications/message";
+/// The levels of RFC 5424, from the least.
+pub(super) const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
+
+/// What a governed request of the transparent route asks for.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) tool: ToolRef,
+    pub(super) arguments: Option<Json>,
+    /// Members of the params that are judged, and put in by whoever sends them.
+    judged: &'static [&'static str],
+    /// What is asked, whoever asks and however often.
+    digest: String,
+}
+
+impl Wanted {
+    /// Reads the params of `tools/call`, `prompts/get` or `resources/read`.
+    ///
+    /// # Errors
+    /// A sentence for the client.
+    pub(super) fn read(method: &str, server: &ServerName, params: Option<&Json>) -> Result<Self, String> {
+        let server = server.to_string();
+        let (tool, arguments, judged): (_, _, &'static [&'static str]) = match method {
+            "resources/read" => {
+                let uri = hop::member(params, "uri").and_then(|uri| uri.decode::<String>().ok());
+                let uri = uri.ok_or("`params.uri` is required: the resource to read")?;
+                (ToolRef::Resource { server, uri }, None, &["uri"])
+            }
+            _ => {
+                let call = call_params(params)?;
+                let tool = match method {
+                    "prompts/get" => ToolRef::Prompt { server, name: call.name },
+                    _ => ToolRef::Exact { server, tool: call.name },
+                };
+                (tool, call.arguments, &["name", "arguments"])
+            }
+        };
+        let text = arguments.as_ref().map(|arguments| canonical(&arguments.value())).unwrap_or_default();
+        let digest = sha256_hex(format!("{method}\n{tool:?}\n{text}").as_bytes());
+        Ok(Self { tool, arguments, judged, digest })
+    }
+}
+
+/// The way between a client and the one server that it speaks to.
+pub(super) struct Via {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) principal: Principal,
+    pub(super) server: ServerName,
+    pub(super) greeting: Greeting,
+    pub(super) visitor: Option<Arc<Visitor>>,
+    pub(super) method: String,
+    digest: String,
+    log_level: Option<String>,
+    capabilities: Json,
+    resumes: bool,
+}
+
+impl Via {
+    pub(super) fn new(
+        gateway: Arc<Gateway>,
+        asked: &Asked,
+        server: ServerName,
+        greeting: Greeting,
+        visitor: Option<Arc<Visitor>>,
+        method: &str,
+    ) -> Self {
+        let capabilities = match (&visitor, asked.era) {
+            (Some(visitor), _) => visitor.capabilities.clone(),
+            (None, Era::Modern) => hop::client_capabilities(asked.meta.client_capabilities.as_ref()),
+            (None, Era::Legacy) => Json::from_parts(String::from("{}")),
+        };
+        let log_level = match (&visitor, greeting.era) {
+            (None, _) => asked.meta.log_level.clone(),
+            (Some(visitor), Era::Modern) => Some(visitor.log_level().unwrap_or_else(|| USUAL_LEVEL.to_owned())),
+            (Some(_), Era::Legacy) => None,
+        };
+        let resumes = asked.opened.as_ref().is_some_and(|session| session.version == LATEST_LEGACY);
+        let method = method.to_owned();
+        let digest = String::new();
+        let principal = asked.principal.clone();
+        Self { gateway, principal, server, greeting, visitor, method, digest, log_level, capabilities, resumes }
+    }
+
+    /// Whether the client knows how to take a stream up again.
+    pub(super) fn resumes(&self) -> bool {
+        self.visitor.is_some() && self.resumes
+    }
+
+    /// A stream that the client can take up again.
+    pub(super) fn tape(&self) -> Option<Arc<Tape>> {
+        self.visitor.as_ref().filter(|_| self.resumes)?.tape(self.gateway.ticks())
+    }
+
+    /// What the request asks for.
+    pub(super) fn kind(&self) -> Kind {
+        match self.method.as_str() {
+            "prompts/get" => Kind::Prompt,
+            "resources/read" => Kind::Resource,
+            _ => Kind::Tool,
+        }
+    }
+
+    /// The client as its server will know it, with what of its params travels on.
+    pub(super) fn peer(&self, era: Era, onward: Onward, asides: mpsc::Sender<Aside>) -> Peer {
+        let session = match &self.visitor {
+            Some(visitor) => Arc::clone(&visitor.session),
+            None => {
+                let level = self.log_level.as_deref().unwrap_or_default();
+                let declared = sha256_hex(self.capabilities.bytes());
+                format!("{} {era:?} {declared} {level}", self.principal.key).into()
+            }
+        };
+        Peer {
+            era,
+            session,
+            lasting: self.visitor.is_some(),
+            capabilities: self.capabilities.clone(),
+            log_level: self.log_level.clone(),
+            rest: onward.rest,
+            meta: onward.meta,
+            asides,
+        }
+    }
+
+    /// What of a governed request's params travels on beside what is judged.
+    pub(super) fn governed(&mut self, wanted: &Wanted, params: Option<&Json>, state: Option<Json>) -> Onward {
+        self.digest.clone_from(&wanted.digest);
+        let mut judged = wanted.judged.to_vec();
+        if self.greeting.era == Era::Legacy {
+            judged.push("inputResponses");
+        }
+        judged.push("requestState");
+        let mut onward = hop::onward(params, &judged);
+        if let Some(state) = state {
+            onward.rest.push_str(",\"requestState\":");
+            onward.rest.push_str(state.as_str());
+        }
+        onward
+    }
+
+    /// What a modern client's `requestState` leads to.
+    ///
+    /// # Errors
+    /// A sentence for the client.
+    pub(super) fn resume(
+        &mut self,
+        wanted: &Wanted,
+        state: &Json,
+        responses: Option<&Json>,
+    ) -> Result<Resumed, &'static str> {
+        self.digest.clone_from(&wanted.digest);
+        self.gateway.resume(&self.principal, &wanted.digest, state, responses)
+    }
+
+    /// A modern client says the level with each request; a legacy server is told for the session.
+    pub(super) async fn set_level(&self, peer: &Peer) {
+        let (Some(level), None, Era::Legacy) = (&self.log_level, &self.visitor, self.greeting.era) else { return };
+        if self.greeting.capabilities.value().get("logging").is_none() {
+            return;
+        }
+        let rest = format!(",\"level\":{}", serde_json::Value::from(level.as_str()));
+        let peer = Peer { rest, meta: String::new(), ..peer.clone() };
+        let passed = Passed { method: "logging/setLevel", task: None, peer: &peer, endless: false };
+        if let Err(error) = self.gateway.pass(&self.server, passed).await {
+            tracing::debug!(server = %self.server, "the level of log messages was not taken: {}", error.message);
+        }
+    }
+
+    /// An event for what the server says beside its answer, where this client wants it.
+    pub(super) fn notice(&self, era: Era, token: Option<&Json>, method: &str, params: Option<&Json>) -> Option<String> {
+        if method == "notifications/progress" {
+            let params = hop::with_member(params?, "progressToken", token?.as_str());
+            return Some(notification(method, Some(&params)));
+        }
+        if method == LOG && era == Era::Modern && !self.wants_log(params) {
+            return None;
+        }
+        Some(notification(method, params))
+    }
+
+    fn wants_log(&self, params: Option<&Json>) -> bool {
+        let rank = |level: &str| LEVELS.iter().position(|known| *known == level);
+        let Some(least) = self.log_level.as_deref().and_then(rank) else { return false };
+        let level = hop::member(params, "level").and_then(|level| level.decode::<String>().ok());
+        level.as_deref().and_then(rank).is_some_and(|level| level >= least)
+    }
+
+    /// A question to a legacy client, as an event on the stream of the request that it belongs to; `None` where it cannot
+    /// be asked, and the question is answered so.
+    pub(super) fn ask(&self, question: Question) -> Option<String> {
+        let visitor = self.visitor.as_ref()?;
+        let (method, params) = (question.method.clone(), hop::of_question(question.params.as_ref()));
+        let id = visitor.put(question)?;
+        Some(request(id, &method, params.as_ref()))
+    }
+
+    /// Lets the call wait for a modern client's answers; the result that asks for them.
+    pub(super) async fn park(&self, first: Question, mut underway: Underway) -> Result<Json, RpcError> {
+        let mut questions = BTreeMap::from([(String::from("1"), first)]);
+        // A server that asks several things at once sends them one after the other.
+        while let Ok(Some(aside)) = tokio::time::timeout(TOGETHER, underway.heard.recv()).await {
+            if let Aside::Question(question) = aside {
+                questions.insert((questions.len() + 1).to_string(), question);
+            }
+        }
+        let asked: Vec<(String, String, Option<Json>)> = questions
+            .iter()
+            .map(|(key, question)| (key.clone(), question.method.clone(), hop::of_question(question.params.as_ref())))
+            .collect();
+        let state = self.gateway.park(&self.principal, &self.digest, underway, questions);
+        let state = state.ok_or_else(|| RpcError::new(200, -32603, "too many calls of this key wait for answers"))?;
+        Ok(hop::result_for(&hop::asks_for_input(&asked, &state), Era::Modern, &self.greeting.info, None))
+    }
+
+    /// A finished call as this client is told: the server's bytes, and no governance in them.
+    pub(super) fn tell(&self, carried: &Carried, era: Era, host: bool) -> Reply {
+        match &carried.outcome {
+            Outcome::Answered(answer) => {
+                Reply { status: 200, body: self.answered(&answer.result, era), retry_after: None }
+            }
+            Outcome::Failed(error) => {
+                let told = tell(carried, era, host);
+                match &error.fault {
+                    UpstreamFault::Rpc(object) => self.failed(object, era, told),
+                    _ => plain(told),
+                }
+            }
+            Outcome::Refused(_) | Outcome::Cancelled => plain(tell(carried, era, host)),
+        }
+    }
+
+    /// A server's own error.
+    fn failed(&self, object: &Json, era: Era, told: Reply) -> Reply {
+        if let (Era::Modern, Some(asks)) = (era, hop::url_elicitations(object)) {
+            let url = self.capabilities.value().get("elicitation").and_then(|it| it.get("url")).is_some();
+            let state = self.gateway.seal_state(&self.principal, &self.digest, None).filter(|_| url);
+            if let Some(state) = state {
+                let result = hop::asks_for_input(&asks, &state);
+                let result = hop::result_for(&result, Era::Modern, &self.greeting.info, None);
+                return Reply { status: 200, body: Ok(result), retry_after: None };
+            }
+        }
+        let body = Err(hop::error_for(object, era, &self.method));
+        Reply { status: hop::status_of(object, era), body, ..told }
+    }
+
+    fn answered(&self, result: &Json, era: Era) -> Result<Json, Json> {
+        let kind = reply::scan(result.as_str()).map(|shape| shape.kind).unwrap_or_default();
+        let keep = (self.method == "resources/read").then_some(0);
+        let told = hop::result_for(result, era, &self.greeting.info, keep);
+        match kind {
+            ResultType::InputRequired => {
+                let inner = hop::member(Some(result), "requestState");
+                let state = self.gateway.seal_state(&self.principal, &self.digest, inner.as_ref());
+                let state = state.ok_or_else(|| RpcError::new(200, -32603, "no state could be sealed").object())?;
+                Ok(hop::with_member(&told, "requestState", &format!("\"{state}\"")))
+            }
+            ResultType::Other => Ok(self.tasks_named(&told)),
+            ResultType::Absent | ResultType::Complete => Ok(told),
+        }
+    }
+
+    /// A result whose task has the name under which this principal knows it.
+    pub(super) fn tasks_named(&self, result: &Json) -> Json {
+        let name = |holder: &Json| {
+            let task: String = hop::member(Some(holder), "taskId")?.decode().ok()?;
+            let name = self.gateway.task_name(&self.principal, &self.server, &task)?;
+            Some(hop::with_member(holder, "taskId", &format!("\"{name}\"")))
+        };
+        let outer = name(result).unwrap_or_else(|| result.clone());
+        match hop::member(Some(&outer), "task").as_ref().and_then(name) {
+            Some(inner) => hop::with_member(&outer, "task", inner.as_str()),
+            None => outer,
+        }
+    }
+}
+
+/// Without what the gateway has to say: this route adds nothing to a body.
+fn plain(reply: Reply) -> Reply {
+    let strip = |result: Json| match hop::member(Some(&result), "_meta") {
+        Some(meta) => match hop::without_member(&meta, GOVERNANCE_KEY) {
+            empty if empty.as_str() == "{}" => hop::without_member(&result, "_meta"),
+            rest => hop::with_member(&result, "_meta", rest.as_str()),
+        },
+        None => result,
+    };
+    Reply { body: reply.body.map(strip), ..reply }
+}
+
+/// Checks the `Mcp-Param-…` headers of a modern call against its arguments (SEP-2243).
+///
+/// # Errors
+/// -32020 where one is missing, differs, or cannot be read.
+pub(super) fn check_params(expected: &[(http::HeaderName, String)], headers: &HeaderMap) -> Result<(), RpcError> {
+    for (name, value) in expected {
+        era::same(name.as_str(), super::one(headers, name.as_str()), value)?;
+    }
+    Ok(())
+}
+
+/// A notification's text.
+pub(super) fn notification(method: &str, params: Option<&Json>) -> String {
+    let method = serde_json::Value::from(method);
+    match params {
+        Some(params) => format!("{{\"jsonrpc\":\"2.0\",\"method\":{method},\"params\":{}}}", params.as_str()),
+        None => format!("{{\"jsonrpc\":\"2.0\",\"method\":{method}}}"),
+    }
+}
+
+/// A request's text, to a client.
+pub(super) fn request(id: u64, method: &str, params: Option<&Json>) -> String {
+    let method = serde_json::Value::from(method);
+    let params = params.map(|params| format!(",\"params\":{}", params.as_str())).unwrap_or_default();
+    format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":{method}{params}}}")
+}
+
+/// The last event of a stream that asks for input.
+pub(super) fn parked_event(id: &Id, parked: Result<Json, RpcError>) -> bytes::Bytes {
+    event(&match parked {
+        Ok(result) => rpc::result(id, &result),
+        Err(error) => rpc::error(Some(id), &error.object()),
+    })
+}

@@ -1,0 +1,349 @@
+//! The transparent route, `/v1/mcp/servers/{server}`: one message to one answer, as if the client were connected to the
+//! server itself.
+
+use std::sync::Arc;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::call::{NOTICES, carry, event, go_on, over_limit};
+use super::dispatch::{cancel, hello, unknown};
+use super::follow::listen;
+use super::pages::page;
+use super::relayed::{Via, Wanted, check_params};
+use super::subscribe::follow_resource;
+use super::{Asked, SESSION, failure, stream};
+use crate::domain::id::ServerName;
+use crate::domain::json::Json;
+use crate::domain::outcome::{UpstreamError, UpstreamFault};
+use crate::gateway::{Gateway, ListKind, Passed, Resumed, Visitor};
+use crate::wire::envelope::{Id, Message};
+use crate::wire::era::{Era, SUPPORTED, negotiate};
+use crate::wire::hop;
+use crate::wire::rpc::{self, RpcError};
+
+/// How long a modern client may keep a list, where the server does not say.
+const LIST_TTL: u64 = 30_000;
+
+/// Answers a message to one server.
+pub(super) async fn answer(
+    gateway: Arc<Gateway>,
+    asked: Asked,
+    server: ServerName,
+    message: Message,
+    headers: &HeaderMap,
+) -> Response {
+    let visitor = match (&asked.session, asked.era) {
+        (Some(id), Era::Legacy) => {
+            let visitor = gateway.visitor(&asked.principal, id, asked.opened.as_ref(), &server);
+            let Some(visitor) = visitor else {
+                return failure(None, &RpcError::new(429, 429, "this key has as many sessions in use as it may"));
+            };
+            Some(visitor)
+        }
+        _ => None,
+    };
+    match message {
+        Message::Request { id, method, params } => {
+            let session = Conversation { gateway, asked, server, visitor, id, method, params };
+            session.answer(headers).await
+        }
+        Message::Notification { method, params } => {
+            match (method.as_str(), &visitor) {
+                ("notifications/cancelled", _) => cancel(&gateway, &asked, params.as_ref()),
+                ("notifications/roots/list_changed", Some(visitor)) => {
+                    let (sink, _) = mpsc::channel(1);
+                    if let Ok(greeting) = gateway.greeting(&server).await {
+                        let visitor = Some(Arc::clone(visitor));
+                        let via = Via::new(Arc::clone(&gateway), &asked, server.clone(), greeting, visitor, &method);
+                        let peer = via.peer(asked.era, hop::onward(params.as_ref(), &[]), sink);
+                        gateway.notify_server(&server, &method, &peer);
+                    }
+                }
+                _ => {}
+            }
+            StatusCode::ACCEPTED.into_response()
+        }
+        Message::Response { id, outcome } => {
+            if let Some(visitor) = visitor {
+                visitor.answer(id.text(), outcome);
+            }
+            StatusCode::ACCEPTED.into_response()
+        }
+    }
+}
+
+/// One request on the transparent route.
+struct Conversation {
+    gateway: Arc<Gateway>,
+    asked: Asked,
+    server: ServerName,
+    visitor: Option<Arc<Visitor>>,
+    id: Id,
+    method: String,
+    params: Option<Json>,
+}
+
+impl Conversation {
+    async fn answer(self, headers: &HeaderMap) -> Response {
+        if matches!(self.method.as_str(), "tools/call" | "prompts/get" | "resources/read") {
+            return self.governed(headers).await;
+        }
+        if !self.asked.host
+            && let Err(refusal) = self.gateway.charge_request(&self.asked.principal)
+        {
+            return over_limit(&self.id, &refusal);
+        }
+        match (self.asked.era, self.method.as_str()) {
+            (Era::Legacy, "initialize") => self.initialize().await,
+            (Era::Legacy, "ping") => self.reply(&Json::of(&json!({}))),
+            (Era::Modern, "server/discover") => self.discover().await,
+            (_, "tools/list") => {
+                let shown = self.gateway.server_tools(&self.asked.principal, &self.server);
+                self.list("tools", &shown.items, shown.ttl_ms)
+            }
+            (_, "prompts/list") => self.items(ListKind::Prompts).await,
+            (_, "resources/list") => self.items(ListKind::Resources).await,
+            (_, "resources/templates/list") => self.items(ListKind::Templates).await,
+            (_, "completion/complete") => self.complete().await,
+            (Era::Legacy, "logging/setLevel") => self.set_level().await,
+            (Era::Legacy, "resources/subscribe") => self.follow(true).await,
+            (Era::Legacy, "resources/unsubscribe") => self.follow(false).await,
+            (Era::Modern, "subscriptions/listen") => {
+                let Self { gateway, asked, server, id, params, .. } = self;
+                listen(gateway, asked, server, &id, params.as_ref()).await
+            }
+            (Era::Modern, "tasks/get" | "tasks/update" | "tasks/cancel") => self.task().await,
+            (Era::Modern, method) => failure(Some(&self.id), &unknown(404, method)),
+            (Era::Legacy, method) => failure(Some(&self.id), &unknown(200, method)),
+        }
+    }
+
+    fn reply(&self, result: &Json) -> Response {
+        let text = rpc::result(&self.id, result);
+        if self.asked.prefers_stream {
+            stream::response(event(&text).into())
+        } else {
+            super::json(StatusCode::OK, text)
+        }
+    }
+
+    fn fail(&self, error: &UpstreamError) -> Response {
+        match &error.fault {
+            UpstreamFault::Rpc(object) => {
+                let status = StatusCode::from_u16(hop::status_of(object, self.asked.era)).unwrap_or(StatusCode::OK);
+                let object = hop::error_for(object, self.asked.era, &self.method);
+                super::json(status, rpc::error(Some(&self.id), &object))
+            }
+            _ => failure(Some(&self.id), &RpcError::new(200, -32603, error.message.clone())),
+        }
+    }
+
+    async fn via(&self) -> Result<Via, UpstreamError> {
+        let greeting = self.gateway.greeting(&self.server).await?;
+        let (gateway, visitor) = (Arc::clone(&self.gateway), self.visitor.clone());
+        Ok(Via::new(gateway, &self.asked, self.server.clone(), greeting, visitor, &self.method))
+    }
+
+    /// A call, a prompt or a resource: on the path of every call.
+    async fn governed(self, headers: &HeaderMap) -> Response {
+        let wanted = match Wanted::read(&self.method, &self.server, self.params.as_ref()) {
+            Ok(wanted) => wanted,
+            Err(why) => return failure(Some(&self.id), &RpcError::new(200, -32602, why)),
+        };
+        if self.asked.era == Era::Modern
+            && let Err(error) =
+                check_params(&self.gateway.parameter_headers(&wanted.tool, wanted.arguments.as_ref()), headers)
+        {
+            return failure(Some(&self.id), &error);
+        }
+        let mut via = match self.via().await {
+            Ok(via) => Box::new(via),
+            Err(error) => return self.fail(&error),
+        };
+        let mut inner = None;
+        if let (Era::Modern, Some(state)) = (self.asked.era, hop::member(self.params.as_ref(), "requestState")) {
+            let responses = hop::member(self.params.as_ref(), "inputResponses");
+            match via.resume(&wanted, &state, responses.as_ref()) {
+                Ok(Resumed::Anew(state)) => inner = state,
+                Ok(Resumed::Underway(underway)) => {
+                    let Self { gateway, asked, id, .. } = self;
+                    return go_on(&gateway, &asked, id, underway, via).await;
+                }
+                Err(why) => return failure(Some(&self.id), &RpcError::new(200, -32602, why)),
+            }
+        }
+        let onward = via.governed(&wanted, self.params.as_ref(), inner);
+        let Self { gateway, asked, id, .. } = self;
+        let (sender, heard) = mpsc::channel(NOTICES);
+        let peer = via.peer(asked.era, onward, sender.clone());
+        via.set_level(&peer).await;
+        let progress = asked.meta.progress_token.as_ref().filter(|_| asked.streams).map(|_| sender);
+        let line = gateway.line(progress, Some(Arc::new(peer)));
+        let request = super::call::request(&asked, wanted.tool, wanted.arguments);
+        carry(gateway, asked, id, request, line, heard, Some(via)).await
+    }
+
+    async fn initialize(self) -> Response {
+        let hello = match hello(self.params.as_ref()) {
+            Ok(hello) => hello,
+            Err(error) => return failure(Some(&self.id), &error),
+        };
+        let greeting = match self.gateway.greeting(&self.server).await {
+            Ok(greeting) => greeting,
+            Err(error) => return self.fail(&error),
+        };
+        let version = negotiate(hello.protocol_version.as_deref());
+        let declared = hop::client_capabilities(Some(&Value::Object(hello.capabilities)));
+        let session = self.gateway.begin_session(&self.asked.principal, version, declared);
+        let mut result = json!({
+            "protocolVersion": version,
+            "capabilities": hop::capabilities_for(&greeting.capabilities, Era::Legacy, greeting.era),
+            "serverInfo": greeting.info.value(),
+        });
+        if let (Some(text), Some(members)) = (greeting.instructions, result.as_object_mut()) {
+            members.insert("instructions".into(), text.into());
+        }
+        let mut response = self.reply(&Json::of(&result));
+        if let Some(value) = session.and_then(|session| HeaderValue::from_str(&session).ok()) {
+            response.headers_mut().insert(SESSION, value);
+        }
+        response
+    }
+
+    async fn discover(self) -> Response {
+        let greeting = match self.gateway.greeting(&self.server).await {
+            Ok(greeting) => greeting,
+            Err(error) => return self.fail(&error),
+        };
+        let mut result = json!({
+            "supportedVersions": SUPPORTED,
+            "capabilities": hop::capabilities_for(&greeting.capabilities, Era::Modern, greeting.era),
+        });
+        if let (Some(text), Some(members)) = (greeting.instructions, result.as_object_mut()) {
+            members.insert("instructions".into(), text.into());
+        }
+        self.reply(&hop::result_for(&Json::of(&result), Era::Modern, &greeting.info, Some(LIST_TTL)))
+    }
+
+    async fn items(self, kind: ListKind) -> Response {
+        let shown = self.gateway.server_items(&self.asked.principal, &self.server, kind).await;
+        self.list(kind.method().1, &shown.items, shown.ttl_ms)
+    }
+
+    fn list(&self, member: &str, items: &[Json], ttl: Option<u64>) -> Response {
+        let page = match page(self.params.as_ref(), items) {
+            Ok(page) => page,
+            Err(error) => return failure(Some(&self.id), &error),
+        };
+        let result = Json::from_parts(format!("{{\"{member}\":{page}}}"));
+        let info = self.gateway.server_info(&self.server);
+        let keep = ttl.unwrap_or(LIST_TTL).min(LIST_TTL);
+        self.reply(&hop::result_for(&result, self.asked.era, &info, Some(keep)))
+    }
+
+    /// Passes a request on that is no call.
+    async fn pass(&self, via: &Via, task: Option<&str>, judged: &[&str]) -> Result<Json, UpstreamError> {
+        let (sink, _heard) = mpsc::channel(NOTICES);
+        let peer = via.peer(self.asked.era, hop::onward(self.params.as_ref(), judged), sink);
+        let passed = Passed { method: &self.method, task, peer: &peer, endless: false };
+        let result = self.gateway.pass(&self.server, passed).await?;
+        Ok(hop::result_for(&result, self.asked.era, &via.greeting.info, None))
+    }
+
+    async fn pass_on(&self) -> Response {
+        let via = match self.via().await {
+            Ok(via) => via,
+            Err(error) => return self.fail(&error),
+        };
+        match self.pass(&via, None, &[]).await {
+            Ok(result) => self.reply(&result),
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    /// What completes an argument must exist for the principal.
+    async fn complete(self) -> Response {
+        let reference = hop::member(self.params.as_ref(), "ref");
+        let text = |name: &str| hop::member(reference.as_ref(), name).and_then(|text| text.decode::<String>().ok());
+        let (kind, name) = match text("type").as_deref() {
+            Some("ref/prompt") => (ListKind::Prompts, text("name")),
+            Some("ref/resource") => (ListKind::Templates, text("uri")),
+            _ => (ListKind::Prompts, None),
+        };
+        let Some(name) = name else {
+            return failure(Some(&self.id), &RpcError::new(200, -32602, "`params.ref` names a prompt or a resource"));
+        };
+        if !self.gateway.may_read(&self.asked.principal, &self.server, kind, &name) {
+            return failure(Some(&self.id), &RpcError::new(200, -32602, "`params.ref` is not known"));
+        }
+        self.pass_on().await
+    }
+
+    async fn set_level(self) -> Response {
+        let level = hop::member(self.params.as_ref(), "level").and_then(|level| level.decode::<String>().ok());
+        let Some(level) = level.filter(|level| super::relayed::LEVELS.contains(&level.as_str())) else {
+            return failure(Some(&self.id), &RpcError::new(200, -32602, "`params.level` is not a level"));
+        };
+        let via = match self.via().await {
+            Ok(via) => via,
+            Err(error) => return self.fail(&error),
+        };
+        if let Some(visitor) = &self.visitor {
+            visitor.set_log_level(level);
+        }
+        if via.greeting.era == Era::Legacy && self.visitor.is_some() {
+            return self.pass_on().await;
+        }
+        self.reply(&Json::of(&json!({})))
+    }
+
+    /// `resources/subscribe` and its opposite.
+    async fn follow(self, on: bool) -> Response {
+        let uri = hop::member(self.params.as_ref(), "uri").and_then(|uri| uri.decode::<String>().ok());
+        let Some(uri) = uri else {
+            return failure(Some(&self.id), &RpcError::new(200, -32602, "`params.uri` is required"));
+        };
+        if !self.gateway.may_read(&self.asked.principal, &self.server, ListKind::Resources, &uri) {
+            return failure(Some(&self.id), &crate::wire::mcp::unknown_resource(&uri, self.asked.era));
+        }
+        let Some(visitor) = self.visitor.clone() else {
+            return failure(Some(&self.id), &RpcError::new(200, -32600, "following a resource needs a session"));
+        };
+        let via = match self.via().await {
+            Ok(via) => via,
+            Err(error) => return self.fail(&error),
+        };
+        if via.greeting.era == Era::Legacy {
+            return self.pass_on().await;
+        }
+        follow_resource(&self.gateway, &via, &visitor, &uri, on);
+        self.reply(&Json::of(&json!({})))
+    }
+
+    /// A request about a task of this principal's.
+    async fn task(self) -> Response {
+        let declared =
+            self.asked.meta.client_capabilities.as_ref().and_then(|it| it.get("extensions")?.get(hop::TASKS));
+        if declared.is_none() {
+            let required = json!({"requiredCapabilities": {"extensions": {hop::TASKS: {}}}});
+            let error = RpcError::new(400, -32021, "the client has not declared the extension of tasks");
+            return failure(Some(&self.id), &error.with(required));
+        }
+        let name = hop::member(self.params.as_ref(), "taskId").and_then(|name| name.decode::<String>().ok());
+        let task = name.and_then(|name| self.gateway.task_of(&self.asked.principal, &self.server, &name));
+        let Some(task) = task else {
+            return failure(Some(&self.id), &RpcError::new(200, -32602, "`params.taskId` is not a task of yours"));
+        };
+        let via = match self.via().await {
+            Ok(via) => via,
+            Err(error) => return self.fail(&error),
+        };
+        match self.pass(&via, Some(&task), &["taskId"]).await {
+            Ok(result) => self.reply(&via.tasks_named(&result)),
+            Err(error) => self.fail(&error),
+        }
+    }
+}

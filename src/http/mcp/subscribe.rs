@@ -1,0 +1,145 @@
+//! Resources that are followed: somebody has to listen to the server for it, in the way of its era.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::call::NOTICES;
+use super::relayed::Via;
+use crate::domain::id::ServerName;
+use crate::gateway::{Aside, Gateway, Passed, Peer, Visitor};
+use crate::wire::era::Era;
+use crate::wire::hop::Onward;
+use crate::wire::rpc::RpcError;
+
+/// How long a server may take to take a subscription.
+const TAKE: Duration = Duration::from_secs(10);
+/// After this a subscription that broke off is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
+/// The first message of a subscription.
+pub(super) const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
+
+/// Has a server tell of changes of resources, into `sink`. It ends when the guard is dropped.
+pub(super) async fn subscribe(
+    gateway: &Arc<Gateway>,
+    via: &Via,
+    uris: &[String],
+    sink: mpsc::Sender<Aside>,
+) -> Result<DropGuard, RpcError> {
+    let stop = CancellationToken::new();
+    let taken = async {
+        if via.greeting.era == Era::Modern {
+            let (acknowledged, taken) = tokio::sync::oneshot::channel();
+            gateway.tasks().spawn(listen_upstream(
+                Arc::clone(gateway),
+                via.server.clone(),
+                via.peer(Era::Modern, filter(uris), sink.clone()),
+                sink,
+                Some(acknowledged),
+                stop.clone(),
+            ));
+            return taken.await.map_err(|_| RpcError::new(200, -32603, "the server did not take the subscription"));
+        }
+        subscribe_legacy(gateway, via, uris, sink, stop.clone()).await
+    };
+    match tokio::time::timeout(TAKE, taken).await {
+        Ok(Ok(())) => Ok(stop.drop_guard()),
+        Ok(Err(error)) => {
+            stop.cancel();
+            Err(error)
+        }
+        Err(_) => {
+            stop.cancel();
+            Err(RpcError::new(200, -32603, "the server did not take the subscription in time"))
+        }
+    }
+}
+
+/// A legacy server tells a session: this subscription gets one of its own.
+async fn subscribe_legacy(
+    gateway: &Arc<Gateway>,
+    via: &Via,
+    uris: &[String],
+    sink: mpsc::Sender<Aside>,
+    stop: CancellationToken,
+) -> Result<(), RpcError> {
+    let session: Arc<str> = format!("{} listen {}", via.principal.key, crate::domain::id::RequestId::fresh()).into();
+    gateway.hear_session(&via.server, &session, sink.clone());
+    let (left, name, stopping) = (Arc::clone(gateway), Arc::clone(&session), gateway.stopping());
+    gateway.tasks().spawn(async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = stopping.cancelled() => {}
+        }
+        left.leave_server(&name);
+    });
+    for uri in uris {
+        let rest = format!(",\"uri\":{}", Value::from(uri.as_str()));
+        let peer = via.peer(Era::Modern, Onward { rest, meta: String::new() }, sink.clone());
+        let peer = Peer { session: Arc::clone(&session), lasting: true, ..peer };
+        let passed = Passed { method: "resources/subscribe", task: None, peer: &peer, endless: false };
+        let taken = gateway.pass(&via.server, passed).await;
+        taken.map_err(|error| RpcError::new(200, -32603, error.message))?;
+    }
+    Ok(())
+}
+
+/// The params of a subscription to resources.
+fn filter(uris: &[String]) -> Onward {
+    let rest = format!(",\"notifications\":{}", json!({"resourceSubscriptions": uris}));
+    Onward { rest, meta: String::new() }
+}
+
+/// Keeps a modern server's stream of changes open until it is not wanted any more.
+async fn listen_upstream(
+    gateway: Arc<Gateway>,
+    server: ServerName,
+    peer: Peer,
+    sink: mpsc::Sender<Aside>,
+    mut acknowledged: Option<tokio::sync::oneshot::Sender<()>>,
+    stop: CancellationToken,
+) {
+    let (raw, mut heard) = mpsc::channel(NOTICES);
+    let peer = Peer { asides: raw, ..peer };
+    let listening = async {
+        loop {
+            let passed = Passed { method: "subscriptions/listen", task: None, peer: &peer, endless: true };
+            if let Err(error) = gateway.pass(&server, passed).await {
+                tracing::debug!(server = %server, "a subscription broke off: {}", error.message);
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    };
+    let passing = async {
+        while let Some(aside) = heard.recv().await {
+            match aside {
+                Aside::Notification { method, .. } if method == ACKNOWLEDGED => {
+                    acknowledged.take().map(|acknowledged| acknowledged.send(()));
+                }
+                aside => drop(sink.try_send(aside)),
+            }
+        }
+    };
+    let stopping = gateway.stopping();
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = stopping.cancelled() => {}
+        () = sink.closed() => {}
+        () = listening => {}
+        () = passing => {}
+    }
+}
+
+/// `resources/subscribe` of a legacy client at a modern server: somebody has to listen for it.
+pub(super) fn follow_resource(gateway: &Arc<Gateway>, via: &Via, visitor: &Arc<Visitor>, uri: &str, on: bool) {
+    let Some((uris, stop)) = visitor.follow(uri, on) else { return };
+    if uris.is_empty() {
+        return;
+    }
+    let peer = via.peer(Era::Modern, filter(&uris), visitor.sink());
+    let upstream = listen_upstream(Arc::clone(gateway), via.server.clone(), peer, visitor.sink(), None, stop);
+    gateway.tasks().spawn(upstream);
+}
