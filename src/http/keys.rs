@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::body;
 use super::caller::Caller;
@@ -19,25 +20,45 @@ use crate::domain::principal::Scope;
 use crate::domain::strict;
 use crate::gateway::control::Actor;
 use crate::gateway::{Gateway, NewKey};
+use crate::wire::rest::schema;
 
 /// `GET /v1/mcp/key-profiles`: what each profile grants.
+#[utoipa::path(
+    get, path = "/v1/mcp/key-profiles", operation_id = "key_profiles", tag = "Keys", summary = "What each kind of key grants",
+    responses((status = 200, description = "Every profile", body = schema::Profiles))
+)]
 pub(super) async fn profiles(State(gateway): State<Arc<Gateway>>) -> Response {
     Json(json!({"profiles": &*gateway.state().profiles})).into_response()
 }
 
-#[derive(Deserialize)]
+/// A key that is wanted.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object with `name` and `profile`")]
+#[schema(as = NewKey, example = json!({"name": "Claude desktop MCP", "profile": "mcp_readonly"}))]
 struct Wanted {
+    /// For people: 1 to 200 characters.
     name: String,
+    /// One of those that `GET /v1/mcp/key-profiles` lists.
     profile: String,
+    /// What policies know the key by.
     #[serde(default)]
     roles: Vec<String>,
+    /// How much the key may ask; without one there is no limit.
     plan: Option<String>,
+    /// Whom policies judge; the key's own id unless set.
     agent_id: Option<String>,
+    /// A duration such as `30d`; without one the key does not expire.
     expires_in: Option<String>,
 }
 
 /// `POST /v1/beta/users/{user}/keys`: 201 with the key, this once.
+#[utoipa::path(
+    post, path = "/v1/beta/users/{user}/keys", operation_id = "create_key", tag = "Keys", summary = "Make a key",
+    description = "The answer is the only place where its text stands.",
+    params(("user" = String, Path, description = "Whose key")),
+    request_body = Wanted,
+    responses((status = 201, description = "The key, with its text in `key`", body = schema::KeyView))
+)]
 pub(super) async fn create(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
@@ -83,6 +104,11 @@ pub(super) async fn create(
 }
 
 /// `GET /v1/beta/users/{user}/keys`: empty for a user who has none.
+#[utoipa::path(
+    get, path = "/v1/beta/users/{user}/keys", operation_id = "list_keys", tag = "Keys", summary = "The keys of a user",
+    params(("user" = String, Path, description = "Whose keys")),
+    responses((status = 200, description = "All of them, revoked ones too; empty for a user who has none", body = schema::KeyList))
+)]
 pub(super) async fn list(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
@@ -97,6 +123,12 @@ pub(super) async fn list(
 }
 
 /// `DELETE /v1/beta/users/{user}/keys/{id}`: 204, or 404 where this user has no such live key.
+#[utoipa::path(
+    delete, path = "/v1/beta/users/{user}/keys/{id}", operation_id = "revoke_key", tag = "Keys", summary = "Revoke a key",
+    description = "The very next request with it is refused.",
+    params(("user" = String, Path, description = "Whose key"), ("id" = String, Path, description = "`key_…`")),
+    responses((status = 204, description = "It is revoked"))
+)]
 pub(super) async fn revoke(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,

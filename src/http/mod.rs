@@ -65,6 +65,8 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/api/mcp/v1/servers", Access::Scope(Scope::ToolsRead)),
     route("GET", "/api/mcp/v1/servers/{namespace}/{name}", Access::Scope(Scope::ToolsRead)),
     route("GET", "/llms.txt", Access::Public),
+    route("GET", "/openapi.json", Access::Public),
+    route("GET", "/docs", Access::Public),
     route("GET", "/v1/mcp/key-profiles", Access::Public),
     route("POST", "/v1/beta/users/{user}/keys", Access::Scope(Scope::KeysAdmin)),
     route("GET", "/v1/beta/users/{user}/keys", Access::Scope(Scope::KeysAdmin)),

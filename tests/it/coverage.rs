@@ -7,11 +7,13 @@ use toolgate::http::{Access, ROUTES};
 use crate::support::{Client, FakeUpstream, Response, Say, Setup};
 
 /// What may be asked for without a key. A route that joins it has to join it here too.
-const PUBLIC: [&str; 8] = [
+const PUBLIC: [&str; 10] = [
     "GET /v1/mcp",
     "GET /mcp",
     "GET /api/mcp/tools",
     "GET /llms.txt",
+    "GET /openapi.json",
+    "GET /docs",
     "GET /v1/mcp/key-profiles",
     "POST /register",
     "GET /.well-known/{*path}",

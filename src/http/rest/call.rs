@@ -121,8 +121,8 @@ pub(super) fn turned_away(why: &NotAdmitted, body: String) -> Response {
 }
 
 /// Text that is JSON already.
-pub(super) fn json(status: StatusCode, text: String) -> Response {
-    let mut response = Response::new(Body::from(text));
+pub(super) fn json(status: StatusCode, text: impl Into<Body>) -> Response {
+    let mut response = Response::new(text.into());
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

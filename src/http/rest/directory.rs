@@ -15,6 +15,7 @@ use super::{Params, Segments, enter};
 use crate::domain::principal::Scope;
 use crate::domain::tool::Tool;
 use crate::gateway::{DirectoryEntry, Gateway};
+use crate::wire::rest::schema;
 
 /// Servers on one page.
 const PAGE: usize = 100;
@@ -26,6 +27,15 @@ pub(super) struct Page {
     after: Option<String>,
 }
 
+#[utoipa::path(
+    get, path = "/api/mcp/v1/servers", operation_id = "servers", tag = "Directory", summary = "The registered servers",
+    description = "Those of which the key's profile opens anything, with the tools that it may see.",
+    params(
+        ("first" = Option<u32>, Query, description = "Servers on the page", minimum = 1, maximum = 100, nullable = false),
+        ("after" = Option<String>, Query, description = "The page behind this id", nullable = false),
+    ),
+    responses((status = 200, description = "A page of them", body = schema::ServerList))
+)]
 pub(super) async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, Params(page): Params<Page>) -> Response {
     if let Err(refused) = enter(&gateway, &caller, Scope::ToolsRead) {
         return *refused;
@@ -46,6 +56,14 @@ pub(super) async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, Pa
     Json(json!({"servers": servers, "pageInfo": {"endCursor": last, "hasNextPage": more}})).into_response()
 }
 
+#[utoipa::path(
+    get, path = "/api/mcp/v1/servers/{namespace}/{name}", operation_id = "server", tag = "Directory", summary = "One registered server",
+    params(
+        ("namespace" = String, Path, description = "From the configuration; `local` unless set", example = "local"),
+        ("name" = String, Path, description = "The server's name", example = "github"),
+    ),
+    responses((status = 200, description = "The server, with the schemas of its tools", body = schema::ServerEntry))
+)]
 /// A server with the schemas of its tools. One that the profile does not open and one that is not there are the same.
 pub(super) async fn one(
     State(gateway): State<Arc<Gateway>>,

@@ -9,6 +9,7 @@ mod directory;
 mod extract;
 mod invoke;
 mod llms;
+mod openapi;
 mod tools;
 
 use std::sync::Arc;
@@ -40,6 +41,8 @@ pub(super) fn router(gateway: &Arc<Gateway>) -> Router<Arc<Gateway>> {
         ("/api/mcp/v1/servers", get(directory::list)),
         ("/api/mcp/v1/servers/{namespace}/{name}", get(directory::one)),
         ("/llms.txt", get(llms::text)),
+        ("/openapi.json", get(openapi::document)),
+        ("/docs", get(openapi::docs)),
     ];
     let router = routes.into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
     router.route_layer(from_fn_with_state(Arc::clone(gateway), tell_limits))

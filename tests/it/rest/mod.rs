@@ -3,4 +3,5 @@
 mod directory;
 mod invoke;
 mod limits;
+mod openapi;
 mod tools;
