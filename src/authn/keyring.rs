@@ -6,15 +6,18 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::clock::Clock as _;
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::keyed::DefaultKeyedStateStore;
+use governor::{Quota, RateLimiter};
 use ring::hmac;
 use subtle::ConstantTimeEq;
 
 use super::credential::{Credential, NewKey, NotAdmitted, NotCreated};
 use super::secret_key::{PREFIX, SecretKey};
 use crate::config::Profiles;
-use crate::domain::clock::{Clock, Moment};
+use crate::domain::clock::{Clock, Moment, Ticking};
 use crate::domain::id::KeyId;
 use crate::domain::net::network;
 use crate::domain::principal::{Principal, Profile};
@@ -33,12 +36,15 @@ const ADMIN_ID: &str = "key_admin";
 /// The role that the admin key and the local command line hold.
 const ADMIN_ROLE: &str = "writer";
 
+/// Counts wrong credentials by their source.
+type Wrong = RateLimiter<IpAddr, DefaultKeyedStateStore<IpAddr>, Ticking, NoOpMiddleware<Nanos>>;
+
 /// All keys by the keyed hash of their text.
 pub struct Keyring {
     pepper: hmac::Key,
     keys: ArcSwap<HashMap<[u8; 32], Arc<KeyRecord>>>,
     admin: Option<(Secret, Principal)>,
-    wrong: DefaultKeyedRateLimiter<IpAddr>,
+    wrong: Wrong,
     used: Mutex<HashMap<KeyId, Moment>>,
     clock: Arc<dyn Clock>,
     store: Store,
@@ -58,11 +64,12 @@ impl Keyring {
     pub async fn load(store: Store, clock: Arc<dyn Clock>, admin: Option<Secret>) -> Result<Self, StoreError> {
         let pepper = hmac::Key::new(hmac::HMAC_SHA256, store.secret("pepper")?.as_ref());
         let keys = store.keys().await?.into_iter().map(|record| (record.hash, Arc::new(record))).collect();
+        let quota = Quota::per_minute(NonZeroU32::new(WRONG_PER_MINUTE).unwrap_or(NonZeroU32::MIN));
         Ok(Self {
             pepper,
             keys: ArcSwap::from_pointee(keys),
             admin: admin.map(|secret| (secret, local_owner())),
-            wrong: RateLimiter::keyed(Quota::per_minute(NonZeroU32::new(WRONG_PER_MINUTE).unwrap_or(NonZeroU32::MIN))),
+            wrong: RateLimiter::new(quota, DefaultKeyedStateStore::default(), Ticking(Arc::clone(&clock))),
             used: Mutex::default(),
             clock,
             store,
@@ -152,7 +159,7 @@ impl Keyring {
         }
         let source = network(source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
         let until = self.wrong.check_key(&source).err()?;
-        let wait = until.wait_time_from(DefaultClock::default().now());
+        let wait = until.wait_time_from(self.wrong.clock().now());
         Some(NotAdmitted::Throttled { retry_after: wait.as_secs() + 1 })
     }
 

@@ -3,6 +3,8 @@
 //! An id holds who opened the session, the revision it speaks and what its client can do. It outlives a restart and
 //! works on every replica that has the key; to another principal it is worthless, and altered it opens nothing.
 
+use std::ops::RangeInclusive;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -14,6 +16,8 @@ use crate::domain::json::Json;
 
 /// How long an id lives.
 pub const LIFETIME_MS: i64 = 30 * 24 * 3600 * 1000;
+/// Bytes of a fingerprint that say whose session it was.
+const KEY_BYTES: usize = 8;
 const AAD: &[u8] = b"toolgate session 1";
 /// Clients send an id with every request: it stays short. Capabilities that are longer count as none. Bytes.
 const MAX_ID: usize = 2048;
@@ -144,11 +148,22 @@ impl Sealer {
     }
 }
 
-/// Names an id in the list of ended sessions without keeping it.
+/// Names an id in the list of ended sessions without keeping it. Names of one key begin alike, see [`names_of`].
 #[must_use]
-pub fn fingerprint(id: &str) -> [u8; 32] {
-    let digest = ring::digest::digest(&ring::digest::SHA256, id.as_bytes());
-    digest.as_ref().try_into().unwrap_or([0; 32])
+pub fn fingerprint(key: &KeyId, id: &str) -> [u8; 32] {
+    let digest = |text: &str| ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    let (key, id) = (digest(key.as_str()), digest(id));
+    let mut name = [0; 32];
+    let bytes = key.as_ref().iter().take(KEY_BYTES).chain(id.as_ref());
+    name.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    name
+}
+
+/// The least and the greatest name that a session of the same key can have.
+#[must_use]
+pub fn names_of(name: &[u8; 32]) -> RangeInclusive<[u8; 32]> {
+    let with = |rest: u8| std::array::from_fn(|at| name.get(at).filter(|_| at < KEY_BYTES).map_or(rest, |byte| *byte));
+    with(0)..=with(u8::MAX)
 }
 
 #[cfg(test)]
@@ -189,6 +204,15 @@ mod tests {
         assert_eq!(sealer.open_text(b"task", &name).as_deref(), Some("t1"));
         assert_eq!(sealer.open_text(b"other", &name), None);
         assert_eq!(Sealer::new(b"another").unwrap().open_text(b"task", &name), None);
+    }
+
+    #[test]
+    fn names_of_one_key_begin_alike() {
+        let (a, b) = (KeyId::from("key_a"), KeyId::from("key_b"));
+        let name = fingerprint(&a, "one");
+        assert!(names_of(&name).contains(&fingerprint(&a, "two")));
+        assert!(!names_of(&name).contains(&fingerprint(&b, "one")));
+        assert_ne!(name, fingerprint(&a, "two"));
     }
 
     proptest! {

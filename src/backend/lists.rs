@@ -158,6 +158,13 @@ async fn ask(kind: ListKind, server: &Server) -> Result<(Items, Duration), Fault
 }
 
 impl Backends {
+    /// The list that a server gave last, if it ever gave one.
+    #[must_use]
+    pub fn last_items(&self, server: &ServerName, kind: ListKind) -> Option<Arc<Items>> {
+        let server = self.hub.servers.load().get(server).cloned()?;
+        server.lists.shelf(kind).kept.lock().unwrap_or_else(PoisonError::into_inner).items.clone()
+    }
+
     /// A list of a server's; the last known one where the server cannot be asked, and `None` where nothing is known.
     pub async fn items(&self, server: &ServerName, kind: ListKind) -> Option<Arc<Items>> {
         let server = self.hub.servers.load().get(server).cloned()?;

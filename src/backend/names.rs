@@ -1,9 +1,8 @@
 //! Flat names: what stands for `server:tool` where a host accepts only `[A-Za-z0-9_-]{1,64}`.
 
-use crate::domain::id::ServerName;
+use crate::domain::id::{FLAT_SEPARATOR, flat};
 use crate::domain::json::sha256_hex;
 
-const SEPARATOR: &str = "__";
 const LONGEST: usize = 64;
 
 /// `server__tool` with every other character as `_`; what is too long is cut and ends with a digest of the id.
@@ -14,9 +13,9 @@ pub fn flat_name(server: &str, tool: &str) -> String {
 }
 
 fn plain_name(server: &str, tool: &str) -> String {
-    let mut name = flat_text(server);
-    name.push_str(SEPARATOR);
-    name.push_str(&flat_text(tool));
+    let mut name = flat(server);
+    name.push_str(FLAT_SEPARATOR);
+    name.push_str(&flat(tool));
     name
 }
 
@@ -32,31 +31,7 @@ pub(crate) fn digested_name(server: &str, tool: &str) -> String {
 
 /// True where the flat name says the same as the id, character by character.
 pub(crate) fn is_exact(server: &str, tool: &str) -> bool {
-    flat_text(server) == server && flat_text(tool) == tool && server.len() + tool.len() + 2 <= LONGEST
-}
-
-fn flat_text(text: &str) -> String {
-    text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' }).collect()
-}
-
-/// Two servers whose tools could have the same flat name: the second would be read as the first.
-///
-/// Where no `server__` begins with another one, a flat name belongs to one server alone.
-#[must_use]
-pub fn colliding<'a>(servers: impl IntoIterator<Item = &'a ServerName>) -> Vec<(ServerName, ServerName)> {
-    let mut prefixes: Vec<(String, &ServerName)> =
-        servers.into_iter().map(|server| (flat_text(server.as_str()) + SEPARATOR, server)).collect();
-    prefixes.sort();
-    let mut found = Vec::new();
-    for (at, (prefix, first)) in prefixes.iter().enumerate() {
-        let rest = prefixes.get(at + 1..).unwrap_or_default();
-        found.extend(
-            rest.iter()
-                .take_while(|(other, _)| other.starts_with(prefix.as_str()))
-                .map(|(_, second)| ((*first).clone(), (*second).clone())),
-        );
-    }
-    found
+    flat(server) == server && flat(tool) == tool && server.len() + tool.len() + 2 <= LONGEST
 }
 
 #[cfg(test)]
@@ -64,6 +39,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::id::ServerName;
 
     #[test]
     fn names_are_safe_and_stable() {
@@ -72,15 +48,6 @@ mod tests {
         let long = flat_name("github", &"x".repeat(100));
         assert_eq!(long.len(), 64);
         assert_ne!(long, flat_name("github", &"x".repeat(101)));
-    }
-
-    #[test]
-    fn servers_that_could_be_mistaken_are_found() {
-        let names = |list: &[&str]| -> Vec<ServerName> { list.iter().map(|n| n.parse().unwrap()).collect() };
-        for list in [["a.b", "a_b"], ["a", "a__b"], ["a", "a_"], ["x-y.z", "x-y_z"]] {
-            assert_eq!(colliding(&names(&list)).len(), 1, "{list:?}");
-        }
-        assert!(colliding(&names(&["a", "b", "ab", "a_b", "github", "github2"])).is_empty());
     }
 
     proptest! {
@@ -95,8 +62,8 @@ mod tests {
         fn servers_that_do_not_collide_share_no_plain_name(
             a in "[ab_.]{1,4}", b in "[ab_.]{1,4}", x in "[ab_]{1,4}", y in "[ab_]{1,4}",
         ) {
-            let servers: Vec<ServerName> = vec![a.parse().unwrap(), b.parse().unwrap()];
-            if a != b && colliding(&servers).is_empty() {
+            let servers: [ServerName; 2] = [a.parse().unwrap(), b.parse().unwrap()];
+            if !servers[0].collides_with(&servers[1]) {
                 prop_assert_ne!(flat_name(&a, &x), flat_name(&b, &y));
             }
         }

@@ -14,8 +14,8 @@ use tokio_util::task::TaskTracker;
 use super::breaker::BreakerView;
 use super::cache::ResponseCache;
 use super::catalog::{Catalog, Part};
+use super::facts::ListVersions;
 use super::known::Known;
-use super::names;
 use super::server::Server;
 use super::status::ServerStatus;
 use super::supervisor::supervise;
@@ -52,6 +52,8 @@ pub(crate) struct Hub {
     epoch: watch::Sender<u64>,
     /// Moves whenever a server comes or goes.
     progress: watch::Sender<u64>,
+    /// Counts changes of prompts and of resources, anywhere.
+    pub readables: watch::Sender<ListVersions>,
     /// Held while the set of servers or the catalogue is replaced.
     changing: Mutex<()>,
     /// Kept listings of servers that are not there yet.
@@ -90,6 +92,11 @@ impl Hub {
     }
 }
 
+/// No server is started any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the gateway is stopping")]
+pub struct Stopping;
+
 impl Backends {
     /// No servers yet. `environment` is the gateway's own: children inherit a few harmless variables of it. Install the
     /// metrics recorder before this.
@@ -108,6 +115,7 @@ impl Backends {
                 stop: CancellationToken::new(),
                 epoch: watch::Sender::new(0),
                 progress: watch::Sender::new(0),
+                readables: watch::Sender::default(),
                 changing: Mutex::new(()),
                 seeds: Mutex::default(),
                 grace: AtomicU64::new(grace),
@@ -119,15 +127,11 @@ impl Backends {
     /// permissions or descriptions changed; calls in flight on the others finish. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// Every fault of the set as a whole; nothing has changed then.
-    pub fn apply(&self, wanted: &BTreeMap<ServerName, Arc<ServerSettings>>) -> Result<(), Vec<String>> {
-        let faults = faults(wanted);
-        if !faults.is_empty() {
-            return Err(faults);
-        }
+    /// Where the gateway stops; nothing has changed then.
+    pub fn apply(&self, wanted: &BTreeMap<ServerName, Arc<ServerSettings>>) -> Result<(), Stopping> {
         let hub = &self.hub;
         if hub.stop.is_cancelled() {
-            return Err(vec![String::from("the gateway is stopping")]);
+            return Err(Stopping);
         }
         {
             let _one = hub.changing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -159,7 +163,7 @@ impl Backends {
             }
         }
         let hub = &self.hub;
-        let server = Arc::new(Server::new(Arc::clone(settings), hub.stop.child_token(), &*hub.clock));
+        let server = Arc::new(Server::new(Arc::clone(settings), hub.stop.child_token(), &hub.clock));
         let kept = hub.seeds.lock().unwrap_or_else(PoisonError::into_inner).remove(&settings.name);
         if let Some(known) = old.map(|old| old.known()).or(kept) {
             server.seed(known);
@@ -178,6 +182,12 @@ impl Backends {
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.hub.epoch.subscribe()
+    }
+
+    /// Counts changes of prompts and of resources, anywhere.
+    #[must_use]
+    pub fn readable_changes(&self) -> watch::Receiver<ListVersions> {
+        self.hub.readables.subscribe()
     }
 
     /// All servers, by name.
@@ -278,36 +288,7 @@ impl Backends {
     }
 }
 
-/// What is wrong with a set of servers.
-fn faults(wanted: &BTreeMap<ServerName, Arc<ServerSettings>>) -> Vec<String> {
-    let mut faults: Vec<String> = names::colliding(wanted.keys())
-        .into_iter()
-        .map(|(one, two)| {
-            format!("the servers `{one}` and `{two}` could be mistaken for each other in flat names; rename one")
-        })
-        .collect();
-    if wanted.keys().any(ServerName::is_own) {
-        faults.push(String::from("`toolgate` is the gateway's own server; give this one another name"));
-    }
-    faults
-}
-
 /// Whether a server can go on with its connection and its limits as they are.
 fn same_connection(old: &ServerSettings, new: &ServerSettings) -> bool {
     old.transport == new.transport && old.concurrency == new.concurrency && old.pace == new.pace
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::definition::tests::server;
-    use super::*;
-
-    #[test]
-    fn sets_that_cannot_work_are_refused_whole() {
-        let set = |names: &[&str]| -> BTreeMap<ServerName, Arc<ServerSettings>> {
-            names.iter().map(|name| (name.parse().unwrap(), Arc::new(server(name)))).collect()
-        };
-        assert_eq!(faults(&set(&["a", "a__b", "toolgate"])).len(), 2);
-        assert!(faults(&set(&["a", "b"])).is_empty());
-    }
 }

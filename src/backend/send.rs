@@ -1,5 +1,6 @@
 //! One call to one tool, prompt or resource: cache, place, breaker, backend; and what is told of a failure.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -126,7 +127,8 @@ impl Backends {
             peer: options.peer.as_deref(),
             more: "",
         };
-        let place = match deadline.bound(server.place()).await {
+        let place = pin!(server.place());
+        let place = match deadline.bound(place).await {
             Ok(place) => place?,
             Err(_) => return Err(Fault::new(FaultKind::Busy(Some(1)), "no place among the calls in flight in time")),
         };
@@ -158,14 +160,15 @@ impl Backends {
                 && fault.worth_repeating()
             {
                 tracing::debug!(server = %server.name, fault = fault.word(), "a repeatable call is sent once more");
-                result = server.attempt(&ask, deadline, by_caller, &self.hub).await;
+                result = Box::pin(server.attempt(&ask, deadline, by_caller, &self.hub)).await;
             }
             let result = result?;
             let shape = reply::scan(result.as_str()).map_err(|error| Fault::garbled(error.to_string()))?;
             let answer = |result, partial| Answer { result, is_error: shape.is_error, cached: false, partial };
             match (shape.kind, ask.peer) {
                 (ResultType::Absent | ResultType::Complete, _) => return Ok(answer(result, false)),
-                (ResultType::InputRequired, Some(peer)) => match rounds::next(&result, peer, deadline).await? {
+                (ResultType::InputRequired, Some(peer)) => match Box::pin(rounds::next(&result, peer, deadline)).await?
+                {
                     Next::Pass => return Ok(answer(result, true)),
                     Next::Again(members) => more = members,
                 },

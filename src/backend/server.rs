@@ -1,12 +1,11 @@
 //! One configured server: its link, its limits, its health, and what it last listed.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use governor::DefaultDirectRateLimiter;
-use governor::clock::{Clock as _, DefaultClock};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +20,7 @@ use super::known::Known;
 use super::link::{Link, Listed};
 use super::lists::Lists;
 use super::meters::Meters;
+use super::pace::Pace;
 use super::peer::Changes;
 use super::registry::Hub;
 use super::sessions::Sessions;
@@ -45,7 +45,7 @@ pub(crate) struct Server {
     pub breaker: BreakerCell,
     places: Semaphore,
     waiting: AtomicUsize,
-    pace: Option<DefaultDirectRateLimiter>,
+    pace: Option<Pace>,
     /// Grows with every call that may have written: what was cached before is old.
     pub writes: AtomicU64,
     phase: watch::Sender<ServerState>,
@@ -67,11 +67,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(settings: Arc<ServerSettings>, stop: CancellationToken, clock: &dyn Clock) -> Self {
-        let pace = settings.pace.and_then(std::num::NonZeroU32::new).and_then(|pace| {
-            let every = Duration::from_secs(1).checked_div(pace.get())?;
-            Some(governor::RateLimiter::direct(governor::Quota::with_period(every)?))
-        });
+    pub(crate) fn new(settings: Arc<ServerSettings>, stop: CancellationToken, clock: &Arc<dyn Clock>) -> Self {
+        let pace = settings.pace.and_then(|pace| Pace::new(pace, clock));
         let facts = Facts::new(clock.now());
         Self {
             name: settings.name.clone(),
@@ -288,10 +285,7 @@ impl Server {
             Err(_) => self.queue().await?,
         };
         if let Some(pace) = &self.pace {
-            let clock = DefaultClock::default();
-            while let Err(wait) = pace.check() {
-                tokio::time::sleep(wait.wait_time_from(clock.now())).await;
-            }
+            pace.turn().await;
         }
         Ok(place)
     }
@@ -343,7 +337,7 @@ impl Server {
         let mut link = deadline.bound(self.link()).await.map_err(|_| late())??;
         let mut lease = None;
         if let Some(peer) = ask.peer.filter(|peer| link.hello().era == Era::Legacy && peer.needs_session()) {
-            let leased = deadline.bound(self.sessions.lease(self, hub, peer)).await.map_err(|_| late())??;
+            let leased = deadline.bound(Box::pin(self.sessions.lease(self, hub, peer))).await.map_err(|_| late())??;
             link = Arc::clone(&leased.link);
             lease = Some(leased);
         }
@@ -351,7 +345,8 @@ impl Server {
             let seconds = u64::try_from(rest.retry_after.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1);
             Fault::new(FaultKind::Resting(seconds), "the breaker is open")
         })?;
-        let answer = match deadline.bound(link.ask(ask)).await {
+        let asking = pin!(link.ask(ask));
+        let answer = match deadline.bound(asking).await {
             Ok(answer) => answer.and_then(usable),
             Err(_) => Err(Fault::new(FaultKind::Timeout, "no answer in time")),
         };

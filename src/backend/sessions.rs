@@ -24,10 +24,14 @@ const MAX_LANES: usize = 16;
 /// A link that nobody has used for so long is closed.
 const IDLE: Duration = Duration::from_secs(600);
 
+/// A client's session, and which of its links.
+type Lane = (Arc<str>, usize);
+type Slots = HashMap<Lane, Arc<Slot>>;
+
 /// The links of single clients.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
-    slots: Mutex<HashMap<(Arc<str>, usize), Arc<Slot>>>,
+    slots: Mutex<Slots>,
     /// Who hears what a session's backend says outside of a request.
     listeners: Mutex<HashMap<Arc<str>, mpsc::Sender<Aside>>>,
 }
@@ -67,7 +71,7 @@ impl Drop for Taken {
 }
 
 impl Sessions {
-    fn slots(&self) -> MutexGuard<'_, HashMap<(Arc<str>, usize), Arc<Slot>>> {
+    fn slots(&self) -> MutexGuard<'_, Slots> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -178,7 +182,7 @@ impl Sessions {
 }
 
 /// Makes room: takes out the slot that was not used for longest and has nothing in flight.
-fn idlest(slots: &mut HashMap<(Arc<str>, usize), Arc<Slot>>) -> Result<Arc<Slot>, Fault> {
+fn idlest(slots: &mut Slots) -> Result<Arc<Slot>, Fault> {
     let free = slots.iter().filter(|(_, slot)| slot.in_flight.load(Ordering::Acquire) == 0);
     let key = free.min_by_key(|(_, slot)| slot.used.load(Ordering::Relaxed)).map(|(key, _)| key.clone());
     key.and_then(|key| slots.remove(&key))

@@ -131,11 +131,13 @@ async fn mind(server: &Server, hub: &Hub) {
             () = server.changes.prompts.notified() => {
                 server.lists.forget(ListKind::Prompts);
                 server.versions.send_modify(|versions| versions.prompts += 1);
+                hub.readables.send_modify(|versions| versions.prompts += 1);
             }
             () = server.changes.resources.notified() => {
                 server.lists.forget(ListKind::Resources);
                 server.lists.forget(ListKind::Templates);
                 server.versions.send_modify(|versions| versions.resources += 1);
+                hub.readables.send_modify(|versions| versions.resources += 1);
             }
             () = tokio::time::sleep(SWEEP) => server.sessions.sweep(hub.clock.ticks(), None),
         }

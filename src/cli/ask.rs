@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 use tokio_util::task::TaskTracker;
 
 use super::Common;
+use crate::domain::clock::SystemClock;
 use crate::gateway::control::{Command, Failed};
 use crate::gateway::sources::Sources;
 use crate::gateway::{Gateway, Opening};
@@ -55,7 +56,8 @@ impl Desk {
         // Records are read without what the servers need: an auditor's shell has no tokens of theirs.
         let sources = if need == Need::Records { Sources::shipped() } else { common.sources() };
         let backends = need == Need::Backends;
-        let opening = Opening { sources, data: common.data_dir.clone(), admin_key: None, serve: false, backends };
+        let (data, clock) = (common.data_dir.clone(), Arc::new(SystemClock));
+        let opening = Opening { sources, data, admin_key: None, serve: false, backends, clock };
         let gateway = Gateway::open(opening).await?;
         if backends {
             settle(&gateway).await;

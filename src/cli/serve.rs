@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::ask::SOCKET;
 use super::{Common, Ended, environment, print};
+use crate::domain::clock::SystemClock;
 use crate::domain::secret::Secret;
 use crate::gateway::{FirstKeys, Gateway, Opening};
 use crate::http::{Listening, control, serve, serve_socket};
@@ -22,6 +23,7 @@ pub(super) async fn run(common: &Common, listen: SocketAddr) -> anyhow::Result<E
         admin_key: admin_key()?,
         serve: true,
         backends: true,
+        clock: Arc::new(SystemClock),
     };
     // The address first: one that is taken, or open to all, must not cost a first start its keys.
     if !listen.ip().is_loopback() && opening.sources.read()?.settings.gateway.allowed_hosts.is_empty() {
@@ -33,7 +35,7 @@ pub(super) async fn run(common: &Common, listen: SocketAddr) -> anyhow::Result<E
     let gateway = Gateway::open(opening).await?;
     let settings = Arc::clone(&gateway.state().settings);
     let address = listening.address;
-    welcome(&gateway.first_keys().await?, address);
+    welcome(&gateway.first_keys().await?, &settings.gateway.base_url(&address.to_string()));
     if gateway.is_demo().await {
         print::note("no configuration file found: serving the demo servers `github` and `database`");
     }
@@ -45,7 +47,8 @@ pub(super) async fn run(common: &Common, listen: SocketAddr) -> anyhow::Result<E
         }
     });
     let serving = gateway.tasks().spawn(serve(Arc::clone(&gateway), listening));
-    print::line(&format!("listening on http://{address}"));
+    let scheme = if settings.gateway.tls.is_some() { "https" } else { "http" };
+    print::line(&format!("listening on {scheme}://{address}"));
     told_to_stop().await?;
     tracing::info!("stopping: calls in flight may end");
     tokio::select! {
@@ -92,27 +95,27 @@ async fn told_to_stop() -> anyhow::Result<()> {
 }
 
 /// The first start's keys, each once, with what to paste.
-fn welcome(first: &FirstKeys, address: SocketAddr) {
+fn welcome(first: &FirstKeys, base: &str) {
     for (name, key) in &first.keys {
         let key = key.expose();
         print::note(&format!("{name} key (shown this once): {key}"));
         print::note(&format!(
-            "  curl -s http://{address}/v1/mcp -H 'Content-Type: application/json' -H 'X-API-Key: {key}' -d '{LIST}'"
+            "  curl -s {base}/v1/mcp -H 'Content-Type: application/json' -H 'X-API-Key: {key}' -d '{LIST}'"
         ));
     }
     if let Some((_, key)) = first.keys.iter().find(|(name, _)| *name == "mcp_readonly") {
         print::note("\nfor Claude Desktop (claude_desktop_config.json), with the read-only key:");
-        print::note(&desktop_block(address, key.expose()));
+        print::note(&desktop_block(base, key.expose()));
         print::note("");
     }
 }
 
 const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}"#;
 
-fn desktop_block(address: SocketAddr, key: &str) -> String {
+fn desktop_block(base: &str, key: &str) -> String {
     let block = serde_json::json!({"mcpServers": {"toolgate": {
         "command": "npx",
-        "args": ["-y", "mcp-remote", format!("http://{address}/v1/mcp"), "--header", "X-API-Key:${TOOLGATE_KEY}"],
+        "args": ["-y", "mcp-remote", format!("{base}/v1/mcp"), "--header", "X-API-Key:${TOOLGATE_KEY}"],
         "env": {"TOOLGATE_KEY": key},
     }}});
     serde_json::to_string_pretty(&block).unwrap_or_default()

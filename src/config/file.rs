@@ -1,25 +1,29 @@
 //! `toolgate.toml`: from tables to [`Settings`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::reader::{Document, Faults, Lookup, Section};
 use super::settings::{
-    ArgumentsInAudit, AuditSettings, GatewaySettings, Permissions, Plan, ServerSettings, Settings, ToolNames, Transport,
+    AuditSettings, GatewaySettings, Permissions, Plan, ServerSettings, Settings, ToolNames, Transport,
 };
+use super::tls::Tls;
+use crate::domain::audit::{ArgumentsMode, Durability};
 use crate::domain::id::ServerName;
 use crate::domain::secret::Secret;
 use crate::domain::tool::{ArgumentKind, Risk, ToolSettings};
 
-/// Reads a configuration file.
+/// Reads a configuration file, and the certificate that it names relative to itself.
 ///
 /// # Errors
 /// Every fault in it.
 pub fn read(file: &str, text: &str, lookup: Lookup<'_>) -> Result<Settings, Faults> {
     Document::new(file, text, lookup).read(|top| Settings {
-        gateway: top.section("gateway").map_or_else(GatewaySettings::default, |section| gateway(&section)),
+        gateway: top
+            .section("gateway")
+            .map_or_else(GatewaySettings::default, |section| gateway(&section, Path::new(file))),
         audit: top.section("audit").map_or_else(AuditSettings::default, |section| audit(&section)),
         servers: servers(top),
         plans: plans(top),
@@ -62,6 +66,7 @@ impl Default for GatewaySettings {
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             public_url: None,
+            tls: None,
             trusted_proxies: Vec::new(),
             tool_names: ToolNames::Auto,
             session_key: None,
@@ -73,13 +78,7 @@ impl Default for GatewaySettings {
     }
 }
 
-impl Default for AuditSettings {
-    fn default() -> Self {
-        Self { power: false, arguments: ArgumentsInAudit::Redacted }
-    }
-}
-
-fn gateway(section: &Section<'_>) -> GatewaySettings {
+fn gateway(section: &Section<'_>, file: &Path) -> GatewaySettings {
     let shipped = GatewaySettings::default();
     let mut trusted_proxies = Vec::new();
     for text in section.texts("trusted_proxies").unwrap_or_default() {
@@ -98,6 +97,7 @@ fn gateway(section: &Section<'_>) -> GatewaySettings {
         public_url: section.parsed("public_url", "an http or https URL", |text| {
             is_http(text).then(|| text.trim_end_matches('/').to_owned())
         }),
+        tls: section.section("tls").and_then(|section| Tls::read(&section, file)),
         trusted_proxies,
         tool_names: section.parsed("tool_names", "`auto`, `dotted` or `safe`", ToolNames::parse).unwrap_or_default(),
         session_key: session_key.map(Secret::new),
@@ -120,22 +120,11 @@ fn is_http(text: &str) -> bool {
 }
 
 fn audit(section: &Section<'_>) -> AuditSettings {
-    let durability = |text: &str| match text {
-        "process" => Some(false),
-        "power" => Some(true),
-        _ => None,
-    };
-    let arguments = |text: &str| match text {
-        "redacted" => Some(ArgumentsInAudit::Redacted),
-        "absent" => Some(ArgumentsInAudit::Absent),
-        "plain" => Some(ArgumentsInAudit::Plain),
-        _ => None,
-    };
     let settings = AuditSettings {
-        power: section.parsed("durability", "`process` or `power`", durability).unwrap_or_default(),
+        durability: section.parsed("durability", "`process` or `power`", Durability::parse).unwrap_or_default(),
         arguments: section
-            .parsed("arguments", "`redacted`, `absent` or `plain`", arguments)
-            .unwrap_or(ArgumentsInAudit::Redacted),
+            .parsed("arguments", "`redacted`, `absent` or `plain`", ArgumentsMode::parse)
+            .unwrap_or_default(),
     };
     section.refuse_the_rest();
     settings
@@ -180,7 +169,7 @@ fn servers(top: &Section<'_>) -> BTreeMap<ServerName, Arc<ServerSettings>> {
                 continue;
             }
         };
-        if let Some(other) = servers.keys().find(|other| collide(other.as_str(), name.as_str())) {
+        if let Some(other) = servers.keys().find(|other| other.collides_with(&name)) {
             section.fault(
                 None,
                 format!("the flat tool names of `{name}` and `{other}` would collide"),
@@ -192,13 +181,6 @@ fn servers(top: &Section<'_>) -> BTreeMap<ServerName, Arc<ServerSettings>> {
         }
     }
     servers
-}
-
-/// Whether `server__tool` of the one could be read as a tool of the other.
-fn collide(one: &str, other: &str) -> bool {
-    let flat = |name: &str| format!("{}__", name.replace('.', "_"));
-    let (one, other) = (flat(one), flat(other));
-    one.starts_with(&other) || other.starts_with(&one)
 }
 
 fn server(name: &ServerName, section: &Section<'_>) -> Option<ServerSettings> {

@@ -7,6 +7,7 @@ pub mod file;
 pub mod profiles;
 pub mod reader;
 pub mod settings;
+pub mod tls;
 
 pub use profiles::Profiles;
 pub use reader::{Fault, Faults};

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::tls::Tls;
+use crate::domain::audit::{ArgumentsMode, Durability};
 use crate::domain::id::ServerName;
 use crate::domain::secret::Secret;
 use crate::domain::tool::{Rate, ToolSettings};
@@ -27,6 +29,8 @@ pub struct GatewaySettings {
     /// Origins that browsers may come from; loopback origins unless set.
     pub allowed_origins: Vec<String>,
     pub public_url: Option<String>,
+    /// Speaks TLS with this certificate; else plain HTTP.
+    pub tls: Option<Tls>,
     /// Peers whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
     /// Which spelling of the own tools is listed.
@@ -39,6 +43,15 @@ pub struct GatewaySettings {
     pub drain: Duration,
     pub max_connections: usize,
     pub max_body: usize,
+}
+
+impl GatewaySettings {
+    /// Where clients reach the gateway: `public_url`, or the host that is given.
+    #[must_use]
+    pub fn base_url(&self, host: &str) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        self.public_url.clone().unwrap_or_else(|| format!("{scheme}://{host}"))
+    }
 }
 
 /// Which spelling of the own tools `tools/list` shows.
@@ -65,22 +78,11 @@ impl ToolNames {
 }
 
 /// `[audit]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AuditSettings {
-    /// True for `durability = "power"`: every commit reaches the disk.
-    pub power: bool,
-    pub arguments: ArgumentsInAudit,
-}
-
-/// How arguments stand in the audit record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ArgumentsInAudit {
-    /// Structure and numbers, no text.
-    Redacted,
-    /// The digest alone.
-    Absent,
-    /// As they came.
-    Plain,
+    pub durability: Durability,
+    /// How arguments stand in the record.
+    pub arguments: ArgumentsMode,
 }
 
 /// `[plans.NAME]`; absent means without limit.

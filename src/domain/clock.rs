@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use governor::nanos::Nanos;
+
 /// Milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(pub i64);
@@ -22,6 +24,18 @@ pub trait Clock: Send + Sync + fmt::Debug {
     fn now(&self) -> Moment;
     /// Microseconds on a clock that never steps back: for windows, latencies and back-off.
     fn ticks(&self) -> u64;
+}
+
+/// A clock as `governor` reads it.
+#[derive(Debug, Clone)]
+pub struct Ticking(pub Arc<dyn Clock>);
+
+impl governor::clock::Clock for Ticking {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        Nanos::from(self.0.ticks().saturating_mul(1000))
+    }
 }
 
 /// The machine's clocks.

@@ -9,6 +9,15 @@ use serde::{Deserialize, Serialize};
 /// The server that the gateway's own tools belong to.
 pub const OWN_SERVER: &str = "toolgate";
 
+/// Between server and tool where a format cannot hold `:`.
+pub const FLAT_SEPARATOR: &str = "__";
+
+/// A text as flat names hold it: every other character as `_`.
+#[must_use]
+pub fn flat(text: &str) -> String {
+    text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' }).collect()
+}
+
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a server name: 1 to 64 of `A-Z a-z 0-9 _ . -`")]
@@ -36,6 +45,21 @@ impl ServerName {
     #[must_use]
     pub fn is_own(&self) -> bool {
         &*self.0 == OWN_SERVER
+    }
+
+    /// Whether a flat name `server__tool` of the one could be read as the other's. Where no such prefix begins with
+    /// another one, a flat name belongs to one server alone.
+    #[must_use]
+    pub fn collides_with(&self, other: &Self) -> bool {
+        let prefix = |name: &Self| flat(name.as_str()) + FLAT_SEPARATOR;
+        let (one, other) = (prefix(self), prefix(other));
+        one.starts_with(&other) || other.starts_with(&one)
+    }
+}
+
+impl From<&ServerName> for Arc<str> {
+    fn from(name: &ServerName) -> Self {
+        Self::clone(&name.0)
     }
 }
 
@@ -98,12 +122,22 @@ macro_rules! text_id {
             /// A fresh one: the prefix and 32 hexadecimal digits, ordered by the time they were made.
             #[must_use]
             pub fn fresh() -> Self {
-                Self(format!(concat!($prefix, "{}"), uuid::Uuid::now_v7().simple()).into())
+                let mut text = [0; $prefix.len() + uuid::fmt::Simple::LENGTH];
+                let (prefix, digits) = text.split_at_mut($prefix.len());
+                prefix.copy_from_slice($prefix.as_bytes());
+                uuid::Uuid::now_v7().simple().encode_lower(digits);
+                Self(std::str::from_utf8(&text).unwrap_or_default().into())
             }
 
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl From<&$name> for Arc<str> {
+            fn from(id: &$name) -> Self {
+                Self::clone(&id.0)
             }
         }
 
@@ -133,3 +167,23 @@ text_id!(
     /// One audit record.
     EventId, "evt_"
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_that_could_be_mistaken_are_found() {
+        let collide = |one: &str, other: &str| {
+            let (one, other): (ServerName, ServerName) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!(one.collides_with(&other), other.collides_with(&one));
+            one.collides_with(&other)
+        };
+        for (one, other) in [("a.b", "a_b"), ("a", "a__b"), ("a", "a_"), ("x-y.z", "x-y_z")] {
+            assert!(collide(one, other), "{one} {other}");
+        }
+        for (one, other) in [("a", "b"), ("a", "ab"), ("a", "a_b"), ("github", "github2")] {
+            assert!(!collide(one, other), "{one} {other}");
+        }
+    }
+}

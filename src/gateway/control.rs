@@ -95,6 +95,7 @@ impl Failed {
 #[derive(Debug, Clone)]
 pub struct Actor {
     entrance: Entrance,
+    request: RequestId,
     key: KeyId,
     user: Arc<str>,
     agent: Arc<str>,
@@ -103,15 +104,16 @@ pub struct Actor {
 impl Actor {
     /// Somebody with a key, over REST.
     #[must_use]
-    pub fn holder(principal: &Principal) -> Self {
+    pub fn holder(principal: &Principal, request: &RequestId) -> Self {
         let Principal { key, user, agent, .. } = principal.clone();
-        Self { entrance: Entrance::Rest, key, user, agent }
+        Self { entrance: Entrance::Rest, request: request.clone(), key, user, agent }
     }
 
     /// The machine's owner, at the command line.
     #[must_use]
     pub fn owner() -> Self {
-        Self { entrance: Entrance::Cli, key: KeyId::from("key_admin"), user: "admin".into(), agent: "admin".into() }
+        let (key, request) = (KeyId::from("key_admin"), RequestId::fresh());
+        Self { entrance: Entrance::Cli, request, key, user: "admin".into(), agent: "admin".into() }
     }
 }
 
@@ -229,7 +231,7 @@ impl Gateway {
     async fn open_act(&self, actor: &Actor, act: &str) -> Result<OpenEntry, Failed> {
         let opening = Opening {
             id: EventId::fresh(),
-            request_id: RequestId::fresh(),
+            request_id: actor.request.clone(),
             entrance: actor.entrance,
             key: Some(actor.key.clone()),
             user: Some(Arc::clone(&actor.user)),

@@ -1,5 +1,6 @@
 //! Where moments are made: one change at a time, built beside the running one and put in its place whole.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -49,8 +50,9 @@ impl Desk {
         Self(Arc::new(Inner { sources, inputs: Mutex::new(inputs), state, own, backends, store, changes }))
     }
 
-    pub(super) fn sources(&self) -> &Sources {
-        &self.0.sources
+    /// The folders in which a change may matter.
+    pub(super) async fn folders(&self) -> Vec<PathBuf> {
+        self.0.sources.folders(&*self.0.inputs.lock().await)
     }
 
     pub(super) async fn is_demo(&self) -> bool {
@@ -82,13 +84,15 @@ impl Desk {
             return Err(Refused(Faults(report.faults.into_iter().map(of_policy).collect())));
         }
         let applied = self.0.backends.apply(&inputs.settings.servers);
-        applied.map_err(|faults| Refused(Faults(faults.iter().map(|fault| internal_fault(fault)).collect())))?;
+        applied.map_err(|stopping| internal(&stopping.to_string()))?;
         // Built again by the tools as the new settings have them: one moment takes the place of the other whole.
         let (state, report) = self.build(&inputs, self.0.backends.catalog()).await?;
         tell(&report);
         self.0.state.store(Arc::new(state));
         if fixed(&active) != fixed(&inputs) {
-            tracing::warn!("`[audit]`, `session_key` and `max_connections` take effect at the next start");
+            tracing::warn!(
+                "`[audit]`, `session_key`, `max_connections`, and whether there is `tls`, take effect at the next start"
+            );
         }
         *active = inputs;
         self.0.changes.send_modify(|count| *count += 1);
@@ -135,9 +139,9 @@ impl Desk {
 }
 
 /// What a running gateway cannot change.
-fn fixed(inputs: &Inputs) -> (AuditSettings, Option<&Secret>, usize) {
+fn fixed(inputs: &Inputs) -> (AuditSettings, Option<&Secret>, usize, bool) {
     let gateway = &inputs.settings.gateway;
-    (inputs.settings.audit, gateway.session_key.as_ref(), gateway.max_connections)
+    (inputs.settings.audit, gateway.session_key.as_ref(), gateway.max_connections, gateway.tls.is_some())
 }
 
 fn internal(message: &str) -> Refused {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Gateway;
 use crate::config::settings::ToolNames;
 use crate::domain::json::{Json, sha256_hex};
-use crate::domain::principal::{Principal, Scope, Surface};
+use crate::domain::principal::{Principal, Surface};
 use crate::domain::tool::Tool;
 use crate::own::{is_listed, safe_name};
 use crate::pipeline::{OwnTool, State};
@@ -70,19 +70,26 @@ fn own_definition(own: &OwnTool, safe: bool) -> Json {
     splice(&own.tool.definition, Additions { members: &[("name", &spelled)], meta: &[] })
 }
 
+/// Whether a surface shows what stands behind the gateway.
+pub(super) fn is_direct(state: &State, principal: &Principal, surface: Surface) -> bool {
+    match surface {
+        Surface::Search => false,
+        Surface::Direct | Surface::Both => true,
+        Surface::Auto => {
+            let sight = state.sight(principal);
+            let shown = state.catalog.entries().iter().filter(|entry| sight.shows(entry.tool()));
+            shown.map(|entry| entry.tool().definition.bytes().len()).sum::<usize>() / CHARS_PER_TOKEN
+                <= state.settings.gateway.surface_budget
+        }
+    }
+}
+
 /// The backend tools that a surface shows, with their flat names.
 fn direct_tools(state: &State, principal: &Principal, surface: Surface) -> Vec<(Arc<Tool>, String)> {
-    if surface == Surface::Search || !principal.profile.has(Scope::ToolsRead) {
+    if !is_direct(state, principal, surface) {
         return Vec::new();
     }
-    let view = state.policies.view(principal);
-    let shown = state
-        .catalog
-        .entries()
-        .iter()
-        .filter(|entry| state.admits(principal, entry.tool()) && view.could_permit(entry.tool()));
-    let tools: Vec<(Arc<Tool>, String)> =
-        shown.map(|entry| (Arc::clone(entry.tool()), entry.flat.to_string())).collect();
-    let tokens: usize = tools.iter().map(|(tool, _)| tool.definition.bytes().len()).sum::<usize>() / CHARS_PER_TOKEN;
-    if surface == Surface::Auto && tokens > state.settings.gateway.surface_budget { Vec::new() } else { tools }
+    let sight = state.sight(principal);
+    let shown = state.catalog.entries().iter().filter(|entry| sight.shows(entry.tool()));
+    shown.map(|entry| (Arc::clone(entry.tool()), entry.flat.to_string())).collect()
 }

@@ -11,6 +11,8 @@ mod persistent;
 mod relay;
 mod sessions;
 pub mod sources;
+mod surface;
+mod tallies;
 mod tape;
 mod unread;
 mod visitors;
@@ -47,6 +49,7 @@ use self::inflight::Inflight;
 use self::parking::Parking;
 use self::persistent::Persistent;
 use self::sessions::Sessions;
+use self::tallies::Tallies;
 use self::visitors::Visitors;
 use crate::domain::call::{CallRequest, Entrance};
 use crate::domain::crowd::{Crowd, Seat};
@@ -81,8 +84,6 @@ pub struct Gateway {
     inflight: Inflight,
     visitors: Visitors,
     parking: Parking,
-    /// Calls that wait for their client, by key.
-    parked: Crowd<KeyId>,
     /// Streams that stay open, by key.
     streams: Crowd<KeyId>,
     desk: Desk,
@@ -93,6 +94,7 @@ pub struct Gateway {
     giving_up: CancellationToken,
     /// Counts changes of what lists may show.
     changes: channel::Sender<u64>,
+    tallies: Arc<Tallies>,
     metrics: Option<metrics_exporter_prometheus::PrometheusHandle>,
     /// Every server had been listed or had failed at some time.
     was_settled: AtomicBool,
@@ -124,6 +126,7 @@ impl Gateway {
         credential: &Credential,
         entrance: Entrance,
         source: Option<IpAddr>,
+        request: &RequestId,
     ) -> Result<Principal, NotAdmitted> {
         let admitted = self.keys.admit(credential, &self.state.load().profiles, source);
         match &admitted {
@@ -131,7 +134,7 @@ impl Gateway {
             Err(NotAdmitted::Missing) => {}
             Err(why) => {
                 metrics::counter!("toolgate_auth_failures_total", "reason" => why.code()).increment(1);
-                let stranger = TurnedAway { request_id: RequestId::fresh(), entrance, source, reason: why.to_string() };
+                let stranger = TurnedAway { request_id: request.clone(), entrance, source, reason: why.to_string() };
                 if let Err(error) = self.pipeline.journal.turn_away(stranger).await {
                     tracing::warn!(%error, "a refused login could not be recorded");
                 }
@@ -158,23 +161,33 @@ impl Gateway {
         if self.stopping.is_cancelled() {
             return unfinished(request.event, request.tool.kind(), Refusal::Stopping);
         }
-        let (pipeline, state) = (Arc::clone(&self.pipeline), self.state());
         let (cancel, event, kind) = (line.cancel.clone(), request.event.clone(), request.tool.kind());
         let guard = (leaving == Leaving::Cancels).then(|| cancel.drop_guard());
-        let span = tracing::debug_span!("call", request_id = %request.id, entrance = request.entrance.as_str());
-        let call = async move {
-            let id = request.id.clone();
-            let carried = pipeline.carry(&state, principal, request, line).await;
-            tell(&id, &carried);
-            carried
-        };
-        let call = AssertUnwindSafe(tracing::Instrument::instrument(call, span)).catch_unwind();
-        let carried = Persistent::new(call, &self.tasks).await;
+        let carried = self.start(principal, request, line).await;
         let carried = carried.unwrap_or_else(|_| unfinished(event, kind, Refusal::Internal));
         if let Some(guard) = guard {
             guard.disarm();
         }
         carried
+    }
+
+    /// The call as work of its own: a caller holds no more of it than a pointer.
+    fn start(
+        &self,
+        principal: Principal,
+        request: CallRequest,
+        line: Line,
+    ) -> Persistent<impl Future<Output = std::thread::Result<Carried>> + Send + 'static> {
+        let (pipeline, state, tallies) = (Arc::clone(&self.pipeline), self.state(), Arc::clone(&self.tallies));
+        let span = tracing::debug_span!("call", request_id = %request.id, entrance = request.entrance.as_str());
+        let call = async move {
+            let id = request.id.clone();
+            let carried = pipeline.carry(&state, principal, request, line).await;
+            tell(&id, &carried);
+            tallies.count(&carried);
+            carried
+        };
+        Persistent::new(AssertUnwindSafe(tracing::Instrument::instrument(call, span)).catch_unwind(), &self.tasks)
     }
 
     /// Charges a request that is no call to its principal's plan: REST and bare requests.
@@ -256,6 +269,7 @@ impl Gateway {
     /// The metrics in Prometheus' text format.
     #[must_use]
     pub fn metrics(&self) -> String {
+        metrics::counter!("toolgate_audit_entries_lost_total").absolute(self.pipeline.journal.lost_entries());
         self.metrics.as_ref().map(metrics_exporter_prometheus::PrometheusHandle::render).unwrap_or_default()
     }
 
@@ -300,20 +314,10 @@ pub(crate) fn unfinished(audit_event_id: EventId, kind: Kind, refusal: Refusal) 
     Carried { outcome: Outcome::Refused(refusal), governance, kind, tool: None }
 }
 
-/// Counts a finished call, and logs one whose backend failed, with the ids by which its record is found.
+/// Logs a call whose backend failed, with the ids by which its record is found.
 fn tell(id: &RequestId, carried: &Carried) {
     if let (Outcome::Failed(error), Some(tool)) = (&carried.outcome, &carried.tool) {
         let event = &carried.governance.audit_event_id;
         tracing::info!(request_id = %id, audit_event_id = %event, tool = %tool.label, "{}", error.message);
     }
-    let outcome = match &carried.outcome {
-        Outcome::Answered(answer) if answer.is_error => "tool_error",
-        Outcome::Answered(_) => "answered",
-        Outcome::Refused(_) => "refused",
-        Outcome::Failed(_) => "failed",
-        Outcome::Cancelled => "cancelled",
-    };
-    let server = carried.tool.as_ref().map_or_else(|| "none".to_owned(), |tool| tool.id.server.to_string());
-    metrics::counter!("toolgate_tool_calls_total", "kind" => carried.kind.as_str(), "server" => server, "outcome" => outcome).increment(1);
-    metrics::counter!("toolgate_policy_decisions_total", "effect" => carried.governance.decision).increment(1);
 }

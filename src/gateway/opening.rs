@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -14,23 +15,24 @@ use super::desk::{Desk, tell};
 use super::inflight::Inflight;
 use super::parking::Parking;
 use super::sessions::Sessions;
-use super::sources::{Inputs, Sources};
+use super::sources::{Inputs, Sources, of_policy};
 use super::visitors::Visitors;
 use super::{Gateway, watch};
 use crate::authn::session::Sealer;
 use crate::authn::{Keyring, NewKey, NotCreated, SecretKey};
 use crate::backend::Backends;
-use crate::config::Faults;
-use crate::config::settings::ArgumentsInAudit;
-use crate::domain::clock::{Clock, SystemClock};
+use crate::config::{Fault, Faults};
+use crate::domain::clock::Clock;
 use crate::domain::crowd::Crowd;
 use crate::domain::json::Json;
 use crate::domain::secret::Secret;
-use crate::journal::{ArgumentsMode, Journal, JournalConfig, JournalError};
+use crate::domain::tool::Tool;
+use crate::journal::{Journal, JournalConfig, JournalError};
 use crate::ledger::Ledger;
 use crate::own::Own;
 use crate::pipeline::{Pipeline, State};
-use crate::store::{Durability, Store, StoreError};
+use crate::policy::{PolicyFault, Report};
+use crate::store::{Store, StoreError};
 
 /// What a gateway is made from.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ pub struct Opening {
     pub serve: bool,
     /// Whether backends are started; some commands need none.
     pub backends: bool,
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// The keys of the first start: shown once.
@@ -67,6 +71,15 @@ pub enum OpenError {
     Random,
 }
 
+/// Closes what was opened already, for a bundle that does not fit.
+async fn not_opened(backends: &Backends, journal: &Journal, report: Report) -> OpenError {
+    backends.stop(Duration::ZERO).await;
+    match journal.close().await {
+        Ok(()) => OpenError::Config(unfit(report)),
+        Err(error) => error.into(),
+    }
+}
+
 impl Gateway {
     /// Opens the store, reads the configuration, starts the backends.
     ///
@@ -74,20 +87,24 @@ impl Gateway {
     /// Faults of the configuration, all of them; a store that is held elsewhere or cannot be used.
     pub async fn open(opening: Opening) -> Result<Arc<Self>, OpenError> {
         let inputs = opening.sources.read()?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let clock = opening.clock;
         let audit = inputs.settings.audit;
-        let durability = if audit.power { Durability::Power } else { Durability::Process };
-        let store = Store::open(&opening.data, durability)?;
-        let config = JournalConfig { arguments: arguments_mode(audit.arguments), announce: opening.serve };
+        let store = Store::open(&opening.data, audit.durability)?;
+        let config = JournalConfig { arguments: audit.arguments, announce: opening.serve };
         let (journal, _) = Journal::start(store.clone(), Arc::clone(&clock), config).await?;
         let keys = Arc::new(Keyring::load(store.clone(), Arc::clone(&clock), opening.admin_key).await?);
         let metrics = opening.serve.then(recorder).flatten();
-        let sealer = sealer(&inputs, &store)?;
-        let ended = store.ended_sessions(clock.now()).await?;
+        let now = clock.now();
+        let ended = store.ended_sessions(now).await?;
+        let sessions = Sessions::new(sealer(&inputs, &store)?, ended, store.clone(), now);
         let backends = backends(&inputs, &store, &clock, opening.backends).await?;
         let own = Own::new(Arc::clone(&keys));
         let definitions = own.definitions();
-        let state = first_state(&inputs, &backends, &definitions);
+        let (state, report) = first_state(&inputs, &backends, &definitions);
+        if opening.serve && !report.acceptable {
+            return Err(not_opened(&backends, &journal, report).await);
+        }
+        tell(&report);
         let (changes, _) = channel::channel(0);
         let state = Arc::new(ArcSwap::from_pointee(state));
         let desk = Desk::new(
@@ -96,7 +113,7 @@ impl Gateway {
             Arc::clone(&state),
             definitions,
             backends.clone(),
-            store.clone(),
+            store,
             changes.clone(),
         );
         let pipeline = Arc::new(Pipeline {
@@ -111,17 +128,17 @@ impl Gateway {
             pipeline,
             state,
             keys,
-            sessions: Sessions::new(sealer, ended, store),
+            sessions,
             inflight: Inflight::default(),
             visitors: Visitors::default(),
             parking: Parking::default(),
-            parked: Crowd::default(),
             streams: Crowd::default(),
             desk,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             giving_up: CancellationToken::new(),
             changes,
+            tallies: Arc::default(),
             metrics,
             was_settled: AtomicBool::new(false),
         });
@@ -155,7 +172,10 @@ impl Gateway {
         if serve {
             self.tasks.spawn(watch::files(self.desk.clone(), self.stopping.clone()));
             self.tasks.spawn(watch::hangups(self.desk.clone(), self.stopping.clone()));
-            self.tasks.spawn(watch::metrics(self.metrics.clone(), self.stopping.clone()));
+            if let Some(metrics) = self.metrics.clone() {
+                let fold = move || metrics.run_upkeep();
+                self.tasks.spawn(watch::metrics(fold, watch::UPKEEP_EVERY, self.stopping.clone()));
+            }
             self.tasks.spawn(watch::uses(Arc::clone(&self.keys), self.stopping.clone()));
         }
     }
@@ -171,8 +191,8 @@ async fn backends(inputs: &Inputs, store: &Store, clock: &Arc<dyn Clock>, start:
         let definitions = store.definitions(name).await?;
         kept.extend(definitions.and_then(|bytes| Json::parse(bytes).ok()).map(|json| (name.clone(), json)));
     }
-    if let Err(faults) = backends.apply(&inputs.settings.servers) {
-        tracing::error!("{}", faults.join("; "));
+    if let Err(stopping) = backends.apply(&inputs.settings.servers) {
+        tracing::error!("{stopping}");
     }
     for server in backends.seed(&kept) {
         tracing::warn!(%server, "the kept tool definitions cannot be read");
@@ -180,11 +200,21 @@ async fn backends(inputs: &Inputs, store: &Store, clock: &Arc<dyn Clock>, start:
     Ok(backends)
 }
 
-fn first_state(inputs: &Inputs, backends: &Backends, own: &[Arc<crate::domain::tool::Tool>]) -> State {
+fn first_state(inputs: &Inputs, backends: &Backends, own: &[Arc<Tool>]) -> (State, Report) {
     let (settings, profiles) = (Arc::clone(&inputs.settings), Arc::clone(&inputs.profiles));
-    let (state, report) = State::build(settings, profiles, &inputs.bundle, backends.catalog(), own, None);
-    tell(&report);
-    state
+    State::build(settings, profiles, &inputs.bundle, backends.catalog(), own, None)
+}
+
+/// The faults of a bundle that does not fit the tools as they were last seen; it may be the tools that have changed.
+fn unfit(report: Report) -> Faults {
+    let fault = |fault: PolicyFault| {
+        let seen = fault.tool.as_ref().map(|tool| {
+            format!("this is `{tool}` as it was last seen; where it has changed since, `toolgate policy check` asks its server")
+        });
+        let hint: Vec<String> = fault.hint.clone().into_iter().chain(seen).collect();
+        Fault { hint: (!hint.is_empty()).then(|| hint.join("; ")), ..of_policy(fault) }
+    };
+    Faults(report.faults.into_iter().map(fault).collect())
 }
 
 fn sealer(inputs: &Inputs, store: &Store) -> Result<Sealer, OpenError> {
@@ -198,14 +228,6 @@ fn sealer(inputs: &Inputs, store: &Store) -> Result<Sealer, OpenError> {
 fn recorder() -> Option<metrics_exporter_prometheus::PrometheusHandle> {
     // A second gateway in one process, as in tests, shares nothing and has none.
     PrometheusBuilder::new().install_recorder().ok()
-}
-
-const fn arguments_mode(setting: ArgumentsInAudit) -> ArgumentsMode {
-    match setting {
-        ArgumentsInAudit::Redacted => ArgumentsMode::Redacted,
-        ArgumentsInAudit::Absent => ArgumentsMode::Absent,
-        ArgumentsInAudit::Plain => ArgumentsMode::Plain,
-    }
 }
 
 /// An admin key, unless the environment sets one; a key for an agent that may write; a key that may only look.

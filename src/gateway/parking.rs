@@ -10,7 +10,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Gateway;
 use crate::backend::{Aside, PATIENCE, Question};
-use crate::domain::crowd::Seat;
+use crate::domain::crowd::{Crowd, Seat};
 use crate::domain::id::{EventId, KeyId, RequestId};
 use crate::domain::json::Json;
 use crate::domain::outcome::Carried;
@@ -47,7 +47,11 @@ struct Parked {
 
 /// The calls that wait.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Parking(Arc<Mutex<HashMap<String, Parked>>>);
+pub(super) struct Parking {
+    lot: Arc<Mutex<HashMap<String, Parked>>>,
+    /// By key.
+    seats: Crowd<KeyId>,
+}
 
 /// What a `requestState` of the gateway's says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -99,7 +103,7 @@ impl Gateway {
         questions: BTreeMap<String, Question>,
     ) -> Option<String> {
         let cancel = underway.cancel.clone();
-        let seat = self.parked.seat(principal.key.clone(), MAX_OF_KEY);
+        let seat = self.parking.seats.seat(principal.key.clone(), MAX_OF_KEY);
         let id = RequestId::fresh().to_string();
         let sealed = self.seal(principal, digest, Some(id.clone()), None);
         let (Some(seat), Some(sealed)) = (seat, sealed) else {
@@ -108,7 +112,7 @@ impl Gateway {
         };
         let present = CancellationToken::new();
         {
-            let mut lot = self.parking.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut lot = self.parking.lot.lock().unwrap_or_else(PoisonError::into_inner);
             if lot.len() >= MAX {
                 cancel.cancel();
                 return None;
@@ -116,14 +120,14 @@ impl Gateway {
             let _present = present.clone().drop_guard();
             lot.insert(id.clone(), Parked { underway, questions, _seat: seat, _present });
         }
-        let (lot, stopping) = (self.parking.clone(), self.stopping());
+        let (lot, stopping) = (Arc::clone(&self.parking.lot), self.stopping());
         self.tasks().spawn(async move {
             tokio::select! {
                 () = tokio::time::sleep(PATIENCE) => {}
                 () = stopping.cancelled() => {}
                 () = present.cancelled() => {}
             }
-            let left = lot.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            let left = lot.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
             if let Some(parked) = left {
                 parked.underway.cancel.cancel();
             }
@@ -157,7 +161,7 @@ impl Gateway {
         let Some(park) = state.p else {
             return Ok(Resumed::Anew(state.s.and_then(|inner| Json::parse(inner.into()).ok())));
         };
-        let parked = self.parking.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&park);
+        let parked = self.parking.lot.lock().unwrap_or_else(PoisonError::into_inner).remove(&park);
         let parked =
             parked.ok_or("the call that `requestState` names has ended or was taken up already: start it anew")?;
         for (key, question) in parked.questions {
@@ -172,6 +176,6 @@ impl Gateway {
     /// Calls that wait for their client.
     #[must_use]
     pub fn parked_calls(&self) -> usize {
-        self.parking.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.parking.lot.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 }

@@ -10,12 +10,11 @@ use super::{Gateway, Visitor};
 use crate::authn::session::Session;
 use crate::backend::{Aside, Greeting, ListKind, ListVersions, Passed};
 use crate::domain::call::ToolRef;
-use crate::domain::id::ServerName;
+use crate::domain::id::{KeyId, ServerName};
 use crate::domain::json::Json;
 use crate::domain::outcome::UpstreamError;
 use crate::domain::principal::{Principal, Scope};
 use crate::domain::tool::Tool;
-use crate::pipeline::State;
 
 /// A list that is shown to one principal.
 #[derive(Debug, Default)]
@@ -62,8 +61,8 @@ impl Gateway {
     }
 
     /// Forgets what is held of a session that has ended.
-    pub(super) fn forget_visitors(&self, id: &str, principal: &Principal) {
-        for session in self.visitors.end(id, &principal.key) {
+    pub(super) fn forget_visitors(&self, id: &str, key: &KeyId) {
+        for session in self.visitors.end(id, key) {
             self.pipeline.backends.end_sessions(&session);
         }
     }
@@ -73,8 +72,8 @@ impl Gateway {
     pub fn server_tools(&self, principal: &Principal, server: &ServerName) -> Shown {
         let state = self.state();
         let mine = state.catalog.entries().iter().filter(|entry| entry.tool().id.server == *server);
-        let mut shown: Vec<&Arc<Tool>> =
-            mine.map(|entry| entry.tool()).filter(|tool| state.shows(principal, tool)).collect();
+        let sight = state.sight(principal);
+        let mut shown: Vec<&Arc<Tool>> = mine.map(|entry| entry.tool()).filter(|tool| sight.shows(tool)).collect();
         let order = self.pipeline.backends.tool_order(server);
         let place: HashMap<&str, usize> = order.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
         shown.sort_by_key(|tool| place.get(&*tool.id.tool).copied().unwrap_or(usize::MAX));
@@ -85,28 +84,20 @@ impl Gateway {
     pub async fn server_items(&self, principal: &Principal, server: &ServerName, kind: ListKind) -> Shown {
         let Some(items) = self.pipeline.backends.items(server, kind).await else { return Shown::default() };
         let state = self.state();
+        let sight = state.sight(principal);
         let shown = items.items.iter().filter(|item| {
-            let name = item_name(item, kind);
-            name.is_some_and(|name| self.shows_item(&state, principal, server, kind, &name))
+            let readable = item_name(item, kind).and_then(|name| state.readable(&reference(server, kind, &name)));
+            readable.is_some_and(|readable| sight.shows(&readable))
         });
         Shown { items: shown.cloned().collect(), ttl_ms: items.ttl_ms }
-    }
-
-    fn shows_item(
-        &self,
-        state: &State,
-        principal: &Principal,
-        server: &ServerName,
-        kind: ListKind,
-        name: &str,
-    ) -> bool {
-        state.readable(&reference(server, kind, name)).is_some_and(|item| state.shows(principal, &item))
     }
 
     /// Whether a prompt, a resource or a template exists for a principal.
     #[must_use]
     pub fn may_read(&self, principal: &Principal, server: &ServerName, kind: ListKind, name: &str) -> bool {
-        self.shows_item(&self.state(), principal, server, kind, name)
+        let state = self.state();
+        let readable = state.readable(&reference(server, kind, name));
+        readable.is_some_and(|readable| state.sight(principal).shows(&readable))
     }
 
     /// Passes on a request that is no call.
@@ -173,7 +164,7 @@ fn task_purpose(principal: &Principal, server: &ServerName) -> Vec<u8> {
 
 /// What names an item of a list.
 #[must_use]
-fn item_name(item: &Json, kind: ListKind) -> Option<String> {
+pub(super) fn item_name(item: &Json, kind: ListKind) -> Option<String> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Item {
@@ -190,7 +181,7 @@ fn item_name(item: &Json, kind: ListKind) -> Option<String> {
 }
 
 /// How a call would name an item of a list.
-fn reference(server: &ServerName, kind: ListKind, name: &str) -> ToolRef {
+pub(super) fn reference(server: &ServerName, kind: ListKind, name: &str) -> ToolRef {
     let (server, name) = (server.to_string(), name.to_owned());
     match kind {
         ListKind::Prompts => ToolRef::Prompt { server, name },

@@ -79,7 +79,12 @@ impl Inputs {
     /// Whether both were made of the same text.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {
-        self.texts == other.texts
+        self.texts == other.texts && self.settings.gateway.tls == other.settings.gateway.tls
+    }
+
+    /// Files besides the sources that were read with them.
+    pub fn read_along(&self) -> impl Iterator<Item = &Path> {
+        self.settings.gateway.tls.iter().flat_map(|tls| &tls.files).map(PathBuf::as_path)
     }
 }
 
@@ -135,9 +140,9 @@ impl Sources {
         }
     }
 
-    /// The folders in which a change may matter.
+    /// The folders in which a change may matter, where these inputs are active.
     #[must_use]
-    pub fn folders(&self) -> Vec<PathBuf> {
+    pub fn folders(&self, active: &Inputs) -> Vec<PathBuf> {
         let parent = |path: &Path| {
             path.parent().filter(|p| !p.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_path_buf)
         };
@@ -147,6 +152,7 @@ impl Sources {
             parent(&self.policies.path),
             self.policies.path.clone(),
         ];
+        folders.extend(active.read_along().map(parent));
         folders.retain(|folder| folder.is_dir());
         folders.sort();
         folders.dedup();

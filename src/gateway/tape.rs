@@ -35,7 +35,7 @@ impl Tape {
     #[must_use]
     pub fn new(number: u64) -> Arc<Self> {
         let tape = Self { number, inner: Mutex::default(), changed: Notify::new() };
-        tape.write(Bytes::from(format!("retry: {RETRY}\ndata: \n\n")));
+        tape.write(format!("retry: {RETRY}\ndata: \n\n").as_bytes());
         Arc::new(tape)
     }
 
@@ -48,12 +48,12 @@ impl Tape {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, event: Bytes) {
+    fn write(&self, event: &[u8]) {
         let mut inner = self.inner();
         let at = inner.next;
         let mut text = Vec::with_capacity(event.len() + 24);
         text.extend_from_slice(format!("id: {}/{at}\n", self.number).as_bytes());
-        text.extend_from_slice(&event);
+        text.extend_from_slice(event);
         inner.next += 1;
         inner.bytes += text.len();
         inner.events.push_back((at, Bytes::from(text)));
@@ -62,7 +62,7 @@ impl Tape {
     }
 
     /// Adds an event, where there is room for it.
-    pub fn say(&self, event: Bytes) {
+    pub fn say(&self, event: &[u8]) {
         let full = {
             let inner = self.inner();
             inner.events.len() >= MAX_EVENTS || inner.bytes + event.len() > MAX_BYTES
@@ -75,7 +75,7 @@ impl Tape {
     }
 
     /// Adds the last event.
-    pub fn end(&self, event: Option<Bytes>, now: u64) {
+    pub fn end(&self, event: Option<&[u8]>, now: u64) {
         if let Some(event) = event {
             self.write(event);
         }
@@ -126,8 +126,8 @@ mod tests {
     #[tokio::test]
     async fn a_stream_goes_on_after_any_of_its_events() {
         let tape = Tape::new(7);
-        tape.say(Bytes::from_static(b"data: 1\n\n"));
-        tape.end(Some(Bytes::from_static(b"data: 2\n\n")), 5);
+        tape.say(b"data: 1\n\n");
+        tape.end(Some(b"data: 2\n\n"), 5);
         let (first, at) = tape.read(None).await.unwrap();
         assert_eq!((&first[..], at), (&b"id: 7/0\nretry: 1000\ndata: \n\n"[..], 0));
         let (last, at) = tape.read(position("7/1").map(|(_, at)| at)).await.unwrap();
@@ -143,14 +143,14 @@ mod tests {
         let waiting = async move { reader.read(Some(0)).await };
         let saying = async {
             tokio::task::yield_now().await;
-            tape.say(Bytes::from_static(b"data: 1\n\n"));
+            tape.say(b"data: 1\n\n");
         };
         let (heard, ()) = tokio::join!(waiting, saying);
         assert_eq!(&heard.unwrap().0[..], b"id: 1/1\ndata: 1\n\n");
         for _ in 0..2 * MAX_EVENTS {
-            tape.say(Bytes::from_static(b"data: x\n\n"));
+            tape.say(b"data: x\n\n");
         }
-        tape.end(Some(Bytes::from_static(b"data: answer\n\n")), 0);
+        tape.end(Some(b"data: answer\n\n"), 0);
         let mut last = None;
         let mut at = None;
         while let Some((event, position)) = tape.read(at).await {

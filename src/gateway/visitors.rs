@@ -184,7 +184,7 @@ impl Visitors {
         capabilities: &Json,
         now: u64,
     ) -> Option<Arc<Visitor>> {
-        let session: Arc<str> = format!("{key} {} {server}", hex(&fingerprint(id))).into();
+        let session: Arc<str> = format!("{key} {} {server}", hex(&fingerprint(key, id))).into();
         let mut all = lock(&self.0);
         if let Some(visitor) = all.get(&session) {
             visitor.used.store(now, Ordering::Relaxed);
@@ -202,7 +202,7 @@ impl Visitors {
 
     /// Forgets an ended session, at every server; gives the names of its sessions with backends.
     pub(super) fn end(&self, id: &str, key: &KeyId) -> Vec<Arc<str>> {
-        let prefix = format!("{key} {} ", hex(&fingerprint(id)));
+        let prefix = format!("{key} {} ", hex(&fingerprint(key, id)));
         let mut all = lock(&self.0);
         let ended: Vec<Arc<str>> = all.keys().filter(|session| session.starts_with(&prefix)).cloned().collect();
         for session in &ended {

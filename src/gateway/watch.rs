@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use metrics_exporter_prometheus::PrometheusHandle;
 use notify_debouncer_full::notify::RecursiveMode;
 use notify_debouncer_full::{DebounceEventResult, new_debouncer};
 use tokio::sync::{mpsc, watch};
@@ -17,7 +16,7 @@ const SETTLE: Duration = Duration::from_millis(300);
 /// Backends that start together are taken in together.
 const GATHER: Duration = Duration::from_millis(20);
 const USES_EVERY: Duration = Duration::from_secs(15);
-const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+pub(super) const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Follows the configuration files until `stop`. Folders are watched, since files are often replaced by renaming.
 pub(super) async fn files(desk: Desk, stop: CancellationToken) {
@@ -40,7 +39,7 @@ pub(super) async fn files(desk: Desk, stop: CancellationToken) {
     let mut told = None;
     loop {
         // Each time anew: a folder may have come, or another may stand in its place.
-        for folder in desk.sources().folders() {
+        for folder in desk.folders().await {
             if let Err(error) = watcher.watch(Path::new(&folder), RecursiveMode::NonRecursive) {
                 tracing::warn!(folder = %folder.display(), %error, "a folder is not watched for changes");
             }
@@ -91,11 +90,10 @@ pub(super) async fn catalogue(desk: Desk, mut changes: watch::Receiver<u64>, sto
 }
 
 /// Folds the samples of metrics together now and then: without, they pile up until somebody asks for them.
-pub(super) async fn metrics(metrics: Option<PrometheusHandle>, stop: CancellationToken) {
-    let Some(metrics) = metrics else { return };
-    let mut ticks = tokio::time::interval(UPKEEP_EVERY);
+pub(super) async fn metrics(fold: impl Fn(), every: Duration, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(every);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        metrics.run_upkeep();
+        fold();
     }
 }
 
@@ -106,5 +104,25 @@ pub(super) async fn uses(keys: std::sync::Arc<Keyring>, stop: CancellationToken)
         if let Err(error) = keys.write_uses().await {
             tracing::warn!(%error, "the last uses of keys could not be written");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn metrics_are_folded_until_the_stop() {
+        let (stop, folded) = (CancellationToken::new(), AtomicUsize::new(0));
+        let fold = || {
+            if folded.fetch_add(1, Ordering::SeqCst) == 2 {
+                stop.cancel();
+            }
+        };
+        let folding = metrics(fold, Duration::from_millis(1), stop.clone());
+        tokio::time::timeout(Duration::from_secs(10), folding).await.unwrap();
+        assert_eq!(folded.load(Ordering::SeqCst), 3);
     }
 }

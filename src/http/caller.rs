@@ -10,7 +10,9 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
 
 use super::error::not_admitted;
+use super::request::Named;
 use crate::domain::call::Entrance;
+use crate::domain::id::RequestId;
 use crate::domain::principal::Principal;
 use crate::domain::secret::Secret;
 use crate::gateway::{Credential, Gateway, NotAdmitted};
@@ -33,6 +35,7 @@ pub(super) struct Caller {
     pub(super) principal: Principal,
     /// Where the request comes from, as policies see it.
     pub(super) source: Option<IpAddr>,
+    pub(super) request: RequestId,
 }
 
 /// Nobody with a valid key. A door with an error of its own shape takes `Result<Caller, Stranger>`.
@@ -55,12 +58,13 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Stranger> {
         let peer = parts.extensions.get::<Peer>().and_then(|peer| peer.0);
         let source = source(gateway, peer, &parts.headers);
-        let admitted = gateway.admit(&credential(&parts.headers), Entrance::Rest, source).await;
+        let Ok(Named(request)) = Named::from_request_parts(parts, gateway).await;
+        let admitted = gateway.admit(&credential(&parts.headers), Entrance::Rest, source, &request).await;
         let principal = admitted.map_err(Stranger)?;
         if let Some(slot) = parts.extensions.get::<Admitted>() {
             slot.0.get_or_init(|| principal.clone());
         }
-        Ok(Self { principal, source })
+        Ok(Self { principal, source, request })
     }
 }
 

@@ -1,24 +1,16 @@
 //! Refusals over HTTP that are no call's: one envelope for all of them.
 
-use axum::Json;
 use axum::extract::Request;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::domain::id::RequestId;
+use super::request::with_meta;
 use crate::gateway::NotAdmitted;
 
 /// `{"error":{"code","message","details"},"meta":{"request_id","timestamp"}}`.
 pub(super) fn envelope(status: StatusCode, code: &str, message: &str, details: &Value) -> Response {
-    let body = json!({"error": {"code": code, "message": message, "details": details}, "meta": meta()});
-    (status, Json(body)).into_response()
-}
-
-/// `meta` of every REST answer.
-pub(super) fn meta() -> Value {
-    let now = crate::domain::clock::Clock::now(&crate::domain::clock::SystemClock);
-    json!({"request_id": RequestId::fresh(), "timestamp": now.rfc3339()})
+    with_meta(status, json!({"error": {"code": code, "message": message, "details": details}}))
 }
 
 /// An error without details.

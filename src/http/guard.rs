@@ -2,12 +2,13 @@
 //!
 //! `Host` and `Origin` are checked apart from each other (DNS rebinding), on every path and method.
 
-use std::sync::Arc;
+use std::borrow::Cow;
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::Router;
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use tower::ServiceExt;
 
 use super::error::plain;
 use crate::config::settings::GatewaySettings;
@@ -21,8 +22,8 @@ const REQUEST_HEADERS: &str = "authorization, content-type, accept, x-api-key, m
                                mcp-method, mcp-name, last-event-id";
 const RESPONSE_HEADERS: &str = "www-authenticate, mcp-session-id, retry-after, toolgate-audit-id";
 
-/// Lets a request through or answers 403, 400 or 431.
-pub(super) async fn check(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
+/// Lets a request through to the router or answers 403, 400 or 431.
+pub(super) async fn pass(gateway: &Gateway, request: Request, router: Router) -> Response {
     let state = gateway.state();
     let settings = &state.settings.gateway;
     if request.headers().len() > MAX_HEADERS {
@@ -56,11 +57,16 @@ pub(super) async fn check(State(gateway): State<Arc<Gateway>>, request: Request,
     }
     let shared = request.headers().get(header::ORIGIN).cloned().filter(|_| !settings.allowed_origins.is_empty());
     drop(state);
-    let Some(origin) = shared else { return next.run(request).await };
+    let Some(origin) = shared else { return answer(router, request).await };
     let preflight = request.method() == Method::OPTIONS;
-    let mut response = if preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
+    let mut response = if preflight { StatusCode::NO_CONTENT.into_response() } else { answer(router, request).await };
     share(response.headers_mut(), origin);
     response
+}
+
+/// Lets a request through.
+pub(super) async fn answer(router: Router, request: Request) -> Response {
+    router.oneshot(request).await.unwrap_or_else(|never| match never {})
 }
 
 /// Lets a listed page read the answer (CORS), what MCP says in headers included.
@@ -73,7 +79,7 @@ fn share(headers: &mut HeaderMap, origin: HeaderValue) {
 }
 
 /// The name that the request is meant for: one, without its port. `None` where it is missing, doubled or malformed.
-fn host_of(headers: &HeaderMap, uri: &Uri) -> Option<String> {
+fn host_of<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<Cow<'a, str>> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let named = match (hosts.next(), hosts.next()) {
         (Some(one), None) => Some(one.to_str().ok()?),
@@ -86,14 +92,22 @@ fn host_of(headers: &HeaderMap, uri: &Uri) -> Option<String> {
         (None, Some(named)) => named,
         (None, None) => return None,
     };
-    let parsed: http::uri::Authority = authority.parse().ok()?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    let named = authority.find(|c| !u8::try_from(c).is_ok_and(plain)).unwrap_or(authority.len());
+    // What is more than a plain name, such as `[::1]`, is read by the rules of URIs.
+    let end = match authority.as_bytes().get(named) {
+        None | Some(b':') if named > 0 => named,
+        _ => authority.parse::<http::uri::Authority>().ok()?.host().len(),
+    };
     // Nothing but the name and a port: `Authority` alone takes `[::1]evil.com` for `[::1]`.
-    let rest = authority.strip_prefix(parsed.host())?;
+    let (host, rest) = authority.split_at_checked(end)?;
     let port = rest.strip_prefix(':').is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
     if !rest.is_empty() && !port {
         return None;
     }
-    Some(parsed.host().trim_end_matches('.').to_ascii_lowercase())
+    let host = host.trim_end_matches('.');
+    let upper = host.bytes().any(|byte| byte.is_ascii_uppercase());
+    Some(if upper { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) })
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -130,7 +144,7 @@ mod tests {
             for value in values {
                 headers.append(header::HOST, value.parse().unwrap());
             }
-            host_of(&headers, &uri.parse().unwrap())
+            host_of(&headers, &uri.parse().unwrap()).map(Cow::into_owned)
         };
         assert_eq!(host(&["LocalHost.:8080"], "/x"), Some("localhost".into()));
         assert_eq!(host(&["[::1]:8080"], "/x"), Some("[::1]".into()));

@@ -93,7 +93,7 @@ pub(super) async fn create(
     let Wanted { name, profile, roles, plan, agent_id, .. } = wanted;
     match gateway
         .create_key(
-            &Actor::holder(&caller.principal),
+            &Actor::holder(&caller.principal, &caller.request),
             NewKey { name, profile, user, roles, agent: agent_id, plan, expires_in },
         )
         .await
@@ -140,7 +140,7 @@ pub(super) async fn revoke(
     let theirs = gateway.keys().list().into_iter().find(|key| key.user == user && key.id.as_str() == id);
     match theirs {
         None => plain(StatusCode::NOT_FOUND, "not_found", "this user has no such key"),
-        Some(key) => match gateway.revoke_key(&Actor::holder(&caller.principal), &key.id).await {
+        Some(key) => match gateway.revoke_key(&Actor::holder(&caller.principal, &caller.request), &key.id).await {
             Ok(true) => StatusCode::NO_CONTENT.into_response(),
             Ok(false) => plain(StatusCode::NOT_FOUND, "not_found", "this user has no such live key"),
             Err(error) => plain(StatusCode::SERVICE_UNAVAILABLE, "internal_error", &error.to_string()),

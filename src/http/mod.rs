@@ -9,15 +9,17 @@ mod health;
 mod keys;
 mod mcp;
 mod oauth;
+mod request;
 mod rest;
 mod server;
+mod stall;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{MethodRouter, get, post};
 
-pub use server::{Listening, serve, serve_socket};
+pub use server::{Deadlines, Listening, serve, serve_socket};
 
 use crate::domain::principal::Scope;
 use crate::gateway::Gateway;
@@ -79,8 +81,8 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/v1/mcp/.well-known/{*path}", Access::Public),
 ];
 
-/// The router behind the guards.
-pub fn router(gateway: Arc<Gateway>) -> Router {
+/// The router behind the guard, which [`serve`] puts before it.
+fn router(gateway: Arc<Gateway>) -> Router {
     let endpoint = || get(mcp::card_or_stream).post(mcp::post).delete(mcp::end);
     let one_server = get(mcp::server_stream).post(mcp::post_to_server).delete(mcp::end);
     let routes: [(&str, MethodRouter<Arc<Gateway>>); 13] = [
@@ -106,6 +108,5 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .merge(rest::router(&gateway))
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
-        .layer(axum::middleware::from_fn_with_state(Arc::clone(&gateway), guard::check))
         .with_state(gateway)
 }

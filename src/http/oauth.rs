@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::caller::{Peer, credential, source};
 use super::error::plain;
+use super::request::Named;
 use crate::domain::call::Entrance;
 use crate::gateway::Gateway;
 use crate::wire::rest::schema;
@@ -29,9 +30,14 @@ pub(super) async fn nothing() -> Response {
     responses((status = 400, description = "Always", body = schema::RegistrationError))
 )]
 /// Dynamic client registration (RFC 7591, section 3.2.2): always refused, with what is wrong with the key.
-pub(super) async fn register(State(gateway): State<Arc<Gateway>>, Peer(peer): Peer, headers: HeaderMap) -> Response {
+pub(super) async fn register(
+    State(gateway): State<Arc<Gateway>>,
+    Peer(peer): Peer,
+    Named(id): Named,
+    headers: HeaderMap,
+) -> Response {
     let address: Option<IpAddr> = source(&gateway, peer, &headers);
-    let why = match gateway.admit(&credential(&headers), Entrance::Rest, address).await {
+    let why = match gateway.admit(&credential(&headers), Entrance::Rest, address, &id).await {
         Ok(_) => "the key is valid; this gateway needs no registration: connect with the key alone".to_owned(),
         Err(why) => format!("{why}. This gateway takes API keys and no OAuth"),
     };

@@ -1,5 +1,6 @@
 //! One record, from its opening to its close.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -175,9 +176,9 @@ impl OpenEntry {
     pub(super) fn new(journal: Journal, opening: Opening) -> Self {
         let Opening { id, request_id, entrance, key, user, agent, tool, arguments } = opening;
         let mut entry = blank(&id, &request_id, entrance);
-        entry.key = key.map(|key| key.as_str().to_owned());
-        entry.user = user.map(|user| user.as_ref().to_owned());
-        entry.agent = agent.map(|agent| agent.as_ref().to_owned());
+        entry.key = key.as_ref().map(Arc::from);
+        entry.user = user;
+        entry.agent = agent;
         if let Some(asked) = &tool {
             entry.kind = Some(asked.kind());
             // However it is asked for: what is said apart at one door is one text at another.
@@ -185,12 +186,13 @@ impl OpenEntry {
                 ToolRef::Text(text) => text.split_once(':'),
                 _ => None,
             };
-            entry.server = asked.server().or(apart.map(|(server, _)| server)).map(bounded);
+            let server = asked.server().or(apart.map(|(server, _)| server));
+            entry.server = server.map(|server| bounded(server).into());
             entry.tool = Some(match asked {
-                ToolRef::Resource { uri, .. } => bounded(&redact::uri(uri, journal.0.config.arguments)),
-                ToolRef::Text(name) => bounded(apart.map_or(name, |(_, tool)| tool)),
+                ToolRef::Resource { uri, .. } => bounded(&redact::uri(uri, journal.0.config.arguments)).into(),
+                ToolRef::Text(name) => bounded(apart.map_or(name, |(_, tool)| tool)).into(),
                 ToolRef::Pair { tool: name, .. } | ToolRef::Exact { tool: name, .. } | ToolRef::Prompt { name, .. } => {
-                    bounded(name)
+                    bounded(name).into()
                 }
             });
         }
@@ -209,10 +211,10 @@ impl OpenEntry {
     pub fn resolved(&mut self, kind: Kind, tool: &ToolId) {
         if let Some(Draft { entry, .. }) = &mut self.draft {
             entry.kind = Some(kind);
-            entry.server = Some(tool.server.as_str().to_owned());
+            entry.server = Some(Arc::from(&tool.server));
             entry.tool = Some(match kind {
-                Kind::Resource => redact::uri(&tool.tool, self.journal.0.config.arguments).into_owned(),
-                Kind::Tool | Kind::Prompt => tool.tool.as_ref().to_owned(),
+                Kind::Resource => redact::uri(&tool.tool, self.journal.0.config.arguments).into(),
+                Kind::Tool | Kind::Prompt => Arc::clone(&tool.tool),
             });
         }
     }
@@ -234,7 +236,7 @@ impl OpenEntry {
     /// Adds a fact worth keeping.
     pub fn note(&mut self, note: &str) {
         if let Some(Draft { entry, .. }) = &mut self.draft {
-            entry.notes.push(bounded(note));
+            entry.notes.push(bounded(note).into_owned());
         }
     }
 
@@ -312,10 +314,10 @@ impl Draft {
             entry.decision = decision.as_str().into();
         }
         if let Some(reason) = reason {
-            entry.reason = Some(bounded(&reason));
+            entry.reason = Some(bounded(&reason).into());
         }
         entry.dlp_result = dlp_result.into();
-        entry.notes.extend(notes.iter().map(|note| bounded(note)));
+        entry.notes.extend(notes.iter().map(|note| bounded(note).into_owned()));
         entry.latency_ms = Some(millis(journal.0.clock.ticks().saturating_sub(started)));
         entry
     }
@@ -324,18 +326,22 @@ impl Draft {
         if let Some(arguments) = self.arguments.take() {
             let (digest, kept) = redact::record(&arguments, journal.0.config.arguments);
             self.entry.arguments_digest = Some(digest);
-            self.entry.arguments = kept;
+            self.entry.arguments = kept.map(Arc::new);
         }
     }
 }
 
 fn judge(entry: &mut Entry, judgement: &Judgement) {
-    let (enforced, shadow): (Vec<_>, Vec<_>) = judgement.rules.iter().partition(|rule| rule.mode == Mode::Enforce);
+    let rules = |mode| judgement.rules.iter().filter(move |rule| rule.mode == mode);
     entry.decision = Decision::from(judgement.verdict).as_str().into();
-    entry.policies = enforced.iter().map(|rule| rule.id.as_ref().to_owned()).collect();
-    entry.policy_version = judgement.policy_version.as_ref().to_owned();
-    entry.reason = (!judgement.reason.is_empty()).then(|| bounded(&judgement.reason));
-    for rule in shadow {
+    entry.policies = rules(Mode::Enforce).map(|rule| Arc::clone(&rule.id)).collect();
+    entry.policy_version = Arc::clone(&judgement.policy_version);
+    entry.reason = match bounded(&judgement.reason) {
+        _ if judgement.reason.is_empty() => None,
+        Cow::Borrowed(_) => Some(Arc::clone(&judgement.reason)),
+        Cow::Owned(cut) => Some(cut.into()),
+    };
+    for rule in rules(Mode::Shadow) {
         let would = match rule.effect {
             PolicyEffect::Forbid => "forbid",
             PolicyEffect::Permit => "permit",
@@ -350,10 +356,10 @@ fn judge(entry: &mut Entry, judgement: &Judgement) {
 /// An outcome entry with nothing in it yet but its names.
 pub(super) fn blank(id: &EventId, request: &RequestId, entrance: Entrance) -> Entry {
     Entry {
-        id: id.as_str().to_owned(),
+        id: id.into(),
         phase: Phase::Outcome,
         time: String::new(),
-        request_id: request.as_str().to_owned(),
+        request_id: request.into(),
         entrance: entrance.as_str().into(),
         key: None,
         user: None,
@@ -364,7 +370,7 @@ pub(super) fn blank(id: &EventId, request: &RequestId, entrance: Entrance) -> En
         decision: Decision::Error.as_str().into(),
         outcome: None,
         policies: Vec::new(),
-        policy_version: String::new(),
+        policy_version: Arc::default(),
         reason: None,
         dlp_result: "off".into(),
         latency_ms: None,
@@ -375,10 +381,13 @@ pub(super) fn blank(id: &EventId, request: &RequestId, entrance: Entrance) -> En
 }
 
 /// A text that somebody else chose, cut to a length that a record can bear.
-pub(super) fn bounded(text: &str) -> String {
+pub(super) fn bounded(text: &str) -> Cow<'_, str> {
+    if text.len() <= TEXT_CHARS {
+        return Cow::Borrowed(text);
+    }
     match text.char_indices().nth(TEXT_CHARS) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text.to_owned(),
+        Some((end, _)) => Cow::Owned(format!("{}…", text.get(..end).unwrap_or_default())),
+        None => Cow::Borrowed(text),
     }
 }
 

@@ -24,9 +24,9 @@ use crate::domain::id::{EventId, OWN_SERVER, RequestId};
 use crate::domain::json::hex;
 use crate::store::{Filter, Row, Store, StoreError};
 
+pub use crate::domain::audit::ArgumentsMode;
 pub use entry::{Closing, Decision, Ending, OpenEntry, Opening};
 pub use record::{CSV_HEADER, Record};
-pub use redact::ArgumentsMode;
 pub use verify::{Fault, VerifyStep};
 
 use entry::{blank, bounded};
@@ -146,7 +146,7 @@ impl Journal {
         let mut entry = blank(&id, &stranger.request_id, stranger.entrance);
         entry.decision = Decision::Deny.as_str().into();
         entry.outcome = Some(Ending::Refused.as_str().into());
-        entry.reason = Some(bounded(&stranger.reason));
+        entry.reason = Some(bounded(&stranger.reason).into());
         entry.notes.extend(stranger.source.map(|source| format!("source {source}")));
         entry.notes.extend(left_out_note(left_out));
         self.write(entry).await?;
@@ -171,6 +171,12 @@ impl Journal {
     #[must_use]
     pub fn open_entries(&self) -> usize {
         self.0.store.in_flight().load(Ordering::SeqCst)
+    }
+
+    /// Entries that were given up because the store stayed unwritable.
+    #[must_use]
+    pub fn lost_entries(&self) -> u64 {
+        self.0.store.lost_entries()
     }
 
     /// Keeps the head beside the database and closes the store. Call it when no call is in flight any more.

@@ -57,29 +57,28 @@ impl Record {
         let entry = self.entry();
         let text = |field: fn(&Entry) -> &str| entry.as_ref().map(|entry| field(entry).to_owned()).unwrap_or_default();
         let some =
-            |field: fn(&Entry) -> &Option<String>| entry.as_ref().and_then(|e| field(e).clone()).unwrap_or_default();
-        let list = |field: fn(&Entry) -> &Vec<String>| entry.as_ref().map(|e| field(e).join("; ")).unwrap_or_default();
+            |field: fn(&Entry) -> Option<&str>| entry.as_ref().and_then(field).map(str::to_owned).unwrap_or_default();
         let known = entry.as_ref();
         let fields = [
             text(|e| &e.id),
             text(|e| &e.time),
             text(|e| &e.request_id),
             text(|e| &e.entrance),
-            some(|e| &e.key),
-            some(|e| &e.user),
-            some(|e| &e.agent),
-            some(|e| &e.server),
-            some(|e| &e.tool),
+            some(|e| e.key.as_deref()),
+            some(|e| e.user.as_deref()),
+            some(|e| e.agent.as_deref()),
+            some(|e| e.server.as_deref()),
+            some(|e| e.tool.as_deref()),
             text(|e| &e.decision),
-            some(|e| &e.outcome),
-            list(|e| &e.policies),
+            some(|e| e.outcome.as_deref()),
+            known.map(|e| e.policies.join("; ")).unwrap_or_default(),
             text(|e| &e.policy_version),
-            some(|e| &e.reason),
+            some(|e| e.reason.as_deref()),
             text(|e| &e.dlp_result),
             known.and_then(|e| e.latency_ms).map(|millis| millis.to_string()).unwrap_or_default(),
-            some(|e| &e.arguments_digest),
+            some(|e| e.arguments_digest.as_deref()),
             known.and_then(|e| e.arguments.as_ref()).map(ToString::to_string).unwrap_or_default(),
-            list(|e| &e.notes),
+            known.map(|e| e.notes.join("; ")).unwrap_or_default(),
             self.0.seq.to_string(),
             hex(&self.0.prev),
             hex(&self.0.hash),

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
+use crate::domain::audit::ArgumentsMode;
 use crate::domain::json::{Json, canonical, sha256_hex};
 
 /// Larger arguments leave their digest alone. Bytes of canonical text.
@@ -12,31 +13,6 @@ const KEPT_BYTES: usize = 4096;
 const NAME_CHARS: usize = 64;
 /// Numbers of so many characters may be a card, an account or a telephone.
 const NUMBER_CHARS: usize = 9;
-
-/// What of the arguments is recorded, beside their digest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ArgumentsMode {
-    /// The structure, member names, short numbers and booleans; every string is replaced by its length.
-    #[default]
-    Redacted,
-    /// Nothing.
-    Absent,
-    /// Everything, as it came.
-    Plain,
-}
-
-impl ArgumentsMode {
-    /// As written in the configuration.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        match text {
-            "redacted" => Some(Self::Redacted),
-            "absent" => Some(Self::Absent),
-            "plain" => Some(Self::Plain),
-            _ => None,
-        }
-    }
-}
 
 /// The digest of the canonical arguments, and what is kept of them.
 pub(super) fn record(arguments: &Json, mode: ArgumentsMode) -> (String, Option<Value>) {

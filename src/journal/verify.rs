@@ -117,15 +117,15 @@ fn contradiction(found: &Link) -> Option<&'static str> {
         Phase::Outcome => "outcome",
     };
     let agreements = [
-        ("id", entry.id == found.id),
+        ("id", *entry.id == *found.id),
         ("phase", phase == found.phase),
         ("time", entry.time == found.time.rfc3339()),
-        ("request_id", entry.request_id == found.request_id),
-        ("key", entry.key == found.key),
-        ("server", entry.server == found.server),
-        ("tool", entry.tool == found.tool),
+        ("request_id", *entry.request_id == *found.request_id),
+        ("key", entry.key.as_deref() == found.key.as_deref()),
+        ("server", entry.server.as_deref() == found.server.as_deref()),
+        ("tool", entry.tool.as_deref() == found.tool.as_deref()),
         ("decision", entry.decision == found.decision),
-        ("outcome", entry.outcome == found.outcome),
+        ("outcome", entry.outcome.as_deref() == found.outcome.as_deref()),
         ("intent", found.intent_agrees),
     ];
     agreements.into_iter().find_map(|(column, agrees)| (!agrees).then_some(column))

@@ -54,10 +54,9 @@ pub(super) fn run(state: &Arc<State>, call: &PermittedCall) -> Result<Answer, Re
         Arguments::deserialize(call.value()).map_err(|error| Refusal::InvalidRequest { message: error.to_string() })?;
     let limit = arguments.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     let full = arguments.detail.as_deref() == Some("full");
-    let principal = call.principal();
     let tools = state.catalog.entries();
-    let view = state.policies.view(principal);
-    let shown = |tool: &Tool| state.admits(principal, tool) && view.could_permit(tool);
+    let sight = state.sight(call.principal());
+    let shown = |tool: &Tool| sight.shows(tool);
     let at = |ordinal: u32| tools.get(usize::try_from(ordinal).unwrap_or(usize::MAX)).map(|entry| entry.tool());
     let options = SearchOptions { limit, server: arguments.server.as_deref() };
     let found = state.index.search(&arguments.query, &options, |ordinal| at(ordinal).is_some_and(|tool| shown(tool)));

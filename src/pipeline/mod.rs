@@ -7,6 +7,7 @@ mod record;
 mod resolve;
 mod state;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::record::{Record, cache_digest};
 pub use self::resolve::{OwnTool, OwnTools, Road, Running, own_answer};
-pub use self::state::State;
+pub use self::state::{Sight, State};
 use crate::backend::{Aside, Backends, Peer, SendOptions};
 use crate::domain::call::CallRequest;
 use crate::domain::clock::Clock;
@@ -84,8 +85,12 @@ impl Pipeline {
         if let Err(refusal) = unwrapped {
             return record.close(Outcome::Refused(refusal)).await;
         }
-        let attempt = self.attempt(state, principal, request, &line, &mut record);
-        let outcome = match line.cancel.run_until_cancelled(attempt).await {
+        // Pinned here: a future that is handed on by value takes its room again at each hand.
+        let outcome = {
+            let attempt = pin!(self.attempt(state, principal, request, &line, &mut record));
+            line.cancel.run_until_cancelled(attempt).await
+        };
+        let outcome = match outcome {
             Some(Ok(outcome)) => outcome,
             Some(Err(refusal)) => Outcome::Refused(refusal),
             None => Outcome::Cancelled,

@@ -180,7 +180,8 @@ fn backend_tool(
                 record.outside_profile(&principal.profile.name);
             }
             // Near names are shown, so they are what a list would show.
-            let nearest = match state.catalog.resolve(asked, |tool| state.shows(principal, tool)) {
+            let sight = state.sight(principal);
+            let nearest = match state.catalog.resolve(asked, |tool| sight.shows(tool)) {
                 Found::None { nearest } => nearest,
                 _ => Vec::new(),
             };

@@ -12,7 +12,7 @@ use crate::domain::principal::{Principal, Scope};
 use crate::domain::tool::{Kind, Rate, Tool};
 use crate::ledger::{Charge, LimitScope, Over};
 use crate::policy::effects::climbs;
-use crate::policy::{Bundle, Policies, Report};
+use crate::policy::{Bundle, Policies, Report, View};
 use crate::search::{Index, ToolText};
 
 /// One immutable moment of the gateway. A reload or a change of the catalogue makes another.
@@ -23,6 +23,24 @@ pub struct State {
     pub catalog: Arc<Catalog>,
     pub policies: Arc<Policies>,
     pub index: Arc<Index>,
+}
+
+/// The one judgement of what may be shown to a principal: by lists, by searches, among the names that are near.
+#[derive(Debug)]
+pub struct Sight<'a> {
+    state: &'a State,
+    principal: &'a Principal,
+    view: View<'a>,
+}
+
+impl Sight<'_> {
+    /// Whether the tool may be shown.
+    #[must_use]
+    pub fn shows(&self, tool: &Tool) -> bool {
+        self.principal.profile.has(Scope::ToolsRead)
+            && self.state.admits(self.principal, tool)
+            && self.view.could_permit(tool)
+    }
 }
 
 impl State {
@@ -60,7 +78,7 @@ impl State {
     }
 
     /// Whether a backend tool exists for this principal: what decides list, search and call alike. Policies that can
-    /// never permit it hide it from lists and search, not from a call by name; see [`Self::shows`]. A glob for a part of a
+    /// never permit it hide it from lists and search, not from a call by name; see [`Sight`]. A glob for a part of a
     /// server's URIs says nothing of where one with a `..` leads.
     #[must_use]
     pub fn admits(&self, principal: &Principal, tool: &Tool) -> bool {
@@ -69,12 +87,10 @@ impl State {
             && (tool.kind != Kind::Resource || profile.opens(&tool.id.server) || !climbs(&tool.id.tool))
     }
 
-    /// Whether a list or a search may show the tool.
+    /// What a principal may be shown of the backends' tools.
     #[must_use]
-    pub fn shows(&self, principal: &Principal, tool: &Tool) -> bool {
-        principal.profile.has(Scope::ToolsRead)
-            && self.admits(principal, tool)
-            && self.policies.could_permit(principal, tool)
+    pub fn sight<'a>(&'a self, principal: &'a Principal) -> Sight<'a> {
+        Sight { state: self, principal, view: self.policies.view(principal) }
     }
 
     /// The windows that a call of `tool` by `principal` is charged to.

@@ -2,13 +2,17 @@
 //! this costs is nobody's who has a call in flight.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use rusqlite::Connection;
 
+use super::writer::Gauges;
+
 /// Bytes of entries, roughly, after which it is worth the trouble.
-const EVERY_BYTES: usize = 1 << 20;
+const EVERY_BYTES: usize = 8 << 20;
 
 /// A thread with a connection of its own.
 #[derive(Debug)]
@@ -20,14 +24,18 @@ pub(super) struct Checkpointer {
 
 impl Checkpointer {
     /// Starts the thread. Without it the writer checkpoints by itself, only less smoothly; so failing is no error.
-    pub(super) fn start(open: impl FnOnce() -> rusqlite::Result<Connection> + Send + 'static, path: &Path) -> Self {
+    pub(super) fn start(
+        open: impl FnOnce() -> rusqlite::Result<Connection> + Send + 'static,
+        path: &Path,
+        gauges: Arc<Gauges>,
+    ) -> Self {
         let (wake, wakened) = sync_channel(1);
         let work = move || {
             let Ok(connection) = open() else { return };
             while wakened.recv().is_ok() {
-                let done = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
-                if let Err(error) = done {
-                    tracing::debug!(%error, "a checkpoint failed: the next one does its work");
+                match connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(1)) {
+                    Ok(pages) => gauges.log_pages.store(pages, Ordering::Relaxed),
+                    Err(error) => tracing::debug!(%error, "a checkpoint failed: the next one does its work"),
                 }
             }
         };

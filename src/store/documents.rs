@@ -80,25 +80,35 @@ impl Store {
         self.put(DEFINITIONS, server.as_str(), definitions).await
     }
 
-    /// Remembers a session that its client deleted, until it would have expired; forgets those that have.
+    /// Remembers a session that its client deleted, until it would have expired; forgets `forgotten` for it, and those
+    /// that have expired.
     ///
     /// # Errors
     /// Where it was not committed.
-    pub async fn end_session(&self, digest: [u8; 32], until: Moment, now: Moment) -> Result<(), StoreError> {
+    pub async fn end_session(
+        &self,
+        digest: [u8; 32],
+        until: Moment,
+        forgotten: Vec<[u8; 32]>,
+        now: Moment,
+    ) -> Result<(), StoreError> {
         self.write(move |connection| {
             connection.prepare_cached("DELETE FROM ended_sessions WHERE until <= ?1")?.execute([now.0])?;
+            for digest in &forgotten {
+                connection.prepare_cached("DELETE FROM ended_sessions WHERE digest = ?1")?.execute([digest])?;
+            }
             let sql = "INSERT OR REPLACE INTO ended_sessions (digest, until) VALUES (?1, ?2)";
             connection.prepare_cached(sql)?.execute(params![digest, until.0]).map(drop)
         })
         .await
     }
 
-    /// The sessions that were ended and have not expired, with their end: to be loaded once, at the start.
+    /// The sessions that were ended and have not expired, with their end, oldest first: to be loaded once, at the start.
     ///
     /// # Errors
     /// Where the file cannot be read.
     pub async fn ended_sessions(&self, now: Moment) -> Result<Vec<([u8; 32], Moment)>, StoreError> {
-        let sql = "SELECT digest, until FROM ended_sessions WHERE until > ?1";
+        let sql = "SELECT digest, until FROM ended_sessions WHERE until > ?1 ORDER BY until";
         let read = move |connection: &rusqlite::Connection| {
             connection.prepare(sql)?.query_map([now.0], |row| Ok((row.get(0)?, Moment(row.get(1)?))))?.collect()
         };

@@ -1,7 +1,7 @@
 //! Keys at rest: who holds them and what they open, and of the secret only its keyed hash.
 
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 
 use super::{Store, StoreError};
 use crate::domain::clock::Moment;
@@ -57,25 +57,6 @@ impl Store {
     pub async fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM keys ORDER BY created, id");
         self.readers().read(move |connection| connection.prepare(&sql)?.query_map([], key)?.collect()).await
-    }
-
-    /// The keys of one user, in the order they were made.
-    ///
-    /// # Errors
-    /// Where the file cannot be read.
-    pub async fn keys_of(&self, user: &str) -> Result<Vec<KeyRecord>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM keys WHERE user = ?1 ORDER BY created, id");
-        let user = user.to_owned();
-        self.readers().read(move |connection| connection.prepare(&sql)?.query_map([user], key)?.collect()).await
-    }
-
-    /// The key with this hash, live or not.
-    ///
-    /// # Errors
-    /// Where the file cannot be read.
-    pub async fn key_by_hash(&self, hash: [u8; 32]) -> Result<Option<KeyRecord>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM keys WHERE hash = ?1");
-        self.readers().read(move |connection| connection.prepare_cached(&sql)?.query_row([hash], key).optional()).await
     }
 
     /// Revokes a key for good; false where there is no live key of this id.

@@ -1,8 +1,9 @@
 //! What outlives the process: keys, the audit log, small documents, and the secrets beside them.
 //!
 //! SQLite behind a narrow surface, which another database could stand behind: nothing outside this module names
-//! `rusqlite`. One thread writes, and commits everything that waits in one transaction; a few connections read.
-//! No async caller ever waits inside SQLite.
+//! `rusqlite`. One connection writes, and commits everything that waits in one transaction; a few read. No async caller
+//! ever waits inside SQLite: a call commits by itself only where that is a write to the page cache, and leaves to a
+//! thread whatever may wait for the disk or for a lock.
 //!
 //! The data folder holds `toolgate.db` with its `-wal` and `-shm`, `lock`, `NAME.secret` files and `audit-head`, all
 //! readable by their owner alone.
@@ -14,12 +15,14 @@ mod documents;
 mod error;
 mod files;
 mod keys;
+mod queue;
 mod readers;
 mod schema;
 #[cfg(test)]
 pub(crate) mod tamper;
 #[cfg(test)]
 mod tests;
+mod transaction;
 mod writer;
 
 use std::fs::File;
@@ -30,38 +33,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+pub use crate::domain::audit::Durability;
 pub use audit::{AuditRecord, Filter, IntentLink, Link, Links, Row};
 pub use error::StoreError;
 pub use files::Key32;
 pub use keys::KeyRecord;
 
 use chain::Tip;
+use queue::Job;
 use readers::Readers;
-use writer::{Job, Writer};
+use writer::Writer;
 
 const DATABASE: &str = "toolgate.db";
 const HEAD: &str = "audit-head";
-
-/// What a committed row survives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Durability {
-    /// The death of the process: write-ahead log, `synchronous = NORMAL`.
-    #[default]
-    Process,
-    /// The loss of power: `synchronous = FULL`.
-    Power,
-}
-
-impl Durability {
-    /// As written in the configuration.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Process => "process",
-            Self::Power => "power",
-        }
-    }
-}
 
 /// A handle on the store; cheap to clone. The last one to go stops the writer and frees the folder.
 #[derive(Debug, Clone)]

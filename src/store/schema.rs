@@ -16,16 +16,18 @@ const APPLICATION_ID: i64 = 0x5447_4154;
 /// Bytes of a page. Entries are about 1 KiB: on smaller pages too much of each is left empty.
 const PAGE_BYTES: u32 = 8192;
 
-/// Pages of write-ahead log after which a commit also checkpoints what the checkpointer has left, so that the log
-/// begins anew.
-const CHECKPOINT_PAGES: u32 = 2000;
+/// Pages of write-ahead log after which a commit checkpoints, whoever makes it: only where there is no checkpointer.
+const CHECKPOINT_PAGES: u32 = 16_000;
+
+/// How long a connection waits for a lock. The lock file keeps other gateways out; this is for a person with a database
+/// shell.
+pub(super) const BUSY_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Opens the connection that writes.
 pub(super) fn open_writer(path: &Path, durability: Durability) -> Result<Connection, rusqlite::Error> {
     let connection =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    // The lock file keeps other gateways out; this is for a person with a database shell.
-    connection.busy_timeout(Duration::from_secs(2))?;
+    connection.busy_timeout(BUSY_PATIENCE)?;
     connection.pragma_update(None, "page_size", PAGE_BYTES)?;
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
@@ -47,7 +49,7 @@ pub(super) fn open_writer(path: &Path, durability: Durability) -> Result<Connect
 pub(super) fn open_reader(path: &Path) -> Result<Connection, rusqlite::Error> {
     let connection =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    connection.busy_timeout(Duration::from_secs(2))?;
+    connection.busy_timeout(BUSY_PATIENCE)?;
     connection.pragma_update(None, "query_only", true)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)

@@ -4,10 +4,17 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
+
 use bytes::Bytes;
+use futures_util::poll;
+use proptest::prelude::*;
 use rusqlite::Connection;
 
 use super::*;
+use crate::domain::audit::{Entry, Phase};
 use crate::domain::clock::Moment;
 use crate::domain::id::{KeyId, ServerName};
 
@@ -123,10 +130,7 @@ async fn keys_are_kept_found_touched_and_revoked() {
     assert!(matches!(error, StoreError::Conflict(_)), "{error}");
     assert!(store.healthy());
 
-    assert_eq!(store.key_by_hash([1; 32]).await.unwrap(), Some(a_key("key_1", 1)));
-    assert_eq!(store.key_by_hash([7; 32]).await.unwrap(), None);
-    assert_eq!(store.keys_of("u2").await.unwrap().len(), 1);
-    assert_eq!(store.keys_of("nobody").await.unwrap(), []);
+    assert_eq!(store.keys().await.unwrap()[0], a_key("key_1", 1));
 
     store.touch_keys(vec![(KeyId::from("key_1"), Moment(50)), (KeyId::from("key_1"), Moment(40))]).await.unwrap();
     assert!(store.revoke_key(&KeyId::from("key_1"), Moment(60)).await.unwrap());
@@ -163,11 +167,13 @@ async fn documents_are_replaced_listed_and_taken_once() {
 async fn ended_sessions_are_forgotten_when_they_would_have_expired() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
-    store.end_session([1; 32], Moment(100), Moment(0)).await.unwrap();
-    store.end_session([2; 32], Moment(300), Moment(0)).await.unwrap();
+    store.end_session([1; 32], Moment(100), Vec::new(), Moment(0)).await.unwrap();
+    store.end_session([2; 32], Moment(300), Vec::new(), Moment(0)).await.unwrap();
     assert_eq!(store.ended_sessions(Moment(100)).await.unwrap(), [([2; 32], Moment(300))]);
-    store.end_session([3; 32], Moment(400), Moment(200)).await.unwrap();
+    store.end_session([3; 32], Moment(400), Vec::new(), Moment(200)).await.unwrap();
     assert_eq!(store.ended_sessions(Moment(0)).await.unwrap().len(), 2);
+    store.end_session([4; 32], Moment(500), vec![[2; 32], [3; 32]], Moment(200)).await.unwrap();
+    assert_eq!(store.ended_sessions(Moment(0)).await.unwrap(), [([4; 32], Moment(500))], "forgotten for another");
 }
 
 #[tokio::test]
@@ -232,4 +238,146 @@ async fn the_log_refuses_to_be_changed_through_the_store() {
         assert!(error.to_string().contains("append-only"), "{error}");
     }
     assert_eq!(store.audit_tip().await.unwrap(), Tip::START);
+}
+
+/// An entry of the record `id`: its intent, its outcome after an intent, or its outcome alone.
+fn entry(id: &str, phase: Phase, settles: bool) -> Arc<Row> {
+    let text = format!(
+        r#"{{"id":"{id}","phase":"outcome","time":"","request_id":"r","entrance":"mcp","decision":"allow","policies":[],"policy_version":"","dlp_result":"off"}}"#
+    );
+    let entry: Entry = serde_json::from_str(&text).unwrap();
+    Row::new(Entry { phase, ..entry }, Moment(0), settles)
+}
+
+fn append<'a>(store: &'a Store, id: &str) -> Pin<Box<impl Future<Output = Result<(), StoreError>> + 'a>> {
+    Box::pin(store.append_audit(entry(id, Phase::Outcome, false)))
+}
+
+#[tokio::test]
+async fn a_call_that_leaves_while_it_has_the_turn_leaves_no_entry_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    // Others are in flight, so that whoever has the turn lets them run first.
+    store.in_flight().store(10, Ordering::SeqCst);
+    let (mut one, mut two, mut three) = (append(&store, "1"), append(&store, "2"), append(&store, "3"));
+    assert!(poll!(&mut one).is_pending() && poll!(&mut two).is_pending() && poll!(&mut three).is_pending());
+    assert_eq!(store.commits(), 0, "nobody has written yet");
+    // The turn goes from one to two, and from two, which never learns of it, to three.
+    drop(one);
+    drop(two);
+    three.await.unwrap();
+    assert_eq!((store.audit_tip().await.unwrap().seq, store.commits()), (3, 1));
+    append(&store, "4").await.unwrap();
+
+    let mut last = append(&store, "5");
+    assert!(poll!(&mut last).is_pending());
+    drop(last);
+    store.close().await.unwrap();
+    assert_eq!(store.audit_tip().await.unwrap().seq, 5, "the thread has written what nobody waited for");
+}
+
+#[tokio::test]
+async fn a_call_leaves_to_the_thread_what_would_have_to_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    append(&store, "1").await.unwrap();
+    let other = Connection::open(folder.path().join(DATABASE)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut held = append(&store, "2");
+    // It comes back at once, although somebody else holds the file.
+    assert!(poll!(&mut held).is_pending());
+    let mut late = append(&store, "3");
+    assert!(poll!(&mut late).is_pending());
+    other.execute_batch("COMMIT").unwrap();
+    held.await.unwrap();
+    late.await.unwrap();
+    assert!(store.healthy());
+    assert_eq!(store.audit_tip().await.unwrap().seq, 3);
+}
+
+#[tokio::test]
+async fn changes_and_entries_are_written_in_the_order_they_came() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    store.in_flight().store(10, Ordering::SeqCst);
+    let mut entry = append(&store, "1");
+    assert!(poll!(&mut entry).is_pending());
+    let seen = store.write(|connection| connection.query_row("SELECT count(*) FROM audit", [], |row| row.get(0)));
+    let (entry, seen): (_, Result<i64, _>) = tokio::join!(entry, seen);
+    entry.unwrap();
+    assert_eq!(seen.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_of_many_tasks_are_all_written_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    store.in_flight().store(16, Ordering::SeqCst);
+    let tasks = tokio_util::task::TaskTracker::new();
+    for task in 0..16 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            for number in 0..50 {
+                let id = format!("{task}-{number}");
+                match number % 5 {
+                    // Some leave at some point of their way.
+                    3 => drop(tokio::time::timeout(std::time::Duration::from_micros(20), append(&store, &id)).await),
+                    4 => store.append_audit_later(entry(&id, Phase::Outcome, false)).unwrap(),
+                    _ => append(&store, &id).await.unwrap(),
+                }
+            }
+        });
+    }
+    tasks.close();
+    tasks.wait().await;
+    store.close().await.unwrap();
+    let links = store.audit_links(1, 10_000).await.unwrap().links;
+    let ids: BTreeSet<_> = links.iter().map(|link| link.id.clone()).collect();
+    assert_eq!(ids.len(), links.len(), "nothing stands twice");
+    let kept = |id: &String| !id.ends_with('3') && !id.ends_with('8');
+    assert_eq!(ids.iter().filter(|id| kept(id)).count(), 16 * 40);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn intents_wait_until_they_are_settled_whatever_is_full_or_reopened(
+        steps in proptest::collection::vec((0..6u8, 0..6u8), 0..24),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = open(folder.path());
+        let mut waiting = BTreeSet::new();
+        runtime.block_on(async {
+            for (step, name) in steps {
+                let id = name.to_string();
+                match step {
+                    // Nearly half a block of other entries.
+                    0 | 1 => {
+                        for _ in 0..120 {
+                            append(&store, "x").await.unwrap();
+                        }
+                    }
+                    2 => {
+                        drop(store);
+                        store = open(folder.path());
+                    }
+                    3 | 4 if waiting.insert(id.clone()) => {
+                        store.append_audit(entry(&id, Phase::Intent, false)).await.unwrap();
+                    }
+                    _ if waiting.remove(&id) => {
+                        store.append_audit(entry(&id, Phase::Outcome, true)).await.unwrap();
+                        let record = store.audit_record(&id).await.unwrap().unwrap();
+                        prop_assert!(record.intent.is_some());
+                    }
+                    _ => {}
+                }
+                let open = store.open_intents().await.unwrap();
+                let open: BTreeSet<String> =
+                    open.iter().map(|text| serde_json::from_str::<Entry>(text).unwrap().id.to_string()).collect();
+                prop_assert_eq!(&open, &waiting);
+            }
+            Ok(())
+        })?;
+    }
 }

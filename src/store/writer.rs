@@ -1,52 +1,35 @@
-//! The one thread that writes. Whatever waits in its queue is committed in one transaction, so the cost of a commit is
-//! shared by all calls in flight; each waiter is woken after the commit.
+//! Writing: whatever waits is committed in one transaction, so the cost of a commit is shared by all calls in flight;
+//! each waiter is woken after the commit. Calls write for each other; a thread writes what may have to wait.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
 use super::audit::{Pen, Row, holds};
 use super::checkpoint::Checkpointer;
-use super::schema::open_writer;
+use super::queue::{BATCH, HasTurn, Job, Place, Queue, Waiting, Word};
+use super::schema::{BUSY_PATIENCE, open_writer};
+use super::transaction::{Reply, Task, Transaction};
 use super::{Durability, StoreError};
 
-/// Writes that may wait. More than calls in flight; a queue this long means that the disk stands still.
-const QUEUE: usize = 8192;
-/// Jobs of one transaction.
-const BATCH: usize = 512;
 /// Entries kept for a second try while the disk cannot be written.
 const BACKLOG: usize = 1024;
-/// How long a commit waits for company while other calls are in flight: their entries then share its cost. The writer
-/// sleeps through it, so that whoever brings an entry need not wake it.
+/// How long the thread's commit waits for company while other calls are in flight: their entries then share its cost.
 const LINGER: Duration = Duration::from_micros(50);
+/// How often a call that writes lets others run first, as long as each time brings entries.
+const ROUNDS: usize = 4;
+/// Pages of write-ahead log after which the thread checkpoints what the checkpointer has left, so that the log begins
+/// anew.
+const LONG_LOG: u32 = 8000;
 /// What a change that is no audit entry counts for, where its size is unknown.
 const TASK_BYTES: usize = 4096;
-
-type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
-
-pub(super) enum Job {
-    /// An audit entry whose writer waits for the commit.
-    Append(Arc<Row>, Reply<()>),
-    /// An audit entry that nobody waits for: where it cannot be written now, it is kept and tried again.
-    AppendLater(Arc<Row>),
-    Task(Box<dyn Work>),
-    /// Writes what is queued, checkpoints and ends the thread.
-    Stop(Reply<()>),
-}
-
-/// A change to the store with its waiter.
-pub(super) trait Work: Send {
-    fn run(&mut self, transaction: &mut Transaction<'_>) -> rusqlite::Result<()>;
-    fn finish(self: Box<Self>, committed: Result<(), StoreError>);
-}
 
 /// What the writer tells the others.
 #[derive(Debug, Default)]
@@ -57,10 +40,20 @@ pub(super) struct Gauges {
     pub(super) lost: AtomicU64,
     /// Calls whose record is open: each will bring an entry.
     pub(super) in_flight: AtomicUsize,
+    /// Pages of the write-ahead log, as the checkpointer last saw it.
+    pub(super) log_pages: AtomicU32,
+}
+
+impl Gauges {
+    /// Whether a checkpoint is due that waits for the disk.
+    pub(super) fn log_is_long(&self) -> bool {
+        self.log_pages.load(Ordering::Relaxed) >= LONG_LOG
+    }
 }
 
 pub(super) struct Writer {
-    jobs: SyncSender<Job>,
+    queue: Arc<Queue>,
+    worker: Arc<Mutex<Worker>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     pub(super) gauges: Arc<Gauges>,
 }
@@ -73,7 +66,6 @@ impl fmt::Debug for Writer {
 
 impl Writer {
     pub(super) fn start(connection: Connection, path: &Path, durability: Durability) -> Result<Self, StoreError> {
-        let (jobs, queue) = sync_channel(QUEUE);
         let gauges = Arc::new(Gauges::default());
         let own = path.to_owned();
         let beside = move || open_writer(&own, durability);
@@ -82,21 +74,28 @@ impl Writer {
             path: path.to_owned(),
             durability,
             pen: None,
-            checkpointer: Some(Checkpointer::start(beside, path)),
+            patient: true,
+            checkpointer: Some(Checkpointer::start(beside, path, Arc::clone(&gauges))),
             backlog: VecDeque::new(),
             gauges: Arc::clone(&gauges),
         };
-        let thread = thread::Builder::new().name("store-writer".into()).spawn(move || worker.run(&queue));
+        // Only a commit that waits for no disk may run where calls run.
+        let queue = Arc::new(Queue::new(durability == Durability::Process, Arc::clone(&gauges)));
+        let worker = Arc::new(Mutex::new(worker));
+        let (its_queue, its_worker) = (Arc::clone(&queue), Arc::clone(&worker));
+        let run = move || {
+            let abandon = Abandon(&its_queue);
+            write_in_turn(&its_queue, &its_worker);
+            drop(abandon);
+        };
+        let thread = thread::Builder::new().name("store-writer".into()).spawn(run);
         let thread = thread.map_err(|error| StoreError::file(path, &error))?;
-        Ok(Self { jobs, thread: Mutex::new(Some(thread)), gauges })
+        Ok(Self { queue, worker, thread: Mutex::new(Some(thread)), gauges })
     }
 
     /// Queues a job without waiting.
     pub(super) fn send(&self, job: Job) -> Result<(), StoreError> {
-        self.jobs.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => StoreError::Busy,
-            TrySendError::Disconnected(_) => StoreError::Closed,
-        })
+        self.queue.put(job)
     }
 
     /// Queues a change and waits until it is committed.
@@ -106,8 +105,56 @@ impl Writer {
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let (reply, done) = oneshot::channel();
-        self.send(Job::Task(Box::new(Task { act: Some(act), result: None, reply })))?;
+        self.send(Job::Task(Box::new(Task::new(act, reply))))?;
         done.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Queues an entry and waits until it is committed: by another call, by the thread, or by this call itself.
+    pub(super) async fn append(&self, row: Arc<Row>) -> Result<(), StoreError> {
+        let mut place = self.queue.join(Arc::clone(&row))?;
+        loop {
+            let turn = match place {
+                Place::Turn(turn) => turn,
+                Place::Waiting(waiting) => match waiting.end().await {
+                    Ok(result) => return result,
+                    Err(turn) => turn,
+                },
+            };
+            self.let_others_join().await;
+            match self.commit(turn, &row) {
+                Ok(result) => return result,
+                Err(waiting) => place = Place::Waiting(waiting),
+            }
+        }
+    }
+
+    /// While other calls are in flight, lets those that are ready run: their entries share the commit.
+    async fn let_others_join(&self) {
+        let mut joined = self.queue.len();
+        for _ in 0..ROUNDS {
+            if joined >= BATCH || joined >= self.gauges.in_flight.load(Ordering::Relaxed) {
+                return;
+            }
+            tokio::task::yield_now().await;
+            let now = self.queue.len();
+            if now == joined {
+                return;
+            }
+            joined = now;
+        }
+    }
+
+    /// Commits what is queued, the caller's own entry included; or leaves it to the thread, and the caller waits.
+    fn commit<'a>(&'a self, turn: HasTurn<'a>, row: &Arc<Row>) -> Result<Result<(), StoreError>, Waiting<'a>> {
+        let mut batch = Vec::new();
+        if self.queue.take_entries(&mut batch) {
+            let committed = lock(&self.worker).commit(&mut batch, false);
+            if let Some(result) = committed {
+                drop(turn);
+                return Ok(result);
+            }
+        }
+        Err(self.queue.leave_to_thread(turn, row, &mut batch))
     }
 
     pub(super) fn is_alive(&self) -> bool {
@@ -130,43 +177,64 @@ impl Drop for Writer {
     fn drop(&mut self) {
         let (reply, _) = oneshot::channel();
         // A thread that has ended already has nothing left to stop.
-        drop(self.jobs.send(Job::Stop(reply)));
+        drop(self.queue.put(Job::Stop(reply)));
         self.join();
     }
 }
 
-struct Task<T, F> {
-    act: Option<F>,
-    result: Option<Result<T, StoreError>>,
-    reply: Reply<T>,
+/// Tells whoever waits that the thread is gone.
+struct Abandon<'a>(&'a Queue);
+
+impl Drop for Abandon<'_> {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
 }
 
-impl<T, F> Work for Task<T, F>
-where
-    T: Send,
-    F: FnOnce(&Connection) -> rusqlite::Result<T> + Send,
-{
-    /// A broken constraint is this task's own fault and undoes this task alone; every other fault is the batch's.
-    fn run(&mut self, transaction: &mut Transaction<'_>) -> rusqlite::Result<()> {
-        let Some(act) = self.act.take() else { return Ok(()) };
-        let savepoint = transaction.savepoint()?;
-        match act(&savepoint) {
-            Ok(value) => {
-                savepoint.commit()?;
-                self.result = Some(Ok(value));
-            }
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
-                self.result = Some(Err(StoreError::Conflict(error.to_string().into())));
-            }
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    }
+fn lock(worker: &Mutex<Worker>) -> MutexGuard<'_, Worker> {
+    // A batch that panicked was rolled back, and the pen is read anew.
+    worker.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-    fn finish(self: Box<Self>, committed: Result<(), StoreError>) {
-        let Self { result, reply, .. } = *self;
-        // A waiter that has gone is nobody's loss.
-        drop(reply.send(committed.and_then(|()| result.unwrap_or(Err(StoreError::Closed)))));
+/// The thread: writes whenever it is its turn, until it is told to stop.
+fn write_in_turn(queue: &Queue, worker: &Mutex<Worker>) {
+    let mut batch = Vec::new();
+    loop {
+        queue.wait_for_turn();
+        let waiting = queue.len();
+        let mut worker = lock(worker);
+        if worker.gauges.in_flight.load(Ordering::Relaxed) > waiting && waiting < BATCH {
+            thread::park_timeout(LINGER);
+        }
+        queue.take(&mut batch);
+        let mut stop = end_in(&mut batch);
+        drop(worker.commit(&mut batch, true));
+        if stop.is_some() {
+            queue.close();
+            // What was queued before the end is still written.
+            while queue.len() > 0 {
+                queue.take(&mut batch);
+                stop = stop.or(end_in(&mut batch));
+                drop(worker.commit(&mut batch, true));
+            }
+        }
+        if let Some(reply) = stop {
+            worker.gauges.stopped.store(true, Ordering::SeqCst);
+            drop(reply.send(worker.close()));
+            return;
+        }
+        worker.shorten_log();
+        drop(worker);
+        queue.pass_on();
+    }
+}
+
+/// Takes the wish to stop out of a batch, where there is one: whom to tell.
+fn end_in(batch: &mut Vec<Job>) -> Option<Reply<()>> {
+    let at = batch.iter().position(|job| matches!(job, Job::Stop(_)))?;
+    match batch.remove(at) {
+        Job::Stop(reply) => Some(reply),
+        _ => None,
     }
 }
 
@@ -177,82 +245,79 @@ struct Worker {
     durability: Durability,
     /// Absent until read from the file: at the start, and after a failed batch.
     pen: Option<Pen>,
+    /// Whether the connection waits for a lock that somebody else holds.
+    patient: bool,
     checkpointer: Option<Checkpointer>,
     backlog: VecDeque<Arc<Row>>,
     gauges: Arc<Gauges>,
 }
 
 impl Worker {
-    fn run(mut self, queue: &Receiver<Job>) {
-        let mut batch = Vec::with_capacity(BATCH);
-        while let Ok(job) = queue.recv() {
-            let mut stop = gather(job, queue, &mut batch);
-            if stop.is_none() && self.gauges.in_flight.load(Ordering::Relaxed) > batch.len() && batch.len() < BATCH {
-                thread::park_timeout(LINGER);
-                stop = queue.try_recv().ok().and_then(|job| gather(job, queue, &mut batch));
-            }
-            self.commit(&mut batch);
-            // What was queued before the end is still written.
-            while stop.is_some()
-                && let Ok(job) = queue.try_recv()
-            {
-                stop = gather(job, queue, &mut batch).or(stop);
-                self.commit(&mut batch);
-            }
-            if let Some(reply) = stop {
-                self.gauges.stopped.store(true, Ordering::SeqCst);
-                drop(reply.send(self.close()));
-                return;
-            }
-        }
-    }
-
-    /// Writes the batch, or nothing of it, and tells its waiters.
-    fn commit(&mut self, batch: &mut Vec<Job>) {
+    /// Writes the batch, or nothing of it, and tells its waiters. Without patience it may find that somebody else
+    /// holds the file: then nothing is done, and the batch stays.
+    fn commit(&mut self, batch: &mut Vec<Job>, patient: bool) -> Option<Result<(), StoreError>> {
         if batch.is_empty() && self.backlog.is_empty() {
-            return;
+            return Some(Ok(()));
         }
-        let result = self.write(batch);
-        match &result {
-            Ok(()) => self.recovered(),
-            Err(error) => self.failed(error),
-        }
-        let told = result.map_err(|error| StoreError::write(&error));
+        let told = match self.write(batch, patient) {
+            Ok(false) => return None,
+            Ok(true) => {
+                self.recovered();
+                Ok(())
+            }
+            Err(error) => {
+                self.failed(&error);
+                Err(StoreError::write(&error))
+            }
+        };
         for job in batch.drain(..) {
             match job {
-                Job::Append(_, reply) => drop(reply.send(told.clone())),
+                // A waiter that has gone is nobody's loss.
+                Job::Append(_, Some(say)) => drop(say.send(Word::Committed(told.clone()))),
                 Job::AppendLater(row) if told.is_err() => self.keep(row),
                 Job::Task(task) => task.finish(told.clone()),
-                Job::AppendLater(_) | Job::Stop(_) => {}
+                Job::Append(_, None) | Job::AppendLater(_) | Job::Stop(_) => {}
             }
         }
+        Some(told)
     }
 
-    fn write(&mut self, batch: &mut [Job]) -> rusqlite::Result<()> {
+    /// False where somebody else holds the file, and this is not to be waited for.
+    fn write(&mut self, batch: &mut [Job], patient: bool) -> rusqlite::Result<bool> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            none => none.insert(open_writer(&self.path, self.durability)?),
+            none => {
+                self.patient = true;
+                none.insert(open_writer(&self.path, self.durability)?)
+            }
         };
-        let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if self.patient != patient {
+            connection.busy_timeout(if patient { BUSY_PATIENCE } else { Duration::ZERO })?;
+            self.patient = patient;
+        }
+        let transaction = match Transaction::begin(connection) {
+            Err(error) if !patient && error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => return Ok(false),
+            begun => begun?,
+        };
         let mut bytes = 0;
-        let mut pen = match self.pen {
+        let mut pen = match self.pen.take() {
             Some(pen) => pen,
-            None => Pen::pick_up(&transaction)?,
+            None => Pen::pick_up(connection)?,
         };
         for row in &self.backlog {
             // A commit that was reported as failed may have reached the disk after all.
-            if !holds(&transaction, row)? {
-                pen = pen.append(&transaction, row)?;
+            if !holds(connection, row)? {
+                pen.append(connection, row)?;
             }
         }
         for job in batch {
             match job {
                 Job::Append(row, _) | Job::AppendLater(row) => {
-                    pen = pen.append(&transaction, row)?;
+                    pen.append(connection, row)?;
                     bytes += row.size();
                 }
                 Job::Task(task) => {
-                    task.run(&mut transaction)?;
+                    task.run(connection)?;
                     bytes += TASK_BYTES;
                 }
                 Job::Stop(_) => {}
@@ -263,7 +328,17 @@ impl Worker {
         if let Some(checkpointer) = &mut self.checkpointer {
             checkpointer.committed(bytes);
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Checkpoints where the log has become long: nobody writes meanwhile, so that it can begin anew.
+    fn shorten_log(&self) {
+        if let Some(connection) = self.connection.as_ref().filter(|_| self.gauges.log_is_long()) {
+            self.gauges.log_pages.store(0, Ordering::Relaxed);
+            if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+                tracing::debug!(%error, "a checkpoint failed: the next one does its work");
+            }
+        }
     }
 
     fn recovered(&mut self) {
@@ -293,7 +368,7 @@ impl Worker {
             self.backlog.push_back(row);
         } else {
             self.gauges.lost.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(id = row.entry.id, "an audit entry is lost: the store has been unwritable for too long");
+            tracing::error!(id = %row.entry.id, "an audit entry is lost: the store has been unwritable for too long");
         }
     }
 
@@ -309,18 +384,4 @@ impl Worker {
         let closed = connection.close().map_err(|(_, error)| error);
         checkpoint.and(closed).map_err(|error| StoreError::write(&error))
     }
-}
-
-/// Takes what is queued, up to a full batch; where somebody asks to stop, gives whom to tell.
-fn gather(first: Job, queue: &Receiver<Job>, batch: &mut Vec<Job>) -> Option<Reply<()>> {
-    let mut stop = None;
-    let mut next = Some(first);
-    while let Some(job) = next {
-        match job {
-            Job::Stop(reply) => stop = Some(reply),
-            job => batch.push(job),
-        }
-        next = if batch.len() < BATCH { queue.try_recv().ok() } else { None };
-    }
-    stop
 }

@@ -55,24 +55,25 @@ pub enum BadMessage {
     Invalid { id: Option<Id>, reason: String },
 }
 
+/// The members of a JSON-RPC message, whoever sends it.
 #[derive(Deserialize)]
-struct Raw<'a> {
-    #[serde(borrow)]
-    jsonrpc: Option<Cow<'a, str>>,
+pub(super) struct Envelope<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
-    id: Option<&'a RawValue>,
+    pub(super) jsonrpc: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
-    method: Option<&'a RawValue>,
+    pub(super) id: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
-    params: Option<&'a RawValue>,
+    pub(super) method: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
-    result: Option<&'a RawValue>,
+    pub(super) params: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
-    error: Option<&'a RawValue>,
+    pub(super) result: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub(super) error: Option<&'a RawValue>,
 }
 
 /// Keeps `null` apart from absent.
-pub(super) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     Deserialize::deserialize(deserializer).map(Some)
 }
 
@@ -83,28 +84,38 @@ pub(super) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
 /// [`BadMessage::Invalid`] where it is JSON but not one JSON-RPC message: batches included (MCP 2026-07-28, 2025-06-18).
 pub fn decode(body: &Bytes) -> Result<Message, BadMessage> {
     let text = std::str::from_utf8(body).map_err(|_| BadMessage::Parse("the body is not UTF-8".into()))?;
-    let first = text.trim_start_matches([' ', '\t', '\r', '\n']).chars().next();
-    let whole: &RawValue = serde_json::from_str(text).map_err(|error| BadMessage::Parse(error.to_string()))?;
-    strict::check(whole.get()).map_err(|unfit| invalid(None, &unfit.to_string()))?;
-    if first == Some('[') {
-        return Err(invalid(None, "batches are not supported: send one message a request"));
+    // Serde would take an array for the members in their order.
+    let batch = text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('[');
+    let Some(envelope) = serde_json::from_str::<Envelope<'_>>(text).ok().filter(|_| !batch) else {
+        return Err(fault(text, batch));
+    };
+    strict::check(text).map_err(|unfit| invalid(None, &unfit.to_string()))?;
+    assemble(body, &envelope)
+}
+
+/// What is wrong with a text that is no message.
+fn fault(text: &str, batch: bool) -> BadMessage {
+    if let Err(error) = serde_json::from_str::<&RawValue>(text) {
+        return BadMessage::Parse(error.to_string());
     }
-    let raw: Raw<'_> = serde_json::from_str(text)
-        .map_err(|_| invalid(None, "a message is an object with `jsonrpc`, `id`, `method`, `params`"))?;
-    assemble(body, &raw)
+    if let Err(unfit) = strict::check(text) {
+        return invalid(None, &unfit.to_string());
+    }
+    let shape = "a message is an object with `jsonrpc`, `id`, `method`, `params`";
+    invalid(None, if batch { "batches are not supported: send one message a request" } else { shape })
 }
 
 fn invalid(id: Option<Id>, reason: &str) -> BadMessage {
     BadMessage::Invalid { id, reason: reason.to_owned() }
 }
 
-fn assemble(body: &Bytes, raw: &Raw<'_>) -> Result<Message, BadMessage> {
+fn assemble(body: &Bytes, raw: &Envelope<'_>) -> Result<Message, BadMessage> {
     let id = match raw.id {
         None => None,
         Some(text) if is_id(text.get()) => Some(Id(Json::slice_of(body, text))),
         Some(_) => return Err(invalid(None, "`id` must be a string or an integer of at most 256 bytes")),
     };
-    if raw.jsonrpc.as_deref() != Some("2.0") {
+    if raw.jsonrpc.map(RawValue::get) != Some("\"2.0\"") {
         return Err(invalid(id, "`jsonrpc` must be \"2.0\""));
     }
     let Some(method) = raw.method else {
@@ -197,6 +208,9 @@ mod tests {
             ("nonsense", true),
             (r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#, false),
             ("[]", false),
+            (r#" ["2.0",1,"ping"]"#, false),
+            (r#"{"jsonrpc":2.0,"id":1,"method":"ping"}"#, false),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"ping"} {}"#, true),
             ("3", false),
             (r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#, false),
             (r#"{"jsonrpc":"2.0","id":1.5,"method":"ping"}"#, false),

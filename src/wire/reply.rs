@@ -1,14 +1,11 @@
 //! What a backend says, decoded over the bytes that came: nothing is copied, nothing is rendered anew.
 
 use std::borrow::Cow;
-use std::fmt;
-use std::ops::Range;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::envelope::present;
+use super::envelope::Envelope;
+use super::object::{members, string};
 
 /// One JSON-RPC message from a backend.
 #[derive(Debug)]
@@ -43,22 +40,6 @@ pub enum Garbled {
     Shape(&'static str),
 }
 
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    #[serde(borrow, default, deserialize_with = "present")]
-    jsonrpc: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    id: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    method: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    params: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    result: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    error: Option<&'a RawValue>,
-}
-
 /// Decodes one message. Member names are case-sensitive, none of those read may stand twice, and arrays are refused.
 ///
 /// # Errors
@@ -70,7 +51,7 @@ pub fn decode(bytes: &[u8]) -> Result<Reply<'_>, Garbled> {
     }
     match message {
         Envelope { method: Some(method), result: None, error: None, id, params, .. } => {
-            let method = name(method)?;
+            let method = string(method)?;
             Ok(match id {
                 Some(id) if id.get() == "null" => return Err(Garbled::Shape("a request with the id null")),
                 Some(id) => Reply::Request { id, method, params },
@@ -91,22 +72,6 @@ pub fn decode(bytes: &[u8]) -> Result<Reply<'_>, Garbled> {
     }
 }
 
-fn name(raw: &RawValue) -> Result<Cow<'_, str>, Garbled> {
-    match raw.get().strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
-        Some(plain) if !plain.contains('\\') => Ok(Cow::Borrowed(plain)),
-        _ => Ok(Cow::Owned(serde_json::from_str(raw.get())?)),
-    }
-}
-
-/// Where a member stands in the text of a result.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// Offset of the opening quote of the name.
-    pub start: usize,
-    /// The value.
-    pub value: Range<usize>,
-}
-
 /// What `resultType` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ResultType {
@@ -119,78 +84,42 @@ pub enum ResultType {
     Other,
 }
 
-/// What the gateway must know of a result, found in one pass that builds no tree.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// What the gateway must know of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ResultShape {
     /// `isError` is `true`.
     pub is_error: bool,
     pub kind: ResultType,
-    pub meta: Option<Member>,
-    pub content: Option<Member>,
-    pub structured: Option<Member>,
 }
 
-/// Finds the members of a result. Their values are not looked into; those named in [`ResultShape`] may not stand twice.
+/// The members that a result may not have twice: those that somebody reads.
+const READ: [&str; 5] = ["isError", "resultType", "_meta", "content", "structuredContent"];
+
+/// Looks at the members of a result; their values are not looked into.
 ///
 /// # Errors
-/// Where the text is not one JSON object, or `isError` is not a truth value.
+/// Where the text is not one JSON object, a member that is read stands twice, or `isError` is not a truth value.
 pub fn scan(result: &str) -> Result<ResultShape, Garbled> {
-    struct Shape<'a>(&'a str);
-
-    impl<'a> Visitor<'a> for Shape<'a> {
-        type Value = ResultShape;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a result object")
+    let mut shape = ResultShape::default();
+    let mut seen = [false; READ.len()];
+    members(result, |member| {
+        let Some((_, seen)) = READ.iter().zip(&mut seen).find(|(name, _)| **name == member.name) else { return Ok(()) };
+        if std::mem::replace(seen, true) {
+            return Err("a member stands twice");
         }
-
-        fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<ResultShape, A::Error> {
-            let mut shape = ResultShape::default();
-            let (mut flag, mut kind) = (None, None);
-            while let Some((key, value)) = map.next_entry::<&'a RawValue, &'a RawValue>()? {
-                let start = offset(self.0, key);
-                let at = offset(self.0, value);
-                let member = Member { start, value: at..at + value.get().len() };
-                let text = value.get();
-                let name = name(key).map_err(A::Error::custom)?;
-                let slot = match &*name {
-                    "isError" => {
-                        shape.is_error = match text {
-                            "true" => true,
-                            "false" | "null" => false,
-                            _ => return Err(A::Error::custom("`isError` is neither true nor false")),
-                        };
-                        &mut flag
-                    }
-                    "resultType" => {
-                        shape.kind = match text {
-                            "\"complete\"" => ResultType::Complete,
-                            "\"input_required\"" => ResultType::InputRequired,
-                            _ => ResultType::Other,
-                        };
-                        &mut kind
-                    }
-                    "_meta" => &mut shape.meta,
-                    "content" => &mut shape.content,
-                    "structuredContent" => &mut shape.structured,
-                    _ => continue,
-                };
-                if slot.replace(member).is_some() {
-                    return Err(A::Error::custom(format_args!("the member `{name}` stands twice")));
-                }
-            }
-            Ok(shape)
+        let value = result.get(member.value..member.end).unwrap_or_default();
+        match (&*member.name, value) {
+            ("isError", "true") => shape.is_error = true,
+            ("isError", "false" | "null") => {}
+            ("isError", _) => return Err("`isError` is neither true nor false"),
+            ("resultType", "\"complete\"") => shape.kind = ResultType::Complete,
+            ("resultType", "\"input_required\"") => shape.kind = ResultType::InputRequired,
+            ("resultType", _) => shape.kind = ResultType::Other,
+            _ => {}
         }
-    }
-
-    let mut deserializer = serde_json::Deserializer::from_str(result);
-    let shape = deserializer.deserialize_map(Shape(result))?;
-    deserializer.end()?;
+        Ok(())
+    })?;
     Ok(shape)
-}
-
-fn offset(whole: &str, part: &RawValue) -> usize {
-    (part.get().as_ptr() as usize).saturating_sub(whole.as_ptr() as usize)
 }
 
 #[cfg(test)]
@@ -241,16 +170,11 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_gives_the_members_as_they_stand() {
+    fn a_scan_reads_the_members_of_the_result_itself() {
         let text = r#"{ "x":[{"isError":true}], "\u005fmeta" : {"a":1}, "isError": true,"resultType":"complete","content":[]}"#;
-        let shape = scan(text).unwrap();
-        assert!(shape.is_error);
-        assert_eq!(shape.kind, ResultType::Complete);
-        let meta = shape.meta.unwrap();
-        assert_eq!(&text[meta.value], r#"{"a":1}"#);
-        assert!(text[meta.start..].starts_with(r#""\u005fmeta""#));
-        assert_eq!(&text[shape.content.unwrap().value], "[]");
-        assert_eq!(scan(r#"{"isError":false}"#).unwrap(), ResultShape::default());
+        assert_eq!(scan(text).unwrap(), ResultShape { is_error: true, kind: ResultType::Complete });
+        assert_eq!(scan(r#"{"isError":false,"x":{"isError":true}}"#).unwrap(), ResultShape::default());
+        assert!(scan(r#"{"\u0069sError":true}"#).unwrap().is_error);
     }
 
     #[test]
@@ -259,6 +183,7 @@ mod tests {
             "[]",
             "null",
             r#"{"_meta":{},"_meta":{}}"#,
+            r#"{"_meta":{},"\u005fmeta":{}}"#,
             r#"{"isError":"true"}"#,
             r#"{"isError":true,"isError":false}"#,
             "{} {}",

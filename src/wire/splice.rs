@@ -1,66 +1,13 @@
 //! Changes to a backend's result that leave every other byte as it came.
 
-use serde_json::value::RawValue;
-
+use super::object::members;
 use crate::domain::json::Json;
 
 /// Members that belong to one era's envelope and not to the tool's answer (MCP 2026-07-28).
 const ERA_MEMBERS: [&str; 3] = ["resultType", "ttlMs", "cacheScope"];
 
-/// Where one member of an object stands: from its opening quote to the end of its value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Member {
-    name: String,
-    start: usize,
-    value: usize,
-    end: usize,
-}
-
 /// What a backend says of itself in `_meta`; the gateway speaks for itself.
 const BACKEND_META: &str = "io.modelcontextprotocol/serverInfo";
-
-/// Finds the members of a JSON object in one pass; `None` where the text is no object.
-fn members(text: &str) -> Option<Vec<Member>> {
-    let bytes = text.as_bytes();
-    let mut at = skip_space(bytes, 0);
-    if bytes.get(at) != Some(&b'{') {
-        return None;
-    }
-    at = skip_space(bytes, at + 1);
-    let mut found = Vec::with_capacity(4);
-    while bytes.get(at) == Some(&b'"') {
-        let start = at;
-        let name_end = value_end(text, at)?;
-        let name: String = serde_json::from_str(text.get(start..name_end)?).ok()?;
-        at = skip_space(bytes, name_end);
-        if bytes.get(at) != Some(&b':') {
-            return None;
-        }
-        let value = skip_space(bytes, at + 1);
-        let end = value_end(text, value)?;
-        found.push(Member { name, start, value, end });
-        at = skip_space(bytes, end);
-        if bytes.get(at) == Some(&b',') {
-            at = skip_space(bytes, at + 1);
-        }
-    }
-    (bytes.get(at) == Some(&b'}')).then_some(found)
-}
-
-fn skip_space(bytes: &[u8], mut at: usize) -> usize {
-    while matches!(bytes.get(at), Some(b' ' | b'\t' | b'\r' | b'\n')) {
-        at += 1;
-    }
-    at
-}
-
-/// The end of the value that starts at `at`, by serde_json's own reading.
-fn value_end(text: &str, at: usize) -> Option<usize> {
-    let rest = text.get(at..)?;
-    let mut values = serde_json::Deserializer::from_str(rest).into_iter::<&RawValue>();
-    let value = values.next()?.ok()?;
-    Some(at + value.get().len())
-}
 
 /// What goes into a result before it leaves.
 #[derive(Debug, Clone, Copy, Default)]
@@ -77,54 +24,89 @@ pub struct Additions<'a> {
 #[must_use]
 pub fn splice(result: &Json, additions: Additions<'_>) -> Json {
     let text = result.as_str();
-    let Some(found) = members(text) else { return result.clone() };
-    let open = skip_space(text.as_bytes(), 0) + 1;
-    let mut out = String::with_capacity(text.len() + 256);
-    out.push_str(text.get(..open).unwrap_or("{"));
-    let mut first = true;
-    let mut put = |out: &mut String, name: &str, value: &str| {
-        if !std::mem::take(&mut first) {
-            out.push(',');
-        }
-        out.push_str(name);
-        out.push_str(value);
-    };
+    let Some(open) = text.find('{').map(|at| at + 1) else { return result.clone() };
+    let mut out = Object::with_capacity(text.len() + 512);
+    out.text.push_str(text.get(..open).unwrap_or_default());
     for (name, value) in additions.members {
-        put(&mut out, &format!("\"{name}\":"), value);
+        out.named(name, value);
     }
     let mut meta_done = additions.meta.is_empty();
     let mut last_end = open;
-    for member in &found {
+    let read = members(text, |member| {
         last_end = member.end;
-        if ERA_MEMBERS.contains(&member.name.as_str()) || additions.members.iter().any(|(name, _)| *name == member.name)
-        {
-            continue;
+        let name = &*member.name;
+        if ERA_MEMBERS.contains(&name) || additions.members.iter().any(|(new, _)| *new == name) {
+            return Ok(());
         }
-        let head = text.get(member.start..member.value).unwrap_or_default();
         let value = text.get(member.value..member.end).unwrap_or_default();
-        if member.name == "_meta" && (!meta_done || value.contains(BACKEND_META)) {
+        if name == "_meta" && (!meta_done || value.contains(BACKEND_META)) {
             meta_done = true;
-            put(&mut out, head, &merged(value, additions.meta));
+            out.member(text.get(member.start..member.value).unwrap_or_default());
+            merge(&mut out.text, value, additions.meta);
         } else {
-            put(&mut out, head, value);
+            out.member(text.get(member.start..member.end).unwrap_or_default());
         }
+        Ok(())
+    });
+    if read.is_err() {
+        return result.clone();
     }
     if !meta_done {
-        put(&mut out, "\"_meta\":", &merged("{}", additions.meta));
+        out.member("\"_meta\":");
+        merge(&mut out.text, "{}", additions.meta);
     }
-    out.push_str(text.get(last_end..).unwrap_or("}"));
-    Json::from_parts(out)
+    out.text.push_str(text.get(last_end..).unwrap_or("}"));
+    Json::from_parts(out.text)
 }
 
-/// The text of a `_meta` object with some members replaced or added.
-fn merged(meta: &str, additions: &[(&str, &str)]) -> String {
-    let found = members(meta).unwrap_or_default();
-    let stays =
-        |member: &&Member| member.name != BACKEND_META && !additions.iter().any(|(name, _)| *name == member.name);
-    let kept = found.iter().filter(stays);
-    let kept = kept.map(|member| meta.get(member.start..member.end).unwrap_or_default().to_owned());
-    let added = additions.iter().map(|(name, value)| format!("\"{name}\":{value}"));
-    format!("{{{}}}", kept.chain(added).collect::<Vec<_>>().join(","))
+/// The text of a `_meta` object, with some members replaced or added.
+fn merge(out: &mut String, meta: &str, additions: &[(&str, &str)]) {
+    let mut object = Object { text: std::mem::take(out), first: true };
+    object.text.push('{');
+    let start = object.text.len();
+    let read = members(meta, |member| {
+        if member.name != BACKEND_META && !additions.iter().any(|(name, _)| *name == member.name) {
+            object.member(meta.get(member.start..member.end).unwrap_or_default());
+        }
+        Ok(())
+    });
+    if read.is_err() {
+        object.text.truncate(start);
+        object.first = true;
+    }
+    for (name, value) in additions {
+        object.named(name, value);
+    }
+    object.text.push('}');
+    *out = object.text;
+}
+
+/// The text of an object in the making.
+struct Object {
+    text: String,
+    first: bool,
+}
+
+impl Object {
+    fn with_capacity(bytes: usize) -> Self {
+        Self { text: String::with_capacity(bytes), first: true }
+    }
+
+    /// Begins a member, or puts a whole one, after a comma where one is needed.
+    fn member(&mut self, text: &str) {
+        if !std::mem::take(&mut self.first) {
+            self.text.push(',');
+        }
+        self.text.push_str(text);
+    }
+
+    /// A member whose name needs no escape.
+    fn named(&mut self, name: &str, value: &str) {
+        self.member("\"");
+        self.text.push_str(name);
+        self.text.push_str("\":");
+        self.text.push_str(value);
+    }
 }
 
 #[cfg(test)]
@@ -152,6 +134,15 @@ mod tests {
     fn meta_keeps_what_it_had() {
         let after = splice(&json(r#"{"_meta":{"a": 1 ,"toolgate/governance":"forged"},"content":[]}"#), GOVERNANCE);
         insta::assert_snapshot!(after.as_str(), @r#"{"_meta":{"a": 1,"toolgate/governance":{"decision":"allow"}},"content":[]}"#);
+    }
+
+    #[test]
+    fn what_is_no_object_stays_as_it_is() {
+        for text in ["[{}]", "null", r#""{""#] {
+            assert_eq!(splice(&json(text), GOVERNANCE).as_str(), text);
+        }
+        let after = splice(&json(r#"{"_meta":[1],"content":[]}"#), GOVERNANCE);
+        insta::assert_snapshot!(after.as_str(), @r#"{"_meta":{"toolgate/governance":{"decision":"allow"}},"content":[]}"#);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 use serde_json::json;
 
-use crate::support::{Client, FakeUpstream, Say, Setup, TestGateway, eventually};
+use crate::support::{Client, FakeUpstream, Program, Say, Setup, TestGateway, eventually};
 
 /// Keeps everybody else from writing the store, as a backup gone wrong does.
 fn block(gateway: &TestGateway) -> Connection {
@@ -62,4 +62,13 @@ async fn an_answer_without_a_record_is_withheld() {
     let outcomes: Vec<_> = records.iter().map(|record| (record["tool"].as_str(), record["outcome"].as_str())).collect();
     assert_eq!(outcomes, [(Some("write"), Some("failed"))], "one record, and it does not say `answered`");
     gateway.finish().await;
+}
+
+/// An operator can be told that something is missing from the log.
+#[tokio::test]
+async fn lost_entries_are_a_metric() {
+    let program = Program::start().await;
+    let metrics = program.client("admin").get("/metrics").send().await.text;
+    assert!(metrics.lines().any(|line| line == "toolgate_audit_entries_lost_total 0"), "{metrics}");
+    program.stop().await;
 }

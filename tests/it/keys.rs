@@ -1,11 +1,15 @@
 //! Keys over REST: every status, and what a revocation ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
+use toolgate::domain::clock::{ManualClock, Moment};
 use toolgate::gateway::NewKey;
+use toolgate::gateway::control::Command;
 
-use crate::support::{Client, Response, Setup, TestGateway, eventually};
+use crate::support::{Client, Program, Response, Setup, TestGateway, eventually};
 
 const KEYS: &str = "/v1/beta/users/ada/keys";
 
@@ -210,4 +214,80 @@ async fn an_admin_key_from_outside() {
         assert_eq!(ping(&admin.with_key(Some(wrong))).await, 401);
     }
     gateway.finish().await;
+}
+
+/// Whoever makes or revokes a key stands in the log with it, whichever door they came by.
+#[tokio::test]
+async fn making_and_revoking_keys_is_recorded() {
+    let (gateway, admin) = start().await;
+    let made = create(&admin, &json!({"name": "laptop", "profile": "agent", "roles": ["writer"]})).await.json();
+    let id = made["id"].as_str().unwrap();
+    admin.delete(&format!("{KEYS}/{id}")).send().await;
+    gateway.control(Command::KeysRevoke { id: gateway.key("agent").await.id }).await;
+    let records: Vec<Value> =
+        gateway.records().await.into_iter().filter(|record| record["server"] == "toolgate").collect();
+    let told: Vec<_> = records
+        .iter()
+        .map(|record| {
+            (
+                record["tool"].as_str().unwrap(),
+                record["entrance"].as_str().unwrap(),
+                record["outcome"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [("keys.create", "rest", "answered"), ("keys.revoke", "rest", "answered"), ("keys.revoke", "cli", "answered")]
+    );
+    let notes = records[0]["notes"].to_string();
+    for note in ["name laptop", "user ada", "profile agent", "roles writer", &format!("key {id}")] {
+        assert!(notes.contains(note), "{note}: {notes}");
+    }
+    assert!(records[1]["notes"].to_string().contains(&format!("key {id}")));
+    assert!(!records.iter().any(|record| record.to_string().contains(made["key"].as_str().unwrap())));
+    gateway.finish().await;
+}
+
+/// The id in an answer is that of the log and of the record, and its time is the gateway's.
+#[tokio::test]
+async fn an_answer_names_its_request() {
+    let clock = ManualClock::at(Moment(1_800_000_000_000));
+    let gateway = Setup::new().clock(&clock).start().await;
+    let admin = gateway.client(&gateway.writer("admin").await);
+    let refused = create(&admin, &json!({})).await.json()["meta"].clone();
+    assert_eq!(refused["timestamp"], "2027-01-15T08:00:00.000Z");
+    assert!(refused["request_id"].as_str().unwrap().starts_with("req_"), "{refused}");
+    let stranger = gateway.stranger().with_key(Some("inv_live_nobody")).get(KEYS).send().await;
+    assert_eq!(stranger.status, 401);
+    let id = stranger.json()["meta"]["request_id"].clone();
+    let recorded = eventually("the refused login is recorded", async || {
+        gateway.records().await.into_iter().find(|record| record["request_id"] == id)
+    })
+    .await;
+    assert_eq!(recorded["decision"], "deny");
+    gateway.finish().await;
+
+    let program = Program::start_in(Arc::new(TempDir::new().unwrap()), &[("TOOLGATE_LOG", "toolgate=debug")]).await;
+    program.ready().await;
+    let admin = program.client("admin");
+    let refused = create(&admin, &json!({})).await.json()["meta"]["request_id"].clone();
+    let made = create(&admin, &json!({"name": "x", "profile": "agent"})).await;
+    assert_eq!(made.status, 201);
+    let called = program.client("agent").invoke("github", "list_repos", "{}").await;
+    let record = program.run(&["audit", "show", called.header("toolgate-audit-id").unwrap(), "--json"]).await.json();
+    let tail = program.run(&["audit", "tail", "-n", "5", "--json"]).await.json();
+    let made = tail["records"].as_array().unwrap().iter().find(|record| record["tool"] == "keys.create").unwrap();
+    for (id, path) in [(&refused, KEYS), (&made["request_id"], KEYS), (&record["request_id"], "/v1/mcp")] {
+        let id = id.as_str().unwrap();
+        eventually("the answer is logged", async || {
+            program
+                .err()
+                .iter()
+                .any(|line| line.contains(id) && line.contains(path) && line.contains("answered"))
+                .then_some(())
+        })
+        .await;
+    }
+    program.stop().await;
 }

@@ -12,8 +12,10 @@ mod support;
 
 mod audit;
 mod cli;
+mod connections;
 mod coverage;
 mod floors;
+mod fuzz;
 mod hostile;
 mod invoke;
 mod keys;
@@ -28,3 +30,4 @@ mod reload;
 mod rest;
 mod search;
 mod shutdown;
+mod tls;

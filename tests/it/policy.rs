@@ -6,10 +6,11 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
+use toolgate::domain::clock::{ManualClock, Moment};
 use toolgate::gateway::NewKey;
 use toolgate::gateway::control::Command;
 
-use crate::support::{Client, FakeUpstream, Key, Program, Response, Setup, TestGateway, eventually, tool};
+use crate::support::{Client, FakeUpstream, Key, Program, Response, Setup, TestGateway, eventually, tool, toolgate_in};
 
 const PROFILES: [(&str, &str); 3] = [
     ("open", "scopes = [\"tools:read\", \"tools:invoke\", \"policy:simulate\"]\nallowed_tools = [\"*\"]"),
@@ -211,8 +212,8 @@ fn simulate_and_call_never_disagree() {
 /// `agent_id` names the newest live key that carries it, else an agent with the profile `agent` and no roles.
 #[tokio::test]
 async fn simulate_judges_other_agents() {
-    let upstream = FakeUpstream::legacy().await;
-    let gateway = Setup::with(&upstream).start().await;
+    let (upstream, clock) = (FakeUpstream::legacy().await, ManualClock::at(Moment(1_800_000_000_000)));
+    let gateway = Setup::with(&upstream).clock(&clock).start().await;
     let client = gateway.agent().await;
     let ask =
         async |agent: &str| text(&client.simulate(&json!({"agent_id": agent, "action": "up:write"})).await, "decision");
@@ -227,7 +228,7 @@ async fn simulate_judges_other_agents() {
     };
     let first = gateway.create(carrier(&["writer"])).await;
     assert_eq!(ask("finance_agent").await, "allow");
-    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    clock.advance(1);
     let newest = gateway.create(carrier(&[])).await;
     assert_eq!(ask("finance_agent").await, "deny", "the newest");
     gateway.control(Command::KeysRevoke { id: newest.id }).await;
@@ -333,4 +334,46 @@ async fn a_policy_for_a_tool_to_come_is_pending() {
     assert_eq!(refused.governance()["decision"], "deny");
     assert_eq!(client.invoke("up", "read", "{}").await.told(), "done");
     gateway.finish().await;
+}
+
+/// A bundle that does not fit the tools as they were last seen never becomes active, at a start either. Where it is the
+/// tools that have changed, a check asks them.
+#[tokio::test]
+async fn a_start_with_a_policy_that_does_not_fit_is_refused() {
+    let upstream = FakeUpstream::legacy().await;
+    let folder = Arc::new(TempDir::new().unwrap());
+    std::fs::write(folder.path().join("toolgate.toml"), upstream.section("up", "")).unwrap();
+    let program = Program::start_in(Arc::clone(&folder), &[]).await;
+    program.ready().await;
+    program.stop().await;
+    let policies = folder.path().join("policies");
+    std::fs::create_dir(&policies).unwrap();
+    let put = |name: &str, text: &str| std::fs::write(policies.join(name), text).unwrap();
+    put("open.cedar", "@id(\"open\")\npermit (principal, action, resource);\n");
+    put(
+        "count.cedar",
+        "@id(\"count\")\nforbid (principal, action == Toolgate::Action::\"up:write\", resource)\nwhen { context.input.count > 3 };\n",
+    );
+    let refused = toolgate_in(folder.path(), &["serve", "--listen", "127.0.0.1:0"], &[]).await;
+    assert_eq!((refused.code, refused.out.as_str()), (Some(1), ""));
+    assert!(refused.err.contains("count.cedar:3:") && refused.err.contains("toolgate policy check"), "{}", refused.err);
+    let mut write = tool("write", &json!({}));
+    write["inputSchema"] =
+        json!({"type": "object", "properties": {"count": {"type": "integer"}}, "required": ["count"]});
+    upstream.set_tools(json!([write]));
+    let checked = toolgate_in(folder.path(), &["policy", "check"], &[]).await;
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    // A tool that was never seen is no fault: its policy waits, and says so.
+    put(
+        "later.cedar",
+        "@id(\"later\")\nforbid (principal, action == Toolgate::Action::\"up:later\", resource) when { context.input.n > 3 };\n",
+    );
+    let program = Program::start_in(folder, &[]).await;
+    assert!(
+        program.err().iter().any(|line| line.contains("pending") && line.contains("up:later")),
+        "{:?}",
+        program.err()
+    );
+    program.ready().await;
+    program.stop().await;
 }

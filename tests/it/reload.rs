@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::support::{Client, Program, eventually};
 
+const OPEN: &str = "@id(\"open\")\npermit (principal, action, resource);\n";
 const CLOSED: &str = "@id(\"closed\")\nforbid (principal, action, resource);\n";
 
 async fn started(policies: &[(&str, &str)]) -> (Arc<TempDir>, Program, Client) {
@@ -55,7 +56,7 @@ async fn policies_that_come_later_are_followed() {
     assert_eq!(decision(&client).await, "allow", "what ships");
     put(folder.path(), "closed.cedar", CLOSED);
     becomes(&client, "deny").await;
-    put(folder.path(), "closed.cedar", "@id(\"open\")\npermit (principal, action, resource);\n");
+    put(folder.path(), "closed.cedar", OPEN);
     becomes(&client, "allow").await;
     put(folder.path(), "more.cedar", CLOSED);
     becomes(&client, "deny").await;
@@ -65,11 +66,23 @@ async fn policies_that_come_later_are_followed() {
 /// `policy check` is about the files, whether a server runs or not.
 #[tokio::test]
 async fn a_check_beside_a_server_reads_the_files() {
-    let (folder, program, _) =
-        started(&[("open.cedar", "@id(\"open\")\npermit (principal, action, resource);\n")]).await;
+    let (folder, program, _) = started(&[("open.cedar", OPEN)]).await;
     assert_eq!(program.run(&["policy", "check"]).await.code, Some(0));
     put(folder.path(), "bad.cedar", "@id(\"bad\")\nforbid (principal, action, resource) when { context.nonsense };\n");
     let check = program.run(&["policy", "check"]).await;
     assert!(check.code == Some(1) && check.out.contains("bad.cedar:2"), "{check:?}");
+    program.stop().await;
+}
+
+/// Once a change is said to be active, the very next request sees it.
+#[tokio::test]
+async fn the_next_request_after_a_reload_sees_the_new_state() {
+    let (folder, program, client) = started(&[("all.cedar", OPEN)]).await;
+    let reloads = || program.err().iter().filter(|line| line.contains("the configuration was reloaded")).count();
+    for (round, (text, wanted)) in [(CLOSED, "deny"), (OPEN, "allow"), (CLOSED, "deny")].into_iter().enumerate() {
+        put(folder.path(), "all.cedar", text);
+        eventually("the change is active", async || (reloads() > round).then_some(())).await;
+        assert_eq!(decision(&client).await, wanted);
+    }
     program.stop().await;
 }

@@ -136,6 +136,36 @@ async fn stopping_lets_calls_in_flight_end() {
     );
 }
 
+/// Whoever asks twice means at once: calls in flight are given up, and found at the next start.
+#[tokio::test]
+async fn a_second_signal_ends_the_process_at_once() {
+    let upstream = FakeUpstream::legacy().await;
+    upstream.on_call(|_| Say::Hang);
+    let folder = folder();
+    let config =
+        format!("[gateway]\ndrain = \"10m\"\n{}timeout = \"10m\"\nmax_timeout = \"10m\"\n", upstream.section("up", ""));
+    std::fs::write(folder.path().join("toolgate.toml"), config).unwrap();
+    let program = Program::start_in(Arc::clone(&folder), &[]).await;
+    program.ready().await;
+    let client = program.client("agent");
+    let asking = async {
+        eventually("the call is in flight", async || (upstream.calls().len() == 1).then_some(())).await;
+        program.signal("TERM");
+        eventually("it stops", async || program.err().iter().any(|line| line.contains("stopping")).then_some(())).await;
+        program.signal("TERM");
+        eventually("it says so", async || {
+            program.err().iter().any(|line| line.contains("stopped at once")).then_some(())
+        })
+        .await;
+    };
+    let call = client.request("tools/call", &crate::support::invoke_params("up", "write", "{}"));
+    let (answer, ()) = tokio::join!(call.try_send(), asking);
+    assert!(answer.is_none(), "nobody answers");
+    assert_eq!(program.ended().await, Some(1));
+    let tail = toolgate_in(folder.path(), &["audit", "tail", "-n", "1", "--json"], &[]).await.json();
+    assert_eq!(tail["records"][0]["outcome"], "interrupted");
+}
+
 #[tokio::test]
 async fn stopping_leaves_no_process_behind() {
     for signal in ["TERM", "INT"] {

@@ -153,6 +153,30 @@ async fn a_child_inherits_little_and_runs_without_a_shell_of_ours() {
     assert!(names.contains("OWN") && names.contains("PATH") && !names.contains("SECRET_OF_OTHERS"), "{names}");
 }
 
+/// The process whose number stands in this file, once it does.
+async fn process_in(file: &std::path::Path) -> rustix::process::Pid {
+    let read = async {
+        loop {
+            if let Ok(id) = std::fs::read_to_string(file).unwrap_or_default().trim().parse() {
+                return rustix::process::Pid::from_raw(id).unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), read).await.expect("a process writes its number down")
+}
+
+/// Whether a process ends. It has been killed; how soon the kernel takes it away is not ours to say.
+async fn ends(pid: rustix::process::Pid) -> bool {
+    let place = format!("/proc/{}/stat", pid.as_raw_nonzero());
+    let gone = async {
+        while std::fs::read_to_string(&place).is_ok_and(|state| !state.contains(") Z ")) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), gone).await.is_ok()
+}
+
 #[tokio::test]
 async fn the_whole_process_group_ends() {
     let mark = tempfile::tempdir().unwrap();
@@ -160,18 +184,38 @@ async fn the_whole_process_group_ends() {
     let script = format!("trap '' TERM; sleep 300 & echo $! > '{}'; {ANSWER}", file.display());
     let backends = backends(shell(SERVER, &[&script])).await;
     call(&backends, "read").await.unwrap();
-    let pid = std::fs::read_to_string(&file).unwrap().trim().parse().unwrap();
-    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    let pid = process_in(&file).await;
     assert!(rustix::process::test_kill_process(pid).is_ok());
     backends.stop(Duration::from_millis(100)).await;
-    // It has been killed; how soon the kernel takes it away is not ours to say.
-    let gone = async {
-        let place = format!("/proc/{}/stat", pid.as_raw_nonzero());
-        while std::fs::read_to_string(&place).is_ok_and(|state| !state.contains(") Z ")) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+    assert!(ends(pid).await, "the grandchild lives");
+}
+
+/// Who leaves the group does not leave the gateway: sessions of their own, orphans, and those without a mark.
+#[tokio::test]
+async fn what_left_the_process_group_ends_too() {
+    for crashes in [false, true] {
+        let mark = tempfile::tempdir().unwrap();
+        let file = |name: &str| mark.path().join(name);
+        let session = format!("setsid sleep 300 & echo $! > '{}'", file("session").display());
+        let orphan = format!("(setsid sh -c 'sleep 300 & echo $! > {}' &)", file("orphan").display());
+        let bare = format!("setsid env -i sleep 300 & echo $! > '{}'", file("bare").display());
+        // Of a child that is gone already only the mark tells.
+        let end = if crashes { "case \"$line\" in *write*) exit 3 ;; esac" } else { &bare };
+        let script = format!("{end}; {session}; {orphan}; {ANSWER}");
+        let backends = backends(shell(SERVER, &[&script])).await;
+        call(&backends, "read").await.unwrap();
+        let mut left = vec![process_in(&file("session")).await, process_in(&file("orphan")).await];
+        if crashes {
+            assert!(call(&backends, "write").await.is_err());
+        } else {
+            left.push(process_in(&file("bare")).await);
+            backends.stop(Duration::from_millis(100)).await;
         }
-    };
-    assert!(tokio::time::timeout(Duration::from_secs(10), gone).await.is_ok(), "the grandchild lives");
+        for pid in left {
+            assert!(ends(pid).await, "{} (crashes: {crashes})", pid.as_raw_nonzero());
+        }
+        backends.stop(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ pub(crate) async fn read_on(
 ) -> Result<Json, Fault> {
     let status = exchange.response.status();
     if !status.is_success() {
-        return Err(refused(exchange, id, status).await);
+        return Err(Box::pin(refused(exchange, id, status)).await);
     }
     match body_kind(&exchange)? {
         BodyKind::Json => {
@@ -62,7 +62,8 @@ pub(crate) async fn read_on(
                 Said::Heard(_) => Err(Fault::garbled("the answer is a message, but not a response")),
             }
         }
-        BodyKind::Events => events(exchange, id, trail, aside).await,
+        // Apart, so that plain answers do not pay for its room.
+        BodyKind::Events => Box::pin(events(exchange, id, trail, aside)).await,
     }
 }
 

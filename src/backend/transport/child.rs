@@ -1,4 +1,4 @@
-//! A backend's process: started without a shell, in a process group of its own, ended as a whole.
+//! A backend's process: started without a shell, in a process group of its own, ended as a whole with all that it started.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
@@ -10,7 +10,9 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio_util::sync::CancellationToken;
 
+use super::kin::{Kin, MARK};
 use crate::backend::fault::{Fault, FaultKind};
 use crate::domain::secret::Secret;
 
@@ -90,11 +92,12 @@ pub(crate) struct Program<'a> {
     pub inherited: &'a [(OsString, OsString)],
 }
 
-/// A process that runs, and the group that it leads.
+/// A process that runs, the group that it leads, and what has left that group.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
     group: Option<Pid>,
+    kin: Kin,
 }
 
 /// Both ends of a child's conversation.
@@ -119,6 +122,8 @@ impl Program<'_> {
             }
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value.expose())));
+        let kin = Kin::new();
+        command.env(MARK, kin.mark());
         if let Some(cwd) = self.cwd {
             command.current_dir(cwd);
         }
@@ -130,7 +135,7 @@ impl Program<'_> {
         let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         match (child.stdin.take(), child.stdout.take(), child.stderr.take()) {
             (Some(stdin), Some(stdout), Some(stderr)) => {
-                Ok((Process { child, group }, Pipes { stdin, stdout, stderr }))
+                Ok((Process { child, group, kin }, Pipes { stdin, stdout, stderr }))
             }
             _ => Err(Fault::new(FaultKind::Connect, "the child has no pipes")),
         }
@@ -138,34 +143,55 @@ impl Program<'_> {
 }
 
 impl Process {
-    /// Waits for the end; what is left of the group is killed then.
+    /// Waits for the end; what is left of its kin is killed then.
     pub(crate) async fn wait(&mut self) -> String {
         let status = self.child.wait().await;
-        self.signal(Signal::KILL);
+        self.signal(Signal::KILL).await;
         describe(status)
     }
 
-    /// Ends the group: its input is closed already, so it has a while to leave by itself, then SIGTERM, then SIGKILL.
-    pub(crate) async fn end(&mut self) -> String {
+    /// Ends it with its kin: once its input has been closed it has a while to leave by itself, then SIGTERM, then SIGKILL.
+    pub(crate) async fn end(&mut self, closing: &CancellationToken) -> String {
+        // While it lives: afterwards nobody can tell who was its own.
+        self.look().await;
+        closing.cancel();
         if let Ok(status) = tokio::time::timeout(PATIENCE, self.child.wait()).await {
-            self.signal(Signal::KILL);
+            self.signal(Signal::KILL).await;
             return describe(status);
         }
-        self.signal(Signal::TERM);
+        self.signal(Signal::TERM).await;
         if let Ok(status) = tokio::time::timeout(PATIENCE, self.child.wait()).await {
-            self.signal(Signal::KILL);
+            self.signal(Signal::KILL).await;
             return describe(status);
         }
         self.kill().await
     }
 
-    /// Kills the group at once.
+    /// Kills all of them at once.
     pub(crate) async fn kill(&mut self) -> String {
-        self.signal(Signal::KILL);
+        self.signal(Signal::KILL).await;
         describe(self.child.wait().await)
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Sees who is there.
+    async fn look(&self) {
+        let (kin, child) = (self.kin.clone(), self.living());
+        drop(tokio::task::spawn_blocking(move || kin.find(child)).await);
+    }
+
+    async fn signal(&self, signal: Signal) {
+        self.look().await;
+        self.signal_group(signal);
+        let (kin, child) = (self.kin.clone(), self.living());
+        drop(tokio::task::spawn_blocking(move || kin.signal(child, signal)).await);
+    }
+
+    /// The child itself; none once it has been waited for, since its number may be another's then.
+    fn living(&self) -> Option<Pid> {
+        self.child.id().and(self.group)
+    }
+
+    fn signal_group(&self, signal: Signal) {
         if let Some(group) = self.group
             && let Err(error) = kill_process_group(group, signal)
         {
@@ -178,7 +204,9 @@ impl Drop for Process {
     fn drop(&mut self) {
         // Only reached with a live child where its task was dropped: nothing may outlive the gateway.
         if matches!(self.child.try_wait(), Ok(None)) {
-            self.signal(Signal::KILL);
+            self.kin.find(self.group);
+            self.signal_group(Signal::KILL);
+            self.kin.signal(self.group, Signal::KILL);
         }
     }
 }

@@ -166,7 +166,7 @@ impl PlainPool {
                 },
             }
         }
-        let mut sender = self.connect().await?;
+        let mut sender = Box::pin(self.connect()).await?;
         match sender.send_request(request).await {
             Ok(response) => Ok(self.exchange(response, sender)),
             Err(error) => Err(Fault::broken(sources(&error))),

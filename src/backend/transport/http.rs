@@ -171,9 +171,9 @@ impl HttpLink {
         let first = self.ask_once(ask, &talk).await;
         let Err(fault) = first else { return first };
         if fault.kind == FaultKind::SessionLost && talk.session {
-            self.renew(&talk).await?;
+            Box::pin(self.renew(&talk)).await?;
             if ask.repeatable {
-                return self.ask_once(ask, &self.talk.load_full()).await;
+                return Box::pin(self.ask_once(ask, &self.talk.load_full())).await;
             }
             return Err(fault);
         }

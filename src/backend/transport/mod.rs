@@ -4,6 +4,7 @@ mod answer;
 mod child;
 mod client;
 mod http;
+mod kin;
 mod stdio;
 
 pub(crate) use self::child::{Program, Tail};

@@ -122,11 +122,11 @@ impl StdioLink {
             tracker: tracker.clone(),
         });
         let stop = CancellationToken::new();
-        let broken = CancellationToken::new();
-        tracker.spawn(write(stdin, queue, stop.clone()));
+        let (broken, closing) = (CancellationToken::new(), CancellationToken::new());
+        tracker.spawn(write(stdin, queue, closing.clone()));
         tracker.spawn(tail.clone().drain(stderr));
         tracker.spawn(read(Arc::clone(&shared), stdout, broken.clone()));
-        tracker.spawn(mind(process, Arc::clone(&shared), stop.clone(), broken));
+        tracker.spawn(mind(process, Arc::clone(&shared), [stop.clone(), broken, closing]));
         let hello = Hello {
             era: Era::Legacy,
             version: String::new(),
@@ -395,8 +395,8 @@ impl Drop for PendingGuard<'_> {
     }
 }
 
-/// Writes what is queued, many messages at a time; closes the child's input when told to stop.
-async fn write(stdin: ChildStdin, mut queue: mpsc::Receiver<Bytes>, stop: CancellationToken) {
+/// Writes what is queued, many messages at a time; closes the child's input when told to.
+async fn write(stdin: ChildStdin, mut queue: mpsc::Receiver<Bytes>, closing: CancellationToken) {
     let mut stdin = BufWriter::with_capacity(64 << 10, stdin);
     let work = async {
         while let Some(message) = queue.recv().await {
@@ -408,7 +408,7 @@ async fn write(stdin: ChildStdin, mut queue: mpsc::Receiver<Bytes>, stop: Cancel
         }
         Ok::<(), std::io::Error>(())
     };
-    if let Some(Err(error)) = stop.run_until_cancelled(work).await {
+    if let Some(Err(error)) = closing.run_until_cancelled(work).await {
         tracing::debug!(%error, "a child takes no more input");
     }
 }
@@ -441,17 +441,18 @@ async fn read(shared: Arc<Shared>, stdout: ChildStdout, broken: CancellationToke
     }
 }
 
-/// Waits for the child's end, and brings it about where it has to be.
-async fn mind(mut process: Process, shared: Arc<Shared>, stop: CancellationToken, broken: CancellationToken) {
+/// Waits for the child's end, and brings it about where it has to be: when told to `stop`, or when its output is
+/// `broken`. `closing` closes its input.
+async fn mind(mut process: Process, shared: Arc<Shared>, [stop, broken, closing]: [CancellationToken; 3]) {
     let how = tokio::select! {
         how = process.wait() => how,
-        () = stop.cancelled() => process.end().await,
+        () = stop.cancelled() => process.end(&closing).await,
         // Without output it is of no use: it has a moment to leave by itself, so that its exit status can be told.
         () = broken.cancelled() => {
-            stop.cancel();
-            if shared.ended.get().is_some() { process.kill().await } else { process.end().await }
+            if shared.ended.get().is_some() { process.kill().await } else { process.end(&closing).await }
         }
     };
+    closing.cancel();
     stop.cancel();
     shared.end(how);
 }

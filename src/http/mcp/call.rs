@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::relayed::{Via, notification, parked_event};
 use super::{Asked, failure, json};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
-use crate::domain::id::{EventId, RequestId};
+use crate::domain::id::EventId;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Refusal};
 use crate::gateway::{Aside, Gateway, Leaving, Line, Question, Tape, Underway, unfinished};
@@ -55,7 +55,18 @@ pub(super) async fn answer(gateway: Arc<Gateway>, asked: Asked, id: Id, params: 
         Ok(call) => call,
         Err(why) => return failure(Some(&id), &RpcError::new(200, -32602, why)),
     };
-    let request = request(&asked, ToolRef::Text(call.name), call.arguments);
+    plain(gateway, asked, id, ToolRef::Text(call.name), call.arguments).await
+}
+
+/// A call to which the backend may say nothing but how far it has come.
+pub(super) async fn plain(
+    gateway: Arc<Gateway>,
+    asked: Asked,
+    id: Id,
+    tool: ToolRef,
+    arguments: Option<Json>,
+) -> Response {
+    let request = request(&asked, tool, arguments);
     let (sender, heard) = mpsc::channel(NOTICES);
     let progress = asked.meta.progress_token.as_ref().filter(|_| asked.streams).map(|_| sender);
     let line = gateway.line(progress, None);
@@ -65,7 +76,7 @@ pub(super) async fn answer(gateway: Arc<Gateway>, asked: Asked, id: Id, params: 
 /// A call as this client asks for it.
 pub(super) fn request(asked: &Asked, tool: ToolRef, arguments: Option<Json>) -> CallRequest {
     CallRequest {
-        id: RequestId::fresh(),
+        id: asked.request.clone(),
         event: EventId::fresh(),
         entrance: Entrance::Mcp,
         tool,
@@ -268,7 +279,7 @@ impl Answering {
         let body = match tape {
             Some(tape) => {
                 if let Some(first) = first {
-                    tape.say(first);
+                    tape.say(&first);
                 }
                 tasks.spawn(record(Some(streaming), Arc::clone(&tape), clock));
                 super::stream::taped(tape, None)
@@ -348,12 +359,12 @@ async fn record(mut streaming: Option<Streaming>, tape: Arc<Tape>, gateway: Opti
         let Some((event, rest)) = now.next().await else { break };
         match rest {
             Some(_) if event.starts_with(b":") => {}
-            Some(_) => tape.say(event),
+            Some(_) => tape.say(&event),
             None => last = Some(event),
         }
         streaming = rest;
     }
-    tape.end(last, gateway.map_or(0, |gateway| gateway.ticks()));
+    tape.end(last.as_deref(), gateway.map_or(0, |gateway| gateway.ticks()));
 }
 
 /// One server-sent event. JSON has no raw line breaks in strings; breaks between tokens would end the line.

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
 use super::super::caller::{Peer, credential, source};
+use super::super::request::Named;
 use super::{Header, SESSION, Wishes, ended, failure, follow, one, stream, two_sessions, unauthorized, unknown_server};
 use crate::domain::call::Entrance;
 use crate::gateway::{Gateway, Listing, Visit, position};
@@ -20,6 +21,7 @@ pub(in crate::http) async fn card_or_stream(
     State(gateway): State<Arc<Gateway>>,
     Query(wishes): Query<Wishes>,
     Peer(peer): Peer,
+    Named(request): Named,
     headers: HeaderMap,
 ) -> Response {
     let wants_stream = headers
@@ -36,7 +38,7 @@ pub(in crate::http) async fn card_or_stream(
         Header::Malformed => return failure(None, &two_sessions()),
     };
     let source = source(&gateway, peer, &headers);
-    let principal = match gateway.admit(&credential(&headers), Entrance::Mcp, source).await {
+    let principal = match gateway.admit(&credential(&headers), Entrance::Mcp, source, &request).await {
         Ok(principal) => principal,
         Err(why) => return unauthorized(&why),
     };
@@ -54,10 +56,11 @@ pub(in crate::http) async fn server_stream(
     State(gateway): State<Arc<Gateway>>,
     Path(server): Path<String>,
     Peer(peer): Peer,
+    Named(request): Named,
     headers: HeaderMap,
 ) -> Response {
     let source = source(&gateway, peer, &headers);
-    let principal = match gateway.admit(&credential(&headers), Entrance::Mcp, source).await {
+    let principal = match gateway.admit(&credential(&headers), Entrance::Mcp, source, &request).await {
         Ok(principal) => principal,
         Err(why) => return unauthorized(&why),
     };
@@ -91,7 +94,7 @@ fn no_stream() -> Response {
 fn card(gateway: &Gateway, headers: &HeaderMap) -> Response {
     let state = gateway.state();
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1:8080");
-    let base = state.settings.gateway.public_url.clone().unwrap_or_else(|| format!("http://{host}"));
+    let base = state.settings.gateway.base_url(host);
     let card = json!({
         "name": "toolgate",
         "title": "Toolgate",

@@ -7,10 +7,11 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
+use super::pages::page;
 use super::{Asked, SESSION, call, failure, stream};
 use crate::domain::json::Json;
-use crate::gateway::Gateway;
-use crate::wire::envelope::{Id, Message};
+use crate::gateway::{Gateway, ListKind};
+use crate::wire::envelope::{Id, Message, call_params};
 use crate::wire::era::{Era, SUPPORTED, negotiate};
 use crate::wire::hop::client_capabilities;
 use crate::wire::mcp::{SERVER_INFO, own_result, unknown_prompt, unknown_resource};
@@ -18,6 +19,7 @@ use crate::wire::rpc::{self, RpcError};
 
 /// How long a modern client may keep a list: short, since not every client comes back when a stream drops.
 const LIST_TTL: [(&str, &str); 2] = [("ttlMs", "30000"), ("cacheScope", "\"private\"")];
+const LIST_TTL_MS: u64 = 30_000;
 const INSTRUCTIONS: &str = "Toolgate stands in front of many MCP servers. Find a tool with gateway_search_tools, call it \
                             with gateway_invoke (server, tool, arguments). A call that policy denies says why; \
                             policy.simulate tells beforehand.";
@@ -49,8 +51,11 @@ pub(super) fn cancel(gateway: &Gateway, asked: &Asked, params: Option<&Json>) {
 }
 
 async fn request(gateway: Arc<Gateway>, asked: Asked, id: Id, method: &str, params: Option<Json>) -> Response {
-    if method == "tools/call" {
-        return call::answer(gateway, asked, id, params).await;
+    match method {
+        "tools/call" => return call::answer(gateway, asked, id, params).await,
+        "prompts/get" => return prompt(gateway, asked, id, params.as_ref()).await,
+        "resources/read" => return resource(gateway, asked, id, params.as_ref()).await,
+        _ => {}
     }
     let bare = !asked.host;
     if bare && let Err(refusal) = gateway.charge_request(&asked.principal) {
@@ -62,11 +67,9 @@ async fn request(gateway: Arc<Gateway>, asked: Asked, id: Id, method: &str, para
         (Era::Modern, "server/discover") => reply(&id, &asked, &discovery(), &LIST_TTL),
         (Era::Modern, "subscriptions/listen") => stream::of_subscription(gateway, asked, &id, params.as_ref()),
         (_, "tools/list") => tools(&gateway, &asked, &id, params.as_ref()),
-        (_, "prompts/list") => list(&id, &asked, params.as_ref(), "prompts"),
-        (_, "resources/list") => list(&id, &asked, params.as_ref(), "resources"),
-        (_, "resources/templates/list") => list(&id, &asked, params.as_ref(), "resourceTemplates"),
-        (_, "prompts/get") => failure(Some(&id), &unknown_prompt(&named(params.as_ref(), "name"))),
-        (era, "resources/read") => failure(Some(&id), &unknown_resource(&named(params.as_ref(), "uri"), era)),
+        (_, "prompts/list") => list(&gateway, &asked, &id, params.as_ref(), ListKind::Prompts).await,
+        (_, "resources/list") => list(&gateway, &asked, &id, params.as_ref(), ListKind::Resources).await,
+        (_, "resources/templates/list") => list(&gateway, &asked, &id, params.as_ref(), ListKind::Templates).await,
         (Era::Modern, _) => failure(Some(&id), &unknown(404, method)),
         (Era::Legacy, _) => failure(Some(&id), &unknown(200, method)),
     }
@@ -83,7 +86,7 @@ fn reply(id: &Id, asked: &Asked, result: &Value, extra: &[(&str, &str)]) -> Resp
 }
 
 fn capabilities() -> Value {
-    json!({"tools": {"listChanged": true}, "prompts": {}, "resources": {}})
+    json!({"tools": {"listChanged": true}, "prompts": {"listChanged": true}, "resources": {"listChanged": true}})
 }
 
 fn discovery() -> Value {
@@ -149,11 +152,37 @@ fn tools(gateway: &Gateway, asked: &Asked, id: &Id, params: Option<&Json>) -> Re
     response
 }
 
-fn list(id: &Id, asked: &Asked, params: Option<&Json>, member: &str) -> Response {
-    if !cursor_is_ours(params) {
-        return bad_cursor(id);
+async fn list(gateway: &Gateway, asked: &Asked, id: &Id, params: Option<&Json>, kind: ListKind) -> Response {
+    let shown = gateway.shown_items(&asked.principal, asked.listing(), kind).await;
+    let page = match page(params, &shown.items) {
+        Ok(page) => page,
+        Err(error) => return failure(Some(id), &error),
+    };
+    let result = Json::from_parts(format!("{{\"{}\":{page}}}", kind.method().1));
+    let ttl = shown.ttl_ms.unwrap_or(LIST_TTL_MS).min(LIST_TTL_MS).to_string();
+    let result = own_result(&result, asked.era, &[("ttlMs", &ttl), ("cacheScope", "\"private\"")]);
+    super::json(StatusCode::OK, rpc::result(id, &result))
+}
+
+/// A prompt of one of the servers, under the name by which it is listed.
+async fn prompt(gateway: Arc<Gateway>, asked: Asked, id: Id, params: Option<&Json>) -> Response {
+    let call = match call_params(params) {
+        Ok(call) => call,
+        Err(why) => return failure(Some(&id), &RpcError::new(200, -32602, why)),
+    };
+    match gateway.listed_prompt(&asked.principal, asked.listing(), &call.name).await {
+        Some(prompt) => call::plain(gateway, asked, id, prompt, call.arguments).await,
+        None => failure(Some(&id), &unknown_prompt(&call.name)),
     }
-    reply(id, asked, &json!({member: []}), &LIST_TTL)
+}
+
+/// A resource of one of the servers.
+async fn resource(gateway: Arc<Gateway>, asked: Asked, id: Id, params: Option<&Json>) -> Response {
+    let uri = named(params, "uri");
+    match gateway.listed_resource(&asked.principal, asked.listing(), &uri).await {
+        Some(resource) => call::plain(gateway, asked, id, resource, None).await,
+        None => failure(Some(&id), &unknown_resource(&uri, asked.era)),
+    }
 }
 
 /// The member of the params that says what is asked for.

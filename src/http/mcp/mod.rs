@@ -13,17 +13,20 @@ mod subscribe;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 
 use super::body;
 use super::caller::{Peer, credential, source};
 use super::error::challenge;
+use super::request::Named;
 use crate::config::settings::ToolNames;
 use crate::domain::call::Entrance;
+use crate::domain::id::RequestId;
 use crate::domain::principal::{Principal, Surface};
 use crate::gateway::{Gateway, Listing, NotAdmitted, Session, Visit};
 use crate::wire::envelope::{BadMessage, Id, Message, decode};
@@ -47,6 +50,7 @@ pub(super) struct Wishes {
 #[derive(Debug)]
 pub(super) struct Asked {
     principal: Principal,
+    request: RequestId,
     era: Era,
     /// Opened with `initialize`, carries a session, or is modern: its answers go to a model.
     host: bool,
@@ -86,10 +90,10 @@ pub(super) async fn post(
     State(gateway): State<Arc<Gateway>>,
     Query(wishes): Query<Wishes>,
     Peer(peer): Peer,
-    headers: HeaderMap,
-    body: Body,
+    Named(id): Named,
+    request: Request,
 ) -> Response {
-    take(gateway, None, &wishes, peer, &headers, body).await
+    take(gateway, None, &wishes, peer, id, request).await
 }
 
 /// `POST` to one server.
@@ -98,10 +102,10 @@ pub(super) async fn post_to_server(
     Path(server): Path<String>,
     Query(wishes): Query<Wishes>,
     Peer(peer): Peer,
-    headers: HeaderMap,
-    body: Body,
+    Named(id): Named,
+    request: Request,
 ) -> Response {
-    take(gateway, Some(server), &wishes, peer, &headers, body).await
+    take(gateway, Some(server), &wishes, peer, id, request).await
 }
 
 async fn take(
@@ -109,11 +113,13 @@ async fn take(
     server: Option<String>,
     wishes: &Wishes,
     peer: Option<std::net::SocketAddr>,
-    headers: &HeaderMap,
-    body: Body,
+    request: RequestId,
+    asked: Request,
 ) -> Response {
+    let (Parts { headers, .. }, body) = asked.into_parts();
+    let headers = &headers;
     let source = source(&gateway, peer, headers);
-    let principal = match gateway.admit(&credential(headers), Entrance::Mcp, source).await {
+    let principal = match gateway.admit(&credential(headers), Entrance::Mcp, source, &request).await {
         Ok(principal) => principal,
         Err(why) => return unauthorized(&why),
     };
@@ -136,7 +142,7 @@ async fn take(
             return failure(id.as_ref(), &RpcError::new(400, -32600, format!("invalid request: {reason}")));
         }
     };
-    match (read(&gateway, principal, &message, headers, wishes, source), server) {
+    match (read(&gateway, (principal, request), &message, headers, wishes, source), server) {
         (Ok(asked), Some(server)) => server::answer(gateway, asked, server, message, headers).await,
         (Ok(asked), None) => dispatch::answer(gateway, asked, message).await,
         (Err(refused), _) => *refused,
@@ -151,7 +157,7 @@ fn unknown_server() -> RpcError {
 /// Decides how the message is to be treated: its era, its session, what was wished for.
 fn read(
     gateway: &Gateway,
-    principal: Principal,
+    (principal, request): (Principal, RequestId),
     message: &Message,
     headers: &HeaderMap,
     wishes: &Wishes,
@@ -185,7 +191,7 @@ fn read(
     let accepts: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     let streams = accepts.iter().any(|text| text.contains("text/event-stream"));
     let prefers_stream = accepts.first().is_some_and(|text| text.trim_start().starts_with("text/event-stream"));
-    Ok(Asked { principal, era, host, session, opened, surface, names, source, streams, prefers_stream, meta })
+    Ok(Asked { principal, request, era, host, session, opened, surface, names, source, streams, prefers_stream, meta })
 }
 
 /// The session that a request names, if it is one of this principal's; true in the error where it is gone.
@@ -231,16 +237,21 @@ fn one<'a>(headers: &'a HeaderMap, name: &str) -> Header<'a> {
 }
 
 /// `DELETE`: the client ends its session; the id is 404 from then on.
-pub(super) async fn end(State(gateway): State<Arc<Gateway>>, Peer(peer): Peer, headers: HeaderMap) -> Response {
+pub(super) async fn end(
+    State(gateway): State<Arc<Gateway>>,
+    Peer(peer): Peer,
+    Named(request): Named,
+    headers: HeaderMap,
+) -> Response {
     let source = source(&gateway, peer, &headers);
-    let principal = match gateway.admit(&credential(&headers), Entrance::Mcp, source).await {
+    let principal = match gateway.admit(&credential(&headers), Entrance::Mcp, source, &request).await {
         Ok(principal) => principal,
         Err(why) => return unauthorized(&why),
     };
     match one(&headers, SESSION.as_str()) {
         Header::One(id) => match gateway.visit(id, &principal) {
-            Visit::Open(Some(_)) => {
-                gateway.end_session(id, &principal).await;
+            Visit::Open(Some(session)) => {
+                gateway.end_session(id, &session).await;
                 StatusCode::NO_CONTENT.into_response()
             }
             Visit::Open(None) => StatusCode::NO_CONTENT.into_response(),

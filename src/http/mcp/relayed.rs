@@ -249,7 +249,7 @@ impl Via {
             Outcome::Failed(error) => {
                 let told = tell(carried, era, host);
                 match &error.fault {
-                    UpstreamFault::Rpc(object) => self.failed(object, era, told),
+                    UpstreamFault::Rpc(object) => self.failed(object, era, told.retry_after),
                     _ => plain(told),
                 }
             }
@@ -258,7 +258,7 @@ impl Via {
     }
 
     /// A server's own error.
-    fn failed(&self, object: &Json, era: Era, told: Reply) -> Reply {
+    fn failed(&self, object: &Json, era: Era, retry_after: Option<u64>) -> Reply {
         if let (Era::Modern, Some(asks)) = (era, hop::url_elicitations(object)) {
             let url = self.capabilities.value().get("elicitation").and_then(|it| it.get("url")).is_some();
             let state = self.gateway.seal_state(&self.principal, &self.digest, None).filter(|_| url);
@@ -269,7 +269,7 @@ impl Via {
             }
         }
         let body = Err(hop::error_for(object, era, &self.method));
-        Reply { status: hop::status_of(object, era), body, ..told }
+        Reply { status: hop::status_of(object, era), body, retry_after }
     }
 
     fn answered(&self, result: &Json, era: Era) -> Result<Json, Json> {

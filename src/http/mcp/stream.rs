@@ -22,7 +22,7 @@ use crate::domain::crowd::Seat;
 use crate::domain::id::KeyId;
 use crate::domain::json::Json;
 use crate::domain::principal::Principal;
-use crate::gateway::{Gateway, Listing, Tape};
+use crate::gateway::{Gateway, ListVersions, Listing, Tape};
 use crate::wire::envelope::Id;
 use crate::wire::era::Era;
 use crate::wire::mcp::own_result;
@@ -62,8 +62,8 @@ pub(super) fn taped(tape: Arc<Tape>, after: Option<u64>) -> Body {
 
 /// The stream of a legacy session (`GET`).
 pub(super) fn of_session(gateway: Arc<Gateway>, principal: Principal, listing: Listing) -> Response {
-    let changed = rpc_text("notifications/tools/list_changed", &json!({}));
-    let Some(watching) = Watching::new(gateway, principal, listing, Some(event(&changed)), None) else {
+    let all = Wanted { tools_list_changed: true, prompts_list_changed: true, resources_list_changed: true };
+    let Some(watching) = Watching::new(gateway, principal, listing, all.events(&json!({})), None) else {
         return failure(None, &too_many());
     };
     let first = futures_util::stream::iter([Ok::<_, Infallible>(Bytes::from_static(b":\n\n"))]);
@@ -74,8 +74,33 @@ pub(super) fn of_session(gateway: Arc<Gateway>, principal: Principal, listing: L
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Wanted {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tools_list_changed: Option<bool>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    tools_list_changed: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    prompts_list_changed: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    resources_list_changed: bool,
+}
+
+/// The events that say that a list has changed, for the lists that somebody wants to hear of.
+#[derive(Debug)]
+struct Events {
+    tools: Option<Bytes>,
+    prompts: Option<Bytes>,
+    resources: Option<Bytes>,
+}
+
+impl Wanted {
+    fn events(&self, params: &Value) -> Events {
+        let told = |wanted: bool, list: &str| {
+            wanted.then(|| event(&rpc_text(&format!("notifications/{list}/list_changed"), params)))
+        };
+        Events {
+            tools: told(self.tools_list_changed, "tools"),
+            prompts: told(self.prompts_list_changed, "prompts"),
+            resources: told(self.resources_list_changed, "resources"),
+        }
+    }
 }
 
 /// `subscriptions/listen` (MCP 2026-07-28): the acknowledgement first, then what was asked for, the result at the end.
@@ -84,10 +109,9 @@ pub(super) fn of_subscription(gateway: Arc<Gateway>, asked: Asked, id: &Id, para
     struct Params {
         notifications: Wanted,
     }
-    let Some(Ok(Params { notifications: mut wanted })) = params.map(Json::decode::<Params>) else {
+    let Some(Ok(Params { notifications: wanted })) = params.map(Json::decode::<Params>) else {
         return failure(Some(id), &RpcError::new(200, -32602, "`params.notifications` says what to listen to"));
     };
-    wanted.tools_list_changed = wanted.tools_list_changed.filter(|wanted| *wanted);
     let tag = serde_json::from_str::<Value>(id.text()).unwrap_or_default();
     let tagged = |mut params: Value| {
         if let Some(members) = params.as_object_mut() {
@@ -96,8 +120,7 @@ pub(super) fn of_subscription(gateway: Arc<Gateway>, asked: Asked, id: &Id, para
         params
     };
     let acknowledged = rpc_text("notifications/subscriptions/acknowledged", &tagged(json!({"notifications": wanted})));
-    let changed =
-        wanted.tools_list_changed.map(|_| event(&rpc_text("notifications/tools/list_changed", &tagged(json!({})))));
+    let changed = wanted.events(&tagged(json!({})));
     let result = own_result(&Json::of(&tagged(json!({}))), Era::Modern, &[]);
     let last = event(&rpc::result(id, &result));
     let listing = asked.listing();
@@ -122,11 +145,15 @@ struct Watching {
     principal: Principal,
     listing: Listing,
     changes: watch::Receiver<u64>,
+    readables: watch::Receiver<ListVersions>,
+    known: ListVersions,
     seen: String,
     looks: Interval,
     quiet: u32,
-    /// Sent when the list has changed, if anybody wants to know.
-    changed: Option<Bytes>,
+    /// Sent when a list has changed.
+    changed: Events,
+    /// Events that are due.
+    due: Vec<Bytes>,
     /// Sent when the gateway stops.
     last: Option<Bytes>,
     done: bool,
@@ -139,14 +166,19 @@ impl Watching {
         gateway: Arc<Gateway>,
         principal: Principal,
         listing: Listing,
-        changed: Option<Bytes>,
+        changed: Events,
         last: Option<Bytes>,
     ) -> Option<Self> {
         let seat = gateway.stream_seat(&principal.key)?;
         let changes = gateway.changes();
+        let mut readables = gateway.readable_changes();
+        let known = *readables.borrow_and_update();
         let seen = gateway.list_fingerprint(&principal, listing);
         Some(Self {
             changes,
+            readables,
+            known,
+            due: Vec::new(),
             principal,
             listing,
             seen,
@@ -169,11 +201,18 @@ impl Watching {
     async fn next(&mut self) -> Option<Bytes> {
         let stopping = self.gateway.stopping();
         while !self.done {
+            if let Some(event) = self.due.pop() {
+                return Some(event);
+            }
             tokio::select! {
                 biased;
                 () = stopping.cancelled() => {
                     self.done = true;
                     return self.last.take();
+                }
+                changed = self.readables.changed() => {
+                    changed.ok()?;
+                    self.read_anew();
                 }
                 changed = self.changes.changed() => {
                     if changed.is_err() {
@@ -211,6 +250,16 @@ impl Watching {
             return None;
         }
         self.seen = now;
-        self.changed.clone()
+        self.changed.tools.clone()
+    }
+
+    /// Prompts or resources have changed somewhere: whoever is shown them lists again.
+    fn read_anew(&mut self) {
+        let now = *self.readables.borrow_and_update();
+        let before = std::mem::replace(&mut self.known, now);
+        if self.gateway.shows_servers(&self.principal, self.listing) {
+            self.due.extend(self.changed.prompts.clone().filter(|_| now.prompts != before.prompts));
+            self.due.extend(self.changed.resources.clone().filter(|_| now.resources != before.resources));
+        }
     }
 }

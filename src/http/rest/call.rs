@@ -66,8 +66,7 @@ pub(super) async fn carry(
     headers: &HeaderMap,
     asked: Result<Asked, Unread>,
 ) -> Done {
-    let id = RequestId::fresh();
-    let Caller { principal, source } = caller;
+    let Caller { principal, source, request: id } = caller;
     let asked = match asked {
         Ok(asked) => asked,
         Err(Unread { status, why }) => {

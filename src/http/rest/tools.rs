@@ -9,6 +9,7 @@ use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 
 use super::super::caller::{Caller, Stranger};
+use super::super::request::Named;
 use super::call::{self, Asked};
 use crate::domain::call::ToolRef;
 use crate::domain::id::RequestId;
@@ -43,13 +44,14 @@ pub(super) async fn list(State(gateway): State<Arc<Gateway>>) -> Response {
 )]
 pub(super) async fn call(
     State(gateway): State<Arc<Gateway>>,
+    Named(request): Named,
     caller: Result<Caller, Stranger>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     let caller = match caller {
         Ok(caller) => caller,
-        Err(Stranger(why)) => return call::turned_away(&why, stranger(&why)),
+        Err(Stranger(why)) => return call::turned_away(&why, stranger(&why, &request)),
     };
     let asked = call::read(&gateway, &headers, body, wire::read).await;
     let asked = asked.map(|call| Asked { tool: ToolRef::Text(call.tool), arguments: Some(call.arguments) });
@@ -58,7 +60,7 @@ pub(super) async fn call(
     call::answer(&done, told)
 }
 
-fn stranger(why: &NotAdmitted) -> String {
+fn stranger(why: &NotAdmitted, request: &RequestId) -> String {
     let code = if matches!(why, NotAdmitted::Throttled { .. }) { "RATE_LIMITED" } else { "UNAUTHORIZED" };
-    wire::refusal(code, &why.to_string(), &RequestId::fresh())
+    wire::refusal(code, &why.to_string(), request)
 }

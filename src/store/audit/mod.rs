@@ -5,10 +5,8 @@ mod read;
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use super::chain::Tip;
-use super::writer::Job;
+use super::queue::Job;
 use super::{Store, StoreError};
 use crate::domain::audit::{Entry, Phase};
 use crate::domain::clock::Moment;
@@ -18,11 +16,25 @@ pub(super) use pen::{Pen, holds};
 /// Entries that are indexed together, when the last of them is written: so no call pays for an index of its own.
 const BLOCK: i64 = 256;
 
+/// Bytes of the text of an entry, as a rule at most.
+const USUAL_BYTES: usize = 1024;
+
 /// Where the entries of the id `?1` are: in the index of the full blocks, or in the block that is not full.
 fn seqs_of_id() -> String {
     format!(
         "SELECT seq FROM audit_ids WHERE id = ?1 UNION ALL
          SELECT seq FROM audit WHERE id = ?1 AND seq > (SELECT coalesce(max(seq), 0) / {BLOCK} * {BLOCK} FROM audit)"
+    )
+}
+
+/// The intents that wait for their outcome, as `(id, seq)`: those that waited when the last block was full, and those
+/// of the block that is not, without the ones that it settles.
+fn waiting_intents() -> String {
+    let start = format!("(SELECT coalesce(max(seq), 0) / {BLOCK} * {BLOCK} FROM audit)");
+    format!(
+        "SELECT id, seq FROM (SELECT id, seq FROM audit_open WHERE seq <= {start} UNION ALL
+                              SELECT id, seq FROM audit WHERE phase = 'intent' AND seq > {start})
+         WHERE seq NOT IN (SELECT intent FROM audit WHERE seq > {start} AND intent IS NOT NULL)"
     )
 }
 
@@ -47,7 +59,11 @@ impl Row {
     /// same id was written before.
     #[must_use]
     pub fn new(entry: Entry, time: Moment, settles: bool) -> Arc<Self> {
-        let text = serde_json::to_string(&entry).unwrap_or_else(|_| String::from("{}"));
+        let mut text = Vec::with_capacity(USUAL_BYTES);
+        let text = match serde_json::to_writer(&mut text, &entry) {
+            Ok(()) => String::from_utf8(text).unwrap_or_default(),
+            Err(_) => String::from("{}"),
+        };
         Arc::new(Self { entry, time, text, settles })
     }
 
@@ -129,9 +145,7 @@ impl Store {
     /// # Errors
     /// Where the entry was not committed; then it never will be.
     pub async fn append_audit(&self, row: Arc<Row>) -> Result<(), StoreError> {
-        let (reply, done) = oneshot::channel();
-        self.writer().send(Job::Append(row, reply))?;
-        done.await.map_err(|_| StoreError::Closed)?
+        self.writer().append(row).await
     }
 
     /// Adds an entry without waiting. Where the disk cannot be written, the entry is kept and tried again.

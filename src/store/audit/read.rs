@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
-use super::{AuditRecord, BLOCK, Filter, IntentLink, Link, Links, block_start, seqs_of_id};
+use super::{AuditRecord, BLOCK, Filter, IntentLink, Link, Links, block_start, seqs_of_id, waiting_intents};
 use crate::domain::clock::Moment;
 
 /// Rows that one page looks at, at most: a rare filter costs pages, never a long read.
@@ -41,8 +41,8 @@ pub(super) fn after(connection: &Connection, seq: i64, limit: usize) -> rusqlite
 
 /// The texts of the intents that wait for their outcome.
 pub(super) fn open_intents(connection: &Connection) -> rusqlite::Result<Vec<String>> {
-    let sql = "SELECT audit.entry FROM audit_open JOIN audit ON audit.seq = audit_open.seq ORDER BY audit.seq";
-    connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
+    let sql = format!("SELECT entry FROM audit WHERE seq IN (SELECT seq FROM ({})) ORDER BY seq", waiting_intents());
+    connection.prepare(&sql)?.query_map([], |row| row.get(0))?.collect()
 }
 
 /// The links from `seq` on, up to the first that cannot be read.

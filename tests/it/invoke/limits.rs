@@ -1,9 +1,10 @@
 //! Limits: exact windows, told in the way that the caller understands.
 
 use serde_json::json;
+use toolgate::domain::call::ToolRef;
 use toolgate::gateway::NewKey;
 
-use crate::support::{Client, FakeUpstream, Setup, TestGateway};
+use crate::support::{Client, FakeUpstream, Say, Setup, TestGateway, eventually};
 
 async fn planned(gateway: &TestGateway, plan: &str) -> Client {
     let key = NewKey {
@@ -110,5 +111,32 @@ async fn a_window_holds_under_a_crowd() {
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 10);
     assert_eq!(statuses.iter().filter(|status| **status == 429).count(), 50);
     assert_eq!(upstream.calls().len(), 10);
+    gateway.finish().await;
+}
+
+/// One key has a few hundred calls in flight and no more, so that it cannot hold everything.
+#[tokio::test]
+async fn calls_in_flight_of_one_key_are_bounded() {
+    const MOST: usize = 512;
+    let upstream = FakeUpstream::legacy().await;
+    upstream.on_call(|_| Say::Held(Box::new(Say::text("at last"))));
+    // Most of them wait for a place, and none for a socket.
+    let gateway = Setup::new().config(&upstream.section("up", "concurrency = 32")).start().await;
+    let (key, other) = (gateway.writer("agent").await, gateway.agent().await);
+    let client = gateway.client(&key);
+    let calls = (0..MOST).map(|_| gateway.carry(&key, ToolRef::Text("up:read".into()), None));
+    let asking = async {
+        eventually("all of them are in flight", async || {
+            (upstream.calls().len() == 32 && gateway.gateway.open_entries() == MOST).then_some(())
+        })
+        .await;
+        let refused = client.invoke("up", "read", "{}").await;
+        assert_eq!((refused.status, refused.header("retry-after")), (429, Some("1")), "{}", refused.text);
+        let judged = other.simulate(&json!({"action": "up:read"})).await;
+        assert_eq!(judged["decision"], "allow", "others are not concerned");
+        upstream.release(MOST + 1);
+    };
+    tokio::join!(futures_util::future::join_all(calls), asking);
+    assert_eq!(client.invoke("up", "read", "{}").await.told(), "at last");
     gateway.finish().await;
 }

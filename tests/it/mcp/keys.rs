@@ -1,6 +1,7 @@
 //! Credentials at the endpoint: what is said of a wrong one, and how often.
 
 use serde_json::json;
+use toolgate::domain::clock::{ManualClock, Moment};
 
 use crate::support::{Client, Response, Setup};
 
@@ -60,7 +61,8 @@ async fn two_credentials_must_agree() {
 /// After 20 wrong ones in a minute a source waits; whoever has a valid key never does.
 #[tokio::test]
 async fn wrong_keys_are_throttled_and_valid_ones_never() {
-    let gateway = Setup::new().start().await;
+    let clock = ManualClock::at(Moment(1_800_000_000_000));
+    let gateway = Setup::new().clock(&clock).start().await;
     let client = gateway.agent().await;
     let wrong = client.with_key(Some("inv_live_nonsense"));
     for attempt in 1..=20 {
@@ -76,6 +78,8 @@ async fn wrong_keys_are_throttled_and_valid_ones_never() {
     }
     let missing = ping(&client.with_key(None)).await;
     assert_eq!(missing.status, 401, "a missing key is not a wrong one");
+    clock.advance(60_000);
+    assert_eq!(ping(&wrong).await.status, 401, "a minute later it may try again");
     gateway.finish().await;
 }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use toolgate::authn::Credential;
 use toolgate::domain::call::{CallRequest, Entrance, ToolRef};
+use toolgate::domain::clock::{Clock, ManualClock, SystemClock};
 use toolgate::domain::id::{EventId, RequestId};
 use toolgate::domain::json::Json;
 use toolgate::domain::outcome::Carried;
@@ -17,7 +18,7 @@ use toolgate::domain::secret::Secret;
 use toolgate::gateway::control::Command;
 use toolgate::gateway::sources::{Place, Sources};
 use toolgate::gateway::{Gateway, Leaving, NewKey, OpenError, Opening};
-use toolgate::http;
+use toolgate::http::{self, Deadlines};
 use toolgate::store::StoreError;
 
 use super::{Client, FakeUpstream, PROGRAM, SOON, eventually, soon};
@@ -29,13 +30,28 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(crate) struct Setup {
     folder: Arc<TempDir>,
     config: String,
+    around: Around,
+}
+
+/// What a gateway is opened with besides its files.
+#[derive(Clone)]
+struct Around {
     admin_key: Option<String>,
+    deadlines: Deadlines,
+    clock: Arc<dyn Clock>,
 }
 
 impl Setup {
     /// No backends, the shipped profiles and policies.
     pub(crate) fn new() -> Self {
-        Self { folder: Arc::new(TempDir::new().unwrap()), config: String::new(), admin_key: None }
+        let folder = Arc::new(TempDir::new().unwrap());
+        let around = Around { admin_key: None, deadlines: Deadlines::default(), clock: Arc::new(SystemClock) };
+        Self { folder, config: String::new(), around }
+    }
+
+    /// Where its files are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// In front of one backend under the name `up`.
@@ -93,7 +109,19 @@ impl Setup {
     }
 
     pub(crate) fn admin_key(mut self, key: &str) -> Self {
-        self.admin_key = Some(key.to_owned());
+        self.around.admin_key = Some(key.to_owned());
+        self
+    }
+
+    /// How long connections may take, where a test cannot wait that long.
+    pub(crate) fn deadlines(mut self, deadlines: Deadlines) -> Self {
+        self.around.deadlines = deadlines;
+        self
+    }
+
+    /// Time that moves only when it is told to.
+    pub(crate) fn clock(mut self, clock: &ManualClock) -> Self {
+        self.around.clock = Arc::new(clock.clone());
         self
     }
 
@@ -107,7 +135,7 @@ impl Setup {
     /// Starts it without waiting for anybody.
     pub(crate) async fn start_unsettled(self) -> TestGateway {
         std::fs::write(self.folder.path().join("toolgate.toml"), &self.config).unwrap();
-        TestGateway::open(self.folder, self.admin_key).await
+        TestGateway::open(self.folder, self.around).await
     }
 }
 
@@ -127,12 +155,12 @@ pub(crate) struct TestGateway {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) address: SocketAddr,
     folder: Arc<TempDir>,
-    admin_key: Option<String>,
+    around: Around,
     finished: bool,
 }
 
 impl TestGateway {
-    async fn open(folder: Arc<TempDir>, admin_key: Option<String>) -> Self {
+    async fn open(folder: Arc<TempDir>, around: Around) -> Self {
         let path = |name: &str| folder.path().join(name);
         let place = |name: &str| Place { path: path(name), named: false };
         let opening = || Opening {
@@ -145,7 +173,8 @@ impl TestGateway {
                 environment: std::env::vars_os().collect(),
             },
             data: path("data"),
-            admin_key: admin_key.clone().map(toolgate::domain::secret::Secret::new),
+            admin_key: around.admin_key.clone().map(toolgate::domain::secret::Secret::new),
+            clock: Arc::clone(&around.clock),
             serve: true,
             backends: true,
         };
@@ -156,10 +185,11 @@ impl TestGateway {
             Err(error) => panic!("{error}"),
         })
         .await;
-        let listening = http::Listening::on(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let mut listening = http::Listening::on(([127, 0, 0, 1], 0).into()).await.unwrap();
+        listening.deadlines = around.deadlines;
         let address = listening.address;
         gateway.tasks().spawn(http::serve(Arc::clone(&gateway), listening));
-        Self { gateway, address, folder, admin_key, finished: false }
+        Self { gateway, address, folder, around, finished: false }
     }
 
     /// Waits until every backend has been listed or has failed.
@@ -211,7 +241,7 @@ impl TestGateway {
     /// A call as a door hands it over.
     pub(crate) async fn carry(&self, key: &Key, tool: ToolRef, arguments: Option<&Value>) -> Carried {
         let credential = Credential::Key(Secret::new(key.text.clone()));
-        let principal = self.gateway.admit(&credential, Entrance::Mcp, None).await.unwrap();
+        let principal = self.gateway.admit(&credential, Entrance::Mcp, None, &RequestId::fresh()).await.unwrap();
         let request = CallRequest {
             id: RequestId::fresh(),
             event: EventId::fresh(),
@@ -250,9 +280,9 @@ impl TestGateway {
     /// Stops it and opens it anew in the same folder.
     pub(crate) async fn restart(mut self) -> Self {
         self.end().await;
-        let (folder, admin_key) = (Arc::clone(&self.folder), self.admin_key.clone());
+        let (folder, around) = (Arc::clone(&self.folder), self.around.clone());
         drop(self);
-        let again = Self::open(folder, admin_key).await;
+        let again = Self::open(folder, around).await;
         again.settled().await;
         again
     }

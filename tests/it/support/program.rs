@@ -76,7 +76,10 @@ impl Program {
             if let Some(status) = child.try_wait().unwrap() {
                 panic!("the program ended with {status}: {:?}", err.lock().unwrap());
             }
-            out.lock().unwrap().iter().find_map(|line| line.strip_prefix("listening on http://")?.parse().ok())
+            out.lock()
+                .unwrap()
+                .iter()
+                .find_map(|line| line.strip_prefix("listening on ")?.split_once("://")?.1.parse().ok())
         })
         .await;
         Self { child, folder, out, err, address }

@@ -1,0 +1,124 @@
+//! Prompts and resources of all servers in one list, where the surface shows what stands behind the gateway.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::Gateway;
+use super::list::{Listing, is_direct};
+use super::relay::{Shown, item_name};
+use crate::backend::{Items, ListKind, ListVersions, flat_name};
+use crate::domain::call::ToolRef;
+use crate::domain::id::ServerName;
+use crate::domain::json::Json;
+use crate::domain::principal::Principal;
+use crate::wire::hop;
+
+/// One slow server does not hold up the list of all: what it gave last stands in for it.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// One item of a merged list.
+struct Entry {
+    server: ServerName,
+    /// As its server names it.
+    name: String,
+    /// As it is listed here.
+    listed: String,
+    item: Json,
+}
+
+impl Gateway {
+    /// The prompts, resources or templates of all servers that a surface shows to a principal: by server, then in the
+    /// server's own order. Prompts have flat names; of resources with one URI the first server's is listed.
+    pub async fn shown_items(&self, principal: &Principal, listing: Listing, kind: ListKind) -> Shown {
+        let (entries, ttl_ms) = self.merged(principal, listing, kind).await;
+        let items = entries.into_iter().map(|entry| match kind {
+            ListKind::Prompts => hop::with_member(&entry.item, "name", &Value::from(entry.listed).to_string()),
+            ListKind::Resources | ListKind::Templates => entry.item,
+        });
+        Shown { items: items.collect(), ttl_ms }
+    }
+
+    /// What a principal means by the name of a prompt in such a list.
+    pub async fn listed_prompt(&self, principal: &Principal, listing: Listing, name: &str) -> Option<ToolRef> {
+        let (entries, _) = self.merged(principal, listing, ListKind::Prompts).await;
+        let entry = entries.into_iter().find(|entry| entry.listed == name)?;
+        Some(ToolRef::Prompt { server: entry.server.to_string(), name: entry.name })
+    }
+
+    /// What a principal means by a URI: a resource of such a list, or one that a template of it covers.
+    pub async fn listed_resource(&self, principal: &Principal, listing: Listing, uri: &str) -> Option<ToolRef> {
+        let found = |server: ServerName| ToolRef::Resource { server: server.to_string(), uri: uri.to_owned() };
+        let (entries, _) = self.merged(principal, listing, ListKind::Resources).await;
+        if let Some(entry) = entries.into_iter().find(|entry| entry.name == uri) {
+            return Some(found(entry.server));
+        }
+        let (templates, _) = self.merged(principal, listing, ListKind::Templates).await;
+        let covered = templates.into_iter().filter_map(|entry| {
+            let fixed = entry.name.split_once('{').map_or(entry.name.as_str(), |(fixed, _)| fixed);
+            (!fixed.is_empty() && uri.starts_with(fixed)).then(|| (fixed.len(), entry.server.clone()))
+        });
+        // Of several the closest; the first server's where they are alike.
+        let mut covered: Vec<(usize, ServerName)> = covered.collect();
+        covered.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
+        covered.into_iter().next().map(|(_, server)| found(server))
+    }
+
+    /// Counts changes of prompts and of resources behind the gateway.
+    #[must_use]
+    pub fn readable_changes(&self) -> watch::Receiver<ListVersions> {
+        self.pipeline.backends.readable_changes()
+    }
+
+    /// Whether such a list shows what stands behind the gateway.
+    #[must_use]
+    pub fn shows_servers(&self, principal: &Principal, listing: Listing) -> bool {
+        is_direct(&self.state.load(), principal, listing.surface.unwrap_or(principal.profile.surface))
+    }
+
+    async fn merged(&self, principal: &Principal, listing: Listing, kind: ListKind) -> (Vec<Entry>, Option<u64>) {
+        let state = self.state();
+        if !is_direct(&state, principal, listing.surface.unwrap_or(principal.profile.surface)) {
+            return (Vec::new(), None);
+        }
+        let servers: Vec<&ServerName> =
+            state.settings.servers.keys().filter(|server| principal.profile.reaches(server)).collect();
+        let lists = join_all(servers.iter().map(|server| self.items_in_time(server, kind))).await;
+        let sight = state.sight(principal);
+        let mut taken: HashMap<String, usize> = HashMap::new();
+        let mut entries = Vec::new();
+        let mut ttl: Option<u64> = None;
+        for (server, items) in servers.into_iter().zip(lists) {
+            let Some(items) = items else { continue };
+            ttl = ttl.into_iter().chain(items.ttl_ms).min();
+            for item in &items.items {
+                let Some(name) = item_name(item, kind) else { continue };
+                let readable = state.readable(&super::relay::reference(server, kind, &name));
+                if !readable.is_some_and(|readable| sight.shows(&readable)) {
+                    continue;
+                }
+                let listed = if kind == ListKind::Prompts { flat_name(server.as_str(), &name) } else { name.clone() };
+                let before = taken.entry(listed.clone()).or_default();
+                *before += 1;
+                if *before > 1 {
+                    tracing::debug!(%server, listed, "another server has the same; it is read at its own URL");
+                    continue;
+                }
+                entries.push(Entry { server: server.clone(), name, listed, item: item.clone() });
+            }
+        }
+        (entries, ttl)
+    }
+
+    async fn items_in_time(&self, server: &ServerName, kind: ListKind) -> Option<Arc<Items>> {
+        let backends = &self.pipeline.backends;
+        match tokio::time::timeout(PATIENCE, backends.items(server, kind)).await {
+            Ok(items) => items,
+            Err(_) => backends.last_items(server, kind),
+        }
+    }
+}
