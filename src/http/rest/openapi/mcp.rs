@@ -17,13 +17,13 @@ pub(super) fn add(document: &mut Value) {
     ] {
         put(path, "get", card(name, about));
         put(path, "post", message(name, about, &json!([surface(), names()])));
-        put(path, "delete", end(name, &json!([])));
+        put(path, "delete", end(name, &json!([session()])));
     }
     let server = json!({"name": "server", "in": "path", "required": true, "schema": {"type": "string"}, "description": "The server's name"});
     let about = "One server as if there were no gateway, under the same governance";
     put("/v1/mcp/servers/{server}", "get", stream(about, &json!([server])));
     put("/v1/mcp/servers/{server}", "post", message("mcp_server", about, &json!([server])));
-    put("/v1/mcp/servers/{server}", "delete", end("mcp_server", &json!([server])));
+    put("/v1/mcp/servers/{server}", "delete", end("mcp_server", &json!([server, session()])));
     put(
         "/api/mcp/tools",
         "post",
@@ -33,6 +33,13 @@ pub(super) fn add(document: &mut Value) {
     for (place, name) in [("/.well-known/{path}", "well_known"), ("/v1/mcp/.well-known/{path}", "mcp_well_known")] {
         put(place, "get", nothing(name, &path));
     }
+}
+
+fn session() -> Value {
+    json!({
+        "name": "Mcp-Session-Id", "in": "header", "required": true, "schema": {"type": "string"},
+        "description": "As `initialize` gave it",
+    })
 }
 
 fn surface() -> Value {
@@ -86,7 +93,6 @@ fn card(name: &str, about: &str) -> Value {
         "operationId": format!("{name}_card"),
         "summary": "A card of the endpoint, or a session's stream",
         "description": format!("{about}. With `Accept: text/event-stream` and a session, its stream."),
-        "parameters": [surface(), names()],
         "responses": {
             "200": {"description": "The card, or a stream", "content": {
                 "application/json": {"schema": {"type": "object"}},
@@ -128,7 +134,7 @@ fn end(name: &str, parameters: &Value) -> Value {
             "204": {"description": "It has ended"},
             "400": failed("`Mcp-Session-Id` is missing or cannot be read"),
             "401": failed("No key, or a wrong one"),
-            "404": failed("There is no such session"),
+            "404": failed("There is no such session, or no such server"),
             "429": failed("Too many wrong keys"),
             "503": failed("The end could not be kept"),
         },
