@@ -11,6 +11,7 @@
 mod support;
 
 mod audit;
+mod channels;
 mod cli;
 mod connections;
 mod coverage;
@@ -26,8 +27,10 @@ mod peers;
 mod policy;
 mod readable;
 mod reading;
+mod relay;
 mod reload;
 mod rest;
 mod search;
 mod shutdown;
+mod stdio;
 mod tls;

@@ -135,7 +135,9 @@ fn add_headers(status: &str, answer: &mut Value, limited: bool, call: bool) {
     if call && status != "401" {
         add("Toolgate-Audit-Id", "string", "The audit record of the call");
     }
-    if !headers.is_empty() {
-        answer.insert("headers".into(), Value::Object(headers));
+    if !headers.is_empty()
+        && let Value::Object(all) = answer.entry("headers").or_insert_with(|| json!({}))
+    {
+        all.extend(headers);
     }
 }

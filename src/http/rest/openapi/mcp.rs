@@ -60,10 +60,18 @@ fn names() -> Value {
 
 fn answers(description: &str) -> Value {
     let schema = json!({"$ref": "#/components/schemas/JsonRpcAnswer"});
-    json!({"description": description, "content": {
-        "application/json": {"schema": schema},
-        "text/event-stream": {"schema": {"type": "string"}},
-    }})
+    let header = |description: &str| json!({"description": description, "schema": {"type": "string"}});
+    json!({
+        "description": description,
+        "headers": {
+            "Toolgate-Audit-Id": header("The audit record, where the message was a call"),
+            "Mcp-Session-Id": header("The session, where the message was `initialize`"),
+        },
+        "content": {
+            "application/json": {"schema": schema},
+            "text/event-stream": {"schema": {"type": "string"}},
+        },
+    })
 }
 
 fn failed(description: &str) -> Value {
