@@ -2,6 +2,7 @@
 
 pub mod control;
 mod desk;
+mod directory;
 mod inflight;
 mod list;
 mod opening;
@@ -15,6 +16,7 @@ mod surface;
 mod tallies;
 mod tape;
 mod token;
+mod unread;
 mod visitors;
 mod watch;
 
@@ -31,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::desk::Refused;
+pub use self::directory::DirectoryEntry;
 pub use self::list::Listing;
 pub use self::opening::{FirstKeys, OpenError, Opening};
 pub use self::parking::{Resumed, Underway};

@@ -11,6 +11,7 @@ mod keys;
 mod mcp;
 mod oauth;
 mod request;
+mod rest;
 mod server;
 mod stall;
 
@@ -22,6 +23,7 @@ use axum::{Extension, Router};
 pub use server::{Deadlines, Listening, serve, serve_socket};
 
 use self::door::Door;
+use crate::domain::principal::Scope;
 use crate::gateway::Gateway;
 
 /// Who may come in.
@@ -31,6 +33,8 @@ pub enum Access {
     Key,
     /// Needs an access token; not there at all without `[oauth]`.
     Token,
+    /// Needs a key whose profile grants this; a call of a tool that the profile hides is 404 first.
+    Scope(Scope),
     /// Open to everybody.
     Public,
     /// Open to everybody on this machine, else needs a key.
@@ -50,7 +54,7 @@ const fn route(method: &'static str, path: &'static str, access: Access) -> Rout
 }
 
 /// Every route of the gateway.
-pub const ROUTES: [Route; 27] = [
+pub const ROUTES: &[Route] = &[
     route("GET", "/v1/mcp", Access::Public),
     route("POST", "/v1/mcp", Access::Key),
     route("DELETE", "/v1/mcp", Access::Key),
@@ -68,10 +72,18 @@ pub const ROUTES: [Route; 27] = [
     route("DELETE", "/v1/mcp-oauth/servers/{server}", Access::Token),
     route("GET", oauth::METADATA, Access::Public),
     route("POST", "/api/mcp/tools", Access::Key),
+    route("GET", "/api/mcp/tools", Access::Public),
+    route("POST", "/api/mcp/call", Access::Scope(Scope::ToolsInvoke)),
+    route("POST", "/api/v1/mcp/invoke", Access::Scope(Scope::ToolsInvoke)),
+    route("GET", "/api/mcp/v1/servers", Access::Scope(Scope::ToolsRead)),
+    route("GET", "/api/mcp/v1/servers/{namespace}/{name}", Access::Scope(Scope::ToolsRead)),
+    route("GET", "/llms.txt", Access::Public),
+    route("GET", "/openapi.json", Access::Public),
+    route("GET", "/docs", Access::Public),
     route("GET", "/v1/mcp/key-profiles", Access::Public),
-    route("POST", "/v1/beta/users/{user}/keys", Access::Key),
-    route("GET", "/v1/beta/users/{user}/keys", Access::Key),
-    route("DELETE", "/v1/beta/users/{user}/keys/{id}", Access::Key),
+    route("POST", "/v1/beta/users/{user}/keys", Access::Scope(Scope::KeysAdmin)),
+    route("GET", "/v1/beta/users/{user}/keys", Access::Scope(Scope::KeysAdmin)),
+    route("DELETE", "/v1/beta/users/{user}/keys/{id}", Access::Scope(Scope::KeysAdmin)),
     route("GET", "/healthz", Access::Local),
     route("GET", "/readyz", Access::Local),
     route("GET", "/metrics", Access::Local),
@@ -83,10 +95,9 @@ pub const ROUTES: [Route; 27] = [
 /// The router behind the guard, which [`serve`] puts before it.
 fn router(gateway: Arc<Gateway>) -> Router {
     let endpoint = || get(mcp::card_or_stream).post(mcp::post).delete(mcp::end);
-    let keys = "/v1/beta/users/{user}/keys";
     let one_server = || get(mcp::server_stream).post(mcp::post_to_server).delete(mcp::end);
     let with_token = |methods: MethodRouter<Arc<Gateway>>| methods.layer(Extension(Door::Tokens));
-    let routes: [(&str, MethodRouter<Arc<Gateway>>); 19] = [
+    let routes: [(&str, MethodRouter<Arc<Gateway>>); 17] = [
         ("/v1/mcp", endpoint()),
         ("/v1/mcp/", endpoint()),
         ("/mcp", endpoint()),
@@ -98,8 +109,6 @@ fn router(gateway: Arc<Gateway>) -> Router {
         (oauth::METADATA, get(oauth::metadata)),
         ("/api/mcp/tools", post(mcp::post)),
         ("/v1/mcp/key-profiles", get(keys::profiles)),
-        (keys, get(keys::list).post(keys::create)),
-        ("/v1/beta/users/{user}/keys/{id}", axum::routing::delete(keys::revoke)),
         ("/healthz", get(health::alive)),
         ("/readyz", get(health::ready)),
         ("/metrics", get(health::metrics)),
@@ -111,5 +120,9 @@ fn router(gateway: Arc<Gateway>) -> Router {
     for (path, methods) in routes {
         router = router.route(path, methods);
     }
-    router.fallback(error::no_such_path).method_not_allowed_fallback(error::no_such_method).with_state(gateway)
+    router
+        .merge(rest::router(&gateway))
+        .fallback(error::no_such_path)
+        .method_not_allowed_fallback(error::no_such_method)
+        .with_state(gateway)
 }

@@ -19,6 +19,7 @@ use super::request::Named;
 use crate::config::tokens::OAUTH_PATH;
 use crate::domain::call::Entrance;
 use crate::gateway::Gateway;
+use crate::wire::rest::schema;
 
 /// Where the metadata of the endpoint for tokens is (RFC 9728): there alone, so that clients with a key never meet it.
 pub(super) const METADATA: &str = "/.well-known/oauth-protected-resource/v1/mcp-oauth";
@@ -47,6 +48,11 @@ pub(super) async fn nothing() -> Response {
     plain(StatusCode::NOT_FOUND, "not_found", "this gateway takes API keys; there is no authorization server")
 }
 
+#[utoipa::path(
+    post, path = "/register", operation_id = "register", tag = "MCP", summary = "No registration: a key is enough",
+    description = "Clients that look for an authorization server are told what is wrong with their key.",
+    responses((status = 400, description = "Always", body = schema::RegistrationError))
+)]
 /// Dynamic client registration (RFC 7591, section 3.2.2): always refused, with what is wrong with the key.
 pub(super) async fn register(
     State(gateway): State<Arc<Gateway>>,

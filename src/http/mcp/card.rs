@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
@@ -22,7 +22,7 @@ use crate::wire::rpc::RpcError;
 /// `GET /v1/mcp`: the card, unless `text/event-stream` is asked for.
 pub(in crate::http) async fn card_or_stream(
     State(gateway): State<Arc<Gateway>>,
-    Query(wishes): Query<Wishes>,
+    wishes: Wishes,
     Peer(peer): Peer,
     Named(request): Named,
     door: Door,

@@ -13,7 +13,7 @@ mod subscribe;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{FromRequestParts, Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::request::Parts;
@@ -77,6 +77,16 @@ impl Asked {
     }
 }
 
+impl<S: Send + Sync> FromRequestParts<S> for Wishes {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let query = Query::<Self>::from_request_parts(parts, state).await;
+        let why = "the query string cannot be read";
+        query.map(|Query(wishes)| wishes).map_err(|_| failure(None, &RpcError::new(400, -32602, why)))
+    }
+}
+
 impl Wishes {
     /// What the query string asks for.
     ///
@@ -91,7 +101,7 @@ impl Wishes {
 /// `POST`: one message.
 pub(super) async fn post(
     State(gateway): State<Arc<Gateway>>,
-    Query(wishes): Query<Wishes>,
+    wishes: Wishes,
     Peer(peer): Peer,
     Named(id): Named,
     door: Door,
@@ -104,7 +114,7 @@ pub(super) async fn post(
 pub(super) async fn post_to_server(
     State(gateway): State<Arc<Gateway>>,
     Path(server): Path<String>,
-    Query(wishes): Query<Wishes>,
+    wishes: Wishes,
     Peer(peer): Peer,
     Named(id): Named,
     door: Door,
