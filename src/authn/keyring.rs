@@ -117,8 +117,14 @@ impl Keyring {
         };
         match result {
             Err(NotAdmitted::Unexpanded(_)) | Ok(_) => result,
-            Err(why) => Err(self.throttled(source).unwrap_or(why)),
+            Err(why) => Err(self.wrong(why, source)),
         }
+    }
+
+    /// Counts a wrong credential against its source: the same answer, or that the source has to wait.
+    #[must_use]
+    pub fn wrong(&self, why: NotAdmitted, source: Option<IpAddr>) -> NotAdmitted {
+        self.throttled(source).unwrap_or(why)
     }
 
     fn holder(&self, text: &str, profiles: &Profiles) -> Result<Principal, NotAdmitted> {
@@ -295,6 +301,7 @@ impl Keyring {
             profile: Arc::clone(profiles.get("agent")?),
             roles: BTreeSet::new(),
             plan: None,
+            until: None,
         })
     }
 
@@ -321,6 +328,7 @@ fn local_owner() -> Principal {
         profile: Arc::new(nothing),
         roles: BTreeSet::from([ADMIN_ROLE.into()]),
         plan: None,
+        until: None,
     }
 }
 
@@ -333,5 +341,6 @@ fn principal(record: &KeyRecord, profile: Arc<Profile>) -> Principal {
         profile,
         roles: record.roles.iter().map(|role| role.as_str().into()).collect(),
         plan: record.plan.as_deref().map(Into::into),
+        until: None,
     }
 }

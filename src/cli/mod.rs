@@ -9,6 +9,7 @@ mod dlp;
 mod doctor;
 mod import;
 mod keys;
+mod login;
 mod policy;
 mod print;
 mod remote;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::tls::Tls;
+use super::tokens::{BackendOauth, JwtSettings, OauthSettings};
 use crate::domain::audit::{ArgumentsMode, Durability};
 use crate::domain::dlp::DlpModes;
 use crate::domain::id::ServerName;
@@ -21,8 +22,18 @@ pub struct Settings {
     pub audit: AuditSettings,
     pub servers: BTreeMap<ServerName, Arc<ServerSettings>>,
     pub plans: BTreeMap<Arc<str>, Plan>,
+    /// Absent: there is no endpoint for tokens.
+    pub oauth: Option<Arc<OauthSettings>>,
     /// `[dlp]`: the rules in force.
     pub scanner: Arc<Scanner>,
+}
+
+impl Settings {
+    /// The files beside the configuration that are a part of it: a change of one is a change of the configuration.
+    #[must_use]
+    pub fn key_files(&self) -> Vec<(String, String)> {
+        self.servers.values().filter_map(|server| server.jwt.as_ref()?.key_file()).collect()
+    }
 }
 
 /// `[gateway]`.
@@ -118,6 +129,10 @@ pub struct ServerSettings {
     pub sessions: SessionsOf,
     /// What is done about secrets and personal data, where a tool's row says nothing else.
     pub dlp: DlpModes,
+    /// With `auth_type = "jwt"`: how the token is checked that a caller has to bring.
+    pub jwt: Option<Arc<JwtSettings>>,
+    /// The gateway's own tokens for this server.
+    pub oauth: Option<Arc<BackendOauth>>,
     pub tools: BTreeMap<String, Arc<ToolSettings>>,
     /// For tools without a row.
     pub default_tool: Arc<ToolSettings>,
@@ -140,6 +155,8 @@ impl ServerSettings {
             permissions: Permissions::Open,
             sessions: SessionsOf::Auto,
             dlp: DlpModes::default(),
+            jwt: None,
+            oauth: None,
             tools: BTreeMap::new(),
             default_tool: Arc::default(),
         }

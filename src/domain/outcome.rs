@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::decision::Judgement;
 use super::dlp::{Direction, DlpResult};
-use super::id::EventId;
+use super::id::{EventId, ServerName};
 use super::json::Json;
 use super::tool::{Kind, Tool};
 
@@ -77,6 +77,12 @@ pub enum Refusal {
     /// Something stood in it that may not travel. `rules` say what, never how it reads.
     #[error("{} by policy: dlp:{direction} ({})", refused(*direction), rules.join(", "))]
     DlpBlocked { direction: Direction, rules: Vec<&'static str> },
+    #[error("{}", server_jwt(server, fault.as_deref()))]
+    ServerJwt {
+        server: ServerName,
+        /// Why the token is refused; absent where there is none.
+        fault: Option<String>,
+    },
     #[error("over the limit of {limit} on {scope}: try again in {retry_after} s")]
     LimitReached { scope: String, limit: String, retry_after: u64 },
     #[error("the audit log cannot be written, so nothing is called: {0}")]
@@ -113,6 +119,8 @@ impl Refusal {
             Self::InvalidArguments(_) => "invalid_arguments",
             Self::Denied(_) | Self::DlpBlocked { .. } => "policy_denied",
             Self::ApprovalNeeded(_) => "approval_required",
+            Self::ServerJwt { fault: None, .. } => "jwt_required",
+            Self::ServerJwt { .. } => "jwt_invalid",
             Self::LimitReached { .. } => "rate_limited",
             Self::Unrecorded(_) => "audit_unavailable",
             Self::Stopping => "stopping",
@@ -125,6 +133,16 @@ const fn refused(direction: Direction) -> &'static str {
     match direction {
         Direction::Arguments => "request denied",
         Direction::Results => "answer withheld",
+    }
+}
+
+fn server_jwt(server: &ServerName, fault: Option<&str>) -> String {
+    match fault {
+        None => format!(
+            "the server `{server}` needs a JWT of the caller: send it in the header `X-Server-JWT`, as \
+             `_meta[\"toolgate/jwt\"]`, or as `jwt` over REST"
+        ),
+        Some(fault) => format!("the JWT for the server `{server}` is refused: {fault}"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod control;
 mod desk;
+mod directory;
 pub mod dlp;
 mod inflight;
 mod list;
@@ -9,11 +10,14 @@ mod opening;
 mod parking;
 mod persistent;
 mod relay;
+mod servers;
 mod sessions;
 pub mod sources;
 mod surface;
 mod tallies;
 mod tape;
+mod token;
+mod unread;
 mod visitors;
 mod watch;
 
@@ -30,12 +34,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::desk::Refused;
+pub use self::directory::DirectoryEntry;
 pub use self::list::Listing;
 pub use self::opening::{FirstKeys, OpenError, Opening};
 pub use self::parking::{Resumed, Underway};
 pub use self::sessions::Visit;
 pub use self::tape::{Tape, position};
+pub use self::token::Resource;
 pub use self::visitors::Visitor;
+pub use crate::authn::jwt::TokenFault;
 pub use crate::authn::session::Session;
 pub use crate::authn::{Credential, Keyring, NewKey, NotAdmitted};
 pub use crate::backend::{Aside, Greeting, ListKind, ListVersions, Passed, Peer, Question};
@@ -130,16 +137,21 @@ impl Gateway {
         let admitted = self.keys.admit(credential, &self.state.load().profiles, source);
         match &admitted {
             Ok(principal) => self.keys.note_use(&principal.key),
-            Err(NotAdmitted::Missing) => {}
-            Err(why) => {
-                metrics::counter!("toolgate_auth_failures_total", "reason" => why.code()).increment(1);
-                let stranger = TurnedAway { request_id: request.clone(), entrance, source, reason: why.to_string() };
-                if let Err(error) = self.pipeline.journal.turn_away(stranger).await {
-                    tracing::warn!(%error, "a refused login could not be recorded");
-                }
-            }
+            Err(why) => self.turn_away(why, entrance, source, request).await,
         }
         admitted
+    }
+
+    /// Records who was turned away; nobody is who brought nothing.
+    async fn turn_away(&self, why: &NotAdmitted, entrance: Entrance, source: Option<IpAddr>, request: &RequestId) {
+        if matches!(why, NotAdmitted::Missing | NotAdmitted::NoToken) {
+            return;
+        }
+        metrics::counter!("toolgate_auth_failures_total", "reason" => why.code()).increment(1);
+        let stranger = TurnedAway { request_id: request.clone(), entrance, source, reason: why.to_string() };
+        if let Err(error) = self.pipeline.journal.turn_away(stranger).await {
+            tracing::warn!(%error, "a refused login could not be recorded");
+        }
     }
 
     /// A place for a stream that stays open; a key has a few dozen of them.

@@ -141,18 +141,17 @@ impl Closing {
     }
 
     fn refused(refusal: &Refusal) -> Self {
-        if let Refusal::DlpBlocked { direction: Direction::Results, .. } = refusal {
-            // What was decided stands: the call was made, its answer alone is kept back.
-            return Self { reason: Some(refusal.to_string()), ..Self::new(Ending::Refused) };
-        }
+        let denied = || (Some(Decision::Deny), refusal.to_string());
         let (decision, reason) = match refusal {
-            Refusal::Denied(judgement) => (Decision::Deny, judgement.reason.to_string()),
-            Refusal::ApprovalNeeded(judgement) => (Decision::Approval, judgement.reason.to_string()),
-            Refusal::LimitReached { .. } | Refusal::DlpBlocked { .. } => (Decision::Deny, refusal.to_string()),
-            _ if refusal.hides() => (Decision::Deny, refusal.to_string()),
-            _ => (Decision::Error, refusal.to_string()),
+            Refusal::Denied(judgement) => (Some(Decision::Deny), judgement.reason.to_string()),
+            Refusal::ApprovalNeeded(judgement) => (Some(Decision::Approval), judgement.reason.to_string()),
+            // What was decided stands: the call was made, its answer alone is kept back.
+            Refusal::DlpBlocked { direction: Direction::Results, .. } => (None, refusal.to_string()),
+            Refusal::LimitReached { .. } | Refusal::DlpBlocked { .. } | Refusal::ServerJwt { .. } => denied(),
+            _ if refusal.hides() => denied(),
+            _ => (Some(Decision::Error), refusal.to_string()),
         };
-        Self { decision: Some(decision), reason: Some(reason), ..Self::new(Ending::Refused) }
+        Self { decision, reason: Some(reason), ..Self::new(Ending::Refused) }
     }
 }
 
@@ -185,13 +184,19 @@ impl OpenEntry {
         entry.agent = agent;
         if let Some(asked) = &tool {
             entry.kind = Some(asked.kind());
-            entry.server = asked.server().map(|server| bounded(server).into());
+            // However it is asked for: what is said apart at one door is one text at another.
+            let apart = match asked {
+                ToolRef::Text(text) => text.split_once(':'),
+                _ => None,
+            };
+            let server = asked.server().or(apart.map(|(server, _)| server));
+            entry.server = server.map(|server| bounded(server).into());
             entry.tool = Some(match asked {
                 ToolRef::Resource { uri, .. } => bounded(&redact::uri(uri, journal.0.config.arguments)).into(),
-                ToolRef::Pair { tool: name, .. }
-                | ToolRef::Text(name)
-                | ToolRef::Exact { tool: name, .. }
-                | ToolRef::Prompt { name, .. } => bounded(name).into(),
+                ToolRef::Text(name) => bounded(apart.map_or(name, |(_, tool)| tool)).into(),
+                ToolRef::Pair { tool: name, .. } | ToolRef::Exact { tool: name, .. } | ToolRef::Prompt { name, .. } => {
+                    bounded(name).into()
+                }
             });
         }
         let started = journal.0.clock.ticks();

@@ -19,6 +19,7 @@ use self::record::{Record, cache_digest};
 pub use self::resolve::{OwnTool, OwnTools, Road, Running, own_answer};
 pub use self::scan::{Scanned, examine};
 pub use self::state::{Sight, State};
+use crate::authn::jwt::Tokens;
 use crate::backend::{Aside, Backends, Peer, SendOptions};
 use crate::domain::call::CallRequest;
 use crate::domain::clock::Clock;
@@ -43,6 +44,8 @@ pub struct Pipeline {
     /// Calls in flight, by key.
     pub in_flight: Crowd<KeyId>,
     pub backends: Backends,
+    /// Checks what callers bring besides their key.
+    pub tokens: Arc<Tokens>,
     pub own: Box<dyn OwnTools>,
 }
 
@@ -118,6 +121,7 @@ impl Pipeline {
             self.charge(state.request_charge(&principal).as_slice())?;
         }
         let resolved = self.resolve(state, principal, request, record)?;
+        let resolved = self.vouch(state, resolved, record).await?;
         let resolved = self.scan_arguments(state, resolved, record).await?;
         let (call, road) = resolved.decide(&state.policies, self.clock.now(), record)?;
         match road {

@@ -18,6 +18,7 @@ mod keys;
 mod queue;
 mod readers;
 mod schema;
+mod sealed;
 #[cfg(test)]
 pub(crate) mod tamper;
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod meta;
 pub mod mirror;
 mod object;
 pub mod reply;
+pub mod rest;
 pub mod rpc;
 pub mod splice;
 pub mod sse;

@@ -1,8 +1,11 @@
 //! Secrets and personal data on their way through the gateway: noted, taken out, or kept back.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
-use crate::support::{Client, FakeUpstream, Response, Say, Setup, TestGateway, tool};
+use crate::support::{Client, FakeUpstream, Program, Response, Say, Setup, TestGateway, tool};
 
 /// A key as Stripe makes them, put together here so that no file holds one.
 fn key() -> String {
@@ -25,7 +28,11 @@ async fn recorded(gateway: &TestGateway, answer: &Response) -> Value {
 
 /// No file of the data folder holds the key.
 fn nowhere_kept(gateway: &TestGateway, secret: &str) {
-    for entry in std::fs::read_dir(gateway.file("data")).unwrap() {
+    not_in(&gateway.file("data"), secret);
+}
+
+fn not_in(folder: &Path, secret: &str) {
+    for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let Ok(bytes) = std::fs::read(&path) else { continue };
         assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "{}", path.display());
@@ -112,6 +119,68 @@ async fn blocked_arguments_reach_nobody() {
     assert!(upstream.calls().is_empty());
     nowhere_kept(&gateway, &key());
     gateway.finish().await;
+}
+
+#[tokio::test]
+async fn the_doors_over_rest_tell_of_it_in_their_own_words() {
+    let upstream = FakeUpstream::legacy().await;
+    let (gateway, client) = start(&upstream, "dlp = { arguments = \"block\", results = \"block\" }").await;
+    let doors = async |arguments: &Value| {
+        let invoke = json!({"serverId": "up", "toolName": "write", "arguments": arguments});
+        let call = json!({"tool": "up:write", "arguments": arguments});
+        [
+            client.post("/api/v1/mcp/invoke").json(&invoke).send().await,
+            client.post("/api/mcp/call").json(&call).send().await,
+        ]
+    };
+    let refused = |answers: [Response; 2], direction: &str| {
+        for (answer, code) in answers.iter().zip(["policy_denied", "FORBIDDEN"]) {
+            assert_eq!(answer.status, 403, "{}", answer.text);
+            let body = answer.json();
+            assert_eq!(body["error"]["code"], code);
+            assert!(answer.text.contains(&format!("dlp:{direction}")), "{}", answer.text);
+            assert!(!answer.text.contains("4eC39"), "{}", answer.text);
+            let id = answer.header("toolgate-audit-id").unwrap();
+            assert!(id.starts_with("evt_"), "{id}");
+        }
+    };
+    refused(doors(&json!({"note": key()})).await, "arguments");
+    assert!(upstream.calls().is_empty());
+    upstream.on_call(|_| Say::text(&key()));
+    refused(doors(&json!({})).await, "results");
+    nowhere_kept(&gateway, &key());
+    gateway.finish().await;
+}
+
+/// Whatever is logged and recorded, and however much of it.
+#[tokio::test]
+async fn no_secret_reaches_the_log_or_the_record() {
+    let upstream = FakeUpstream::legacy().await;
+    echo(&upstream);
+    let folder = Arc::new(tempfile::TempDir::new().unwrap());
+    let modes = ["observe", "redact", "block"]
+        .map(|mode| upstream.section(mode, &format!("dlp = {{ arguments = \"{mode}\", results = \"{mode}\" }}")));
+    let config = format!("[audit]\narguments = \"plain\"\n{}", modes.join("\n"));
+    std::fs::write(folder.path().join("toolgate.toml"), config).unwrap();
+    let program = Program::start_in(Arc::clone(&folder), &[("TOOLGATE_LOG", "trace")]).await;
+    program.ready().await;
+    let client = program.client("agent");
+    let arguments = json!({"note": format!("use {}", key()), "n": 1}).to_string();
+    for mode in ["observe", "redact", "block"] {
+        let answer = client.invoke(mode, "write", &arguments).await;
+        assert_eq!(answer.text.contains(&key()), mode == "observe", "{}", answer.text);
+    }
+    upstream.on_call(|_| Say::Error(json!({"code": -32000, "message": format!("bad key {}", key())}).to_string()));
+    client.invoke("redact", "write", "{}").await;
+    upstream.on_call(|_| Say::Body(format!("no JSON: {}", key())));
+    client.invoke("observe", "write", "{}").await;
+    let records = program.run(&["audit", "export", "--format", "jsonl"]).await;
+    assert!(records.out.contains("[redacted:stripe-key]") && !records.out.contains(&key()), "{}", records.out);
+    let log = program.err().join("\n");
+    assert!(log.contains("DEBUG") && log.contains("call failed"), "the log is a full one: {log}");
+    assert!(!log.contains(&key()), "{log}");
+    program.stop().await;
+    not_in(&folder.path().join(".toolgate"), &key());
 }
 
 #[tokio::test]

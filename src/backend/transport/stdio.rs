@@ -53,8 +53,16 @@ async fn write(stdin: ChildStdin, mut queue: mpsc::Receiver<Outgoing>, closing: 
     }
 }
 
+/// A message is one line. Arguments travel as they came, and may have breaks between their tokens (a JSON string has none):
+/// those become spaces.
 async fn put(stdin: &mut BufWriter<ChildStdin>, message: &Outgoing) -> std::io::Result<()> {
-    stdin.write_all(message.text.as_bytes()).await?;
+    let text = message.text.as_bytes();
+    if memchr::memchr2(b'\n', b'\r', text).is_some() {
+        let line: Vec<u8> = text.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }).collect();
+        stdin.write_all(&line).await?;
+    } else {
+        stdin.write_all(text).await?;
+    }
     stdin.write_all(b"\n").await
 }
 

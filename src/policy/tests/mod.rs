@@ -108,6 +108,7 @@ fn agent(name: &str, roles: &[&str]) -> Principal {
         }),
         roles: roles.iter().map(|role| Arc::from(*role)).collect::<BTreeSet<_>>(),
         plan: None,
+        until: None,
     }
 }
 
