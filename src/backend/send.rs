@@ -16,8 +16,9 @@ use super::peer::{Aside, Peer};
 use super::registry::Backends;
 use super::rounds::{self, MAX_ROUNDS, Next};
 use super::server::Server;
+use super::transport::Allowance;
 use crate::config::SessionsOf;
-use crate::domain::id::ServerName;
+use crate::domain::id::{KeyId, ServerName};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, UpstreamError, UpstreamFault};
 use crate::domain::tool::{Kind, Risk, Tool};
@@ -40,6 +41,8 @@ pub struct SendOptions<'a> {
     pub peer: Option<Arc<Peer>>,
     /// Names everything that the decision and the call used, arguments included. Without it nothing is cached.
     pub cache_digest: Option<Arc<str>>,
+    /// Whose call it is.
+    pub key: Option<&'a KeyId>,
 }
 
 impl Backends {
@@ -47,11 +50,16 @@ impl Backends {
     ///
     /// # Errors
     /// Why there is no result; a JSON-RPC error of the backend is one such reason.
-    pub async fn send(&self, call: &PermittedCall, mut options: SendOptions<'_>) -> Result<Answer, UpstreamError> {
+    pub async fn send<'a>(
+        &self,
+        call: &'a PermittedCall,
+        mut options: SendOptions<'a>,
+    ) -> Result<Answer, UpstreamError> {
         let apart = |server: &Arc<Server>| server.settings().sessions == SessionsOf::Principal;
         if options.peer.is_none() && self.hub.servers.load().get(&call.tool().id.server).is_some_and(apart) {
             options.peer = Some(Arc::new(Peer::silent(&call.principal().key)));
         }
+        options.key = Some(&call.principal().key);
         self.dispatch(call.tool(), call.arguments(), options).await
     }
 
@@ -120,6 +128,7 @@ impl Backends {
             Kind::Tool => mirror::headers(self.hub.catalog.load().mirrors(tool), arguments),
             Kind::Prompt | Kind::Resource => Vec::new(),
         };
+        let allowance = options.key.map(|key| Allowance { room: self.hub.answers.clone(), key: key.clone() });
         let progress = options.progress.clone().map(|sink| Progress::new(deadline.clone(), sink));
         let ask = Ask {
             method,
@@ -131,6 +140,7 @@ impl Backends {
             deadline: Some(&deadline),
             peer: options.peer.as_deref(),
             more: "",
+            allowance: allowance.as_ref(),
         };
         let place = pin!(server.place());
         let place = match deadline.bound(place).await {
@@ -288,6 +298,7 @@ pub(super) fn told(server: &Server, asked: &str, repeatable: bool, fault: Fault)
         FaultKind::Busy(after) => {
             (UpstreamFault::Busy, format!("the server `{name}` is busy; try again"), Some(after.unwrap_or(1)))
         }
+        FaultKind::Full => (UpstreamFault::Busy, format!("the large answer of `{name}` finds no room{again}"), Some(1)),
         FaultKind::Resting(after) => (
             UpstreamFault::Down,
             format!("the server `{name}` failed several times in a row and is left alone; try again in {after} s"),

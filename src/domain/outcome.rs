@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -19,6 +20,17 @@ pub enum Outcome {
     Failed(UpstreamError),
     /// Nobody waits for the answer any more.
     Cancelled,
+}
+
+impl Outcome {
+    /// A door's answer, which is counted for what the backend's answer takes; see [`Json::beside`].
+    #[must_use]
+    pub fn beside(&self, answer: impl Into<Bytes>) -> Bytes {
+        match self {
+            Self::Answered(told) => told.result.beside(answer),
+            Self::Refused(_) | Self::Failed(_) | Self::Cancelled => answer.into(),
+        }
+    }
 }
 
 /// What the backend said.

@@ -153,7 +153,7 @@ impl Pipeline {
             record.intend().await?;
         }
         let (progress, notices) = scan::notices(state, tool, line.progress.clone());
-        let options = SendOptions { trace, timeout, progress, peer: line.peer.clone(), cache_digest };
+        let options = SendOptions { trace, timeout, progress, peer: line.peer.clone(), cache_digest, key: None };
         let sending = pin!(self.backends.send(call, options));
         Ok(match notices.beside(sending).await {
             Ok(answer) => Outcome::Answered(answer),

@@ -241,7 +241,8 @@ impl Answering {
 
     fn whole(&self, carried: &Carried) -> Response {
         let reply = self.tell(carried, self.host);
-        let mut response = json(StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK), self.text(&reply));
+        let text = carried.outcome.beside(self.text(&reply));
+        let mut response = json(StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK), text);
         if let Some(seconds) = reply.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -338,7 +339,7 @@ impl Streaming {
                 carried = &mut self.done => {
                     let carried = carried.ok()?;
                     let text = self.answering.text(&self.answering.tell(&carried, true));
-                    return Some((event(&text), None));
+                    return Some((carried.outcome.beside(event(&text)), None));
                 }
                 () = tokio::time::sleep(PATIENCE) => return Some((Bytes::from_static(b":\n\n"), Some(self))),
             }

@@ -328,8 +328,8 @@ fn failure(id: Option<&Id>, error: &RpcError) -> Response {
     json(status, rpc::error(id, &error.object()))
 }
 
-fn json(status: StatusCode, text: String) -> Response {
-    let mut response = Response::new(Body::from(Bytes::from(text)));
+fn json(status: StatusCode, text: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(Body::from(text.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

@@ -113,7 +113,7 @@ fn trace(headers: &HeaderMap) -> Vec<(&'static str, String)> {
 pub(super) fn answer(done: &Done, told: Told) -> Response {
     let status = StatusCode::from_u16(told.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let status = done.unread.filter(|_| status == StatusCode::BAD_REQUEST).unwrap_or(status);
-    let mut response = json(status, told.body);
+    let mut response = json(status, done.carried.outcome.beside(told.body));
     if let Some(seconds) = told.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
