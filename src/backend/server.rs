@@ -31,6 +31,7 @@ use crate::config::{ServerSettings, SessionsOf};
 use crate::domain::clock::Clock;
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
+use crate::domain::plain::plain;
 use crate::wire::era::Era;
 
 /// Calls that may wait for a place, for each place.
@@ -163,7 +164,7 @@ impl Server {
         let same = index.tools.len() == facts.tools.len()
             && index.tools.iter().zip(&facts.tools).all(|(one, other)| Arc::ptr_eq(one, other));
         for warning in index.warnings.iter().filter(|warning| !facts.warnings.contains(warning)) {
-            tracing::warn!(server = %self.name, "{warning}");
+            tracing::warn!(server = %self.name, warning, "a list of tools is not as it should be");
         }
         facts.tools = index.tools;
         facts.warnings = index.warnings;
@@ -188,7 +189,7 @@ impl Server {
 
     /// Keeps the last thing that went wrong, for operators.
     pub(crate) fn note(&self, why: &str) {
-        self.facts().last_error = Some(why.chars().take(500).collect());
+        self.facts().last_error = Some(plain(why.chars().take(500).collect::<String>()));
     }
 
     pub(crate) fn stopped(&self, clock: &dyn Clock) -> Option<Arc<Link>> {
