@@ -2,6 +2,7 @@
 
 pub mod control;
 mod desk;
+mod directory;
 mod inflight;
 mod list;
 mod opening;
@@ -13,6 +14,7 @@ pub mod sources;
 mod surface;
 mod tallies;
 mod tape;
+mod unread;
 mod visitors;
 mod watch;
 
@@ -29,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::desk::Refused;
+pub use self::directory::DirectoryEntry;
 pub use self::list::Listing;
 pub use self::opening::{FirstKeys, OpenError, Opening};
 pub use self::parking::{Resumed, Underway};

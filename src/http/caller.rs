@@ -2,10 +2,10 @@
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::extract::FromRequestParts;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
 
@@ -15,7 +15,7 @@ use crate::domain::call::Entrance;
 use crate::domain::id::RequestId;
 use crate::domain::principal::Principal;
 use crate::domain::secret::Secret;
-use crate::gateway::{Credential, Gateway};
+use crate::gateway::{Credential, Gateway, NotAdmitted};
 
 /// The address at the other end of the connection; none on the local socket.
 #[derive(Debug, Clone, Copy)]
@@ -33,18 +33,38 @@ impl<S: Sync> FromRequestParts<S> for Peer {
 #[derive(Debug)]
 pub(super) struct Caller {
     pub(super) principal: Principal,
+    /// Where the request comes from, as policies see it.
+    pub(super) source: Option<IpAddr>,
     pub(super) request: RequestId,
 }
 
-impl FromRequestParts<Arc<Gateway>> for Caller {
-    type Rejection = Response;
+/// Nobody with a valid key. A door with an error of its own shape takes `Result<Caller, Stranger>`.
+#[derive(Debug)]
+pub(super) struct Stranger(pub(super) NotAdmitted);
 
-    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Response> {
+impl IntoResponse for Stranger {
+    fn into_response(self) -> Response {
+        not_admitted(&self.0)
+    }
+}
+
+/// Where the middleware of the REST doors learns who was admitted.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Admitted(pub(super) Arc<OnceLock<Principal>>);
+
+impl FromRequestParts<Arc<Gateway>> for Caller {
+    type Rejection = Stranger;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Stranger> {
         let peer = parts.extensions.get::<Peer>().and_then(|peer| peer.0);
         let source = source(gateway, peer, &parts.headers);
         let Ok(Named(request)) = Named::from_request_parts(parts, gateway).await;
         let admitted = gateway.admit(&credential(&parts.headers), Entrance::Rest, source, &request).await;
-        admitted.map(|principal| Self { principal, request }).map_err(|why| not_admitted(&why))
+        let principal = admitted.map_err(Stranger)?;
+        if let Some(slot) = parts.extensions.get::<Admitted>() {
+            slot.0.get_or_init(|| principal.clone());
+        }
+        Ok(Self { principal, source, request })
     }
 }
 

@@ -4,89 +4,76 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::body;
 use super::caller::Caller;
-use super::error::{envelope, plain};
+use super::error::plain;
+use super::rest::{Segments, enter};
 use crate::config::reader::parse_duration;
 use crate::domain::principal::Scope;
 use crate::domain::strict;
 use crate::gateway::control::Actor;
 use crate::gateway::{Gateway, NewKey};
+use crate::wire::rest::schema;
 
 /// `GET /v1/mcp/key-profiles`: what each profile grants.
+#[utoipa::path(
+    get, path = "/v1/mcp/key-profiles", operation_id = "key_profiles", tag = "Keys", summary = "What each kind of key grants",
+    responses((status = 200, description = "Every profile", body = schema::Profiles))
+)]
 pub(super) async fn profiles(State(gateway): State<Arc<Gateway>>) -> Response {
     Json(json!({"profiles": &*gateway.state().profiles})).into_response()
 }
 
-/// A key-management request: charged to the caller's plan, and only for those who may manage keys.
-fn admin(gateway: &Gateway, caller: &Caller) -> Result<(), Box<Response>> {
-    if let Err(refusal) = gateway.charge_request(&caller.principal) {
-        return Err(limited(
-            gateway,
-            caller,
-            plain(StatusCode::TOO_MANY_REQUESTS, "rate_limited", &refusal.to_string()),
-        )
-        .into());
-    }
-    if caller.principal.profile.has(Scope::KeysAdmin) {
-        return Ok(());
-    }
-    let message = "managing keys needs a key with the scope `keys:admin`";
-    let refused = envelope(StatusCode::FORBIDDEN, "insufficient_scope", message, &json!({"scope": Scope::KeysAdmin}));
-    Err(limited(gateway, caller, refused).into())
-}
-
-/// Puts the headers of the caller's limits on an answer.
-fn limited(gateway: &Gateway, caller: &Caller, mut response: Response) -> Response {
-    if let Some(standing) = gateway.standing(&caller.principal) {
-        let wait = standing.reset_after_seconds();
-        let reset = gateway.now().0 / 1000 + i64::try_from(wait).unwrap_or(0) + 1;
-        let headers = response.headers_mut();
-        headers.insert("x-ratelimit-limit", HeaderValue::from(standing.rate.count));
-        headers.insert("x-ratelimit-remaining", HeaderValue::from(standing.remaining()));
-        headers.insert("x-ratelimit-reset", HeaderValue::from(reset));
-        if response.status() == StatusCode::TOO_MANY_REQUESTS {
-            response.headers_mut().insert("retry-after", HeaderValue::from(wait.max(1)));
-        }
-    }
-    response
-}
-
-#[derive(Deserialize)]
+/// A key that is wanted.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object with `name` and `profile`")]
+#[schema(as = NewKey, example = json!({"name": "Claude desktop MCP", "profile": "mcp_readonly"}))]
 struct Wanted {
+    /// For people: 1 to 200 characters.
     name: String,
+    /// One of those that `GET /v1/mcp/key-profiles` lists.
     profile: String,
+    /// What policies know the key by.
     #[serde(default)]
     roles: Vec<String>,
+    /// How much the key may ask; without one there is no limit.
     plan: Option<String>,
+    /// Whom policies judge; the key's own id unless set.
     agent_id: Option<String>,
+    /// A duration such as `30d`; without one the key does not expire.
     expires_in: Option<String>,
 }
 
 /// `POST /v1/beta/users/{user}/keys`: 201 with the key, this once.
+#[utoipa::path(
+    post, path = "/v1/beta/users/{user}/keys", operation_id = "create_key", tag = "Keys", summary = "Make a key",
+    description = "The answer is the only place where its text stands.",
+    params(("user" = String, Path, description = "Whose key")),
+    request_body = Wanted,
+    responses((status = 201, description = "The key, with its text in `key`", body = schema::KeyView))
+)]
 pub(super) async fn create(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
-    Path(user): Path<String>,
+    Segments(user): Segments<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    if let Err(refused) = admin(&gateway, &caller) {
+    if let Err(refused) = enter(&gateway, &caller, Scope::KeysAdmin) {
         return *refused;
     }
-    let invalid =
-        |message: &str| limited(&gateway, &caller, plain(StatusCode::BAD_REQUEST, "invalid_request", message));
+    let invalid = |message: &str| plain(StatusCode::BAD_REQUEST, "invalid_request", message);
     let limit = gateway.state().settings.gateway.max_body;
     let bytes = match body::read(&headers, body, limit).await {
         Ok(bytes) => bytes,
-        Err((status, why)) => return limited(&gateway, &caller, plain(status, "invalid_request", why)),
+        Err((status, why)) => return plain(status, "invalid_request", why),
     };
     // serde would take an array for a struct, member by member.
     if !bytes.trim_ascii_start().starts_with(b"{") {
@@ -111,38 +98,52 @@ pub(super) async fn create(
         )
         .await
     {
-        Ok(view) => limited(&gateway, &caller, (StatusCode::CREATED, Json(view)).into_response()),
+        Ok(view) => (StatusCode::CREATED, Json(view)).into_response(),
         Err(failed) => invalid(&failed.to_string()),
     }
 }
 
 /// `GET /v1/beta/users/{user}/keys`: empty for a user who has none.
-pub(super) async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, Path(user): Path<String>) -> Response {
-    if let Err(refused) = admin(&gateway, &caller) {
+#[utoipa::path(
+    get, path = "/v1/beta/users/{user}/keys", operation_id = "list_keys", tag = "Keys", summary = "The keys of a user",
+    params(("user" = String, Path, description = "Whose keys")),
+    responses((status = 200, description = "All of them, revoked ones too; empty for a user who has none", body = schema::KeyList))
+)]
+pub(super) async fn list(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    Segments(user): Segments<String>,
+) -> Response {
+    if let Err(refused) = enter(&gateway, &caller, Scope::KeysAdmin) {
         return *refused;
     }
     let keys: Vec<_> =
         gateway.keys().list().iter().filter(|key| key.user == user).map(|key| gateway.key_view(key)).collect();
-    limited(&gateway, &caller, Json(json!({"keys": keys})).into_response())
+    Json(json!({"keys": keys})).into_response()
 }
 
 /// `DELETE /v1/beta/users/{user}/keys/{id}`: 204, or 404 where this user has no such live key.
+#[utoipa::path(
+    delete, path = "/v1/beta/users/{user}/keys/{id}", operation_id = "revoke_key", tag = "Keys", summary = "Revoke a key",
+    description = "The very next request with it is refused.",
+    params(("user" = String, Path, description = "Whose key"), ("id" = String, Path, description = "`key_…`")),
+    responses((status = 204, description = "It is revoked"))
+)]
 pub(super) async fn revoke(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
-    Path((user, id)): Path<(String, String)>,
+    Segments((user, id)): Segments<(String, String)>,
 ) -> Response {
-    if let Err(refused) = admin(&gateway, &caller) {
+    if let Err(refused) = enter(&gateway, &caller, Scope::KeysAdmin) {
         return *refused;
     }
     let theirs = gateway.keys().list().into_iter().find(|key| key.user == user && key.id.as_str() == id);
-    let response = match theirs {
+    match theirs {
         None => plain(StatusCode::NOT_FOUND, "not_found", "this user has no such key"),
         Some(key) => match gateway.revoke_key(&Actor::holder(&caller.principal, &caller.request), &key.id).await {
             Ok(true) => StatusCode::NO_CONTENT.into_response(),
             Ok(false) => plain(StatusCode::NOT_FOUND, "not_found", "this user has no such live key"),
             Err(error) => plain(StatusCode::SERVICE_UNAVAILABLE, "internal_error", &error.to_string()),
         },
-    };
-    limited(&gateway, &caller, response)
+    }
 }

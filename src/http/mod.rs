@@ -10,6 +10,7 @@ mod keys;
 mod mcp;
 mod oauth;
 mod request;
+mod rest;
 mod server;
 mod stall;
 
@@ -20,6 +21,7 @@ use axum::routing::{MethodRouter, get, post};
 
 pub use server::{Deadlines, Listening, serve, serve_socket};
 
+use crate::domain::principal::Scope;
 use crate::gateway::Gateway;
 
 /// Who may come in.
@@ -27,6 +29,8 @@ use crate::gateway::Gateway;
 pub enum Access {
     /// Needs a key; the handler takes a `Caller`, which cannot be had without one.
     Key,
+    /// Needs a key whose profile grants this; a call of a tool that the profile hides is 404 first.
+    Scope(Scope),
     /// Open to everybody.
     Public,
     /// Open to everybody on this machine, else needs a key.
@@ -46,7 +50,7 @@ const fn route(method: &'static str, path: &'static str, access: Access) -> Rout
 }
 
 /// Every route of the gateway.
-pub const ROUTES: [Route; 20] = [
+pub const ROUTES: &[Route] = &[
     route("GET", "/v1/mcp", Access::Public),
     route("POST", "/v1/mcp", Access::Key),
     route("DELETE", "/v1/mcp", Access::Key),
@@ -57,10 +61,18 @@ pub const ROUTES: [Route; 20] = [
     route("POST", "/v1/mcp/servers/{server}", Access::Key),
     route("DELETE", "/v1/mcp/servers/{server}", Access::Key),
     route("POST", "/api/mcp/tools", Access::Key),
+    route("GET", "/api/mcp/tools", Access::Public),
+    route("POST", "/api/mcp/call", Access::Scope(Scope::ToolsInvoke)),
+    route("POST", "/api/v1/mcp/invoke", Access::Scope(Scope::ToolsInvoke)),
+    route("GET", "/api/mcp/v1/servers", Access::Scope(Scope::ToolsRead)),
+    route("GET", "/api/mcp/v1/servers/{namespace}/{name}", Access::Scope(Scope::ToolsRead)),
+    route("GET", "/llms.txt", Access::Public),
+    route("GET", "/openapi.json", Access::Public),
+    route("GET", "/docs", Access::Public),
     route("GET", "/v1/mcp/key-profiles", Access::Public),
-    route("POST", "/v1/beta/users/{user}/keys", Access::Key),
-    route("GET", "/v1/beta/users/{user}/keys", Access::Key),
-    route("DELETE", "/v1/beta/users/{user}/keys/{id}", Access::Key),
+    route("POST", "/v1/beta/users/{user}/keys", Access::Scope(Scope::KeysAdmin)),
+    route("GET", "/v1/beta/users/{user}/keys", Access::Scope(Scope::KeysAdmin)),
+    route("DELETE", "/v1/beta/users/{user}/keys/{id}", Access::Scope(Scope::KeysAdmin)),
     route("GET", "/healthz", Access::Local),
     route("GET", "/readyz", Access::Local),
     route("GET", "/metrics", Access::Local),
@@ -72,9 +84,8 @@ pub const ROUTES: [Route; 20] = [
 /// The router behind the guard, which [`serve`] puts before it.
 fn router(gateway: Arc<Gateway>) -> Router {
     let endpoint = || get(mcp::card_or_stream).post(mcp::post).delete(mcp::end);
-    let keys = "/v1/beta/users/{user}/keys";
     let one_server = get(mcp::server_stream).post(mcp::post_to_server).delete(mcp::end);
-    let routes: [(&str, MethodRouter<Arc<Gateway>>); 15] = [
+    let routes: [(&str, MethodRouter<Arc<Gateway>>); 13] = [
         ("/v1/mcp", endpoint()),
         ("/v1/mcp/", endpoint()),
         ("/mcp", endpoint()),
@@ -82,8 +93,6 @@ fn router(gateway: Arc<Gateway>) -> Router {
         ("/v1/mcp/servers/{server}", one_server),
         ("/api/mcp/tools", post(mcp::post)),
         ("/v1/mcp/key-profiles", get(keys::profiles)),
-        (keys, get(keys::list).post(keys::create)),
-        ("/v1/beta/users/{user}/keys/{id}", axum::routing::delete(keys::revoke)),
         ("/healthz", get(health::alive)),
         ("/readyz", get(health::ready)),
         ("/metrics", get(health::metrics)),
@@ -95,5 +104,9 @@ fn router(gateway: Arc<Gateway>) -> Router {
     for (path, methods) in routes {
         router = router.route(path, methods);
     }
-    router.fallback(error::no_such_path).method_not_allowed_fallback(error::no_such_method).with_state(gateway)
+    router
+        .merge(rest::router(&gateway))
+        .fallback(error::no_such_path)
+        .method_not_allowed_fallback(error::no_such_method)
+        .with_state(gateway)
 }

@@ -17,12 +17,18 @@ use super::error::plain;
 use super::request::Named;
 use crate::domain::call::Entrance;
 use crate::gateway::Gateway;
+use crate::wire::rest::schema;
 
 /// There is no authorization server.
 pub(super) async fn nothing() -> Response {
     plain(StatusCode::NOT_FOUND, "not_found", "this gateway takes API keys; there is no authorization server")
 }
 
+#[utoipa::path(
+    post, path = "/register", operation_id = "register", tag = "MCP", summary = "No registration: a key is enough",
+    description = "Clients that look for an authorization server are told what is wrong with their key.",
+    responses((status = 400, description = "Always", body = schema::RegistrationError))
+)]
 /// Dynamic client registration (RFC 7591, section 3.2.2): always refused, with what is wrong with the key.
 pub(super) async fn register(
     State(gateway): State<Arc<Gateway>>,

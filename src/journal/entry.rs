@@ -181,13 +181,19 @@ impl OpenEntry {
         entry.agent = agent;
         if let Some(asked) = &tool {
             entry.kind = Some(asked.kind());
-            entry.server = asked.server().map(|server| bounded(server).into());
+            // However it is asked for: what is said apart at one door is one text at another.
+            let apart = match asked {
+                ToolRef::Text(text) => text.split_once(':'),
+                _ => None,
+            };
+            let server = asked.server().or(apart.map(|(server, _)| server));
+            entry.server = server.map(|server| bounded(server).into());
             entry.tool = Some(match asked {
                 ToolRef::Resource { uri, .. } => bounded(&redact::uri(uri, journal.0.config.arguments)).into(),
-                ToolRef::Pair { tool: name, .. }
-                | ToolRef::Text(name)
-                | ToolRef::Exact { tool: name, .. }
-                | ToolRef::Prompt { name, .. } => bounded(name).into(),
+                ToolRef::Text(name) => bounded(apart.map_or(name, |(_, tool)| tool)).into(),
+                ToolRef::Pair { tool: name, .. } | ToolRef::Exact { tool: name, .. } | ToolRef::Prompt { name, .. } => {
+                    bounded(name).into()
+                }
             });
         }
         let started = journal.0.clock.ticks();

@@ -7,6 +7,7 @@ pub mod mcp;
 pub mod meta;
 mod object;
 pub mod reply;
+pub mod rest;
 pub mod rpc;
 pub mod splice;
 pub mod sse;

@@ -1,14 +1,19 @@
 //! Nothing escapes: every route asks for a key unless it is on the list, every call leaves one closed record.
 
 use serde_json::{Value, json};
+use toolgate::domain::principal::Scope;
 use toolgate::http::{Access, ROUTES};
 
 use crate::support::{Client, FakeUpstream, Response, Say, Setup};
 
 /// What may be asked for without a key. A route that joins it has to join it here too.
-const PUBLIC: [&str; 6] = [
+const PUBLIC: [&str; 10] = [
     "GET /v1/mcp",
     "GET /mcp",
+    "GET /api/mcp/tools",
+    "GET /llms.txt",
+    "GET /openapi.json",
+    "GET /docs",
     "GET /v1/mcp/key-profiles",
     "POST /register",
     "GET /.well-known/{*path}",
@@ -20,6 +25,7 @@ fn filled(path: &str) -> String {
         .replace("{id}", "key_x")
         .replace("{*path}", "x")
         .replace("{server}", "up")
+        .replace("{namespace}", "local")
         .replace("{name}", "x")
 }
 
@@ -40,13 +46,46 @@ async fn every_route_that_needs_a_key_is_401_without_one() {
                 .send()
                 .await;
             let expected = match route.access {
-                Access::Key => answer.status == 401 || answer.status == 429,
+                Access::Key | Access::Scope(_) => answer.status == 401 || answer.status == 429,
                 // A stranger from elsewhere is asked for a key; see `mcp::doors`.
                 Access::Public | Access::Local => answer.status != 401,
             };
             assert!(expected, "{name}: {} {}", answer.status, answer.text);
         }
     }
+    gateway.finish().await;
+}
+
+/// 403 for a key without the scope of a route, and never for one that has it.
+#[tokio::test]
+async fn every_route_wants_its_scope() {
+    let upstream = FakeUpstream::legacy().await;
+    let mut setup = Setup::with(&upstream).profile("none", "scopes = []\nallowed_tools = [\"*\"]");
+    for (n, scope) in Scope::ALL.into_iter().enumerate() {
+        let body = format!("scopes = [\"{}\"]\nallowed_tools = [\"*\"]", scope.as_str());
+        setup = setup.profile(&format!("only_{n}"), &body);
+    }
+    let gateway = setup.start().await;
+    let none = gateway.client(&gateway.writer("none").await);
+    // One body for every door of calls; the others are refused before theirs is read.
+    let body = json!({"serverId": "up", "toolName": "read", "tool": "up:read", "arguments": {}});
+    let mut seen = 0;
+    for route in ROUTES {
+        let Access::Scope(scope) = route.access else { continue };
+        seen += 1;
+        let n = Scope::ALL.into_iter().position(|other| other == scope).unwrap();
+        let holder = gateway.client(&gateway.writer(&format!("only_{n}")).await);
+        let ask = async |client: &Client| {
+            let draft = client.draft(route.method, &filled(route.path)).header("content-type", "application/json");
+            draft.json(&body).send().await
+        };
+        let name = format!("{} {}", route.method, route.path);
+        let refused = ask(&none).await;
+        assert_eq!(refused.status, 403, "{name}: {}", refused.text);
+        let let_in = ask(&holder).await;
+        assert!(!matches!(let_in.status, 401 | 403), "{name}: {} {}", let_in.status, let_in.text);
+    }
+    assert!(seen >= 7, "{seen}");
     gateway.finish().await;
 }
 
@@ -112,8 +151,33 @@ fn calls() -> Vec<(&'static str, Value, Say, [&'static str; 2])> {
     ]
 }
 
-async fn send(client: &Client, params: &Value) -> Response {
-    client.rpc("tools/call", params).await
+/// The doors of calls, and what the record calls the entrance.
+#[derive(Clone, Copy)]
+enum Door {
+    Mcp,
+    Invoke,
+    Call,
+}
+
+impl Door {
+    fn entrance(self) -> &'static str {
+        if matches!(self, Self::Mcp) { "mcp" } else { "rest" }
+    }
+
+    async fn send(self, client: &Client, params: &Value) -> Response {
+        let (name, arguments) = (params["name"].as_str().unwrap(), &params["arguments"]);
+        match self {
+            Self::Mcp => client.rpc("tools/call", params).await,
+            Self::Invoke => {
+                let (server, tool) = name.split_once(':').unwrap_or(("toolgate", name));
+                let body = json!({"serverId": server, "toolName": tool, "arguments": arguments});
+                client.post("/api/v1/mcp/invoke").json(&body).send().await
+            }
+            Self::Call => {
+                client.post("/api/mcp/call").json(&json!({"tool": name, "arguments": arguments})).send().await
+            }
+        }
+    }
 }
 
 #[tokio::test]
@@ -131,13 +195,16 @@ async fn every_call_leaves_one_closed_record() {
     let gateway =
         Setup::new().config(&upstream.section("up", "[servers.up.tools.limited]\nrate_limit = \"1/h\"")).start().await;
     let bare = gateway.agent().await;
-    send(&bare, &json!({"name": "up:limited"})).await;
+    Door::Mcp.send(&bare, &json!({"name": "up:limited"})).await;
     let mut expected = gateway.records().await.len();
     assert_eq!(expected, 1);
-    for client in [bare.clone(), bare.legacy().await, bare.modern()] {
+    let (legacy, modern) = (bare.legacy().await, bare.modern());
+    let doors =
+        [(Door::Mcp, &bare), (Door::Mcp, &legacy), (Door::Mcp, &modern), (Door::Invoke, &bare), (Door::Call, &bare)];
+    for (door, client) in doors {
         for (what, params, say, [decision, outcome]) in calls() {
             upstream.on_call(move |_| say.clone());
-            let answer = send(&client, &params).await;
+            let answer = door.send(client, &params).await;
             let id = answer
                 .header("toolgate-audit-id")
                 .unwrap_or_else(|| panic!("{what}: no audit id: {}", answer.text))
@@ -166,10 +233,10 @@ async fn every_call_leaves_one_closed_record() {
             ] {
                 assert!(!record[member].is_null(), "{what}: `{member}` is missing: {record}");
             }
-            assert_eq!(record["entrance"], "mcp");
+            assert_eq!(record["entrance"], door.entrance());
         }
         upstream.on_call(|_| Say::text("done"));
-        send(&client, &json!({"name": "up:read"})).await;
+        door.send(client, &json!({"name": "up:read", "arguments": {}})).await;
         expected += 1;
     }
     gateway.finish().await;

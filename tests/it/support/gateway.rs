@@ -82,6 +82,12 @@ impl Setup {
         self
     }
 
+    /// Takes the place of the shipped `profiles.toml`.
+    pub(crate) fn profiles(self, text: &str) -> Self {
+        std::fs::write(self.folder.path().join("profiles.toml"), text).unwrap();
+        self
+    }
+
     /// Adds a policy file; the first one replaces the shipped folder.
     pub(crate) fn policy(self, name: &str, text: &str) -> Self {
         let folder = self.folder.path().join("policies");

@@ -1,0 +1,128 @@
+//! What the doors of calls have in common: from a body that was read to an answer that names its record.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+use super::super::body;
+use super::super::caller::Caller;
+use super::super::error::challenge;
+use crate::domain::call::{CallRequest, Entrance, ToolRef};
+use crate::domain::id::{EventId, RequestId};
+use crate::domain::json::Json;
+use crate::domain::outcome::Carried;
+use crate::gateway::{Gateway, Leaving, NotAdmitted};
+use crate::wire::rest::Told;
+
+/// Names the audit record of a call on every answer.
+const AUDIT_ID: HeaderName = HeaderName::from_static("toolgate-audit-id");
+/// The W3C trace context that travels on to the backend, and how much of one header.
+const TRACE: [&str; 3] = ["traceparent", "tracestate", "baggage"];
+const MAX_TRACE: usize = 8192;
+
+/// A call as a body asks for it.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) tool: ToolRef,
+    pub(super) arguments: Option<Json>,
+}
+
+/// A body that is no call: the status and a sentence.
+#[derive(Debug)]
+pub(super) struct Unread {
+    status: StatusCode,
+    why: String,
+}
+
+/// A call that has ended.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) id: RequestId,
+    pub(super) carried: Carried,
+    /// Where the body was no call: the status of that.
+    unread: Option<StatusCode>,
+}
+
+/// Reads a body whole, then as `read` takes it.
+pub(super) async fn read<T>(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    body: Body,
+    read: impl Fn(&Bytes) -> Result<T, String>,
+) -> Result<T, Unread> {
+    let limit = gateway.state().settings.gateway.max_body;
+    let bytes =
+        body::read(headers, body, limit).await.map_err(|(status, why)| Unread { status, why: why.to_owned() })?;
+    read(&bytes).map_err(|why| Unread { status: StatusCode::BAD_REQUEST, why })
+}
+
+/// Carries a call, or refuses what is none; either way there is a record.
+pub(super) async fn carry(
+    gateway: &Arc<Gateway>,
+    caller: Caller,
+    headers: &HeaderMap,
+    asked: Result<Asked, Unread>,
+) -> Done {
+    let Caller { principal, source, request: id } = caller;
+    let asked = match asked {
+        Ok(asked) => asked,
+        Err(Unread { status, why }) => {
+            let carried = gateway.refuse_unread(&principal, &id, Entrance::Rest, why).await;
+            return Done { id, carried, unread: Some(status) };
+        }
+    };
+    let request = CallRequest {
+        id: id.clone(),
+        event: EventId::fresh(),
+        entrance: Entrance::Rest,
+        tool: asked.tool,
+        arguments: asked.arguments,
+        trace: trace(headers),
+        surface: principal.profile.surface,
+        source,
+        timeout: None,
+        metered: true,
+    };
+    let carried = gateway.carry(principal, request, gateway.line(None, None), Leaving::Cancels).await;
+    Done { id, carried, unread: None }
+}
+
+fn trace(headers: &HeaderMap) -> Vec<(&'static str, String)> {
+    let one = |name: &'static str| {
+        let value = headers.get(name)?.to_str().ok().filter(|value| value.len() <= MAX_TRACE)?;
+        Some((name, value.to_owned()))
+    };
+    TRACE.into_iter().filter_map(one).collect()
+}
+
+/// The answer to a call, in the words of its door.
+pub(super) fn answer(done: &Done, told: Told) -> Response {
+    let status = StatusCode::from_u16(told.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let status = done.unread.filter(|_| status == StatusCode::BAD_REQUEST).unwrap_or(status);
+    let mut response = json(status, told.body);
+    if let Some(seconds) = told.retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Ok(id) = HeaderValue::from_str(done.carried.governance.audit_event_id.as_str()) {
+        response.headers_mut().insert(AUDIT_ID, id);
+    }
+    response
+}
+
+/// The answer to somebody without a valid key, in the words of a door.
+pub(super) fn turned_away(why: &NotAdmitted, body: String) -> Response {
+    let mut response = json(StatusCode::UNAUTHORIZED, body);
+    challenge(why, &mut response);
+    response
+}
+
+/// Text that is JSON already.
+pub(super) fn json(status: StatusCode, text: impl Into<Body>) -> Response {
+    let mut response = Response::new(text.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,39 @@
+//! Parts of a path and a query string, with faults told as every other.
+
+use axum::extract::{FromRequestParts, Path, Query};
+use axum::response::Response;
+use http::StatusCode;
+use http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use super::super::error::plain;
+
+/// The variable segments of a path.
+#[derive(Debug)]
+pub(in crate::http) struct Segments<T>(pub(in crate::http) T);
+
+/// The members of a query string.
+#[derive(Debug)]
+pub(in crate::http) struct Params<T>(pub(in crate::http) T);
+
+fn unreadable(what: &str) -> Response {
+    plain(StatusCode::BAD_REQUEST, "invalid_request", &format!("the {what} cannot be read"))
+}
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segments<T> {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let path = Path::<T>::from_request_parts(parts, state).await;
+        path.map(|Path(segments)| Self(segments)).map_err(|_| unreadable("path"))
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let query = Query::<T>::from_request_parts(parts, state).await;
+        query.map(|Query(params)| Self(params)).map_err(|_| unreadable("query string"))
+    }
+}

@@ -1,0 +1,7 @@
+//! The doors over REST: shapes, statuses, headers, and what they may not tell.
+
+mod directory;
+mod invoke;
+mod limits;
+mod openapi;
+mod tools;
