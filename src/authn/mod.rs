@@ -4,10 +4,13 @@
 //! says what is wrong with it. A wrong key never falls through to another scheme or to nobody.
 
 mod credential;
+mod grants;
 mod keyring;
 mod secret_key;
 pub mod session;
+mod tokens;
 
-pub use credential::{Credential, NewKey, NotAdmitted, NotCreated};
+pub use credential::{Credential, NewKey, NotAdmitted, NotCreated, NotIssued};
 pub use keyring::Keyring;
 pub use secret_key::SecretKey;
+pub use tokens::Tokens;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::reader::{Document, Faults, Lookup, Section};
 use super::settings::{
-    AuditSettings, GatewaySettings, Permissions, Plan, ServerSettings, Settings, ToolNames, Transport,
+    AuditSettings, GatewaySettings, Permissions, Plan, ServerSettings, Settings, TokenSettings, ToolNames, Transport,
 };
 use super::tls::Tls;
 use crate::domain::audit::{ArgumentsMode, Durability};
@@ -27,6 +27,7 @@ pub fn read(file: &str, text: &str, lookup: Lookup<'_>) -> Result<Settings, Faul
         audit: top.section("audit").map_or_else(AuditSettings::default, |section| audit(&section)),
         servers: servers(top),
         plans: plans(top),
+        tokens: top.section("tokens").map_or_else(TokenSettings::default, |section| tokens(&section)),
     })
 }
 
@@ -37,6 +38,7 @@ impl Default for Settings {
             audit: AuditSettings::default(),
             servers: BTreeMap::new(),
             plans: shipped_plans(),
+            tokens: TokenSettings::default(),
         }
     }
 }
@@ -125,6 +127,17 @@ fn audit(section: &Section<'_>) -> AuditSettings {
         arguments: section
             .parsed("arguments", "`redacted`, `absent` or `plain`", ArgumentsMode::parse)
             .unwrap_or_default(),
+    };
+    section.refuse_the_rest();
+    settings
+}
+
+fn tokens(section: &Section<'_>) -> TokenSettings {
+    let shipped = TokenSettings::default();
+    let settings = TokenSettings {
+        access: section.duration("access").unwrap_or(shipped.access),
+        service: section.duration("service").unwrap_or(shipped.service),
+        refresh: section.duration("refresh").unwrap_or(shipped.refresh),
     };
     section.refuse_the_rest();
     settings

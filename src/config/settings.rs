@@ -19,6 +19,24 @@ pub struct Settings {
     pub audit: AuditSettings,
     pub servers: BTreeMap<ServerName, Arc<ServerSettings>>,
     pub plans: BTreeMap<Arc<str>, Plan>,
+    pub tokens: TokenSettings,
+}
+
+/// `[tokens]`: how long the tokens live that keys are exchanged for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenSettings {
+    /// Access tokens of users.
+    pub access: Duration,
+    /// Access tokens for automation.
+    pub service: Duration,
+    pub refresh: Duration,
+}
+
+impl Default for TokenSettings {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        Self { access: Duration::from_secs(3600), service: DAY * 30, refresh: DAY * 30 }
+    }
 }
 
 /// `[gateway]`.

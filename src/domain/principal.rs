@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::glob::Glob;
-use super::id::{KeyId, ServerName};
+use super::id::{GrantId, KeyId, ServerName};
 use super::tool::{Kind, Risk, Tool};
 
 /// Opens a part of the gateway: own tools and REST areas.
@@ -202,4 +202,6 @@ pub struct Principal {
     pub profile: Arc<Profile>,
     pub roles: BTreeSet<Arc<str>>,
     pub plan: Option<Arc<str>>,
+    /// Of which grant the token is that was presented; absent where the key itself was.
+    pub grant: Option<GrantId>,
 }

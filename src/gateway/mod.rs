@@ -8,12 +8,16 @@ mod list;
 mod opening;
 mod parking;
 mod persistent;
+mod policies;
+mod records;
 mod relay;
 mod sessions;
+mod shown;
 pub mod sources;
 mod surface;
 mod tallies;
 mod tape;
+mod tokens;
 mod unread;
 mod visitors;
 mod watch;
@@ -35,14 +39,19 @@ pub use self::directory::DirectoryEntry;
 pub use self::list::Listing;
 pub use self::opening::{FirstKeys, OpenError, Opening};
 pub use self::parking::{Resumed, Underway};
+pub use self::policies::{PolicyChange, PolicyRefused};
+pub use self::records::Export;
 pub use self::sessions::Visit;
+pub use self::shown::ToolFilter;
 pub use self::tape::{Tape, position};
+pub use self::tokens::TokenRefused;
 pub use self::visitors::Visitor;
 pub use crate::authn::session::Session;
-pub use crate::authn::{Credential, Keyring, NewKey, NotAdmitted};
+pub use crate::authn::{Credential, Keyring, NewKey, NotAdmitted, NotIssued};
 pub use crate::backend::{Aside, Greeting, ListKind, ListVersions, Passed, Peer, Question};
 pub use crate::ledger::Standing;
 pub use crate::pipeline::{Line, State};
+pub use crate::store::Filter as RecordFilter;
 
 use self::desk::Desk;
 use self::inflight::Inflight;
@@ -132,15 +141,18 @@ impl Gateway {
         match &admitted {
             Ok(principal) => self.keys.note_use(&principal.key),
             Err(NotAdmitted::Missing) => {}
-            Err(why) => {
-                metrics::counter!("toolgate_auth_failures_total", "reason" => why.code()).increment(1);
-                let stranger = TurnedAway { request_id: request.clone(), entrance, source, reason: why.to_string() };
-                if let Err(error) = self.pipeline.journal.turn_away(stranger).await {
-                    tracing::warn!(%error, "a refused login could not be recorded");
-                }
-            }
+            Err(why) => self.turned_away(why, entrance, source, request).await,
         }
         admitted
+    }
+
+    /// Counts and records a credential that was refused.
+    async fn turned_away(&self, why: &NotAdmitted, entrance: Entrance, source: Option<IpAddr>, request: &RequestId) {
+        metrics::counter!("toolgate_auth_failures_total", "reason" => why.code()).increment(1);
+        let stranger = TurnedAway { request_id: request.clone(), entrance, source, reason: why.to_string() };
+        if let Err(error) = self.pipeline.journal.turn_away(stranger).await {
+            tracing::warn!(%error, "a refused login could not be recorded");
+        }
     }
 
     /// A place for a stream that stays open; a key has a few dozen of them.

@@ -90,6 +90,8 @@ impl Gateway {
         let clock = opening.clock;
         let audit = inputs.settings.audit;
         let store = Store::open(&opening.data, audit.durability)?;
+        let api = store.policies().await?;
+        let inputs = if api.is_empty() { inputs } else { opening.sources.read_with(api)? };
         let config = JournalConfig { arguments: audit.arguments, announce: opening.serve };
         let (journal, _) = Journal::start(store.clone(), Arc::clone(&clock), config).await?;
         let keys = Arc::new(Keyring::load(store.clone(), Arc::clone(&clock), opening.admin_key).await?);

@@ -29,5 +29,6 @@ mod reading;
 mod reload;
 mod rest;
 mod search;
+mod shield;
 mod shutdown;
 mod tls;

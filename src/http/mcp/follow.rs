@@ -233,7 +233,7 @@ impl Following {
                     }
                 }
                 _ = self.looks.tick() => {
-                    if !self.gateway.keys().is_live(&self.principal.key) {
+                    if !self.gateway.keys().is_live(&self.principal) {
                         return None;
                     }
                     self.quiet += 1;

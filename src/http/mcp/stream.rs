@@ -223,7 +223,7 @@ impl Watching {
                     }
                 }
                 _ = self.looks.tick() => {
-                    if !self.gateway.keys().is_live(&self.principal.key) {
+                    if !self.gateway.keys().is_live(&self.principal) {
                         return None;
                     }
                     self.quiet += 1;
