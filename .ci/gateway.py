@@ -100,6 +100,10 @@ class Gateway:
         self.stop()
         self.start()
 
+    def logged(self):
+        """What it logged, without what it prints at a first start."""
+        return "".join(line for line in self.stderr.splitlines(True) if re.match(r"\d{4}-\d\d-\d\dT", line))
+
     def cli(self, *arguments):
         """A command of the same program, speaking to this gateway's store."""
         return subprocess.run(

@@ -90,7 +90,7 @@ def main():
             gateway.wait_ready(20)
             talk(gateway.url + ROUTE.format("mock"), {"X-API-Key": gateway.key("agent", "writer")})
         finally:
-            print(gateway.stderr, file=sys.stderr)
+            print(gateway.logged(), file=sys.stderr)
 
 
 main()

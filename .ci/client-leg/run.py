@@ -21,7 +21,7 @@ import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
-from gateway import NODE, PACKAGES, Tally, environment
+from gateway import BIN, NODE, PACKAGES, Tally, environment
 
 SUITE = os.path.join(PACKAGES, "@modelcontextprotocol", "conformance", "dist", "index.js")
 DRIVER = os.path.join(HERE, "driver.py")
@@ -49,7 +49,8 @@ def run(revision, scenario, direct, out):
     done = subprocess.run(
         [NODE, SUITE, "client", "--command", command, "--scenario", scenario, "--spec-version", revision, "--force",
          "--timeout", "60000", *baseline, "-o", out],
-        env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=180, check=False)
+        env=environment(TOOLGATE_BIN=BIN), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=180,
+        check=False)
     checks = []
     for file in glob.glob(os.path.join(out, "**", "checks.json"), recursive=True):
         with open(file, encoding="utf-8") as text:

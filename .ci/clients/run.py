@@ -16,7 +16,7 @@ import threading
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 from backend import Backend
-from gateway import NODE, PACKAGES, Gateway, Stdio, Tally, environment, python
+from gateway import BIN, NODE, PACKAGES, Gateway, Stdio, Tally, environment, python
 
 OWN_TOOLS = ["gateway_search_tools", "gateway_invoke", "policy_simulate"]
 SIMULATE = {"server": "notes", "tool": "write_note", "arguments": {"text": "x"}}
@@ -79,7 +79,7 @@ class Sdk:
 
 
 class Remote:
-    """An agent host that starts mcp-remote, with the same moves as `Sdk`."""
+    """An agent host that starts mcp-remote or `toolgate stdio`, with the same moves as `Sdk`."""
 
     def __init__(self, command, env):
         self.host = Stdio(command, env)
@@ -112,6 +112,7 @@ def sessions(tally, gateway, key, env):
         for protocol in ["legacy", "auto"]:
             command = [*MCP_REMOTE, url, "--protocol", protocol, "--header", f"{header}:{value}"]
             clients[f"mcp-remote {protocol}, {header}"] = Remote(command, env)
+        clients["toolgate stdio"] = Remote([BIN, "stdio", "--url", url], env | {"TOOLGATE_KEY": key})
         open_sessions = {}
         for name, client in clients.items():
             with tally.part(name):
@@ -179,9 +180,13 @@ def wrong_keys(tally, gateway, env):
 
 def changes(tally, gateway, key):
     """A backend's new tool is announced to a session that shows backend tools, and is listed."""
-    with tally.part("list_changed"), Stdio(
-        [*MCP_REMOTE, gateway.url + "/v1/mcp?surface=direct", "--header", f"X-API-Key:{key}"]
-    ) as host:
+    url = gateway.url + "/v1/mcp?surface=direct"
+    change(tally, "mcp-remote, list_changed", [*MCP_REMOTE, url, "--header", f"X-API-Key:{key}"])
+    change(tally, "toolgate stdio, list_changed", [BIN, "stdio", "--url", url, "--key", key])
+
+
+def change(tally, name, command):
+    with tally.part(name), Stdio(command) as host:
         host.open()
 
         def names():
@@ -190,8 +195,8 @@ def changes(tally, gateway, key):
         before = names()
         host.ask("tools/call", {"name": "notes__add_tool", "arguments": {}})
         announced = host.wait_for("notifications/tools/list_changed")
-        tally.check("list_changed: the client is told", announced)
-        tally.equal("list_changed: one tool more", len(names() - before), 1)
+        tally.check(f"{name}: the client is told", announced)
+        tally.equal(f"{name}: one tool more", len(names() - before), 1)
 
 
 def browser_trap(folder):

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::future::join_all;
 use rmcp::ErrorData;
 use rmcp::model::{
     CallToolResponse, ClientCapabilities, InputRequest, InputRequiredResult, InputResponses, ProtocolVersion,
@@ -41,11 +42,11 @@ pub(crate) async fn ask(
     let requests: BTreeMap<_, _> =
         requests.collect::<Result<_, _>>().map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
     if !is_modern(context) {
-        let mut answers = BTreeMap::new();
-        for (key, request) in requests {
-            answers.insert(key, at_once(context, request).await?);
-        }
-        return Ok(Asked::Answered(answers));
+        // All at once, as a client of 2026-07-28 is asked.
+        let asked =
+            requests.into_iter().map(|(key, request)| async move { Ok((key, at_once(context, request).await?)) });
+        let answers: Result<BTreeMap<_, _>, ErrorData> = join_all(asked).await.into_iter().collect();
+        return answers.map(Asked::Answered);
     }
     let fitting = |(key, _): &Question| Some((*key).to_owned()).zip(given?.get(*key).filter(|it| it.is_object()));
     let answers: BTreeMap<_, _> = questions.iter().filter_map(fitting).map(|(key, it)| (key, it.clone())).collect();

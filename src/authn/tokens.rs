@@ -36,6 +36,7 @@ pub struct Tokens {
     pub service: bool,
     pub access: Secret,
     pub refresh: Secret,
+    pub minted: Moment,
     pub access_ends: Moment,
     pub refresh_ends: Moment,
 }
@@ -93,7 +94,8 @@ impl Keyring {
         }
         let now = self.clock.now();
         grants.retain(|grant| now >= grant.access_ends);
-        let oldest = grants.iter().min_by_key(|grant| grant.access_ends).ok_or(NotIssued::TooMany(MAX_GRANTS))?;
+        let oldest = grants.iter().min_by_key(|grant| (grant.access_ends, grant.id.as_str()));
+        let oldest = oldest.ok_or(NotIssued::TooMany(MAX_GRANTS))?;
         self.grants.remove(&oldest.id);
         Ok(self.store.remove_grants(vec![oldest.id.clone()]).await?)
     }
@@ -120,8 +122,15 @@ impl Keyring {
             ..grant.clone()
         };
         let (access_ends, refresh_ends) = (record.access_ends, record.refresh_ends);
-        let tokens =
-            Tokens { grant: grant.id.clone(), service: grant.service, access, refresh, access_ends, refresh_ends };
+        let tokens = Tokens {
+            grant: grant.id.clone(),
+            service: grant.service,
+            access,
+            refresh,
+            minted: now,
+            access_ends,
+            refresh_ends,
+        };
         Ok((tokens, record))
     }
 
@@ -202,5 +211,110 @@ impl Keyring {
         let now = self.clock.now();
         let gone = self.grants.remove_where(|grant| grant.has_ended(now) || !self.is_usable(&grant.key_hash));
         if gone.is_empty() { Ok(()) } else { self.store.remove_grants(gone).await }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::authn::{Credential, NewKey};
+    use crate::config::profiles;
+    use crate::domain::clock::ManualClock;
+    use crate::store::{Durability, Store};
+
+    const NOON: Moment = Moment(1_700_000_000_000);
+
+    struct Bench {
+        folder: tempfile::TempDir,
+        clock: ManualClock,
+        profiles: Profiles,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let profiles = profiles::read("profiles.toml", profiles::SHIPPED).unwrap();
+            Self { folder: tempfile::tempdir().unwrap(), clock: ManualClock::at(NOON), profiles }
+        }
+
+        /// A keyring as after a start, with this admin key of the environment.
+        async fn start(&self, admin: &str) -> Keyring {
+            let store = Store::open(self.folder.path(), Durability::Process).unwrap();
+            Keyring::load(store, Arc::new(self.clock.clone()), Some(Secret::new(admin))).await.unwrap()
+        }
+
+        fn admit(&self, keys: &Keyring, text: &Secret) -> Result<Principal, NotAdmitted> {
+            keys.admit(&Credential::Key(text.clone()), &self.profiles, None)
+        }
+    }
+
+    const ADMIN: &str = "an admin key that is long enough: 0123456789";
+
+    #[tokio::test]
+    async fn tokens_of_an_admin_key_that_was_changed_are_worth_nothing() {
+        let bench = Bench::new();
+        let keys = bench.start(ADMIN).await;
+        let tokens = keys.issue(&Secret::new(ADMIN), true, TokenSettings::default()).await.unwrap();
+        let admitted = bench.admit(&keys, &tokens.access).unwrap();
+        assert_eq!((admitted.key.as_str(), admitted.grant), ("key_admin", Some(tokens.grant.clone())));
+        drop(keys);
+        let same = bench.start(ADMIN).await;
+        assert!(bench.admit(&same, &tokens.access).is_ok());
+        drop(same);
+        let other = bench.start("another admin key that is long enough 012345").await;
+        assert_eq!(bench.admit(&other, &tokens.access).unwrap_err(), NotAdmitted::Unknown);
+        assert!(other.refresh(&tokens.refresh, TokenSettings::default()).await.is_ok());
+        other.forget_ended_grants().await.unwrap();
+        assert_eq!(bench.admit(&other, &tokens.access).unwrap_err(), NotAdmitted::UnknownToken);
+        assert!(other.store.grants().await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_has_ended_is_forgotten_and_nothing_else() {
+        let bench = Bench::new();
+        let keys = bench.start(ADMIN).await;
+        let lives = TokenSettings {
+            access: Duration::from_secs(60),
+            refresh: Duration::from_secs(120),
+            ..TokenSettings::default()
+        };
+        let new = || NewKey { name: "k".into(), profile: "agent".into(), user: "u".into(), ..NewKey::default() };
+        let (kept, _) = keys.create(new()).await.unwrap();
+        let (revoked, record) = keys.create(new()).await.unwrap();
+        let secret = |key: &crate::authn::SecretKey| Secret::new(key.expose());
+        let early = keys.issue(&secret(&kept), false, lives).await.unwrap();
+        keys.issue(&secret(&revoked), false, lives).await.unwrap();
+        keys.revoke(&record.id).await.unwrap();
+        keys.forget_ended_grants().await.unwrap();
+        assert_eq!(keys.store.grants().await.unwrap().len(), 1, "its key was revoked");
+        bench.clock.advance(119_999);
+        let late = keys.issue(&secret(&kept), false, lives).await.unwrap();
+        bench.clock.advance(1);
+        assert_eq!(
+            bench.admit(&keys, &early.access).unwrap_err(),
+            NotAdmitted::TokenExpired(early.access_ends.rfc3339())
+        );
+        keys.forget_ended_grants().await.unwrap();
+        assert_eq!(bench.admit(&keys, &early.access).unwrap_err(), NotAdmitted::UnknownToken);
+        assert!(bench.admit(&keys, &late.access).is_ok());
+        assert_eq!(keys.store.grants().await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_refresh_token_of_one_grant_opens_no_other() {
+        let bench = Bench::new();
+        let keys = bench.start(ADMIN).await;
+        let lives = TokenSettings::default();
+        let one = keys.issue(&Secret::new(ADMIN), false, lives).await.unwrap();
+        let other = keys.issue(&Secret::new(ADMIN), false, lives).await.unwrap();
+        // The handle of the one with the secret of the other.
+        let (head, tail) = (REFRESH.len() + HANDLE, other.refresh.expose());
+        let crossed =
+            sealed(REFRESH, &format!("{}{}", &one.refresh.expose()[REFRESH.len()..head], &tail[head..head + BODY]));
+        let refused = keys.refresher(&crossed, &bench.profiles, None).await;
+        assert_eq!(refused.unwrap_err(), NotAdmitted::Reused);
+        assert!(bench.admit(&keys, &one.access).is_err(), "a refresh token that is not the current one ends its grant");
+        assert!(bench.admit(&keys, &other.access).is_ok());
     }
 }

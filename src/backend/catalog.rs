@@ -7,7 +7,6 @@ use http::HeaderName;
 use serde_json::Value;
 
 use super::definition::Indexed;
-use super::mirror::{self, Mirror};
 use super::names::{digested_name, flat_name, is_exact};
 use super::validator::Checker;
 use crate::config::ServerSettings;
@@ -15,6 +14,7 @@ use crate::domain::id::ServerName;
 use crate::domain::json::Json;
 use crate::domain::outcome::SchemaFault;
 use crate::domain::tool::Tool;
+use crate::wire::mirror::{self, Mirror};
 
 /// A tool in its place in the catalogue.
 #[derive(Debug)]

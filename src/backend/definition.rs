@@ -5,12 +5,12 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
 
-use super::mirror::{self, Mirror};
 use super::validator::Checker;
 use crate::config::{Permissions, ServerSettings, Transport};
 use crate::domain::id::ToolId;
 use crate::domain::json::{Json, canonical, sha256_hex};
 use crate::domain::tool::{Hints, Kind, Risk, Tool};
+use crate::wire::mirror::{self, Mirror};
 
 /// Longest name of a tool, in characters (tools.mdx, "Tool Names").
 const MAX_NAME: usize = 128;
@@ -93,7 +93,7 @@ fn read(
     let schema = input_schema(&value).map_err(|why| out(&why))?;
     let mirrors = match mirror::mirrors(&schema) {
         Ok(mirrors) => mirrors,
-        Err(_) if matches!(settings.transport, Transport::Stdio { .. }) => Vec::new(),
+        Err(_) if !matches!(settings.transport, Transport::Http { .. }) => Vec::new(),
         Err(why) => return Err(out(&why)),
     };
     let hints = hints(value.get("annotations"));

@@ -18,6 +18,8 @@ pub(crate) enum FaultKind {
     Broken,
     /// An HTTP status of the 5xx class.
     Status(u16),
+    /// An HTTP status of the 4xx class, and no error of MCP's: nothing here takes such a request.
+    Unserved(u16),
     /// A legacy session that the backend no longer knows.
     SessionLost,
     /// The backend does not take the gateway's credentials (401, 403).
@@ -64,6 +66,7 @@ impl Fault {
             FaultKind::Connect
                 | FaultKind::Broken
                 | FaultKind::Status(_)
+                | FaultKind::Unserved(_)
                 | FaultKind::Timeout
                 | FaultKind::Garbled
                 | FaultKind::Rejected
@@ -78,6 +81,11 @@ impl Fault {
     /// Whether the call certainly had no effect, so that sending it again is safe for any tool.
     pub(crate) const fn without_effect(&self) -> bool {
         matches!(self.kind, FaultKind::Connect | FaultKind::Busy(_) | FaultKind::Resting(_) | FaultKind::SessionLost)
+    }
+
+    /// Whether nothing at the URL takes posts of MCP.
+    pub(crate) const fn takes_no_posts(&self) -> bool {
+        matches!(self.kind, FaultKind::Unserved(400 | 405) | FaultKind::SessionLost)
     }
 
     /// The JSON-RPC error code, where the fault is one.
@@ -97,7 +105,7 @@ impl Fault {
         match self.kind {
             FaultKind::Connect => "connect",
             FaultKind::Broken => "broken",
-            FaultKind::Status(_) => "http_status",
+            FaultKind::Status(_) | FaultKind::Unserved(_) => "http_status",
             FaultKind::SessionLost => "session_lost",
             FaultKind::Rejected => "rejected",
             FaultKind::Timeout => "timeout",

@@ -13,7 +13,7 @@ use super::breaker::{backoff, jitter};
 use super::fault::{Fault, FaultKind};
 use super::peer::{Audience, Changes, Peer};
 use super::probe::Hello;
-use super::transport::{HttpLink, Program, StdioLink, Tail};
+use super::transport::{self, DuplexLink, HttpLink, Place, Program, Tail};
 use crate::config::Transport;
 use crate::domain::json::Json;
 use crate::wire::era::Era;
@@ -29,7 +29,8 @@ const MAX_ITEMS: usize = 10_000;
 #[derive(Debug)]
 pub(crate) enum Link {
     Http(Box<HttpLink>),
-    Stdio(StdioLink),
+    /// One channel both ways: stdio, SSE, WebSocket.
+    Duplex(DuplexLink),
 }
 
 /// A list of definitions, and what was wrong with it.
@@ -55,11 +56,28 @@ impl Link {
     ) -> Result<Self, Fault> {
         match transport {
             Transport::Http { url, headers } => {
-                Ok(Self::Http(Box::new(HttpLink::open(url, headers, before, tracker, audience).await?)))
+                match Box::pin(HttpLink::open(url, headers, before, tracker, audience.clone())).await {
+                    Ok(link) => Ok(Self::Http(Box::new(link))),
+                    // Servers from before Streamable HTTP take no posts here (2025-11-25, "Backwards Compatibility").
+                    Err(fault) if fault.takes_no_posts() => {
+                        let link = transport::sse(Place { url, headers }, tracker, &audience).await;
+                        link.map(Self::Duplex).map_err(|older| {
+                            tracing::debug!(detail = older.detail, "no event stream of the older kind either");
+                            fault
+                        })
+                    }
+                    Err(fault) => Err(fault),
+                }
+            }
+            Transport::Sse { url, headers } => {
+                Ok(Self::Duplex(transport::sse(Place { url, headers }, tracker, &audience).await?))
+            }
+            Transport::Ws { url, headers } => {
+                Ok(Self::Duplex(transport::ws(Place { url, headers }, before, tracker, &audience).await?))
             }
             Transport::Stdio { command, args, env, cwd } => {
                 let program = Program { command, args, env, cwd: cwd.as_deref(), inherited };
-                Ok(Self::Stdio(StdioLink::open(&program, before, tracker, tail, &audience).await?))
+                Ok(Self::Duplex(transport::stdio(program, before, tracker, tail, &audience).await?))
             }
         }
     }
@@ -67,7 +85,7 @@ impl Link {
     pub(crate) const fn hello(&self) -> &Hello {
         match self {
             Self::Http(link) => link.hello(),
-            Self::Stdio(link) => link.hello(),
+            Self::Duplex(link) => link.hello(),
         }
     }
 
@@ -75,7 +93,7 @@ impl Link {
     pub(crate) async fn ask(&self, ask: &Ask<'_>) -> Result<Json, Fault> {
         match self {
             Self::Http(link) => link.ask(ask).await,
-            Self::Stdio(link) => link.ask(ask).await,
+            Self::Duplex(link) => link.ask(ask).await,
         }
     }
 
@@ -86,7 +104,7 @@ impl Link {
             format!("{{\"jsonrpc\":\"2.0\",\"method\":{},\"params\":{{{params}}}}}", serde_json::Value::from(method));
         match self {
             Self::Http(link) => link.notify(message),
-            Self::Stdio(link) => link.notify(message),
+            Self::Duplex(link) => link.notify(message),
         }
     }
 
@@ -97,7 +115,7 @@ impl Link {
                 link.contradiction.notified().await;
                 String::from("it speaks another revision than before")
             }
-            Self::Stdio(link) => link.gone().await,
+            Self::Duplex(link) => link.gone().await,
         }
     }
 
@@ -166,7 +184,7 @@ impl Link {
     pub(crate) async fn close(&self) {
         match self {
             Self::Http(link) => link.close().await,
-            Self::Stdio(link) => link.close().await,
+            Self::Duplex(link) => link.close().await,
         }
     }
 }

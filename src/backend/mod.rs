@@ -13,7 +13,6 @@ mod known;
 mod link;
 mod lists;
 mod meters;
-mod mirror;
 mod names;
 mod pace;
 mod peer;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::deadline::Deadline;
+use crate::domain::id::KeyId;
 use crate::domain::json::Json;
 use crate::wire::era::Era;
 
@@ -72,6 +73,20 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// A principal that hears nothing: its calls are only kept apart from those of others.
+    pub(crate) fn silent(key: &KeyId) -> Self {
+        Self {
+            era: Era::Legacy,
+            session: format!("{key} calls").into(),
+            lasting: true,
+            capabilities: Json::from_parts(String::from("{}")),
+            log_level: None,
+            rest: String::new(),
+            meta: String::new(),
+            asides: mpsc::channel(1).0,
+        }
+    }
+
     /// Whether the client declared a capability such as `sampling`.
     #[must_use]
     pub fn can(&self, capability: &str) -> bool {

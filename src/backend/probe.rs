@@ -108,6 +108,31 @@ pub(crate) fn judge(answer: Result<Json, Fault>) -> Probed {
     }
 }
 
+/// Asks `server/discover`, and once more where the backend refuses the revision while it names it as supported.
+pub(crate) async fn persuaded<F>(mut discover: impl FnMut() -> F) -> Result<Json, Fault>
+where
+    F: Future<Output = Result<Json, Fault>>,
+{
+    match discover().await {
+        Err(fault) if wavers(&fault) => discover().await,
+        answer => answer,
+    }
+}
+
+fn wavers(fault: &Fault) -> bool {
+    #[derive(Deserialize)]
+    struct Refused {
+        data: Supported,
+    }
+    #[derive(Deserialize)]
+    struct Supported {
+        supported: Vec<String>,
+    }
+    let FaultKind::Rpc(error) = &fault.kind else { return false };
+    fault.code() == Some(-32022)
+        && error.decode::<Refused>().is_ok_and(|error| error.data.supported.iter().any(|version| version == MODERN))
+}
+
 /// Reads the result of `initialize`.
 pub(crate) fn initialized(result: &Json) -> Result<Hello, Fault> {
     let greeting = greeting(result).map_err(|error| Fault::garbled(format!("initialize: {error}")))?;
@@ -121,7 +146,8 @@ pub(crate) fn initialized(result: &Json) -> Result<Hello, Fault> {
 pub(crate) fn contradicts(fault: &Fault, era: Era) -> bool {
     match era {
         Era::Modern => matches!(fault.code(), Some(-32022)) || fault.kind == FaultKind::SessionLost,
-        Era::Legacy => matches!(fault.code(), Some(-32022..=-32020)),
+        // A capability that is missing (-32021) is told in both eras by servers that serve both.
+        Era::Legacy => matches!(fault.code(), Some(-32022 | -32020)),
     }
 }
 
@@ -170,6 +196,30 @@ mod tests {
         for kind in [FaultKind::Connect, FaultKind::Rejected] {
             assert!(matches!(judge(Err(Fault::new(kind, ""))), Probed::Failed(_)));
         }
+    }
+
+    #[tokio::test]
+    async fn a_revision_that_is_refused_and_supported_is_asked_for_twice() {
+        let refusal = |supported: &str| rpc(&format!(r#"{{"code":-32022,"data":{{"supported":[{supported}]}}}}"#));
+        for (first, asked) in [
+            (Err(refusal(r#""2026-07-28""#)), 2),
+            (Err(refusal(r#""2027-01-01""#)), 1),
+            (Err(rpc(r#"{"code":-32022}"#)), 1),
+            (Err(rpc(r#"{"code":-32601,"data":{"supported":["2026-07-28"]}}"#)), 1),
+            (Ok(json("{}")), 1),
+        ] {
+            let mut answers = vec![Ok(json("{}")), first];
+            let answer = persuaded(|| std::future::ready(answers.pop().unwrap())).await;
+            assert_eq!(2 - answers.len(), asked);
+            assert!(asked == 1 || answer.is_ok());
+        }
+    }
+
+    #[test]
+    fn what_shows_that_the_era_is_another() {
+        let shows = |code: i64, era| contradicts(&rpc(&format!(r#"{{"code":{code}}}"#)), era);
+        assert!(shows(-32022, Era::Legacy) && shows(-32020, Era::Legacy) && shows(-32022, Era::Modern));
+        assert!(!shows(-32021, Era::Legacy) && !shows(-32021, Era::Modern) && !shows(-32602, Era::Legacy));
     }
 
     #[test]

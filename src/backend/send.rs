@@ -12,17 +12,18 @@ use super::cache::CacheKey;
 use super::deadline::{Deadline, Progress};
 use super::fault::{Fault, FaultKind};
 use super::meters::Ending;
-use super::mirror;
 use super::peer::{Aside, Peer};
 use super::registry::Backends;
 use super::rounds::{self, MAX_ROUNDS, Next};
 use super::server::Server;
+use crate::config::SessionsOf;
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, UpstreamError, UpstreamFault};
 use crate::domain::tool::{Kind, Risk, Tool};
 use crate::policy::PermittedCall;
 use crate::wire::era::Era;
+use crate::wire::mirror;
 use crate::wire::reply::{self, ResultType};
 
 /// What goes with a call beside its arguments.
@@ -46,7 +47,11 @@ impl Backends {
     ///
     /// # Errors
     /// Why there is no result; a JSON-RPC error of the backend is one such reason.
-    pub async fn send(&self, call: &PermittedCall, options: SendOptions<'_>) -> Result<Answer, UpstreamError> {
+    pub async fn send(&self, call: &PermittedCall, mut options: SendOptions<'_>) -> Result<Answer, UpstreamError> {
+        let apart = |server: &Arc<Server>| server.settings().sessions == SessionsOf::Principal;
+        if options.peer.is_none() && self.hub.servers.load().get(&call.tool().id.server).is_some_and(apart) {
+            options.peer = Some(Arc::new(Peer::silent(&call.principal().key)));
+        }
         self.dispatch(call.tool(), call.arguments(), options).await
     }
 
@@ -275,7 +280,7 @@ pub(super) fn told(server: &Server, asked: &str, repeatable: bool, fault: Fault)
         FaultKind::Timeout => {
             (UpstreamFault::Timeout, format!("the server `{name}` gave no answer in time{again}"), None)
         }
-        FaultKind::Garbled => (
+        FaultKind::Garbled | FaultKind::Unserved(_) => (
             UpstreamFault::Garbled,
             format!("the server `{name}` answered something that is not MCP; tell the operator"),
             None,

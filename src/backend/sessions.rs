@@ -16,8 +16,8 @@ use super::server::Server;
 use crate::config::Transport;
 use crate::wire::era::Era;
 
-/// Links that one server may have beside the shared one: sessions over HTTP, child processes.
-const MAX_HTTP: usize = 256;
+/// Links that one server may have beside the shared one: sessions with a remote server, child processes.
+const MAX_REMOTE: usize = 256;
 const MAX_CHILDREN: usize = 32;
 /// Of these, as many may belong to one client at once.
 const MAX_LANES: usize = 16;
@@ -116,9 +116,11 @@ impl Sessions {
     /// A slot for the client, counted as in flight; with the one that had to make room for it.
     fn place(&self, server: &Server, peer: &Peer, now: u64) -> Result<(Arc<Slot>, Option<Arc<Slot>>), Fault> {
         // On one pipe nothing says which request a question belongs to: a client that keeps no session gets one link a call.
-        let piped = matches!(server.settings().transport, Transport::Stdio { .. });
+        let settings = server.settings();
+        let piped = !matches!(settings.transport, Transport::Http { .. });
         let lanes = if piped && !peer.lasting { MAX_LANES } else { 1 };
-        let most = if piped { MAX_CHILDREN } else { MAX_HTTP };
+        let child = matches!(settings.transport, Transport::Stdio { .. });
+        let most = if child { MAX_CHILDREN } else { MAX_REMOTE };
         let mut slots = self.slots();
         slots.retain(|_, slot| !slot.gone.load(Ordering::Acquire));
         for lane in 0..lanes {
@@ -158,7 +160,7 @@ impl Sessions {
         let settings = Arc::clone(&server.settings());
         let open =
             Link::open(&settings.transport, Some(Era::Legacy), &hub.environment, &hub.tracker, &server.tail, audience);
-        let link = Arc::new(open.await?);
+        let link = Arc::new(Box::pin(open).await?);
         hub.tracker.spawn(tend(Arc::clone(&link), Arc::clone(slot), Arc::clone(&server.changes)));
         Ok(link)
     }

@@ -36,7 +36,7 @@ impl ServerState {
 #[derive(Debug, Clone, Serialize)]
 pub struct ServerStatus {
     pub name: ServerName,
-    /// `stdio` or `http`.
+    /// `stdio`, `http`, `sse` or `ws`.
     pub transport: &'static str,
     pub state: ServerState,
     /// Milliseconds since 1970 when the state began.

@@ -1,6 +1,6 @@
 //! Puts a command to the running gateway through its socket, or else to one opened here under the store's lock.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,26 +100,39 @@ async fn settle(gateway: &Gateway) {
     let _in_time = tokio::time::timeout(SETTLE, ready).await;
 }
 
-async fn send(socket: &PathBuf, command: &Command) -> anyhow::Result<Value> {
-    let stream = UnixStream::connect(socket)
-        .await
-        .with_context(|| format!("the gateway at `{}` does not answer", socket.display()))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let tasks = TaskTracker::new();
-    let driving = tasks.spawn(connection);
+/// The URL of the gateway that serves with this data folder, if one does.
+pub(super) async fn local_url(data_dir: &Path) -> Option<String> {
+    let request = Request::get(control::URL_PATH).header(header::HOST, "localhost").body(Full::default()).ok()?;
+    match exchange(&data_dir.join(SOCKET), request).await {
+        Ok((StatusCode::OK, url)) => String::from_utf8(url.to_vec()).ok(),
+        _ => None,
+    }
+}
+
+async fn send(socket: &Path, command: &Command) -> anyhow::Result<Value> {
     let request = Request::builder()
         .method(Method::POST)
         .uri(control::PATH)
         .header(header::HOST, "localhost")
         .header(header::CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(serde_json::to_vec(command)?)))?;
+    match exchange(socket, request).await? {
+        (StatusCode::OK, body) => Ok(serde_json::from_slice(&body)?),
+        (StatusCode::UNPROCESSABLE_ENTITY, body) => Err(serde_json::from_slice::<Failed>(&body)?.into()),
+        (other, _) => bail!("the running gateway answered {other}: is it of this version?"),
+    }
+}
+
+async fn exchange(socket: &Path, request: Request<Full<Bytes>>) -> anyhow::Result<(StatusCode, Bytes)> {
+    let stream = UnixStream::connect(socket)
+        .await
+        .with_context(|| format!("the gateway at `{}` does not answer", socket.display()))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let tasks = TaskTracker::new();
+    let driving = tasks.spawn(connection);
     let response = sender.send_request(request).await?;
     let status = response.status();
     let body = response.into_body().collect().await?.to_bytes();
     driving.abort();
-    match status {
-        StatusCode::OK => Ok(serde_json::from_slice(&body)?),
-        StatusCode::UNPROCESSABLE_ENTITY => Err(serde_json::from_slice::<Failed>(&body)?.into()),
-        other => bail!("the running gateway answered {other}: is it of this version?"),
-    }
+    Ok((status, body))
 }

@@ -178,6 +178,8 @@ fn hint(transport: &str, error: &str) -> String {
         "nothing listens there: is the server running, and the port right?"
     } else if error.contains("timeout") || error.contains("in time") {
         "it did not answer in time: run its command by hand and see what it says"
+    } else if error.contains("websocket") {
+        "does it speak WebSocket with the subprotocol `mcp` at this URL?"
     } else if transport == "stdio" {
         "run its command by hand: it must speak MCP on standard output and nothing else"
     } else {

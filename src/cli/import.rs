@@ -30,7 +30,7 @@ struct Foreign {
     headers: BTreeMap<String, String>,
     #[serde(default)]
     disabled: bool,
-    /// `stdio`, `http`, `sse`, where the program says so.
+    /// `stdio`, `http`, `sse`, `ws`, where the program says so.
     #[serde(rename = "type")]
     kind: Option<String>,
 }
@@ -40,7 +40,10 @@ impl Foreign {
     fn leads_here(&self) -> bool {
         let mut texts = self.args.iter().chain(&self.url);
         let local = |text: &str| ["localhost", "127.0.0.1", "[::1]"].iter().any(|host| text.contains(host));
-        texts.any(|text| text.trim_end_matches('/').ends_with("/v1/mcp") && local(text))
+        let program = self.command.as_deref().map(Path::new).and_then(Path::file_name);
+        let relay =
+            program.is_some_and(|name| name == "toolgate") && self.args.first().is_some_and(|arg| arg == "stdio");
+        relay || texts.any(|text| text.trim_end_matches('/').ends_with("/v1/mcp") && local(text))
     }
 }
 
@@ -57,8 +60,6 @@ pub(super) fn run(common: &Common, from: &Path, dry_run: bool) -> anyhow::Result
             skipped.push(format!("{name}: already there"));
         } else if name == OWN_SERVER || server.leads_here() {
             skipped.push(format!("{name}: it is a toolgate itself"));
-        } else if server.kind.as_deref() == Some("sse") {
-            skipped.push(format!("{name}: HTTP with SSE is not supported, only Streamable HTTP"));
         } else if server.disabled {
             skipped.push(format!("{name}: disabled"));
         } else {
@@ -157,6 +158,9 @@ fn table(name: &str, server: &Foreign) -> Result<String, String> {
         }
         (None, Some(url)) => {
             put(format!("url = {}", quoted(url)));
+            if server.kind.as_deref() == Some("sse") {
+                put("transport = \"sse\"".to_owned());
+            }
             let headers: Vec<String> =
                 server.headers.iter().map(|(name, value)| format!("{} = {}", quoted(name), quoted(value))).collect();
             if !headers.is_empty() {
@@ -190,11 +194,28 @@ mod tests {
         env = { "N" = "1", "TOKEN" = "t" }
         "#);
         assert!(servers["off"].disabled);
+        let relay = |command: &str| {
+            let text = json!({"servers": {"a": {"command": command, "args": ["stdio", "--server", "x"]}}}).to_string();
+            read(&text).unwrap()["a"].leads_here()
+        };
+        assert!(relay("/usr/bin/toolgate") && !relay("other"));
         insta::assert_snapshot!(table("web", &read(code).unwrap()["web"]).unwrap(), @r#"
 
         [servers."web"]
         url = "https://e.example/mcp"
         headers = { "X" = "${KEY}" }
+        "#);
+        let old = r#"{"mcpServers":{"old":{"type":"sse","url":"https://e.example/sse"},"socket":{"type":"ws","url":"wss://e.example/mcp"}}}"#;
+        insta::assert_snapshot!(table("old", &read(old).unwrap()["old"]).unwrap(), @r#"
+
+        [servers."old"]
+        url = "https://e.example/sse"
+        transport = "sse"
+        "#);
+        insta::assert_snapshot!(table("socket", &read(old).unwrap()["socket"]).unwrap(), @r#"
+
+        [servers."socket"]
+        url = "wss://e.example/mcp"
         "#);
         assert!(read("{}").is_err());
     }

@@ -10,9 +10,11 @@ mod import;
 mod keys;
 mod policy;
 mod print;
+mod remote;
 mod serve;
 mod servers;
 mod smoke;
+mod stdio;
 mod tools;
 
 use std::net::SocketAddr;
@@ -119,7 +121,9 @@ enum Command {
     #[command(subcommand)]
     Audit(audit::Command),
     /// Ask a running gateway whether it works; changes nothing
-    Smoke(smoke::Options),
+    Smoke(remote::Place),
+    /// An MCP server on standard input and output that carries everything to a running gateway
+    Stdio(stdio::Options),
     /// Check configuration, store and every backend, with a hint for each fault
     Doctor,
     /// A demo MCP server on standard input and output: github or database
@@ -138,10 +142,11 @@ pub fn main() -> ExitCode {
             return if failed { Ended::Wrong.into() } else { Ended::Well.into() };
         }
     };
-    let serving = matches!(arguments.command, None | Some(Command::Serve { .. }));
+    // Commands that stay say what they do.
+    let stays = matches!(arguments.command, None | Some(Command::Serve { .. } | Command::Stdio(_)));
     print::logging(
         &arguments.common.log_format,
-        if serving { "info" } else { "error" },
+        if stays { "info" } else { "error" },
         environment("TOOLGATE_LOG").as_deref(),
     );
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -168,7 +173,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<Ended> {
         Some(Command::Tools(command)) => tools::run(&common, command).await,
         Some(Command::Policy(command)) => policy::run(&common, command).await,
         Some(Command::Audit(command)) => audit::run(&common, command).await,
-        Some(Command::Smoke(options)) => smoke::run(&common, options).await,
+        Some(Command::Smoke(options)) => smoke::run(&common, &options).await,
+        Some(Command::Stdio(options)) => stdio::run(&common, options).await,
         Some(Command::Doctor) => doctor::run(&common).await,
         Some(Command::DemoServer { name }) => demo::run(&name).await.map(|()| Ended::Well),
     }

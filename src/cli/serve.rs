@@ -1,6 +1,6 @@
 //! `toolgate serve`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -41,8 +41,11 @@ pub(super) async fn run(common: &Common, listen: SocketAddr) -> anyhow::Result<E
     }
     let socket = common.data_dir.join(SOCKET);
     let local = Arc::clone(&gateway);
+    // A certificate names the public URL, if anything.
+    let secure = settings.gateway.tls.is_some();
+    let url = if secure { settings.gateway.base_url(&address.to_string()) } else { local_url(address) };
     let door = gateway.tasks().spawn(async move {
-        if let Err(error) = serve_socket(Arc::clone(&local), &socket, control::router(local)).await {
+        if let Err(error) = serve_socket(Arc::clone(&local), &socket, control::router(local, url)).await {
             tracing::error!(%error, "the command socket cannot be used: commands on this machine will not reach the server");
         }
     });
@@ -61,6 +64,16 @@ pub(super) async fn run(common: &Common, listen: SocketAddr) -> anyhow::Result<E
     }
     drop((door, serving));
     Ok(Ended::Well)
+}
+
+/// What a program on this machine calls the address.
+fn local_url(address: SocketAddr) -> String {
+    let ip = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    format!("http://{}", SocketAddr::new(ip, address.port()))
 }
 
 /// The admin key that the environment sets, compared as it is.
@@ -84,7 +97,8 @@ fn looks_weak(key: &str) -> bool {
     bytes.len() < 8
 }
 
-async fn told_to_stop() -> anyhow::Result<()> {
+/// Completes on SIGTERM or SIGINT.
+pub(super) async fn told_to_stop() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {

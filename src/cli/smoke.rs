@@ -1,42 +1,26 @@
 //! `toolgate smoke`: the four requests that show a gateway works, over plain HTTP, changing nothing.
 
-use anyhow::Context;
 use bytes::Bytes;
-use clap::Args;
-use http::{Method, Request, StatusCode, header};
+use http::{Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 
-use super::{Common, Ended, environment, print};
-use crate::domain::secret::Secret;
+use super::remote::{self, Client, Place};
+use super::{Common, Ended, print};
 
 /// Bytes of an answer that are read.
 const MAX_ANSWER: usize = 4 << 20;
 const DEADLINE: std::time::Duration = std::time::Duration::from_secs(20);
 
-#[derive(Debug, Args)]
-pub(super) struct Options {
-    /// Where the gateway is [env: TOOLGATE_URL, INVOKE_BASE_URL] [default: http://127.0.0.1:8080]
-    #[arg(long)]
-    url: Option<String>,
-    /// A key of the gateway [env: TOOLGATE_KEY, INVOKE_API_KEY]
-    #[arg(long, hide_env_values = true)]
-    key: Option<String>,
-}
-
 /// One step's name and what came of it.
 type Step = (&'static str, Result<String, String>);
 
-pub(super) async fn run(common: &Common, options: Options) -> anyhow::Result<Ended> {
-    let url = options.url.or_else(|| environment("TOOLGATE_URL")).or_else(|| environment("INVOKE_BASE_URL"));
-    let url = url.unwrap_or_else(|| "http://127.0.0.1:8080".into());
+pub(super) async fn run(common: &Common, place: &Place) -> anyhow::Result<Ended> {
+    let key = place.key()?;
+    let url = place.url(common).await;
     let url = url.trim_end_matches('/').trim_end_matches("/v1/mcp").to_owned();
-    let key = options.key.or_else(|| environment("TOOLGATE_KEY")).or_else(|| environment("INVOKE_API_KEY"));
-    let key = key.context("a key is needed: `--key`, or `TOOLGATE_KEY` in the environment")?;
-    let probe = Probe { endpoint: format!("{url}/v1/mcp"), key: Secret::new(key) };
+    let endpoint = remote::endpoint(&url, None)?;
+    let probe = Probe { client: Client::new(&endpoint, &key)?, endpoint: remote::uri(&endpoint)? };
     let steps = probe.steps().await;
     let well = steps.iter().all(|(_, result)| result.is_ok());
     if common.json {
@@ -55,8 +39,8 @@ pub(super) async fn run(common: &Common, options: Options) -> anyhow::Result<End
 }
 
 struct Probe {
-    endpoint: String,
-    key: Secret,
+    client: Client,
+    endpoint: Uri,
 }
 
 impl Probe {
@@ -108,21 +92,16 @@ impl Probe {
     }
 
     async fn send(&self, method: Method, body: Option<&Value>) -> Result<Value, String> {
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
-            .map_err(|error| error.to_string())?;
-        let client = Client::builder(TokioExecutor::new()).build(connector.https_or_http().enable_http1().build());
         let request = Request::builder()
             .method(method)
             .uri(&self.endpoint)
-            .header("x-api-key", self.key.expose())
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "application/json")
             .body(Full::new(body.map(|body| Bytes::from(body.to_string())).unwrap_or_default()))
             .map_err(|error| error.to_string())?;
         let exchange = async {
-            let response =
-                client.request(request).await.map_err(|error| format!("no answer from {}: {error}", self.endpoint))?;
+            let response = self.client.send(request).await;
+            let response = response.map_err(|error| format!("no answer from {}: {error}", self.endpoint))?;
             let status = response.status();
             let body =
                 Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| error.to_string())?;

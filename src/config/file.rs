@@ -1,15 +1,17 @@
 //! `toolgate.toml`: from tables to [`Settings`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::reader::{Document, Faults, Lookup, Section};
 use super::settings::{
-    AuditSettings, GatewaySettings, Permissions, Plan, ServerSettings, Settings, TokenSettings, ToolNames, Transport,
+    AuditSettings, GatewaySettings, Permissions, Plan, ServerSettings, SessionsOf, Settings, TokenSettings, ToolNames,
+    Transport,
 };
 use super::tls::Tls;
+use super::transport;
 use crate::domain::audit::{ArgumentsMode, Durability};
 use crate::domain::id::ServerName;
 use crate::domain::secret::Secret;
@@ -197,7 +199,7 @@ fn servers(top: &Section<'_>) -> BTreeMap<ServerName, Arc<ServerSettings>> {
 }
 
 fn server(name: &ServerName, section: &Section<'_>) -> Option<ServerSettings> {
-    let transport = transport(section);
+    let transport = transport::read(section);
     let permissions = |text: &str| match text {
         "open" => Some(Permissions::Open),
         "explicit" => Some(Permissions::Explicit),
@@ -220,6 +222,7 @@ fn server(name: &ServerName, section: &Section<'_>) -> Option<ServerSettings> {
         rate_limit: section.rate("rate_limit"),
         pace: section.number("pace", 1..1_000_001).and_then(|number| u32::try_from(number).ok()),
         permissions: section.parsed("permissions", "`open` or `explicit`", permissions).unwrap_or_default(),
+        sessions: section.parsed("sessions", "`auto`, `shared` or `principal`", SessionsOf::parse).unwrap_or_default(),
         tools: section.sections("tools").into_iter().map(|(name, section)| (name, Arc::new(tool(&section)))).collect(),
         default_tool: defaults.default_tool,
         name: name.clone(),
@@ -227,58 +230,6 @@ fn server(name: &ServerName, section: &Section<'_>) -> Option<ServerSettings> {
     };
     section.refuse_the_rest();
     Some(ServerSettings { transport: transport?, ..settings })
-}
-
-fn transport(section: &Section<'_>) -> Option<Transport> {
-    let command = section.text("command");
-    let url = section.text("url");
-    let args = section.texts("args");
-    let env = section.text_map("env");
-    let cwd = section.text("cwd");
-    let headers = headers(section);
-    match (command, url) {
-        (Some(command), None) => {
-            if !headers.is_empty() {
-                section.fault(Some("headers"), "`headers` goes with `url`, not with `command`", None);
-            }
-            let env = env.into_iter().map(|(name, value)| (name, Secret::new(value))).collect();
-            Some(Transport::Stdio { command, args: args.unwrap_or_default(), env, cwd: cwd.map(PathBuf::from) })
-        }
-        (None, Some(url)) => {
-            for key in ["args", "env", "cwd"].into_iter().filter(|key| section.keys().iter().any(|k| k == key)) {
-                section.fault(Some(key), format!("`{key}` goes with `command`, not with `url`"), None);
-            }
-            match url.parse::<http::Uri>() {
-                Ok(uri) if is_http(&url) => Some(Transport::Http { url: uri, headers }),
-                _ => {
-                    section.fault(Some("url"), format!("`{url}` is not an http or https URL"), None);
-                    None
-                }
-            }
-        }
-        (Some(_), Some(_)) => {
-            section.fault(Some("url"), "a server has `command` or `url`, not both", None);
-            None
-        }
-        (None, None) => {
-            section.fault(None, "a server needs `command` (stdio) or `url` (Streamable HTTP)", None);
-            None
-        }
-    }
-}
-
-fn headers(section: &Section<'_>) -> Vec<(http::HeaderName, Secret)> {
-    let mut headers = Vec::new();
-    for (name, value) in section.text_map("headers") {
-        match (name.parse::<http::HeaderName>(), http::HeaderValue::from_str(&value)) {
-            (Ok(name), Ok(_)) => headers.push((name, Secret::new(value))),
-            (Err(_), _) => section.fault(Some("headers"), format!("`{name}` is not a header name"), None),
-            (_, Err(_)) => {
-                section.fault(Some("headers"), format!("the value of `{name}` cannot stand in a header"), None)
-            }
-        }
-    }
-    headers
 }
 
 fn tool(section: &Section<'_>) -> ToolSettings {
@@ -369,7 +320,7 @@ mod tests {
         toolgate.toml:3:12: `gateway.max_body` must be a whole number from 1024 to 1073741823
         toolgate.toml:6:7: a server has `command` or `url`, not both
         toolgate.toml:7:1: `b c` is not a server name: 1 to 64 of `A-Z a-z 0-9 _ . -`
-        toolgate.toml:10:7: `ftp://z/` is not an http or https URL
+        toolgate.toml:10:7: `ftp://z/` is not an http, https, ws or wss URL
         toolgate.toml:11:11: `servers.d.timeout` must be a duration such as `20s`, not `soon`
         toolgate.toml:13:8: `servers.d.tools.t.risk` must be `read`, `write` or `destructive`, not `mild`
         toolgate.toml:14:1: unknown key `servers.d.tools.t.env`

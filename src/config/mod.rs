@@ -8,7 +8,8 @@ pub mod profiles;
 pub mod reader;
 pub mod settings;
 pub mod tls;
+mod transport;
 
 pub use profiles::Profiles;
 pub use reader::{Fault, Faults};
-pub use settings::{Permissions, ServerSettings, Settings, Transport};
+pub use settings::{Permissions, ServerSettings, SessionsOf, Settings, Transport};

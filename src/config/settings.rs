@@ -128,6 +128,8 @@ pub struct ServerSettings {
     /// Calls a second that are let through evenly; more wait.
     pub pace: Option<u32>,
     pub permissions: Permissions,
+    /// Who shares a session with it, where it keeps sessions.
+    pub sessions: SessionsOf,
     pub tools: BTreeMap<String, Arc<ToolSettings>>,
     /// For tools without a row.
     pub default_tool: Arc<ToolSettings>,
@@ -148,6 +150,7 @@ impl ServerSettings {
             rate_limit: None,
             pace: None,
             permissions: Permissions::Open,
+            sessions: SessionsOf::Auto,
             tools: BTreeMap::new(),
             default_tool: Arc::default(),
         }
@@ -168,6 +171,31 @@ pub enum Permissions {
     Explicit,
 }
 
+/// Whose calls share one session with a backend that keeps sessions (the legacy revisions).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SessionsOf {
+    /// Everybody's, but for clients whose session may matter: those that opened one with this server, or can be asked.
+    #[default]
+    Auto,
+    /// Everybody's: the server keeps nothing between calls, and asks nobody.
+    Shared,
+    /// Each principal's own.
+    Principal,
+}
+
+impl SessionsOf {
+    /// As written in the configuration.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "auto" => Some(Self::Auto),
+            "shared" => Some(Self::Shared),
+            "principal" => Some(Self::Principal),
+            _ => None,
+        }
+    }
+}
+
 /// How a backend is reached.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Transport {
@@ -175,15 +203,21 @@ pub enum Transport {
     Stdio { command: String, args: Vec<String>, env: BTreeMap<String, Secret>, cwd: Option<PathBuf> },
     /// Streamable HTTP.
     Http { url: http::Uri, headers: Vec<(http::HeaderName, Secret)> },
+    /// HTTP with server-sent events, as MCP had it until 2025: a stream one way, posts the other.
+    Sse { url: http::Uri, headers: Vec<(http::HeaderName, Secret)> },
+    /// WebSocket, a message each frame.
+    Ws { url: http::Uri, headers: Vec<(http::HeaderName, Secret)> },
 }
 
 impl Transport {
-    /// `stdio` or `http`.
+    /// As the configuration names it.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Stdio { .. } => "stdio",
             Self::Http { .. } => "http",
+            Self::Sse { .. } => "sse",
+            Self::Ws { .. } => "ws",
         }
     }
 }

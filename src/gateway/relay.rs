@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
@@ -15,6 +16,9 @@ use crate::domain::json::Json;
 use crate::domain::outcome::UpstreamError;
 use crate::domain::principal::{Principal, Scope};
 use crate::domain::tool::Tool;
+
+/// How long a changed list may take to be taken in before it is told of.
+const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// A list that is shown to one principal.
 #[derive(Debug, Default)]
@@ -136,6 +140,16 @@ impl Gateway {
         match asked {
             ToolRef::Exact { server, tool } => self.state.load().catalog.parameter_headers(server, tool, arguments),
             _ => Vec::new(),
+        }
+    }
+
+    /// Waits a while until what the servers last listed is what requests see.
+    pub async fn caught_up(&self) {
+        let mut changes = self.changes();
+        let behind = || self.state.load().catalog.epoch() < self.pipeline.backends.catalog().epoch();
+        let catching_up = async { while behind() && changes.changed().await.is_ok() {} };
+        if tokio::time::timeout(CATCH_UP, catching_up).await.is_err() {
+            tracing::debug!("a changed list takes long to be taken in");
         }
     }
 

@@ -43,7 +43,7 @@ impl Gateway {
         let closed = close_act(entry, issued.is_ok()).await;
         let tokens = issued?;
         self.recorded(&tokens, closed).await?;
-        Ok(self.token_view(&tokens))
+        Ok(view(&tokens))
     }
 
     /// Renews tokens with their refresh token, which needs no key: whoever has it may.
@@ -70,7 +70,7 @@ impl Gateway {
         let closed = close_act(entry, matches!(renewed, Ok(Some(_)))).await;
         let tokens = renewed?.ok_or(NotAdmitted::Reused)?;
         self.recorded(&tokens, closed).await?;
-        Ok(self.token_view(&tokens))
+        Ok(view(&tokens))
     }
 
     /// Ends the tokens of the grant that a principal came with; false where it came with its key.
@@ -95,17 +95,16 @@ impl Gateway {
         }
         closed
     }
+}
 
-    fn token_view(&self, tokens: &Tokens) -> Value {
-        let now = self.now();
-        let left = |end: Moment| end.0.saturating_sub(now.0).max(0) / 1000;
-        json!({
-            "access_token": tokens.access.expose(),
-            "token_type": "Bearer",
-            "type": if tokens.service { "service" } else { "user" },
-            "expires_in": left(tokens.access_ends),
-            "refresh_token": tokens.refresh.expose(),
-            "refresh_expires_in": left(tokens.refresh_ends),
-        })
-    }
+fn view(tokens: &Tokens) -> Value {
+    let life = |end: Moment| end.0.saturating_sub(tokens.minted.0).max(0) / 1000;
+    json!({
+        "access_token": tokens.access.expose(),
+        "token_type": "Bearer",
+        "type": if tokens.service { "service" } else { "user" },
+        "expires_in": life(tokens.access_ends),
+        "refresh_token": tokens.refresh.expose(),
+        "refresh_expires_in": life(tokens.refresh_ends),
+    })
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
 
@@ -14,9 +14,12 @@ use crate::gateway::control::Command;
 /// Where commands are posted.
 pub const PATH: &str = "/control";
 
-/// The router of the socket.
-pub fn router(gateway: Arc<Gateway>) -> Router {
-    Router::new().route(PATH, post(command)).with_state(gateway)
+/// Where the gateway says under which URL it serves.
+pub const URL_PATH: &str = "/url";
+
+/// The router of the socket of a gateway that serves at `url`.
+pub fn router(gateway: Arc<Gateway>, url: String) -> Router {
+    Router::new().route(PATH, post(command)).route(URL_PATH, get(move || async { url })).with_state(gateway)
 }
 
 async fn command(State(gateway): State<Arc<Gateway>>, Json(command): Json<Command>) -> Response {

@@ -116,7 +116,8 @@ pub fn check_modern(headers: &Mirrored<'_>, method: &str, params: Option<&Json>,
 }
 
 /// What `Mcp-Name` repeats for this method.
-fn named(method: &str, params: &Json) -> Option<String> {
+#[must_use]
+pub fn named(method: &str, params: &Json) -> Option<String> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Named {

@@ -5,6 +5,7 @@ pub mod era;
 pub mod hop;
 pub mod mcp;
 pub mod meta;
+pub mod mirror;
 mod object;
 pub mod reply;
 pub mod rest;

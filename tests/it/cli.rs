@@ -30,6 +30,8 @@ async fn usage_errors_exit_1() {
         &["serve", "--listen", "nowhere"],
         &["serve", "--log-format", "xml"],
         &["smoke"],
+        &["stdio"],
+        &["stdio", "--key", "k", "--url", "nonsense"],
     ] {
         let ended = toolgate(arguments).await;
         assert_eq!((ended.code, ended.out.as_str()), (Some(1), ""), "{arguments:?}: {ended:?}");

@@ -11,6 +11,7 @@
 mod support;
 
 mod audit;
+mod channels;
 mod cli;
 mod connections;
 mod coverage;
@@ -26,9 +27,11 @@ mod peers;
 mod policy;
 mod readable;
 mod reading;
+mod relay;
 mod reload;
 mod rest;
 mod search;
 mod shield;
 mod shutdown;
+mod stdio;
 mod tls;

@@ -7,17 +7,17 @@ use rmcp::handler::server::wrapper::{Json, Parameters};
 use rmcp::model::{CallToolRequestParams, ClientConfig, ProgressNotificationParam, ServerCapabilities, ServerConfig};
 use rmcp::schemars::JsonSchema;
 use rmcp::service::{RequestContext, RoleClient, RoleServer, RunningService};
-use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use rmcp::transport::{StreamableHttpClientTransport, TokioChildProcess};
 use rmcp::{ClientLifecycleMode, ClientServiceExt, ServerHandler, tool, tool_handler, tool_router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::support::{Key, Setup, TestGateway, soon};
+use crate::support::{Key, Setup, TestGateway, command, soon};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(crate = "rmcp::schemars")]
@@ -125,14 +125,30 @@ fn arguments(value: Value) -> rmcp::model::JsonObject {
     serde_json::from_value(value).unwrap()
 }
 
+/// The SDK's client, which starts `toolgate stdio` with a key.
+async fn starting_host(gateway: &TestGateway, key: &Key, mode: ClientLifecycleMode) -> Host {
+    let url = format!("http://{}", gateway.address);
+    let command = command(&std::env::temp_dir(), &["stdio", "--url", &url], &[("TOOLGATE_KEY", &key.text)]);
+    let connecting =
+        Box::pin(ClientConfig::default().serve_with_lifecycle(TokioChildProcess::new(command).unwrap(), mode));
+    soon("the SDK connects", connecting).await.unwrap()
+}
+
+fn modes() -> [ClientLifecycleMode; 2] {
+    let preferred_versions = vec![rmcp::model::ProtocolVersion::V_2026_07_28];
+    [ClientLifecycleMode::Initialize, ClientLifecycleMode::Discover { preferred_versions }]
+}
+
 #[tokio::test]
 async fn a_host_made_with_the_official_sdk() {
     let (url, _running) = calculator(true).await;
     let gateway = gateway_before(&url).await;
     let key = gateway.writer("agent").await;
-    let modern = ClientLifecycleMode::Discover { preferred_versions: vec![rmcp::model::ProtocolVersion::V_2026_07_28] };
-    for mode in [ClientLifecycleMode::Initialize, modern] {
-        let host = Box::pin(host(&gateway, &key, mode)).await;
+    for (mode, starts) in modes().into_iter().zip([false, false]).chain(modes().into_iter().zip([true, true])) {
+        let host = match starts {
+            false => Box::pin(host(&gateway, &key, mode)).await,
+            true => Box::pin(starting_host(&gateway, &key, mode)).await,
+        };
         let tools = soon("the list", host.list_all_tools()).await.unwrap();
         let names: Vec<&str> = tools.iter().map(|tool| &*tool.name).collect();
         assert_eq!(names, ["gateway_search_tools", "gateway_invoke", "policy_simulate"]);

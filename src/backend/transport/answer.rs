@@ -67,12 +67,12 @@ pub(crate) async fn read_on(
     }
 }
 
-enum BodyKind {
+pub(super) enum BodyKind {
     Json,
     Events,
 }
 
-fn body_kind(exchange: &Exchange) -> Result<BodyKind, Fault> {
+pub(super) fn body_kind(exchange: &Exchange) -> Result<BodyKind, Fault> {
     let headers = exchange.response.headers();
     if headers.get(CONTENT_ENCODING).is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(Fault::garbled("the answer is compressed although that was not accepted"));
@@ -92,7 +92,7 @@ fn body_kind(exchange: &Exchange) -> Result<BodyKind, Fault> {
 }
 
 /// The fault that a status which is no success stands for.
-async fn refused(exchange: Exchange, id: u64, status: StatusCode) -> Fault {
+pub(super) async fn refused(exchange: Exchange, id: u64, status: StatusCode) -> Fault {
     let kind = match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => FaultKind::Rejected,
         StatusCode::TOO_MANY_REQUESTS => {
@@ -106,7 +106,7 @@ async fn refused(exchange: Exchange, id: u64, status: StatusCode) -> Fault {
             return match message(&bytes, id) {
                 Ok(Said::Error(error)) => rpc(error),
                 _ if status == StatusCode::NOT_FOUND => Fault::new(FaultKind::SessionLost, "HTTP 404"),
-                _ => Fault::garbled(format!("HTTP {}", status.as_u16())),
+                _ => Fault::new(FaultKind::Unserved(status.as_u16()), format!("HTTP {}", status.as_u16())),
             };
         }
         status if status.is_redirection() => {

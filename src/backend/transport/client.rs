@@ -5,18 +5,21 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::uri::Scheme;
 use http::{Request, Response, Uri};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::builderstates::WantsSchemes;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
 
 use crate::backend::fault::{Fault, FaultKind};
 
@@ -27,6 +30,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_IDLE: usize = 256;
 
 type Body = Full<Bytes>;
+/// A connection with TLS.
+pub(super) type TlsStream = TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>;
 type TlsClient = Client<HttpsConnector<HttpConnector>, Body>;
 
 /// A client for one URL's authority.
@@ -147,8 +152,7 @@ pub(crate) struct PlainPool {
 
 impl PlainPool {
     fn new(url: &Uri, tracker: TaskTracker) -> Result<Self, Fault> {
-        let host = url.host().ok_or_else(|| Fault::new(FaultKind::Connect, "the URL names no host"))?;
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = host(url)?.to_owned();
         Ok(Self { host, port: url.port_u16().unwrap_or(80), idle: Mutex::default(), tracker })
     }
 
@@ -178,13 +182,7 @@ impl PlainPool {
     }
 
     async fn connect(&self) -> Result<SendRequest<Body>, Fault> {
-        let connect = TcpStream::connect((self.host.as_str(), self.port));
-        let stream = match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(Fault::new(FaultKind::Connect, format!("cannot connect: {error}"))),
-            Err(_) => return Err(Fault::new(FaultKind::Connect, "cannot connect: no answer")),
-        };
-        stream.set_nodelay(true).map_err(|error| Fault::new(FaultKind::Connect, error.to_string()))?;
+        let stream = dial(&self.host, self.port).await?;
         let (sender, connection) = http1::Builder::new()
             .max_headers(100)
             .handshake(TokioIo::new(stream))
@@ -225,16 +223,59 @@ impl PlainPool {
     }
 }
 
+async fn dial(host: &str, port: u16) -> Result<TcpStream, Fault> {
+    let stream = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((host, port))).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(Fault::new(FaultKind::Connect, format!("cannot connect: {error}"))),
+        Err(_) => return Err(Fault::new(FaultKind::Connect, "cannot connect: no answer")),
+    };
+    stream.set_nodelay(true).map_err(|error| Fault::new(FaultKind::Connect, error.to_string()))?;
+    Ok(stream)
+}
+
+/// The host that a URL names, without the brackets of an address.
+fn host(url: &Uri) -> Result<&str, Fault> {
+    let host = url.host().ok_or_else(|| Fault::new(FaultKind::Connect, "the URL names no host"))?;
+    Ok(host.trim_start_matches('[').trim_end_matches(']'))
+}
+
+/// A connection to where a `ws:` URL leads.
+pub(super) async fn plain_stream(url: &Uri) -> Result<TcpStream, Fault> {
+    dial(host(url)?, url.port_u16().unwrap_or(80)).await
+}
+
+/// A connection with TLS to where a `wss:` URL leads, with the roots that `https:` has.
+pub(super) async fn tls_stream(url: &Uri) -> Result<TlsStream, Fault> {
+    static CONNECTOR: OnceLock<Result<HttpsConnector<HttpConnector>, String>> = OnceLock::new();
+    let connector = CONNECTOR.get_or_init(|| {
+        let (builder, http) = tls_connector()?;
+        Ok(builder.https_only().enable_http1().wrap_connector(http))
+    });
+    let connector = connector.clone().map_err(|error| Fault::new(FaultKind::Connect, error))?;
+    let mut parts = url.clone().into_parts();
+    parts.scheme = Some(Scheme::HTTPS);
+    let url = Uri::from_parts(parts).map_err(|error| Fault::new(FaultKind::Connect, error.to_string()))?;
+    let connected = connector.oneshot(url).await;
+    connected.map(TokioIo::new).map_err(|error| Fault::new(FaultKind::Connect, sources(&*error)))
+}
+
+type Roots = (HttpsConnectorBuilder<WantsSchemes>, HttpConnector);
+
+fn tls_connector() -> Result<Roots, String> {
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    let builder = HttpsConnectorBuilder::new()
+        .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
+        .map_err(|error| format!("the system's root certificates cannot be loaded: {error}"))?;
+    Ok((builder, http))
+}
+
 fn tls_client() -> Result<TlsClient, Fault> {
     static CONNECTOR: OnceLock<Result<HttpsConnector<HttpConnector>, String>> = OnceLock::new();
     let connector = CONNECTOR.get_or_init(|| {
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let builder = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
-            .map_err(|error| format!("the system's root certificates cannot be loaded: {error}"))?;
+        let (builder, http) = tls_connector()?;
         Ok(builder.https_only().enable_all_versions().wrap_connector(http))
     });
     let connector = connector.clone().map_err(|error| Fault::new(FaultKind::Connect, error))?;

@@ -6,33 +6,28 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
-use http_body_util::Full;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use super::answer::{self, Heard, Trail};
 use super::client::{Exchange, HttpClient};
+use super::wire::{EVENTS, Wire};
 use crate::backend::ask::{self, Ask, Params};
 use crate::backend::deadline::PROGRESS;
 use crate::backend::fault::{Fault, FaultKind};
-use crate::backend::mirror::header_value;
 use crate::backend::peer::{self, Audience, Peer};
 use crate::backend::probe::{self, DISCOVER_TIMEOUT, Hello, INITIALIZE_TIMEOUT, Probed};
 use crate::domain::json::Json;
 use crate::domain::secret::Secret;
 use crate::wire::era::{Era, MODERN};
+use crate::wire::mirror::header_value;
 
 const MCP_SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const MCP_PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const MCP_NAME: HeaderName = HeaderName::from_static("mcp-name");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
-const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
-/// How long a message that nobody waits for may take.
-const ASIDE_TIMEOUT: Duration = Duration::from_secs(10);
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// How often a stream that broke off before its answer is taken up again, and how long that waits unless it says.
 const TAKE_UPS: u32 = 20;
@@ -51,16 +46,6 @@ pub(crate) struct HttpLink {
     audience: Audience,
 }
 
-/// What it takes to send a message.
-#[derive(Debug, Clone)]
-struct Wire {
-    client: HttpClient,
-    uri: Uri,
-    /// Headers of every request: the configured ones, and those that never change.
-    headers: HeaderMap,
-    tracker: TaskTracker,
-}
-
 /// The state of the conversation: replaced as a whole when a session is renewed.
 #[derive(Debug)]
 struct Talk {
@@ -68,61 +53,6 @@ struct Talk {
     /// Headers of every request in this conversation.
     headers: HeaderMap,
     session: bool,
-}
-
-impl Wire {
-    fn new(url: &Uri, configured: &[(HeaderName, Secret)], tracker: &TaskTracker) -> Result<Self, Fault> {
-        let client = HttpClient::new(url, tracker)?;
-        let mut headers = HeaderMap::with_capacity(16);
-        headers.insert(CONTENT_TYPE, JSON);
-        headers.insert(ACCEPT, BOTH);
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("toolgate/", env!("CARGO_PKG_VERSION"))));
-        let mut uri = url.clone();
-        if client.is_plain() {
-            let host = url.authority().map_or("", |authority| authority.as_str());
-            let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-            let value =
-                HeaderValue::from_str(host).map_err(|_| Fault::new(FaultKind::Connect, "the URL's host is odd"))?;
-            headers.insert(HOST, value);
-            let path = url.path_and_query().map_or("/", |path| path.as_str());
-            uri = path.parse().map_err(|_| Fault::new(FaultKind::Connect, "the URL's path is odd"))?;
-        }
-        for (name, value) in configured {
-            let mut value = HeaderValue::from_str(value.expose()).map_err(|_| {
-                Fault::new(FaultKind::Connect, format!("the header `{name}` holds a control character"))
-            })?;
-            value.set_sensitive(true);
-            headers.insert(name, value);
-        }
-        Ok(Self { client, uri, headers, tracker: tracker.clone() })
-    }
-
-    async fn post(&self, headers: HeaderMap, body: String) -> Result<Exchange, Fault> {
-        self.request(Method::POST, headers, Bytes::from(body)).await
-    }
-
-    async fn request(&self, method: Method, headers: HeaderMap, body: Bytes) -> Result<Exchange, Fault> {
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = method;
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = headers;
-        self.client.send(request).await
-    }
-
-    /// Sends a message that has no answer, and does not wait for it.
-    fn tell(&self, headers: HeaderMap, body: String) {
-        let wire = self.clone();
-        self.tracker.spawn(async move {
-            let told = async {
-                let exchange = wire.post(headers, body).await?;
-                exchange.body(64 << 10).await.map(drop)
-            };
-            if !matches!(tokio::time::timeout(ASIDE_TIMEOUT, told).await, Ok(Ok(()))) {
-                tracing::debug!("a backend did not take a notification");
-            }
-        });
-    }
 }
 
 impl HttpLink {
@@ -219,9 +149,9 @@ impl HttpLink {
             let lost = matches!(&answer, Err(Fault { kind: FaultKind::Broken, .. }));
             let (true, Era::Legacy, Some(last)) = (lost, talk.era, trail.last.take()) else { break };
             tokio::time::sleep(Duration::from_millis(trail.retry.unwrap_or(TAKE_UP_AFTER).min(30_000))).await;
-            let Ok(exchange) = self.take_up(talk, &last).await else { break };
+            let Ok(exchange) = Box::pin(self.take_up(talk, &last)).await else { break };
             trail.last = Some(last);
-            answer = answer::read_on(exchange, id, &mut trail, &mut aside).await;
+            answer = Box::pin(answer::read_on(exchange, id, &mut trail, &mut aside)).await;
         }
         answer
     }
@@ -372,10 +302,12 @@ fn modern_headers(wire: &Wire) -> HeaderMap {
 
 async fn discover(wire: &Wire, ids: &AtomicU64) -> Probed {
     let ask = Ask::plain("server/discover", Params::None);
-    let id = ids.fetch_add(1, Ordering::Relaxed);
     let mut headers = modern_headers(wire);
     mirror(&mut headers, &ask);
-    let answer = async { answer::read(wire.post(headers, ask.body(id, Era::Modern)).await?, id, |_| {}).await };
+    let answer = probe::persuaded(|| async {
+        let id = ids.fetch_add(1, Ordering::Relaxed);
+        answer::read(wire.post(headers.clone(), ask.body(id, Era::Modern)).await?, id, |_| {}).await
+    });
     match tokio::time::timeout(DISCOVER_TIMEOUT, answer).await {
         Ok(answer) => probe::judge(answer),
         Err(_) => Probed::TryLegacy,

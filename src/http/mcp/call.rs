@@ -103,20 +103,25 @@ pub(super) async fn carry(
     let session = session_name(&asked).filter(|_| asked.era == Era::Legacy);
     let registered = session.map(|session| gateway.inflight().register(&session, id.text(), line.cancel.clone()));
     let answering = Answering::new(&gateway, &asked, id, request.event.clone(), line.cancel.clone(), via);
-    let carrying = async move {
+    let carrying: Carrying = Box::pin(async move {
         let carried = gateway.carry(asked.principal, request, line, leaving).await;
         drop(registered);
         carried
-    };
-    answering.with(Box::pin(carrying), heard).await
+    });
+    answering.with(carrying, heard).await
 }
 
 /// Goes on with a call that waited for its client.
 pub(super) async fn go_on(gateway: &Gateway, asked: &Asked, id: Id, underway: Underway, via: Box<Via>) -> Response {
     let Underway { done, heard, cancel, event } = underway;
     let kind = via.kind();
+    let leaving = cancel.clone().drop_guard();
     let answering = Answering::new(gateway, asked, id, event.clone(), cancel, Some(via));
-    let carrying = async move { done.await.unwrap_or_else(|_| unfinished(event, kind, Refusal::Internal)) };
+    let carrying = async move {
+        let carried = done.await.unwrap_or_else(|_| unfinished(event, kind, Refusal::Internal));
+        leaving.disarm();
+        carried
+    };
     answering.with(Box::pin(carrying), heard).await
 }
 

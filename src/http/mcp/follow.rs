@@ -225,6 +225,8 @@ impl Following {
                 }
                 changed = self.versions.changed() => {
                     changed.ok()?;
+                    // Who hears of it lists at once, and must find what is new.
+                    self.gateway.caught_up().await;
                     self.changed();
                 }
                 aside = self.hearing.next() => {

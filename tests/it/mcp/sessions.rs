@@ -12,6 +12,7 @@ fn hello(version: &str) -> serde_json::Value {
 async fn initialize_settles_on_a_legacy_revision() {
     let gateway = Setup::new().start().await;
     let client = gateway.agent().await;
+    let changes = json!({"listChanged": true});
     for (asked, given) in [
         ("2025-11-25", "2025-11-25"),
         ("2025-06-18", "2025-06-18"),
@@ -26,7 +27,7 @@ async fn initialize_settles_on_a_legacy_revision() {
         assert_eq!(answer.result()["serverInfo"]["name"], "toolgate");
         assert_eq!(
             answer.result()["capabilities"],
-            json!({"tools": {"listChanged": true}, "prompts": {}, "resources": {}})
+            json!({"tools": changes, "prompts": changes, "resources": changes})
         );
     }
     gateway.finish().await;

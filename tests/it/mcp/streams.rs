@@ -63,7 +63,7 @@ async fn a_subscription_acknowledges_tells_and_ends() {
         Some(Event::Data(json!({
             "jsonrpc": "2.0",
             "method": "notifications/subscriptions/acknowledged",
-            "params": {"notifications": {"toolsListChanged": true}, "_meta": tag},
+            "params": {"notifications": {"toolsListChanged": true, "promptsListChanged": true}, "_meta": tag},
         }))),
         "what is offered, first of all"
     );

@@ -139,11 +139,11 @@ async fn an_export_is_the_whole_log() {
     let (gateway, _upstream, reader) = busy().await;
     for csv in [false, true] {
         let format = if csv { "csv" } else { "jsonl" };
+        let page = gateway.control(Command::AuditExport { after: 0, limit: 5000, csv }).await;
         let answer = reader.get(&format!("/v1/audit/export?format={format}")).send().await;
         assert_eq!(answer.status, 200);
         let kind = if csv { "text/csv; charset=utf-8" } else { "application/x-ndjson" };
         assert_eq!((answer.header("content-type"), answer.header("content-encoding")), (Some(kind), None));
-        let page = gateway.control(Command::AuditExport { after: 0, limit: 5000, csv }).await;
         let mut expected: Vec<String> = page["header"].as_str().map(str::to_owned).into_iter().collect();
         expected.extend(page["lines"].as_array().unwrap().iter().map(|line| line.as_str().unwrap().to_owned()));
         assert_eq!(answer.text.lines().collect::<Vec<_>>(), expected);

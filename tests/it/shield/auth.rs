@@ -52,7 +52,7 @@ async fn a_token_works_wherever_its_key_does() {
     let host = bearer.legacy().await;
     assert_eq!(ping(&host).await, 200);
     assert_eq!(ping(&client.in_session(host.session())).await, 200, "the session is the key's");
-    assert_eq!(ping(&bearer.modern()).await, 200);
+    assert!(!bearer.modern().tools().await.is_empty());
     let answer = bearer.call("github:list_repos", &json!({})).await;
     let record = gateway.record(answer.header("toolgate-audit-id").unwrap()).await;
     assert_eq!(record["key"], json!(key.id));

@@ -30,6 +30,8 @@ async fn pages_hold_every_tool_once_in_one_order() {
     // A tool that comes or goes meanwhile moves no other over the border of a page.
     let first = client.get("/v1/mcps?server=up&limit=10").send().await;
     upstream.set_tools(json!(named(3, 30)));
+    eventually("the gateway listens", async || upstream.is_listened_to().then_some(())).await;
+    upstream.tell_changed();
     let Value::String(cursor) = first.json()["meta"]["next_cursor"].clone() else { panic!("{}", first.text) };
     let rest = eventually("the new list is taken in", async || {
         let answer = client.get(&format!("/v1/mcps?server=up&limit=50&cursor={cursor}")).send().await;

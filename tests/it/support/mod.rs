@@ -1,7 +1,9 @@
 //! What the tests are made with: a gateway that checks itself, clients of every kind, backends that do as they are told.
 
+mod channel;
 mod client;
 mod gateway;
+mod host;
 mod program;
 mod stream;
 mod upstream;
@@ -11,9 +13,11 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-pub(crate) use client::{Client, Draft, MODERN, Response, invoke_params, modern_meta};
+pub(crate) use channel::{Act, FakeChannel, result};
+pub(crate) use client::{Client, Draft, MODERN, Response, hello, invoke_params, modern_meta};
 pub(crate) use gateway::{Key, Setup, TestGateway};
-pub(crate) use program::{PROGRAM, Program, children_of, groups_alive, is_alive, toolgate, toolgate_in};
+pub(crate) use host::Host;
+pub(crate) use program::{PROGRAM, Program, children_of, command, groups_alive, is_alive, toolgate, toolgate_in};
 pub(crate) use stream::{Event, Stream};
 pub(crate) use upstream::{FakeUpstream, Say, Seen, tool};
 

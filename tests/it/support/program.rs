@@ -28,7 +28,8 @@ impl Ended {
     }
 }
 
-fn command(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
+/// The program with these arguments in `folder`, with nothing of this process's environment.
+pub(crate) fn command(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(PROGRAM);
     command.args(arguments).current_dir(folder).env_clear().envs(environment.iter().copied()).stdin(Stdio::null());
     // A child that outlives its test is a fault, not a leftover.
@@ -69,7 +70,16 @@ impl Program {
     }
 
     pub(crate) async fn start_in(folder: Arc<TempDir>, environment: &[(&str, &str)]) -> Self {
-        let mut command = command(folder.path(), &["serve", "--listen", "127.0.0.1:0"], environment);
+        Self::start_at(folder, ([127, 0, 0, 1], 0).into(), environment).await
+    }
+
+    /// Starts on this address.
+    pub(crate) async fn start_at(
+        folder: Arc<TempDir>,
+        address: std::net::SocketAddr,
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let mut command = command(folder.path(), &["serve", "--listen", &address.to_string()], environment);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (out, err) = (follow(child.stdout.take().unwrap()), follow(child.stderr.take().unwrap()));
         let address = eventually("the program listens", async || {

@@ -15,6 +15,8 @@ pub(crate) struct Stream {
     pub(crate) headers: HeaderMap,
     body: Incoming,
     buffer: String,
+    /// The id of the last event that had one.
+    pub(crate) last_id: Option<String>,
 }
 
 /// What stands between two empty lines of a stream.
@@ -27,7 +29,7 @@ pub(crate) enum Event {
 impl Stream {
     pub(super) fn new(response: http::Response<Incoming>) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Self { status, headers, body: response.into_body(), buffer: String::new() }
+        Self { status, headers, body: response.into_body(), buffer: String::new(), last_id: None }
     }
 
     /// The next event; `None` at the end.
@@ -56,6 +58,8 @@ impl Stream {
             if let Some((event, rest)) = self.buffer.split_once("\n\n") {
                 let (event, rest) = (event.to_owned(), rest.to_owned());
                 self.buffer = rest;
+                let id = event.lines().find_map(|line| line.strip_prefix("id: "));
+                self.last_id = id.map(str::to_owned).or(self.last_id.take());
                 return Some(parse(&event));
             }
             match self.body.frame().await {
@@ -76,7 +80,8 @@ impl Stream {
 fn parse(event: &str) -> Event {
     let data: Vec<&str> = event.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
     match data.as_slice() {
-        [] => Event::Comment,
+        // One without data says only where the stream is.
+        [] | [""] => Event::Comment,
         lines => Event::Data(serde_json::from_str(&lines.join("\n")).unwrap()),
     }
 }

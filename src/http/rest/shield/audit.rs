@@ -59,7 +59,7 @@ pub(super) async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, ur
     let before = place.map(|place| place.parse::<i64>().map_err(|_| invalid("the cursor is not one of this list")));
     let (records, next) = gateway.records(&filter, before.transpose()?, limit).await?;
     let items: Vec<&str> = records.iter().map(Json::as_str).collect();
-    Ok(page(&items, limit, next.map(|next| cursor(LIST, &next.to_string())), Map::new()))
+    Ok(page(&items, limit, next.map(|next| cursor(LIST, &next.to_string())).as_deref(), Map::new()))
 }
 
 #[utoipa::path(

@@ -93,7 +93,7 @@ pub(super) async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, ur
         }
     };
     let items: Vec<&str> = items.iter().map(Json::as_str).collect();
-    Ok(page(&items, limit, next, Map::new()))
+    Ok(page(&items, limit, next.as_deref(), Map::new()))
 }
 
 /// Orders as ids do: by server, then by name.

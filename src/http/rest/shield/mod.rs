@@ -104,7 +104,7 @@ fn data_text(text: &str) -> Response {
 }
 
 /// A page of a list. `more` is where the next begins, if there is one; `extra` is what `meta` says besides.
-fn page<T: AsRef<str>>(items: &[T], limit: usize, next: Option<String>, extra: Map<String, Value>) -> Response {
+fn page<T: AsRef<str>>(items: &[T], limit: usize, next: Option<&str>, extra: Map<String, Value>) -> Response {
     let items: Vec<&str> = items.iter().map(AsRef::as_ref).collect();
     let mut meta = extra;
     meta.insert("limit".into(), json!(limit));

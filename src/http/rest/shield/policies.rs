@@ -73,7 +73,7 @@ pub(super) async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, ur
     policies.truncate(limit);
     let next = policies.last().filter(|_| more).map(|(id, _)| cursor(LIST, id));
     let items: Vec<String> = policies.iter().map(|(_, view)| view.to_string()).collect();
-    Ok(page(&items, limit, next, Map::from_iter([("policy_version".to_owned(), json!(version))])))
+    Ok(page(&items, limit, next.as_deref(), Map::from_iter([("policy_version".to_owned(), json!(version))])))
 }
 
 #[utoipa::path(

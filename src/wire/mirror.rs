@@ -1,4 +1,4 @@
-//! Headers that repeat a part of the body (MCP 2026-07-28, SEP-2243), derived from what is sent to the backend.
+//! Headers that repeat a part of the body (MCP 2026-07-28, SEP-2243), derived from what is sent.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -7,18 +7,20 @@ use serde_json::{Map, Value};
 
 use crate::domain::json::Json;
 
-const ANNOTATION: &str = "x-mcp-header";
+/// The member of a schema that asks for a header.
+pub const ANNOTATION: &str = "x-mcp-header";
 
 /// One argument that a tool wants repeated in a header.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Mirror {
+pub struct Mirror {
     header: HeaderName,
     /// Member names from the root of the arguments.
     path: Vec<String>,
 }
 
 /// A text as a header value: as it is where that is possible, else in base64 between `=?base64?` and `?=`.
-pub(crate) fn header_value(text: &str) -> HeaderValue {
+#[must_use]
+pub fn header_value(text: &str) -> HeaderValue {
     let encoded = text.starts_with("=?base64?") && text.ends_with("?=");
     let padded = text.starts_with(' ') || text.ends_with(' ');
     let visible = text.bytes().all(|b| (0x20..=0x7e).contains(&b));
@@ -37,7 +39,7 @@ pub(crate) fn header_value(text: &str) -> HeaderValue {
 ///
 /// # Errors
 /// Why they are invalid; such a tool must not be used over HTTP.
-pub(crate) fn mirrors(schema: &Value) -> Result<Vec<Mirror>, String> {
+pub fn mirrors(schema: &Value) -> Result<Vec<Mirror>, String> {
     let Value::Object(root) = schema else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     if root.contains_key(ANNOTATION) {
@@ -110,12 +112,14 @@ fn annotation(
 }
 
 /// The headers for one call. Absent and null values have none.
-pub(crate) fn headers(mirrors: &[Mirror], arguments: Option<&Json>) -> Vec<(HeaderName, HeaderValue)> {
+#[must_use]
+pub fn headers(mirrors: &[Mirror], arguments: Option<&Json>) -> Vec<(HeaderName, HeaderValue)> {
     texts(mirrors, arguments).into_iter().map(|(name, text)| (name, header_value(&text))).collect()
 }
 
 /// What the headers for one call say, before it is made fit for a header.
-pub(crate) fn texts(mirrors: &[Mirror], arguments: Option<&Json>) -> Vec<(HeaderName, String)> {
+#[must_use]
+pub fn texts(mirrors: &[Mirror], arguments: Option<&Json>) -> Vec<(HeaderName, String)> {
     let Some(arguments) = arguments.filter(|_| !mirrors.is_empty()).map(Json::value) else { return Vec::new() };
     mirrors
         .iter()

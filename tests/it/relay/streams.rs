@@ -1,0 +1,89 @@
+//! What a server says before and beside its answers.
+
+use serde_json::json;
+
+use crate::support::{FakeUpstream, Say, Setup, eventually, soon};
+
+const ROUTE: &str = "/v1/mcp/servers/up";
+const LOG: &str = r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"hello"}}"#;
+const DONE: &str = r#"{"content":[{"type":"text","text":"done"}]}"#;
+
+#[tokio::test]
+async fn what_a_server_says_before_its_answer_comes_before_it() {
+    let upstream = FakeUpstream::legacy().await;
+    upstream.on_call(|seen| {
+        let token = &seen.json["params"]["_meta"]["progressToken"];
+        let progress = json!({"progressToken": token, "progress": 1, "message": "half"});
+        let progress = json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": progress}).to_string();
+        Say::Events(vec![LOG.into(), progress], DONE.into())
+    });
+    let gateway = Setup::with(&upstream).start().await;
+    let client = gateway.agent().await.at(ROUTE);
+    let params = json!({"name": "read", "_meta": {"progressToken": "mine"}});
+    let mut stream = client.legacy().await.request("tools/call", &params.to_string()).open().await;
+    let mut heard = Vec::new();
+    while let Some(message) = soon("an event", stream.data()).await {
+        heard.push(message);
+    }
+    let methods: Vec<&str> = heard.iter().map(|message| message["method"].as_str().unwrap_or("answer")).collect();
+    assert_eq!(methods, ["notifications/message", "notifications/progress", "answer"]);
+    assert_eq!(heard[1]["params"]["progressToken"], "mine");
+    // A modern client hears log messages only where it asked for them, from its level on.
+    for (level, hears) in [(None, false), (Some("warning"), false), (Some("debug"), true)] {
+        let mut meta = json!({});
+        if let Some(level) = level {
+            meta["io.modelcontextprotocol/logLevel"] = json!(level);
+        }
+        let params = json!({"name": "read", "_meta": meta});
+        let answer = client.modern().rpc("tools/call", &params).await;
+        assert_eq!(answer.text.contains("notifications/message"), hears, "{level:?}: {}", answer.text);
+        assert!(answer.text.contains("done"));
+    }
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_broke_off_is_taken_up_where_it_stopped() {
+    let upstream = FakeUpstream::legacy().await;
+    upstream.on_call(|_| Say::Held(Box::new(Say::Result(DONE.into()))));
+    let gateway = Setup::with(&upstream).start().await;
+    let client = gateway.agent().await.at(ROUTE).legacy().await;
+    let mut stream = client.request("tools/call", r#"{"name":"read"}"#).open().await;
+    soon("the first event", stream.next()).await.unwrap();
+    let id = stream.last_id.clone().expect("an event with an id");
+    drop(stream);
+    upstream.release(1);
+    let again = || client.get(ROUTE).header("accept", "text/event-stream").header("last-event-id", &id);
+    let mut rest = again().open().await;
+    assert_eq!(soon("the answer", rest.data()).await.unwrap()["result"]["content"][0]["text"], "done");
+    assert!(soon("the end", rest.data()).await.is_none());
+    // Somebody else's stream is not there to be taken up.
+    let other = gateway.agent().await.at(ROUTE).legacy().await;
+    let mut foreign = other.get(ROUTE).header("accept", "text/event-stream").header("last-event-id", &id).open().await;
+    assert!(!foreign.ends_within(std::time::Duration::from_millis(100)).await, "its own stream, which is silent");
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn both_eras_hear_of_changed_tools_from_either() {
+    for upstream in [FakeUpstream::legacy().await, FakeUpstream::modern().await] {
+        let gateway = Setup::with(&upstream).start().await;
+        let client = gateway.agent().await.at(ROUTE);
+        let mut legacy = client.legacy().await.get(ROUTE).header("accept", "text/event-stream").open().await;
+        let wanted = json!({"notifications": {"toolsListChanged": true, "promptsListChanged": true}});
+        let mut modern = client.modern().request("subscriptions/listen", &wanted.to_string()).open().await;
+        let first = soon("the acknowledgement", modern.data()).await.unwrap();
+        assert_eq!(first["method"], "notifications/subscriptions/acknowledged");
+        assert_eq!(first["params"]["notifications"], json!({"toolsListChanged": true}), "prompts are not offered");
+        eventually("the gateway listens", async || upstream.is_listened_to().then_some(())).await;
+        upstream.set_tools(json!([crate::support::tool("new", &json!({"readOnlyHint": true}))]));
+        upstream.tell_changed();
+        let told = soon("the legacy client hears", legacy.data()).await.unwrap();
+        assert_eq!(told["method"], "notifications/tools/list_changed");
+        let told = soon("the modern client hears", modern.data()).await.unwrap();
+        assert_eq!(told["method"], "notifications/tools/list_changed");
+        assert_eq!(told["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 1);
+        assert_eq!(client.tools().await, ["new"]);
+        gateway.finish().await;
+    }
+}
