@@ -11,8 +11,9 @@ pub mod domain;
 pub mod policy;
 pub mod search;
 pub mod wire;
-// 3: what is configured, what is kept
+// 3: what is configured, what is kept, what is fetched
 pub mod config;
+pub mod fetch;
 pub mod store;
 // 4: who calls, who answers, what is charged, what is recorded
 pub mod authn;

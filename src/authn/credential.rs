@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::jwt::TokenFault;
 use crate::domain::secret::Secret;
 use crate::store::StoreError;
 
@@ -49,6 +50,14 @@ pub enum NotAdmitted {
     Reused,
     #[error("the key's profile `{0}` no longer exists")]
     NoProfile(String),
+    #[error("no access token: send `Authorization: Bearer TOKEN`, with a token of this gateway's authorization server")]
+    NoToken,
+    #[error("this endpoint takes access tokens and no keys: a key opens `/v1/mcp`")]
+    KeyForToken,
+    #[error("the access token is refused: {0}")]
+    Token(TokenFault),
+    #[error("the access token opens nothing here: it needs one of the scopes {}", .0.join(", "))]
+    TokenScope(Vec<String>),
     #[error("too many wrong keys: try again in {retry_after} s")]
     Throttled { retry_after: u64 },
 }
@@ -71,6 +80,11 @@ impl NotAdmitted {
             Self::TokenExpired(_) => "token_expired",
             Self::Reused => "token_reused",
             Self::NoProfile(_) => "no_profile",
+            Self::NoToken => "missing",
+            Self::KeyForToken => "key_for_token",
+            Self::Token(TokenFault::Unavailable) => "unavailable",
+            Self::Token(_) => "token",
+            Self::TokenScope(_) => "token_scope",
             Self::Throttled { .. } => "throttled",
         }
     }

@@ -137,6 +137,12 @@ impl Keyring {
         }
     }
 
+    /// Counts a wrong credential against its source: the same answer, or that the source has to wait.
+    #[must_use]
+    pub fn wrong(&self, why: NotAdmitted, source: Option<IpAddr>) -> NotAdmitted {
+        self.throttled(source).unwrap_or(why)
+    }
+
     fn holder(&self, text: &str, profiles: &Profiles) -> Result<Principal, NotAdmitted> {
         if let Some(admin) = self.admin.as_ref().filter(|admin| admin.is(text)) {
             return self.of_hash(&admin.hash, profiles);
@@ -147,10 +153,8 @@ impl Keyring {
         if text.contains("${") || text.starts_with('$') {
             return Err(NotAdmitted::Unexpanded(text.chars().filter(|c| !c.is_control()).take(60).collect()));
         }
-        if !text.starts_with(PREFIX) {
-            return Err(NotAdmitted::Malformed);
-        }
-        let key = SecretKey::parse(text).ok_or(NotAdmitted::Mistyped)?;
+        let fault = if text.starts_with(PREFIX) { NotAdmitted::Mistyped } else { NotAdmitted::Malformed };
+        let key = SecretKey::parse(text).ok_or(fault)?;
         self.of_hash(&self.hash(key.expose()), profiles)
     }
 
@@ -174,11 +178,6 @@ impl Keyring {
         let profile =
             profiles.get(record.profile.as_str()).ok_or_else(|| NotAdmitted::NoProfile(record.profile.clone()))?;
         Ok(principal(record, Arc::clone(profile)))
-    }
-
-    /// Counts a wrong credential of `source`; why it is refused.
-    pub(super) fn wrong(&self, why: NotAdmitted, source: Option<IpAddr>) -> NotAdmitted {
-        self.throttled(source).unwrap_or(why)
     }
 
     /// When the key with this hash ends by itself.
@@ -343,6 +342,7 @@ impl Keyring {
             roles: BTreeSet::new(),
             plan: None,
             grant: None,
+            until: None,
         })
     }
 
@@ -380,6 +380,7 @@ fn local_owner() -> Principal {
         roles: BTreeSet::from([ADMIN_ROLE.into()]),
         plan: None,
         grant: None,
+        until: None,
     }
 }
 
@@ -393,5 +394,6 @@ fn principal(record: &KeyRecord, profile: Arc<Profile>) -> Principal {
         roles: record.roles.iter().map(|role| role.as_str().into()).collect(),
         plan: record.plan.as_deref().map(Into::into),
         grant: None,
+        until: None,
     }
 }

@@ -88,6 +88,11 @@ impl Fault {
         matches!(self.kind, FaultKind::Unserved(400 | 405) | FaultKind::SessionLost)
     }
 
+    /// Whether it is the credentials alone that were refused (401).
+    pub(crate) fn is_unauthorized(&self) -> bool {
+        self.kind == FaultKind::Rejected && self.detail == "HTTP 401"
+    }
+
     /// The JSON-RPC error code, where the fault is one.
     pub(crate) fn code(&self) -> Option<i64> {
         #[derive(serde::Deserialize)]

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -11,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::ask::{Ask, Params};
 use super::breaker::{backoff, jitter};
 use super::fault::{Fault, FaultKind};
+use super::oauth::Authorization;
 use super::peer::{Audience, Changes, Peer};
 use super::probe::Hello;
 use super::transport::{self, DuplexLink, HttpLink, Place, Program, Tail};
@@ -44,23 +46,31 @@ pub(crate) struct Listed {
     pub public: bool,
 }
 
+/// Where a backend is, and as whom the gateway goes there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Destination<'a> {
+    pub transport: &'a Transport,
+    pub authorization: Option<&'a Arc<Authorization>>,
+}
+
 impl Link {
     /// Connects and greets. `before` is the era that the backend spoke when last seen.
     pub(crate) async fn open(
-        transport: &Transport,
+        to: Destination<'_>,
         before: Option<Era>,
         inherited: &[(OsString, OsString)],
         tracker: &TaskTracker,
         tail: &Tail,
         audience: Audience,
     ) -> Result<Self, Fault> {
-        match transport {
+        match to.transport {
             Transport::Http { url, headers } => {
-                match Box::pin(HttpLink::open(url, headers, before, tracker, audience.clone())).await {
+                let place = Place { url, headers, authorization: to.authorization };
+                match Box::pin(HttpLink::open(place, before, tracker, audience.clone())).await {
                     Ok(link) => Ok(Self::Http(Box::new(link))),
                     // Servers from before Streamable HTTP take no posts here (2025-11-25, "Backwards Compatibility").
                     Err(fault) if fault.takes_no_posts() => {
-                        let link = transport::sse(Place { url, headers }, tracker, &audience).await;
+                        let link = transport::sse(place, tracker, &audience).await;
                         link.map(Self::Duplex).map_err(|older| {
                             tracing::debug!(detail = older.detail, "no event stream of the older kind either");
                             fault
@@ -70,10 +80,12 @@ impl Link {
                 }
             }
             Transport::Sse { url, headers } => {
-                Ok(Self::Duplex(transport::sse(Place { url, headers }, tracker, &audience).await?))
+                let place = Place { url, headers, authorization: to.authorization };
+                Ok(Self::Duplex(transport::sse(place, tracker, &audience).await?))
             }
             Transport::Ws { url, headers } => {
-                Ok(Self::Duplex(transport::ws(Place { url, headers }, before, tracker, &audience).await?))
+                let place = Place { url, headers, authorization: None };
+                Ok(Self::Duplex(transport::ws(place, before, tracker, &audience).await?))
             }
             Transport::Stdio { command, args, env, cwd } => {
                 let program = Program { command, args, env, cwd: cwd.as_deref(), inherited };
@@ -116,6 +128,13 @@ impl Link {
                 String::from("it speaks another revision than before")
             }
             Self::Duplex(link) => link.gone().await,
+        }
+    }
+
+    /// Waits until `follow` hears what the backend says outside of requests, where it does.
+    pub(crate) async fn heard(&self) {
+        if let Self::Http(link) = self {
+            link.heard().await;
         }
     }
 

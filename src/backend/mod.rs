@@ -14,6 +14,7 @@ mod link;
 mod lists;
 mod meters;
 mod names;
+mod oauth;
 mod pace;
 mod peer;
 mod probe;

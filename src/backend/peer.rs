@@ -13,8 +13,10 @@ use crate::wire::era::Era;
 
 /// How long a client, and the person before it, may take to answer a question of a backend.
 pub const PATIENCE: Duration = Duration::from_secs(600);
-/// A larger message of a backend is not passed on: what is buffered for a slow client stays bounded. Bytes.
-const MAX_ASIDE: usize = 4 << 20;
+/// A larger message of a backend is not passed on: what is buffered for a slow client stays bounded. Bytes; a question may
+/// hold an image.
+const MAX_NOTICE: usize = 256 << 10;
+const MAX_QUESTION: usize = 4 << 20;
 
 /// What a backend says before it answers.
 #[derive(Debug)]
@@ -123,7 +125,7 @@ pub fn capability_of(method: &str) -> Option<&'static str> {
 
 /// Passes a notification on, where there is room for it.
 pub(crate) fn tell(asides: &mpsc::Sender<Aside>, method: &str, params: Option<Json>) {
-    if params.as_ref().is_some_and(|params| params.bytes().len() > MAX_ASIDE) {
+    if params.as_ref().is_some_and(|params| params.bytes().len() > MAX_NOTICE) {
         tracing::debug!(method, "a notification is too large to be passed on");
         return;
     }
@@ -139,7 +141,7 @@ pub(crate) async fn ask(
     params: Option<Json>,
     deadline: Option<&Deadline>,
 ) -> Result<Json, Json> {
-    if params.as_ref().is_some_and(|params| params.bytes().len() > MAX_ASIDE) {
+    if params.as_ref().is_some_and(|params| params.bytes().len() > MAX_QUESTION) {
         return Err(error(-32603, "the request is too large to be passed on"));
     }
     let (question, reply) = Question::new(method, params);

@@ -16,13 +16,15 @@ use super::cache::ResponseCache;
 use super::catalog::{Catalog, Part};
 use super::facts::ListVersions;
 use super::known::Known;
+use super::oauth::Authorization;
 use super::server::Server;
 use super::status::ServerStatus;
 use super::supervisor::supervise;
-use crate::config::ServerSettings;
+use crate::config::{ServerSettings, Transport};
 use crate::domain::clock::Clock;
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
+use crate::store::Store;
 
 /// Servers that are connected at the same time.
 const CONNECTING: usize = 16;
@@ -42,6 +44,8 @@ pub struct Backends {
 pub(crate) struct Hub {
     pub clock: Arc<dyn Clock>,
     pub environment: Vec<(OsString, OsString)>,
+    /// Where the gateway's own credentials at backends are kept.
+    pub store: Option<Store>,
     pub tracker: TaskTracker,
     pub connecting: Semaphore,
     pub servers: ArcSwap<HashMap<ServerName, Arc<Server>>>,
@@ -82,6 +86,15 @@ impl Hub {
         self.epoch.send_replace(epoch);
     }
 
+    /// The gateway's credentials at a server, where it asks for OAuth.
+    fn authorization(&self, settings: &ServerSettings) -> Option<Arc<Authorization>> {
+        let (oauth, store) = (settings.oauth.as_ref()?, self.store.as_ref()?);
+        let (Transport::Http { url, .. } | Transport::Sse { url, .. }) = &settings.transport else { return None };
+        let url = url::Url::parse(&url.to_string()).ok()?;
+        let (clock, tracker) = (Arc::clone(&self.clock), self.tracker.clone());
+        Some(Arc::new(Authorization::new(settings.name.clone(), url, Arc::clone(oauth), store.clone(), clock, tracker)))
+    }
+
     #[cfg(test)]
     pub(crate) fn progress_for_tests(&self) -> watch::Receiver<u64> {
         self.progress.subscribe()
@@ -102,11 +115,18 @@ impl Backends {
     /// metrics recorder before this.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, environment: Vec<(OsString, OsString)>) -> Self {
+        Self::with_store(clock, environment, None)
+    }
+
+    /// The same, with a place for the credentials of backends that ask for OAuth.
+    #[must_use]
+    pub fn with_store(clock: Arc<dyn Clock>, environment: Vec<(OsString, OsString)>, store: Option<Store>) -> Self {
         let grace = u64::try_from(REMOVAL_GRACE.as_millis()).unwrap_or(u64::MAX);
         Self {
             hub: Arc::new(Hub {
                 clock,
                 environment,
+                store,
                 tracker: TaskTracker::new(),
                 connecting: Semaphore::new(CONNECTING),
                 servers: ArcSwap::default(),
@@ -163,7 +183,9 @@ impl Backends {
             }
         }
         let hub = &self.hub;
-        let server = Arc::new(Server::new(Arc::clone(settings), hub.stop.child_token(), &hub.clock));
+        let mut server = Server::new(Arc::clone(settings), hub.stop.child_token(), &hub.clock);
+        server.authorization = hub.authorization(settings);
+        let server = Arc::new(server);
         let kept = hub.seeds.lock().unwrap_or_else(PoisonError::into_inner).remove(&settings.name);
         if let Some(known) = old.map(|old| old.known()).or(kept) {
             server.seed(known);
@@ -276,6 +298,43 @@ impl Backends {
         bad
     }
 
+    /// Begins a login at a server that asks for OAuth; gives the page to which a person goes. The person is sent back to
+    /// `redirect`.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub async fn begin_login(&self, server: &str, redirect: &str) -> Result<String, String> {
+        self.authorized(server)?.1.begin(redirect).await
+    }
+
+    /// Ends a login with the URL to which the person was sent back, and connects with what it gave.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub async fn finish_login(&self, server: &str, callback: &str) -> Result<(), String> {
+        let (server, authorization) = self.authorized(server)?;
+        authorization.finish(callback).await?;
+        server.refresh.notify_one();
+        Ok(())
+    }
+
+    /// Forgets the credentials at a server. True where there were some.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub async fn logout(&self, server: &str) -> Result<bool, String> {
+        self.authorized(server)?.1.forget().await
+    }
+
+    fn authorized(&self, name: &str) -> Result<(Arc<Server>, Arc<Authorization>), String> {
+        let servers = self.hub.servers.load();
+        let server = servers.values().find(|server| server.name.as_str() == name);
+        let server = server.ok_or_else(|| format!("there is no server `{name}`: see `toolgate servers list`"))?;
+        let authorization = server.authorization.clone();
+        let authorization = authorization.ok_or_else(|| format!("`{name}` has no `oauth` in the configuration"))?;
+        Ok((Arc::clone(server), authorization))
+    }
+
     /// Takes no more calls, gives those in flight `grace` to finish, and ends every child and connection.
     pub async fn stop(&self, grace: Duration) {
         let hub = &self.hub;
@@ -290,5 +349,8 @@ impl Backends {
 
 /// Whether a server can go on with its connection and its limits as they are.
 fn same_connection(old: &ServerSettings, new: &ServerSettings) -> bool {
-    old.transport == new.transport && old.concurrency == new.concurrency && old.pace == new.pace
+    old.transport == new.transport
+        && old.oauth == new.oauth
+        && old.concurrency == new.concurrency
+        && old.pace == new.pace
 }

@@ -20,6 +20,7 @@ use super::known::Known;
 use super::link::{Link, Listed};
 use super::lists::Lists;
 use super::meters::Meters;
+use super::oauth::Authorization;
 use super::pace::Pace;
 use super::peer::{Changes, Peer};
 use super::registry::Hub;
@@ -40,6 +41,8 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Server {
     pub name: ServerName,
+    /// The gateway's own credentials there.
+    pub authorization: Option<Arc<Authorization>>,
     settings: ArcSwap<ServerSettings>,
     link: ArcSwapOption<Link>,
     pub breaker: BreakerCell,
@@ -72,6 +75,7 @@ impl Server {
         let facts = Facts::new(clock.now());
         Self {
             name: settings.name.clone(),
+            authorization: None,
             link: ArcSwapOption::empty(),
             breaker: BreakerCell::default(),
             places: Semaphore::new(settings.concurrency.clamp(1, Semaphore::MAX_PERMITS)),

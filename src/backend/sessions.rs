@@ -9,7 +9,7 @@ use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::fault::{Fault, FaultKind};
-use super::link::Link;
+use super::link::{Destination, Link};
 use super::peer::{Aside, Audience, Changes, Peer};
 use super::registry::Hub;
 use super::server::Server;
@@ -158,10 +158,11 @@ impl Sessions {
         let audience =
             Audience { capabilities: peer.capabilities.clone(), ambient, changes: Arc::clone(&server.changes) };
         let settings = Arc::clone(&server.settings());
-        let open =
-            Link::open(&settings.transport, Some(Era::Legacy), &hub.environment, &hub.tracker, &server.tail, audience);
+        let to = Destination { transport: &settings.transport, authorization: server.authorization.as_ref() };
+        let open = Link::open(to, Some(Era::Legacy), &hub.environment, &hub.tracker, &server.tail, audience);
         let link = Arc::new(Box::pin(open).await?);
         hub.tracker.spawn(tend(Arc::clone(&link), Arc::clone(slot), Arc::clone(&server.changes)));
+        link.heard().await;
         Ok(link)
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::breaker::{backoff, jitter};
 use super::fault::Fault;
-use super::link::{Link, Listed};
+use super::link::{Destination, Link, Listed};
 use super::lists::ListKind;
 use super::peer::Audience;
 use super::registry::Hub;
@@ -77,7 +77,8 @@ async fn connect(server: &Server, hub: &Hub) -> Result<(Link, Listed), Fault> {
         let settings = Arc::clone(&server.settings());
         let audience = Audience::shared(Arc::clone(&server.changes));
         let (environment, tracker) = (&hub.environment, &hub.tracker);
-        let link = Link::open(&settings.transport, server.era(), environment, tracker, &server.tail, audience).await?;
+        let to = Destination { transport: &settings.transport, authorization: server.authorization.as_ref() };
+        let link = Link::open(to, server.era(), environment, tracker, &server.tail, audience).await?;
         match link.list_tools().await {
             Ok(listed) => Ok((link, listed)),
             Err(fault) => {

@@ -8,6 +8,7 @@ pub mod demo;
 mod doctor;
 mod import;
 mod keys;
+mod login;
 mod policy;
 mod print;
 mod remote;

@@ -8,13 +8,18 @@ use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
-use super::Ended;
+use super::{Common, Ended};
 
 /// Sends the log to stderr. A filter that cannot be read is as good as none.
 pub(super) fn logging(format: &str, level: &str, filter: Option<&str>) {
     let filter = filter
         .and_then(|text| EnvFilter::try_new(text).ok())
         .unwrap_or_else(|| EnvFilter::new(format!("{level},rmcp=warn")));
+    // It would log codes of logins.
+    let filter = match "rmcp::transport::auth=warn".parse() {
+        Ok(quiet) => filter.add_directive(quiet),
+        Err(_) => filter,
+    };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(BoxMakeWriter::new(std::io::stderr));
     let set = if format == "json" {
         tracing::subscriber::set_global_default(builder.json().finish())
@@ -51,6 +56,11 @@ pub(super) fn usage(error: &clap::Error) {
 /// JSON for scripts.
 pub(super) fn json(value: &Value) {
     line(&serde_json::to_string_pretty(value).unwrap_or_else(|_| value.to_string()));
+}
+
+/// JSON for scripts, or else a line for people.
+pub(super) fn answer(common: &Common, answer: &Value, text: &str) {
+    if common.json { json(answer) } else { line(&clean(text)) }
 }
 
 /// A table: a header, a row for each of `rows`, columns as wide as the terminal allows.

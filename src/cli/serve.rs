@@ -51,16 +51,16 @@ pub(super) async fn run(common: &Common, listen: SocketAddr) -> anyhow::Result<E
     });
     let serving = gateway.tasks().spawn(serve(Arc::clone(&gateway), listening));
     let scheme = if settings.gateway.tls.is_some() { "https" } else { "http" };
+    // Whoever reads the line may ask to stop at once.
+    let told = told_to_stop()?;
     print::line(&format!("listening on {scheme}://{address}"));
-    told_to_stop().await?;
+    told.await;
     tracing::info!("stopping: calls in flight may end");
+    let again = told_to_stop()?;
     tokio::select! {
         () = gateway.stop(settings.gateway.drain) => {}
         // Whoever asks twice means at once.
-        again = told_to_stop() => {
-            again?;
-            bail!("stopped at once: calls in flight were given up");
-        }
+        () = again => bail!("stopped at once: calls in flight were given up"),
     }
     drop((door, serving));
     Ok(Ended::Well)
@@ -97,15 +97,16 @@ fn looks_weak(key: &str) -> bool {
     bytes.len() < 8
 }
 
-/// Completes on SIGTERM or SIGINT.
-pub(super) async fn told_to_stop() -> anyhow::Result<()> {
+/// Completes on a SIGTERM or SIGINT after this call.
+pub(super) fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 /// The first start's keys, each once, with what to paste.

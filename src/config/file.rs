@@ -11,6 +11,7 @@ use super::settings::{
     Transport,
 };
 use super::tls::Tls;
+use super::tokens;
 use super::transport;
 use crate::domain::audit::{ArgumentsMode, Durability};
 use crate::domain::id::ServerName;
@@ -22,14 +23,17 @@ use crate::domain::tool::{ArgumentKind, Risk, ToolSettings};
 /// # Errors
 /// Every fault in it.
 pub fn read(file: &str, text: &str, lookup: Lookup<'_>) -> Result<Settings, Faults> {
-    Document::new(file, text, lookup).read(|top| Settings {
-        gateway: top
-            .section("gateway")
-            .map_or_else(GatewaySettings::default, |section| gateway(&section, Path::new(file))),
-        audit: top.section("audit").map_or_else(AuditSettings::default, |section| audit(&section)),
-        servers: servers(top),
-        plans: plans(top),
-        tokens: top.section("tokens").map_or_else(TokenSettings::default, |section| tokens(&section)),
+    Document::new(file, text, lookup).read(|top| {
+        let gateway =
+            top.section("gateway").map_or_else(GatewaySettings::default, |section| gateway(&section, Path::new(file)));
+        Settings {
+            oauth: tokens::oauth(top, gateway.public_url.as_deref()).map(Arc::new),
+            gateway,
+            audit: top.section("audit").map_or_else(AuditSettings::default, |section| audit(&section)),
+            servers: servers(top),
+            plans: plans(top),
+            tokens: top.section("tokens").map_or_else(TokenSettings::default, |section| lives(&section)),
+        }
     })
 }
 
@@ -41,6 +45,7 @@ impl Default for Settings {
             servers: BTreeMap::new(),
             plans: shipped_plans(),
             tokens: TokenSettings::default(),
+            oauth: None,
         }
     }
 }
@@ -134,7 +139,7 @@ fn audit(section: &Section<'_>) -> AuditSettings {
     settings
 }
 
-fn tokens(section: &Section<'_>) -> TokenSettings {
+fn lives(section: &Section<'_>) -> TokenSettings {
     let shipped = TokenSettings::default();
     let settings = TokenSettings {
         access: section.duration("access").unwrap_or(shipped.access),
@@ -172,6 +177,7 @@ fn plans(top: &Section<'_>) -> BTreeMap<Arc<str>, Plan> {
 
 fn servers(top: &Section<'_>) -> BTreeMap<ServerName, Arc<ServerSettings>> {
     let mut servers: BTreeMap<ServerName, Arc<ServerSettings>> = BTreeMap::new();
+    let jwt = tokens::common(top);
     for (name, section) in top.sections("servers") {
         let parsed = name.parse::<ServerName>().map_err(|error| error.to_string());
         let parsed = parsed.and_then(|name| {
@@ -191,14 +197,14 @@ fn servers(top: &Section<'_>) -> BTreeMap<ServerName, Arc<ServerSettings>> {
                 Some("rename one of them".into()),
             );
         }
-        if let Some(server) = server(&name, &section) {
+        if let Some(server) = server(&name, &section, &jwt) {
             servers.insert(name, Arc::new(server));
         }
     }
     servers
 }
 
-fn server(name: &ServerName, section: &Section<'_>) -> Option<ServerSettings> {
+fn server(name: &ServerName, section: &Section<'_>, jwt: &tokens::Common) -> Option<ServerSettings> {
     let transport = transport::read(section);
     let permissions = |text: &str| match text {
         "open" => Some(Permissions::Open),
@@ -223,6 +229,8 @@ fn server(name: &ServerName, section: &Section<'_>) -> Option<ServerSettings> {
         pace: section.number("pace", 1..1_000_001).and_then(|number| u32::try_from(number).ok()),
         permissions: section.parsed("permissions", "`open` or `explicit`", permissions).unwrap_or_default(),
         sessions: section.parsed("sessions", "`auto`, `shared` or `principal`", SessionsOf::parse).unwrap_or_default(),
+        jwt: tokens::of_server(section, jwt),
+        oauth: tokens::backend_oauth(section, transport.as_ref()).map(Arc::new),
         tools: section.sections("tools").into_iter().map(|(name, section)| (name, Arc::new(tool(&section)))).collect(),
         default_tool: defaults.default_tool,
         name: name.clone(),

@@ -8,6 +8,7 @@ pub mod profiles;
 pub mod reader;
 pub mod settings;
 pub mod tls;
+pub mod tokens;
 mod transport;
 
 pub use profiles::Profiles;

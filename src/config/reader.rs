@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::Spanned;
@@ -164,6 +165,12 @@ impl<'d> Section<'d> {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
+    /// A path as the file means it: one that is not absolute lies beside the file.
+    #[must_use]
+    pub fn beside(&self, path: &str) -> PathBuf {
+        Path::new(self.document.file).parent().unwrap_or_else(|| Path::new("")).join(path)
+    }
+
     /// A string, variables expanded.
     pub fn text(&self, key: &'static str) -> Option<String> {
         let value = self.take(key)?;
@@ -222,6 +229,22 @@ impl<'d> Section<'d> {
             }
         }
         Some(texts)
+    }
+
+    /// Every list of strings in this table, under its free name; leaves nothing to refuse.
+    pub fn text_lists(&self) -> Vec<(String, Vec<String>)> {
+        let mut lists = Vec::new();
+        for (name, value) in self.table {
+            let items = value.get_ref().as_array().map(|items| items.iter().map(|item| item.get_ref().as_str()));
+            match items.and_then(|items| items.collect::<Option<Vec<&str>>>()) {
+                Some(texts) => lists.push((
+                    name.get_ref().to_string(),
+                    texts.into_iter().map(|text| self.document.expanded(text, &value.span())).collect(),
+                )),
+                None => self.wrong_type(name.get_ref(), "a list of strings", value),
+            }
+        }
+        lists
     }
 
     /// A table of strings under free names, variables expanded.

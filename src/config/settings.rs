@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::tls::Tls;
+use super::tokens::{BackendOauth, JwtSettings, OauthSettings};
 use crate::domain::audit::{ArgumentsMode, Durability};
 use crate::domain::id::ServerName;
 use crate::domain::secret::Secret;
@@ -20,6 +21,16 @@ pub struct Settings {
     pub servers: BTreeMap<ServerName, Arc<ServerSettings>>,
     pub plans: BTreeMap<Arc<str>, Plan>,
     pub tokens: TokenSettings,
+    /// Absent: there is no endpoint for tokens.
+    pub oauth: Option<Arc<OauthSettings>>,
+}
+
+impl Settings {
+    /// The files beside the configuration that are a part of it: a change of one is a change of the configuration.
+    #[must_use]
+    pub fn key_files(&self) -> Vec<(String, String)> {
+        self.servers.values().filter_map(|server| server.jwt.as_ref()?.key_file()).collect()
+    }
 }
 
 /// `[tokens]`: how long the tokens live that keys are exchanged for.
@@ -130,6 +141,10 @@ pub struct ServerSettings {
     pub permissions: Permissions,
     /// Who shares a session with it, where it keeps sessions.
     pub sessions: SessionsOf,
+    /// With `auth_type = "jwt"`: how the token is checked that a caller has to bring.
+    pub jwt: Option<Arc<JwtSettings>>,
+    /// The gateway's own tokens for this server.
+    pub oauth: Option<Arc<BackendOauth>>,
     pub tools: BTreeMap<String, Arc<ToolSettings>>,
     /// For tools without a row.
     pub default_tool: Arc<ToolSettings>,
@@ -151,6 +166,8 @@ impl ServerSettings {
             pace: None,
             permissions: Permissions::Open,
             sessions: SessionsOf::Auto,
+            jwt: None,
+            oauth: None,
             tools: BTreeMap::new(),
             default_tool: Arc::default(),
         }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::id::{EventId, RequestId};
 use super::json::Json;
 use super::principal::Surface;
+use super::secret::Secret;
 use super::tool::Kind;
 
 /// Which door a request came through.
@@ -90,6 +91,8 @@ pub struct CallRequest {
     pub tool: ToolRef,
     /// Those of a tool or a prompt. Absent stays absent on the way to the backend. Has passed [`strict::check`](super::strict::check) at the door.
     pub arguments: Option<Json>,
+    /// The caller's token for the server that it calls: checked by the gateway, never sent on.
+    pub jwt: Option<Secret>,
     /// Members of `params._meta` that travel on: `traceparent`, `tracestate`, `baggage`.
     pub trace: Vec<(&'static str, String)>,
     pub surface: Surface,

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::decision::Judgement;
-use super::id::EventId;
+use super::id::{EventId, ServerName};
 use super::json::Json;
 use super::tool::{Kind, Tool};
 
@@ -73,6 +73,12 @@ pub enum Refusal {
     Denied(Box<Judgement>),
     #[error("approval needed: {}", .0.policy())]
     ApprovalNeeded(Box<Judgement>),
+    #[error("{}", server_jwt(server, fault.as_deref()))]
+    ServerJwt {
+        server: ServerName,
+        /// Why the token is refused; absent where there is none.
+        fault: Option<String>,
+    },
     #[error("over the limit of {limit} on {scope}: try again in {retry_after} s")]
     LimitReached { scope: String, limit: String, retry_after: u64 },
     #[error("the audit log cannot be written, so nothing is called: {0}")]
@@ -109,11 +115,23 @@ impl Refusal {
             Self::InvalidArguments(_) => "invalid_arguments",
             Self::Denied(_) => "policy_denied",
             Self::ApprovalNeeded(_) => "approval_required",
+            Self::ServerJwt { fault: None, .. } => "jwt_required",
+            Self::ServerJwt { .. } => "jwt_invalid",
             Self::LimitReached { .. } => "rate_limited",
             Self::Unrecorded(_) => "audit_unavailable",
             Self::Stopping => "stopping",
             Self::Internal => "internal_error",
         }
+    }
+}
+
+fn server_jwt(server: &ServerName, fault: Option<&str>) -> String {
+    match fault {
+        None => format!(
+            "the server `{server}` needs a JWT of the caller: send it in the header `X-Server-JWT`, as \
+             `_meta[\"toolgate/jwt\"]`, or as `jwt` over REST"
+        ),
+        Some(fault) => format!("the JWT for the server `{server}` is refused: {fault}"),
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::clock::Moment;
 use super::glob::Glob;
 use super::id::{GrantId, KeyId, ServerName};
 use super::tool::{Kind, Risk, Tool};
@@ -158,6 +159,13 @@ impl Profile {
         self.scopes.contains(&scope)
     }
 
+    /// The same grant with no more than these scopes.
+    #[must_use]
+    pub fn within(&self, scopes: &[Scope]) -> Self {
+        let scopes = self.scopes.iter().copied().filter(|scope| scopes.contains(scope)).collect();
+        Self { scopes, ..self.clone() }
+    }
+
     /// Whether a backend's tool, prompt or resource lies inside this profile. A glob without a wildcard names a tool.
     #[must_use]
     pub fn admits(&self, tool: &Tool) -> bool {
@@ -204,4 +212,6 @@ pub struct Principal {
     pub plan: Option<Arc<str>>,
     /// Of which grant the token is that was presented; absent where the key itself was.
     pub grant: Option<GrantId>,
+    /// When the credential ends by itself: that of an access token. A key lives as long as its record says.
+    pub until: Option<Moment>,
 }

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Gateway, Keyring, Leaving, NewKey, PolicyChange};
-use crate::backend::ServerStatus;
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::{EventId, KeyId, OWN_SERVER, RequestId};
 use crate::domain::json::{Json, hex};
@@ -19,9 +18,6 @@ use crate::store::chain::Tip;
 use crate::store::{Filter, KeyRecord};
 use crate::wire::era::Era;
 use crate::wire::mcp::tell;
-
-/// How long a test of servers waits for them.
-const TEST_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The longest life that a key may be given.
 const LONGEST_LIFE: Duration = Duration::from_secs(3650 * 24 * 3600);
@@ -46,6 +42,19 @@ pub enum Command {
     ServersList,
     ServersTest {
         name: Option<String>,
+    },
+    /// Begins a login at a server; a person goes to the page in the answer, and is sent back to `redirect`.
+    ServersLogin {
+        name: String,
+        redirect: String,
+    },
+    /// Ends it, with the URL to which the person was sent back.
+    ServersCallback {
+        name: String,
+        url: String,
+    },
+    ServersLogout {
+        name: String,
     },
     ToolsList,
     Call {
@@ -89,7 +98,7 @@ pub enum Command {
 pub struct Failed(pub String);
 
 impl Failed {
-    fn of(error: &impl ToString) -> Self {
+    pub(super) fn of(error: &impl ToString) -> Self {
         Self(error.to_string())
     }
 }
@@ -152,6 +161,9 @@ impl Gateway {
             },
             Command::ServersList => Ok(json!({"servers": self.pipeline.backends.status()})),
             Command::ServersTest { name } => self.test_servers(name.as_deref()).await,
+            Command::ServersLogin { name, redirect } => self.begin_login(&name, &redirect).await,
+            Command::ServersCallback { name, url } => self.finish_login(&name, &url).await,
+            Command::ServersLogout { name } => self.logout(&name).await,
             Command::ToolsList => Ok(self.list_tools()),
             Command::Call { tool, arguments } => self.call(tool, &arguments).await,
             Command::Simulate { arguments, key } => self.simulate(arguments, key.as_deref()).await,
@@ -315,19 +327,6 @@ impl Gateway {
         self.call("toolgate:policy.simulate".into(), &arguments).await
     }
 
-    async fn test_servers(&self, name: Option<&str>) -> Result<Value, Failed> {
-        let backends = &self.pipeline.backends;
-        let named = |status: &ServerStatus| name.is_none_or(|name| status.name.as_str() == name);
-        let wanted: Vec<ServerStatus> = backends.status().into_iter().filter(named).collect();
-        if let Some(name) = name.filter(|_| wanted.is_empty()) {
-            return Err(Failed(format!("there is no server `{name}`: see `toolgate servers list`")));
-        }
-        let names: Vec<_> = wanted.into_iter().map(|status| status.name).collect();
-        backends.relist(&names, TEST_PATIENCE).await;
-        let tested: Vec<ServerStatus> = backends.status().into_iter().filter(named).collect();
-        Ok(json!({"servers": tested}))
-    }
-
     fn list_tools(&self) -> Value {
         let state = self.state();
         let own = self.own_tools().iter().map(|own| &own.tool);
@@ -348,6 +347,7 @@ impl Gateway {
             entrance: Entrance::Cli,
             tool: ToolRef::Text(tool),
             arguments: Some(Json::of(arguments)),
+            jwt: None,
             trace: Vec::new(),
             surface: Surface::Search,
             source: None,

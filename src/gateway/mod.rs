@@ -3,6 +3,7 @@
 pub mod control;
 mod desk;
 mod directory;
+mod exchange;
 mod inflight;
 mod list;
 mod opening;
@@ -11,13 +12,14 @@ mod persistent;
 mod policies;
 mod records;
 mod relay;
+mod servers;
 mod sessions;
 mod shown;
 pub mod sources;
 mod surface;
 mod tallies;
 mod tape;
-mod tokens;
+mod token;
 mod unread;
 mod visitors;
 mod watch;
@@ -36,6 +38,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::desk::Refused;
 pub use self::directory::DirectoryEntry;
+pub use self::exchange::TokenRefused;
 pub use self::list::Listing;
 pub use self::opening::{FirstKeys, OpenError, Opening};
 pub use self::parking::{Resumed, Underway};
@@ -44,8 +47,9 @@ pub use self::records::Export;
 pub use self::sessions::Visit;
 pub use self::shown::ToolFilter;
 pub use self::tape::{Tape, position};
-pub use self::tokens::TokenRefused;
+pub use self::token::Resource;
 pub use self::visitors::Visitor;
+pub use crate::authn::jwt::TokenFault;
 pub use crate::authn::session::Session;
 pub use crate::authn::{Credential, Keyring, NewKey, NotAdmitted, NotIssued};
 pub use crate::backend::{Aside, Greeting, ListKind, ListVersions, Passed, Peer, Question};
@@ -140,14 +144,16 @@ impl Gateway {
         let admitted = self.keys.admit(credential, &self.state.load().profiles, source);
         match &admitted {
             Ok(principal) => self.keys.note_use(&principal.key),
-            Err(NotAdmitted::Missing) => {}
-            Err(why) => self.turned_away(why, entrance, source, request).await,
+            Err(why) => self.turn_away(why, entrance, source, request).await,
         }
         admitted
     }
 
-    /// Counts and records a credential that was refused.
-    async fn turned_away(&self, why: &NotAdmitted, entrance: Entrance, source: Option<IpAddr>, request: &RequestId) {
+    /// Records who was turned away; nobody is who brought nothing.
+    async fn turn_away(&self, why: &NotAdmitted, entrance: Entrance, source: Option<IpAddr>, request: &RequestId) {
+        if matches!(why, NotAdmitted::Missing | NotAdmitted::NoToken) {
+            return;
+        }
         metrics::counter!("toolgate_auth_failures_total", "reason" => why.code()).increment(1);
         let stranger = TurnedAway { request_id: request.clone(), entrance, source, reason: why.to_string() };
         if let Err(error) = self.pipeline.journal.turn_away(stranger).await {

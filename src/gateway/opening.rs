@@ -18,6 +18,7 @@ use super::sessions::Sessions;
 use super::sources::{Inputs, Sources, of_policy};
 use super::visitors::Visitors;
 use super::{Gateway, watch};
+use crate::authn::jwt::Tokens;
 use crate::authn::session::Sealer;
 use crate::authn::{Keyring, NewKey, NotCreated, SecretKey};
 use crate::backend::Backends;
@@ -93,9 +94,8 @@ impl Gateway {
         let (journal, _) = Journal::start(store.clone(), Arc::clone(&clock), config).await?;
         let keys = Arc::new(Keyring::load(store.clone(), Arc::clone(&clock), opening.admin_key).await?);
         let metrics = opening.serve.then(recorder).flatten();
-        let now = clock.now();
-        let ended = store.ended_sessions(now).await?;
-        let sessions = Sessions::new(sealer(&inputs, &store)?, ended, store.clone(), now);
+        let (now, sealer) = (clock.now(), sealer(&inputs, &store)?);
+        let sessions = Sessions::new(sealer, store.ended_sessions(now).await?, store.clone(), now);
         let backends = backends(&inputs, &store, &clock, opening.backends).await?;
         let own = Own::new(Arc::clone(&keys));
         let definitions = own.definitions();
@@ -116,6 +116,7 @@ impl Gateway {
             changes.clone(),
         );
         let pipeline = Arc::new(Pipeline {
+            tokens: Arc::new(Tokens::new(Arc::clone(&clock))),
             clock,
             journal,
             ledger: Ledger::default(),
@@ -190,7 +191,7 @@ async fn read(opening: &Opening) -> Result<(Inputs, Store), OpenError> {
 }
 
 async fn backends(inputs: &Inputs, store: &Store, clock: &Arc<dyn Clock>, start: bool) -> Result<Backends, StoreError> {
-    let backends = Backends::new(Arc::clone(clock), inputs.environment.clone());
+    let backends = Backends::with_store(Arc::clone(clock), inputs.environment.clone(), Some(store.clone()));
     if !start {
         return Ok(backends);
     }

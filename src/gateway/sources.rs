@@ -206,6 +206,7 @@ impl Sources {
         let (name, text) = read_text(&self.config.path)?;
         let settings = file::read(&name, &text, &self.lookup)?;
         texts.push((name, text));
+        texts.extend(settings.key_files());
         Ok((settings, false))
     }
 

@@ -18,7 +18,7 @@ use crate::gateway::Gateway;
 const MAX_HEADERS: usize = 100;
 
 /// What pages may send, and what they may read of an answer.
-const REQUEST_HEADERS: &str = "authorization, content-type, accept, x-api-key, mcp-session-id, mcp-protocol-version, \
+const REQUEST_HEADERS: &str = "authorization, content-type, accept, x-api-key, x-server-jwt, mcp-session-id, mcp-protocol-version, \
                                mcp-method, mcp-name, last-event-id";
 const RESPONSE_HEADERS: &str = "www-authenticate, mcp-session-id, retry-after, toolgate-audit-id, \
                                 x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset";

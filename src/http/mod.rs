@@ -3,6 +3,7 @@
 mod body;
 mod caller;
 pub mod control;
+mod door;
 mod error;
 mod guard;
 mod health;
@@ -16,11 +17,12 @@ mod stall;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Router};
 
 pub use server::{Deadlines, Listening, serve, serve_socket};
 
+use self::door::Door;
 use crate::domain::principal::Scope;
 use crate::gateway::Gateway;
 
@@ -29,6 +31,8 @@ use crate::gateway::Gateway;
 pub enum Access {
     /// Needs a key; the handler takes a `Caller`, which cannot be had without one.
     Key,
+    /// Needs an access token; not there at all without `[oauth]`.
+    Token,
     /// Needs a key whose profile grants this; a call of a tool that the profile hides is 404 first.
     Scope(Scope),
     /// Open to everybody.
@@ -60,6 +64,13 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/v1/mcp/servers/{server}", Access::Key),
     route("POST", "/v1/mcp/servers/{server}", Access::Key),
     route("DELETE", "/v1/mcp/servers/{server}", Access::Key),
+    route("GET", "/v1/mcp-oauth", Access::Token),
+    route("POST", "/v1/mcp-oauth", Access::Token),
+    route("DELETE", "/v1/mcp-oauth", Access::Token),
+    route("GET", "/v1/mcp-oauth/servers/{server}", Access::Token),
+    route("POST", "/v1/mcp-oauth/servers/{server}", Access::Token),
+    route("DELETE", "/v1/mcp-oauth/servers/{server}", Access::Token),
+    route("GET", oauth::METADATA, Access::Public),
     route("POST", "/api/mcp/tools", Access::Key),
     route("GET", "/api/mcp/tools", Access::Public),
     route("POST", "/api/mcp/call", Access::Scope(Scope::ToolsInvoke)),
@@ -99,13 +110,18 @@ pub const ROUTES: &[Route] = &[
 /// The router behind the guard, which [`serve`] puts before it.
 fn router(gateway: Arc<Gateway>) -> Router {
     let endpoint = || get(mcp::card_or_stream).post(mcp::post).delete(mcp::end);
-    let one_server = get(mcp::server_stream).post(mcp::post_to_server).delete(mcp::end);
-    let routes: [(&str, MethodRouter<Arc<Gateway>>); 13] = [
+    let one_server = || get(mcp::server_stream).post(mcp::post_to_server).delete(mcp::end);
+    let with_token = |methods: MethodRouter<Arc<Gateway>>| methods.layer(Extension(Door::Tokens));
+    let routes: [(&str, MethodRouter<Arc<Gateway>>); 17] = [
         ("/v1/mcp", endpoint()),
         ("/v1/mcp/", endpoint()),
         ("/mcp", endpoint()),
         ("/mcp/", endpoint()),
-        ("/v1/mcp/servers/{server}", one_server),
+        ("/v1/mcp/servers/{server}", one_server()),
+        ("/v1/mcp-oauth", with_token(endpoint())),
+        ("/v1/mcp-oauth/", with_token(endpoint())),
+        ("/v1/mcp-oauth/servers/{server}", with_token(one_server())),
+        (oauth::METADATA, get(oauth::metadata)),
         ("/api/mcp/tools", post(mcp::post)),
         ("/v1/mcp/key-profiles", get(keys::profiles)),
         ("/healthz", get(health::alive)),

@@ -1,4 +1,5 @@
-//! What keeps clients with a key out of OAuth: nothing is found at the well-known places, and registering says why.
+//! What keeps clients with a key out of OAuth: nothing is found at the well-known places, and registering says why. The
+//! one exception is the metadata of the endpoint for tokens, where `[oauth]` is configured.
 //!
 //! Several clients, turned away for a wrong key, look for an authorization server and show its answer to the user
 //! instead of ours. So the answer is ours.
@@ -15,9 +16,32 @@ use serde_json::json;
 use super::caller::{Peer, credential, source};
 use super::error::plain;
 use super::request::Named;
+use crate::config::tokens::OAUTH_PATH;
 use crate::domain::call::Entrance;
 use crate::gateway::Gateway;
 use crate::wire::rest::schema;
+
+/// Where the metadata of the endpoint for tokens is (RFC 9728): there alone, so that clients with a key never meet it.
+pub(super) const METADATA: &str = "/.well-known/oauth-protected-resource/v1/mcp-oauth";
+
+/// Who issues the tokens that the endpoint for tokens takes; nothing where there is no such endpoint.
+pub(super) async fn metadata(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Response {
+    let Some(resource) = gateway.resource() else { return nothing().await };
+    Json(json!({
+        "resource": format!("{}{OAUTH_PATH}", base(&gateway, &headers)),
+        "resource_name": "Toolgate",
+        "authorization_servers": resource.authorization_servers,
+        "scopes_supported": resource.scopes,
+        "bearer_methods_supported": ["header"],
+    }))
+    .into_response()
+}
+
+/// Where the client reaches this gateway. The guard has checked the host.
+pub(super) fn base(gateway: &Gateway, headers: &HeaderMap) -> String {
+    let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1:8080");
+    gateway.state().settings.gateway.base_url(host)
+}
 
 /// There is no authorization server.
 pub(super) async fn nothing() -> Response {

@@ -144,7 +144,7 @@ impl Closing {
         let (decision, reason) = match refusal {
             Refusal::Denied(judgement) => (Decision::Deny, judgement.reason.to_string()),
             Refusal::ApprovalNeeded(judgement) => (Decision::Approval, judgement.reason.to_string()),
-            Refusal::LimitReached { .. } => (Decision::Deny, refusal.to_string()),
+            Refusal::LimitReached { .. } | Refusal::ServerJwt { .. } => (Decision::Deny, refusal.to_string()),
             _ if refusal.hides() => (Decision::Deny, refusal.to_string()),
             _ => (Decision::Error, refusal.to_string()),
         };

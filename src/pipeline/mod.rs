@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use self::record::{Record, cache_digest};
 pub use self::resolve::{OwnTool, OwnTools, Road, Running, own_answer};
 pub use self::state::{Sight, State};
+use crate::authn::jwt::Tokens;
 use crate::backend::{Aside, Backends, Peer, SendOptions};
 use crate::domain::call::CallRequest;
 use crate::domain::clock::Clock;
@@ -41,6 +42,8 @@ pub struct Pipeline {
     /// Calls in flight, by key.
     pub in_flight: Crowd<KeyId>,
     pub backends: Backends,
+    /// Checks what callers bring besides their key.
+    pub tokens: Arc<Tokens>,
     pub own: Box<dyn OwnTools>,
 }
 
@@ -116,6 +119,7 @@ impl Pipeline {
             self.charge(state.request_charge(&principal).as_slice())?;
         }
         let resolved = self.resolve(state, principal, request, record)?;
+        let resolved = self.vouch(state, resolved, record).await?;
         let (call, road) = resolved.decide(&state.policies, self.clock.now(), record)?;
         match road {
             Road::Own => self.own.call(self, state, &call).await.map(Outcome::Answered),

@@ -59,6 +59,11 @@ impl Record {
         self.entry.note(&format!("the {} lies outside the profile `{profile}`", self.kind.as_str()));
     }
 
+    /// Notes whose token was brought for the server.
+    pub(super) fn vouched(&mut self, subject: &str) {
+        self.entry.note(&format!("with a JWT of `{subject}`"));
+    }
+
     pub(super) fn judged(&mut self, judgement: &Judgement) {
         self.entry.judged(judgement);
         self.decision = judgement.verdict.as_str();
@@ -80,6 +85,10 @@ impl Record {
             Outcome::Refused(Refusal::LimitReached { scope, .. }) => {
                 decision = "deny";
                 policy = format!("limit:{scope}").into();
+            }
+            Outcome::Refused(Refusal::ServerJwt { server, .. }) => {
+                decision = "deny";
+                policy = format!("jwt:{server}").into();
             }
             Outcome::Refused(refusal) if refusal.hides() => decision = "deny",
             _ => {}
@@ -105,9 +114,12 @@ fn governance(decision: &'static str, policy: Arc<str>, audit_event_id: EventId)
 pub(super) fn cache_digest(call: &PermittedCall) -> String {
     let principal = call.principal();
     let text = format!(
-        "{}\n{}\n{}\n{}\n{}",
+        "{}\n{}\n{:?}\n{:?}\n{}\n{}\n{}",
         principal.key,
         principal.profile.name,
+        // Those of a token may be others than those of the one before.
+        principal.profile.scopes,
+        principal.roles,
         call.judgement().policy_version,
         call.tool().digest,
         canonical(call.value())

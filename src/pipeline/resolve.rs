@@ -18,6 +18,7 @@ use crate::domain::clock::Moment;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, Misfit, Refusal};
 use crate::domain::principal::{Principal, Scope, Surface};
+use crate::domain::secret::Secret;
 use crate::domain::tool::{Kind, Tool};
 use crate::policy::effects::of_call;
 use crate::policy::{Call, Decision, Facts, PermittedCall, Policies};
@@ -82,6 +83,7 @@ pub(super) struct Resolved {
     by_scope: Option<Scope>,
     surface: Surface,
     source: Option<IpAddr>,
+    jwt: Option<Secret>,
 }
 
 impl Resolved {
@@ -157,7 +159,27 @@ impl Pipeline {
             by_scope: own.filter(|own| own.by_scope).map(|own| own.scope),
             surface: request.surface,
             source: request.source,
+            jwt: request.jwt,
         })
+    }
+
+    /// Where the server asks for a token of the caller's: checks it, and adds the roles that it gives.
+    pub(super) async fn vouch(
+        &self,
+        state: &State,
+        resolved: Resolved,
+        record: &mut Record,
+    ) -> Result<Resolved, Refusal> {
+        let server = state.settings.servers.get(&resolved.call.tool().id.server);
+        let Some((server, settings)) = server.and_then(|server| Some((server, server.jwt.as_ref()?))) else {
+            return Ok(resolved);
+        };
+        let refused = |fault: Option<String>| Refusal::ServerJwt { server: server.name.clone(), fault };
+        let token = resolved.jwt.as_ref().ok_or_else(|| refused(None))?;
+        let checked = self.tokens.checker(settings).check(token).await;
+        let claims = checked.map_err(|fault| refused(Some(fault.to_string())))?;
+        record.vouched(claims.text("sub").unwrap_or("nobody"));
+        Ok(Resolved { call: resolved.call.vouched(claims.roles()), ..resolved })
     }
 }
 

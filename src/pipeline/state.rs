@@ -39,7 +39,7 @@ impl Sight<'_> {
     pub fn shows(&self, tool: &Tool) -> bool {
         self.principal.profile.has(Scope::ToolsRead)
             && self.state.admits(self.principal, tool)
-            && self.view.could_permit(tool)
+            && (self.state.vouches(tool) || self.view.could_permit(tool))
     }
 }
 
@@ -85,6 +85,12 @@ impl State {
         let profile = &principal.profile;
         profile.admits(tool)
             && (tool.kind != Kind::Resource || profile.opens(&tool.id.server) || !climbs(&tool.id.tool))
+    }
+
+    /// Whether callers of the tool bring a token that may give them more roles: then no list knows what they may.
+    #[must_use]
+    pub fn vouches(&self, tool: &Tool) -> bool {
+        self.settings.servers.get(&tool.id.server).is_some_and(|server| server.jwt.is_some())
     }
 
     /// What a principal may be shown of the backends' tools.

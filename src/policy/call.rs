@@ -1,5 +1,6 @@
 //! A call on its way: resolved, then decided, and only what is permitted can be sent.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -27,6 +28,13 @@ impl Call {
     #[must_use]
     pub const fn resolved(principal: Principal, tool: Arc<Tool>, arguments: Option<Json>, value: Value) -> Self {
         Self { principal, tool, arguments, value }
+    }
+
+    /// The same call with the roles that the caller's token for the server gives.
+    #[must_use]
+    pub fn vouched(mut self, roles: BTreeSet<Arc<str>>) -> Self {
+        self.principal.roles.extend(roles);
+        self
     }
 
     #[must_use]

@@ -20,6 +20,7 @@ mod policies;
 mod queue;
 mod readers;
 mod schema;
+mod sealed;
 #[cfg(test)]
 pub(crate) mod tamper;
 #[cfg(test)]

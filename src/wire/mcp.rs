@@ -146,7 +146,7 @@ fn unread(refusal: &Refusal, kind: Kind, era: Era, host: bool) -> Reply {
         Refusal::UnknownPrompt { name: asked } | Refusal::InsufficientScope { asked, .. } => unknown_prompt(asked),
         Refusal::LimitReached { retry_after, .. } if !host => return over_limit(refusal, *retry_after),
         Refusal::LimitReached { .. } => error(429),
-        Refusal::Denied(_) => error(403),
+        Refusal::Denied(_) | Refusal::ServerJwt { .. } => error(403),
         Refusal::ApprovalNeeded(_) => error(409),
         Refusal::Unrecorded(_) | Refusal::Stopping => error(503),
         Refusal::Internal => error(-32603),

@@ -3,7 +3,10 @@
 use serde_json::Value;
 
 use crate::domain::json::Json;
+use crate::domain::secret::Secret;
 
+/// The member that holds the caller's token for the server that it calls. It goes no further.
+pub const JWT_KEY: &str = "toolgate/jwt";
 /// Most bytes of a trace header that are passed on.
 const MAX_TRACE: usize = 8192;
 
@@ -19,6 +22,8 @@ pub struct Meta {
     pub progress_token: Option<Json>,
     /// W3C trace context to pass on (SEP-414).
     pub trace: Vec<(&'static str, String)>,
+    /// The caller's token for the server that it calls.
+    pub jwt: Option<Secret>,
 }
 
 impl Meta {
@@ -54,6 +59,7 @@ impl Meta {
                 .into_iter()
                 .filter_map(|name| text(name).filter(|value| value.len() <= MAX_TRACE).map(|value| (name, value)))
                 .collect(),
+            jwt: text(JWT_KEY).map(Secret::new),
         }
     }
 }

@@ -7,7 +7,7 @@ use toolgate::http::{Access, ROUTES};
 use crate::support::{Client, FakeUpstream, Response, Say, Setup};
 
 /// What may be asked for without a key. A route that joins it has to join it here too.
-const PUBLIC: [&str; 11] = [
+const PUBLIC: [&str; 12] = [
     "GET /v1/mcp",
     "GET /mcp",
     "GET /api/mcp/tools",
@@ -17,6 +17,7 @@ const PUBLIC: [&str; 11] = [
     "GET /docs",
     "GET /v1/mcp/key-profiles",
     "POST /register",
+    "GET /.well-known/oauth-protected-resource/v1/mcp-oauth",
     "GET /.well-known/{*path}",
     "GET /v1/mcp/.well-known/{*path}",
 ];
@@ -49,6 +50,8 @@ async fn every_route_that_needs_a_key_is_401_without_one() {
                 .await;
             let expected = match route.access {
                 Access::Key | Access::Scope(_) => answer.status == 401 || answer.status == 429,
+                // What it says with `[oauth]` stands in `tokens::endpoint`.
+                Access::Token => answer.status == 404,
                 // A stranger from elsewhere is asked for a key; see `mcp::doors`.
                 Access::Public | Access::Local => answer.status != 401,
             };

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 9] = [
     &["domain"],
     &["policy", "search", "wire"],
-    &["config", "store"],
+    &["config", "fetch", "store"],
     &["authn", "backend", "journal", "ledger"],
     &["pipeline"],
     &["own"],

@@ -75,7 +75,9 @@ fn holds(target: &str, check: fn(&[u8])) {
             bytes
         });
     let strategy = prop_oneof![1 => prop::collection::vec(byte(), 0..300), 3 => changed];
-    let mut runner = TestRunner::new(Config { cases: 600, failure_persistence: None, ..Config::default() });
+    // `PROPTEST_CASES` asks for more.
+    let usual = Config::default();
+    let mut runner = TestRunner::new(Config { cases: usual.cases.max(600), failure_persistence: None, ..usual });
     let outcome = runner.run(&strategy, |bytes| {
         check(&bytes);
         Ok(())

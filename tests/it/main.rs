@@ -35,3 +35,4 @@ mod shield;
 mod shutdown;
 mod stdio;
 mod tls;
+mod tokens;

@@ -165,7 +165,7 @@ fn simulate_and_call_never_disagree() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let upstream = runtime.block_on(FakeUpstream::modern());
     let (gateway, keys) = runtime.block_on(start(&upstream));
-    let mut runner = TestRunner::new(Config { cases: 400, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases: 800, failure_persistence: None, ..Config::default() });
     let seen = std::cell::RefCell::new(std::collections::BTreeMap::<String, usize>::new());
     let checked =
         runner.run(&(0..keys.len(), proptest::sample::select(&TOOLS[..]), arguments()), |(who, tool, arguments)| {

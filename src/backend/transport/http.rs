@@ -7,10 +7,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::Place;
 use super::answer::{self, Heard, Trail};
 use super::client::{Exchange, HttpClient};
 use super::wire::{EVENTS, Wire};
@@ -20,7 +22,6 @@ use crate::backend::fault::{Fault, FaultKind};
 use crate::backend::peer::{self, Audience, Peer};
 use crate::backend::probe::{self, DISCOVER_TIMEOUT, Hello, INITIALIZE_TIMEOUT, Probed};
 use crate::domain::json::Json;
-use crate::domain::secret::Secret;
 use crate::wire::era::{Era, MODERN};
 use crate::wire::mirror::header_value;
 
@@ -28,6 +29,8 @@ const MCP_SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const MCP_PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const MCP_NAME: HeaderName = HeaderName::from_static("mcp-name");
+/// How long a session's first call waits for the stream of notifications.
+const HEAR_GRACE: Duration = Duration::from_secs(2);
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// How often a stream that broke off before its answer is taken up again, and how long that waits unless it says.
 const TAKE_UPS: u32 = 20;
@@ -43,6 +46,8 @@ pub(crate) struct HttpLink {
     hello: Hello,
     contradicted: AtomicBool,
     pub(crate) contradiction: Notify,
+    /// Cancelled once the stream of notifications was answered, whatever the answer.
+    hears: CancellationToken,
     audience: Audience,
 }
 
@@ -58,13 +63,12 @@ struct Talk {
 impl HttpLink {
     /// Greets the backend: modern first, unless it was legacy when last seen.
     pub(crate) async fn open(
-        url: &Uri,
-        configured: &[(HeaderName, Secret)],
+        place: Place<'_>,
         before: Option<Era>,
         tracker: &TaskTracker,
         audience: Audience,
     ) -> Result<Self, Fault> {
-        let wire = Wire::new(url, configured, tracker)?;
+        let wire = Wire::new(place, tracker)?;
         let ids = AtomicU64::new(1);
         let known_legacy =
             if before == Some(Era::Legacy) { initialize(&wire, &ids, &audience.capabilities).await.ok() } else { None };
@@ -87,6 +91,7 @@ impl HttpLink {
             hello,
             contradicted: AtomicBool::new(false),
             contradiction: Notify::new(),
+            hears: CancellationToken::new(),
             audience,
         })
     }
@@ -106,6 +111,13 @@ impl HttpLink {
                 return Box::pin(self.ask_once(ask, &self.talk.load_full())).await;
             }
             return Err(fault);
+        }
+        if let Some(authorization) = self.wire.authorization.as_ref().filter(|_| fault.is_unauthorized()) {
+            // Whoever cannot renew the token says why. The call had no effect; but only what may be repeated anyway is.
+            authorization.header().await?;
+            if ask.repeatable {
+                return self.ask_once(ask, &talk).await;
+            }
         }
         if probe::contradicts(&fault, talk.era) && !self.contradicted.swap(true, Ordering::Relaxed) {
             self.contradiction.notify_one();
@@ -222,8 +234,17 @@ impl HttpLink {
         self.hello.listen.is_some() || (self.audience.ambient.is_some() && self.hello.era == Era::Legacy)
     }
 
+    /// Waits, though not for long, until the stream of notifications is open: what a backend asks outside of requests
+    /// before that, it may forget.
+    pub(crate) async fn heard(&self) {
+        if self.follows() {
+            drop(tokio::time::timeout(HEAR_GRACE, self.hears.cancelled()).await);
+        }
+    }
+
     /// Follows the backend's notifications until the stream ends. `Ok(false)`: it offers none.
     pub(crate) async fn listen(&self) -> Result<bool, Fault> {
+        let answered = self.hears.clone().drop_guard();
         let talk = self.talk.load_full();
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let mut headers = talk.headers.clone();
@@ -237,6 +258,7 @@ impl HttpLink {
             headers.remove(CONTENT_TYPE);
             self.wire.request(Method::GET, headers, Bytes::new()).await?
         };
+        drop(answered);
         match exchange.response.status() {
             StatusCode::NOT_FOUND if talk.session => {
                 self.renew(&talk).await?;

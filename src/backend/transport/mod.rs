@@ -15,6 +15,8 @@ mod stdio;
 mod wire;
 mod ws;
 
+use std::sync::Arc;
+
 use ::http::{HeaderName, Uri};
 use tokio_util::task::TaskTracker;
 
@@ -22,6 +24,7 @@ pub(crate) use self::child::{Program, Tail};
 pub(crate) use self::duplex::DuplexLink;
 pub(crate) use self::http::HttpLink;
 use super::fault::Fault;
+use super::oauth::Authorization;
 use super::peer::Audience;
 use crate::domain::secret::Secret;
 use crate::wire::era::Era;
@@ -31,6 +34,8 @@ use crate::wire::era::Era;
 pub(crate) struct Place<'a> {
     pub url: &'a Uri,
     pub headers: &'a [(HeaderName, Secret)],
+    /// The gateway's own token, where the backend asks for one.
+    pub authorization: Option<&'a Arc<Authorization>>,
 }
 
 /// A child process.

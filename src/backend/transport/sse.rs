@@ -39,7 +39,7 @@ pub(super) struct Sse<'a> {
 
 impl Way for Sse<'_> {
     async fn start(&self, carrier: Carrier) -> Result<(), Fault> {
-        let wire = Wire::new(self.place.url, self.place.headers, self.tracker)?;
+        let wire = Wire::new(self.place, self.tracker)?;
         let late = || Fault::new(FaultKind::Timeout, "its event stream does not say where messages are posted");
         let opened = tokio::time::timeout(ENDPOINT_TIMEOUT, Stream::open(&wire)).await;
         let (stream, endpoint) = opened.unwrap_or_else(|_| Err(late()))?;

@@ -1,15 +1,18 @@
 //! Requests over HTTP to one URL of a backend.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use tokio_util::task::TaskTracker;
 
+use super::Place;
 use super::client::{Exchange, HttpClient};
 use crate::backend::fault::{Fault, FaultKind};
+use crate::backend::oauth::Authorization;
 use crate::domain::secret::Secret;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -26,11 +29,14 @@ pub(super) struct Wire {
     uri: Uri,
     /// Headers of every request: the configured ones, and those that never change.
     pub(super) headers: HeaderMap,
+    /// The gateway's own token, where the backend asks for one.
+    pub(super) authorization: Option<Arc<Authorization>>,
     pub(super) tracker: TaskTracker,
 }
 
 impl Wire {
-    pub(super) fn new(url: &Uri, configured: &[(HeaderName, Secret)], tracker: &TaskTracker) -> Result<Self, Fault> {
+    pub(super) fn new(place: Place<'_>, tracker: &TaskTracker) -> Result<Self, Fault> {
+        let Place { url, headers: configured, authorization } = place;
         let client = HttpClient::new(url, tracker)?;
         let mut headers = HeaderMap::with_capacity(16);
         headers.insert(CONTENT_TYPE, JSON);
@@ -46,7 +52,7 @@ impl Wire {
         }
         headers.extend(configured_headers(configured)?);
         let uri = target(&client, url)?;
-        Ok(Self { client, uri, headers, tracker: tracker.clone() })
+        Ok(Self { client, uri, headers, authorization: authorization.cloned(), tracker: tracker.clone() })
     }
 
     /// The same for another URL of the same origin.
@@ -63,7 +69,14 @@ impl Wire {
         *request.method_mut() = method;
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = headers;
-        self.client.send(request).await
+        let Some(authorization) = &self.authorization else { return self.client.send(request).await };
+        let header = authorization.header().await?;
+        request.headers_mut().insert(AUTHORIZATION, header.clone());
+        let exchange = self.client.send(request).await?;
+        if exchange.response.status() == StatusCode::UNAUTHORIZED {
+            authorization.refuse(&header);
+        }
+        Ok(exchange)
     }
 
     /// Sends a message that has no answer, and does not wait for it.

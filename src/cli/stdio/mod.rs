@@ -53,6 +53,7 @@ pub(super) async fn run(common: &Common, options: Options) -> anyhow::Result<End
     let endpoint = remote::endpoint(&options.place.url(common).await, options.server.as_deref())?;
     let wire = Wire { client: Client::new(&endpoint, &key)?, uri: remote::uri(&endpoint)? };
     tracing::info!(%endpoint, "carrying everything to the gateway");
+    let told = told_to_stop()?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let (out, said) = mpsc::channel(QUEUE);
     let (sender, lines) = mpsc::channel(QUEUE);
@@ -62,10 +63,7 @@ pub(super) async fn run(common: &Common, options: Options) -> anyhow::Result<End
     tokio::select! {
         () = read(sender, &relay) => {}
         () = stop.cancelled() => {}
-        told = told_to_stop() => {
-            told?;
-            stop.cancel();
-        }
+        () = told => stop.cancel(),
     }
     let rest = async {
         drop(working.await);

@@ -81,6 +81,7 @@ pub(super) fn request(asked: &Asked, tool: ToolRef, arguments: Option<Json>) -> 
         entrance: Entrance::Mcp,
         tool,
         arguments,
+        jwt: asked.jwt.clone(),
         trace: asked.meta.trace.clone(),
         surface: asked.surface.unwrap_or(asked.principal.profile.surface),
         source: asked.source,

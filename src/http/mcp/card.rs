@@ -1,17 +1,20 @@
-//! `GET`: a card of the endpoint for people and scripts, a stream for legacy sessions.
+//! `GET`: a card of the endpoint for people and scripts, a stream for legacy sessions. Where tokens are asked for, the card
+//! is too: a client that is turned away learns where they are.
 
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
-use super::super::caller::{Peer, credential, source};
+use super::super::caller::{Peer, source};
+use super::super::door::Door;
+use super::super::oauth;
 use super::super::request::Named;
-use super::{Header, SESSION, Wishes, ended, failure, follow, one, stream, two_sessions, unauthorized, unknown_server};
-use crate::domain::call::Entrance;
+use super::{Header, SESSION, Wishes, ended, failure, follow, one, stream, two_sessions, unknown_server};
+use crate::config::tokens::OAUTH_PATH;
 use crate::gateway::{Gateway, Listing, Visit, position};
 use crate::wire::era::SUPPORTED;
 use crate::wire::rpc::RpcError;
@@ -19,28 +22,38 @@ use crate::wire::rpc::RpcError;
 /// `GET /v1/mcp`: the card, unless `text/event-stream` is asked for.
 pub(in crate::http) async fn card_or_stream(
     State(gateway): State<Arc<Gateway>>,
-    Query(wishes): Query<Wishes>,
+    wishes: Wishes,
     Peer(peer): Peer,
     Named(request): Named,
+    door: Door,
     headers: HeaderMap,
 ) -> Response {
     let wants_stream = headers
         .get_all(header::ACCEPT)
         .iter()
         .any(|value| value.to_str().is_ok_and(|text| text.contains("text/event-stream")));
-    if !wants_stream {
-        return card(&gateway, &headers);
-    }
-    let id = match one(&headers, SESSION.as_str()) {
-        Header::One(id) => id,
+    let session = one(&headers, SESSION.as_str());
+    if door == Door::Keys {
+        if !wants_stream {
+            return card(&gateway, &headers, door);
+        }
         // At once: clients open this before anything else and wait for it.
+        if matches!(session, Header::Absent) {
+            return no_stream();
+        }
+    }
+    let source = source(&gateway, peer, &headers);
+    let principal = match door.admit(&gateway, &headers, source, &request).await {
+        Ok(principal) => principal,
+        Err(refused) => return *refused,
+    };
+    if !wants_stream {
+        return card(&gateway, &headers, door);
+    }
+    let id = match session {
+        Header::One(id) => id,
         Header::Absent => return no_stream(),
         Header::Malformed => return failure(None, &two_sessions()),
-    };
-    let source = source(&gateway, peer, &headers);
-    let principal = match gateway.admit(&credential(&headers), Entrance::Mcp, source, &request).await {
-        Ok(principal) => principal,
-        Err(why) => return unauthorized(&why),
     };
     match gateway.visit(id, &principal) {
         Visit::Gone => failure(None, &ended()),
@@ -57,12 +70,13 @@ pub(in crate::http) async fn server_stream(
     Path(server): Path<String>,
     Peer(peer): Peer,
     Named(request): Named,
+    door: Door,
     headers: HeaderMap,
 ) -> Response {
     let source = source(&gateway, peer, &headers);
-    let principal = match gateway.admit(&credential(&headers), Entrance::Mcp, source, &request).await {
+    let principal = match door.admit(&gateway, &headers, source, &request).await {
         Ok(principal) => principal,
-        Err(why) => return unauthorized(&why),
+        Err(refused) => return *refused,
     };
     let Some(server) = gateway.server(&principal, &server) else { return failure(None, &unknown_server()) };
     let id = match one(&headers, SESSION.as_str()) {
@@ -91,20 +105,26 @@ fn no_stream() -> Response {
     response
 }
 
-fn card(gateway: &Gateway, headers: &HeaderMap) -> Response {
-    let state = gateway.state();
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1:8080");
-    let base = state.settings.gateway.base_url(host);
+fn card(gateway: &Gateway, headers: &HeaderMap, door: Door) -> Response {
+    let base = oauth::base(gateway, headers);
+    let (path, auth) = match door {
+        Door::Keys => {
+            ("/v1/mcp", json!({"type": "api_key", "headers": ["X-API-Key: KEY", "Authorization: Bearer KEY"]}))
+        }
+        Door::Tokens => {
+            (OAUTH_PATH, json!({"type": "oauth2", "resource_metadata": format!("{base}{}", oauth::METADATA)}))
+        }
+    };
     let card = json!({
         "name": "toolgate",
         "title": "Toolgate",
         "version": env!("CARGO_PKG_VERSION"),
         "description": "One governed MCP endpoint in front of every tool",
         "transport": "streamable-http",
-        "url": format!("{base}/v1/mcp"),
+        "url": format!("{base}{path}"),
         "protocolVersions": SUPPORTED,
-        "auth": {"type": "api_key", "headers": ["X-API-Key: KEY", "Authorization: Bearer KEY"]},
-        "tools_url": format!("{base}/v1/mcp"),
+        "auth": auth,
+        "tools_url": format!("{base}{path}"),
         "key_profiles_url": format!("{base}/v1/mcp/key-profiles"),
     });
     Json(card).into_response()

@@ -64,7 +64,7 @@ async fn request(gateway: Arc<Gateway>, asked: Asked, id: Id, method: &str, para
     match (asked.era, method) {
         (Era::Legacy, "initialize") => initialize(&gateway, &asked, &id, params.as_ref()),
         (Era::Legacy, "ping" | "logging/setLevel") => reply(&id, &asked, &json!({}), &[]),
-        (Era::Modern, "server/discover") => reply(&id, &asked, &discovery(), &LIST_TTL),
+        (Era::Modern, "server/discover") => reply(&id, &asked, &discovery(&gateway, &asked), &LIST_TTL),
         (Era::Modern, "subscriptions/listen") => stream::of_subscription(gateway, asked, &id, params.as_ref()),
         (_, "tools/list") => tools(&gateway, &asked, &id, params.as_ref()),
         (_, "prompts/list") => list(&gateway, &asked, &id, params.as_ref(), ListKind::Prompts).await,
@@ -85,12 +85,16 @@ fn reply(id: &Id, asked: &Asked, result: &Value, extra: &[(&str, &str)]) -> Resp
     super::json(StatusCode::OK, rpc::result(id, &result))
 }
 
-fn capabilities() -> Value {
-    json!({"tools": {"listChanged": true}, "prompts": {"listChanged": true}, "resources": {"listChanged": true}})
+/// Lists that are always empty never change.
+fn capabilities(gateway: &Gateway, asked: &Asked) -> Value {
+    let direct = gateway.shows_servers(&asked.principal, asked.listing());
+    let readable = if direct { json!({"listChanged": true}) } else { json!({}) };
+    json!({"tools": {"listChanged": true}, "prompts": readable, "resources": readable})
 }
 
-fn discovery() -> Value {
-    json!({"supportedVersions": SUPPORTED, "capabilities": capabilities(), "instructions": INSTRUCTIONS})
+fn discovery(gateway: &Gateway, asked: &Asked) -> Value {
+    let capabilities = capabilities(gateway, asked);
+    json!({"supportedVersions": SUPPORTED, "capabilities": capabilities, "instructions": INSTRUCTIONS})
 }
 
 /// What a client says in `initialize`.
@@ -120,7 +124,7 @@ fn initialize(gateway: &Gateway, asked: &Asked, id: &Id, params: Option<&Json>) 
     let declared = client_capabilities(Some(&Value::Object(hello.capabilities)));
     let session = gateway.begin_session(&asked.principal, version, declared);
     let server: Value = serde_json::from_str(SERVER_INFO).unwrap_or_default();
-    let result = json!({"protocolVersion": version, "capabilities": capabilities(), "serverInfo": server, "instructions": INSTRUCTIONS});
+    let result = json!({"protocolVersion": version, "capabilities": capabilities(gateway, asked), "serverInfo": server, "instructions": INSTRUCTIONS});
     let mut response = reply(id, asked, &result, &[]);
     if let Some(value) = session.and_then(|session| HeaderValue::from_str(&session).ok()) {
         response.headers_mut().insert(SESSION, value);

@@ -235,7 +235,7 @@ impl Following {
                     }
                 }
                 _ = self.looks.tick() => {
-                    if !self.gateway.keys().is_live(&self.principal) {
+                    if !self.gateway.still_admits(&self.principal) {
                         return None;
                     }
                     self.quiet += 1;

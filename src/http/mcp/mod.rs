@@ -13,7 +13,7 @@ mod subscribe;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{FromRequestParts, Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::request::Parts;
@@ -21,14 +21,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 
 use super::body;
-use super::caller::{Peer, credential, source};
+use super::caller::{Peer, source};
+use super::door::Door;
 use super::error::challenge;
 use super::request::Named;
 use crate::config::settings::ToolNames;
-use crate::domain::call::Entrance;
 use crate::domain::id::RequestId;
 use crate::domain::principal::{Principal, Surface};
-use crate::gateway::{Gateway, Listing, NotAdmitted, Session, Visit};
+use crate::domain::secret::Secret;
+use crate::gateway::{Gateway, Listing, NotAdmitted, Session, TokenFault, Visit};
 use crate::wire::envelope::{BadMessage, Id, Message, decode};
 use crate::wire::era::{self, Era, Header, Mirrored};
 use crate::wire::meta::Meta;
@@ -65,12 +66,24 @@ pub(super) struct Asked {
     /// Whether it would rather have that than JSON: it names it first.
     prefers_stream: bool,
     meta: Meta,
+    /// The caller's token for the server that it calls.
+    jwt: Option<Secret>,
 }
 
 impl Asked {
     /// The list that this client is shown.
     fn listing(&self) -> Listing {
         Listing { surface: self.surface, names: self.names, host: self.host }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Wishes {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let query = Query::<Self>::from_request_parts(parts, state).await;
+        let why = "the query string cannot be read";
+        query.map(|Query(wishes)| wishes).map_err(|_| failure(None, &RpcError::new(400, -32602, why)))
     }
 }
 
@@ -88,24 +101,26 @@ impl Wishes {
 /// `POST`: one message.
 pub(super) async fn post(
     State(gateway): State<Arc<Gateway>>,
-    Query(wishes): Query<Wishes>,
+    wishes: Wishes,
     Peer(peer): Peer,
     Named(id): Named,
+    door: Door,
     request: Request,
 ) -> Response {
-    take(gateway, None, &wishes, peer, id, request).await
+    take(gateway, None, &wishes, peer, (id, door), request).await
 }
 
 /// `POST` to one server.
 pub(super) async fn post_to_server(
     State(gateway): State<Arc<Gateway>>,
     Path(server): Path<String>,
-    Query(wishes): Query<Wishes>,
+    wishes: Wishes,
     Peer(peer): Peer,
     Named(id): Named,
+    door: Door,
     request: Request,
 ) -> Response {
-    take(gateway, Some(server), &wishes, peer, id, request).await
+    take(gateway, Some(server), &wishes, peer, (id, door), request).await
 }
 
 async fn take(
@@ -113,15 +128,15 @@ async fn take(
     server: Option<String>,
     wishes: &Wishes,
     peer: Option<std::net::SocketAddr>,
-    request: RequestId,
+    (request, door): (RequestId, Door),
     asked: Request,
 ) -> Response {
     let (Parts { headers, .. }, body) = asked.into_parts();
     let headers = &headers;
     let source = source(&gateway, peer, headers);
-    let principal = match gateway.admit(&credential(headers), Entrance::Mcp, source, &request).await {
+    let principal = match door.admit(&gateway, headers, source, &request).await {
         Ok(principal) => principal,
-        Err(why) => return unauthorized(&why),
+        Err(refused) => return *refused,
     };
     let server = match server.map(|name| gateway.server(&principal, &name)) {
         None => None,
@@ -191,7 +206,22 @@ fn read(
     let accepts: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     let streams = accepts.iter().any(|text| text.contains("text/event-stream"));
     let prefers_stream = accepts.first().is_some_and(|text| text.trim_start().starts_with("text/event-stream"));
-    Ok(Asked { principal, request, era, host, session, opened, surface, names, source, streams, prefers_stream, meta })
+    let jwt = server_jwt(headers, &meta).map_err(|error| refuse(&error))?;
+    Ok(Asked {
+        principal,
+        request,
+        era,
+        host,
+        session,
+        opened,
+        surface,
+        names,
+        source,
+        streams,
+        prefers_stream,
+        meta,
+        jwt,
+    })
 }
 
 /// The session that a request names, if it is one of this principal's; true in the error where it is gone.
@@ -207,6 +237,23 @@ fn session_of(
             Visit::Open(session) => Ok(Some((id.to_owned(), session))),
             Visit::Gone => Err(true),
         },
+    }
+}
+
+/// The caller's token for the server that it calls: in the header or in `_meta`.
+fn server_jwt(headers: &HeaderMap, meta: &Meta) -> Result<Option<Secret>, RpcError> {
+    let header = match one(headers, "x-server-jwt") {
+        Header::Absent => None,
+        Header::One(text) => Some(Secret::new(text.strip_prefix("Bearer ").unwrap_or(text).trim())),
+        Header::Malformed => {
+            return Err(RpcError::new(400, -32600, "`X-Server-JWT` is sent twice or is not plain text"));
+        }
+    };
+    match (header, &meta.jwt) {
+        (Some(header), Some(member)) if header != *member => {
+            Err(RpcError::new(400, -32600, "two tokens for the server that differ: send one"))
+        }
+        (header, member) => Ok(header.or_else(|| member.clone())),
     }
 }
 
@@ -241,12 +288,13 @@ pub(super) async fn end(
     State(gateway): State<Arc<Gateway>>,
     Peer(peer): Peer,
     Named(request): Named,
+    door: Door,
     headers: HeaderMap,
 ) -> Response {
     let source = source(&gateway, peer, &headers);
-    let principal = match gateway.admit(&credential(&headers), Entrance::Mcp, source, &request).await {
+    let principal = match door.admit(&gateway, &headers, source, &request).await {
         Ok(principal) => principal,
-        Err(why) => return unauthorized(&why),
+        Err(refused) => return *refused,
     };
     match one(&headers, SESSION.as_str()) {
         Header::One(id) => match gateway.visit(id, &principal) {
@@ -262,8 +310,13 @@ pub(super) async fn end(
 }
 
 /// The answer to a credential that was not admitted: hosts show its sentence to the user.
-fn unauthorized(why: &NotAdmitted) -> Response {
-    let code = if matches!(why, NotAdmitted::Throttled { .. }) { 429 } else { 401 };
+pub(super) fn unauthorized(why: &NotAdmitted) -> Response {
+    let code = match why {
+        NotAdmitted::Throttled { .. } => 429,
+        NotAdmitted::TokenScope(_) => 403,
+        NotAdmitted::Token(TokenFault::Unavailable) => 503,
+        _ => 401,
+    };
     let mut response = failure(None, &RpcError::new(401, code, why.to_string()));
     challenge(why, &mut response);
     response

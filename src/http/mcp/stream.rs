@@ -223,7 +223,7 @@ impl Watching {
                     }
                 }
                 _ = self.looks.tick() => {
-                    if !self.gateway.keys().is_live(&self.principal) {
+                    if !self.gateway.still_admits(&self.principal) {
                         return None;
                     }
                     self.quiet += 1;
@@ -244,7 +244,11 @@ impl Watching {
             self.done = true;
             return None;
         };
-        self.principal.profile = Arc::clone(profile);
+        self.principal.profile = match self.principal.until {
+            None => Arc::clone(profile),
+            // What the token left out stays out.
+            Some(_) => Arc::new(profile.within(&self.principal.profile.scopes)),
+        };
         let now = self.gateway.list_fingerprint(&self.principal, self.listing);
         if now == self.seen {
             return None;

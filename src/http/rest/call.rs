@@ -14,6 +14,7 @@ use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::{EventId, RequestId};
 use crate::domain::json::Json;
 use crate::domain::outcome::Carried;
+use crate::domain::secret::Secret;
 use crate::gateway::{Gateway, Leaving, NotAdmitted};
 use crate::wire::rest::Told;
 
@@ -28,6 +29,8 @@ const MAX_TRACE: usize = 8192;
 pub(super) struct Asked {
     pub(super) tool: ToolRef,
     pub(super) arguments: Option<Json>,
+    /// The caller's token for the server, where the body brings one.
+    pub(super) jwt: Option<Secret>,
 }
 
 /// A body that is no call: the status and a sentence.
@@ -80,6 +83,7 @@ pub(super) async fn carry(
         entrance: Entrance::Rest,
         tool: asked.tool,
         arguments: asked.arguments,
+        jwt: asked.jwt.or_else(|| server_jwt(headers)),
         trace: trace(headers),
         surface: principal.profile.surface,
         source,
@@ -88,6 +92,13 @@ pub(super) async fn carry(
     };
     let carried = gateway.carry(principal, request, gateway.line(None, None), Leaving::Cancels).await;
     Done { id, carried, unread: None }
+}
+
+/// The token of `X-Server-JWT`; one that is sent twice is none.
+fn server_jwt(headers: &HeaderMap) -> Option<Secret> {
+    let mut values = headers.get_all("x-server-jwt").iter();
+    let (Some(one), None) = (values.next(), values.next()) else { return None };
+    Some(Secret::new(one.to_str().ok()?.trim()))
 }
 
 fn trace(headers: &HeaderMap) -> Vec<(&'static str, String)> {

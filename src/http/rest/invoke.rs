@@ -42,8 +42,8 @@ pub(super) async fn invoke(
         Err(Stranger(why)) => return call::turned_away(&why, stranger(&why)),
     };
     let asked = call::read(&gateway, &headers, body, read).await.map(|invocation| {
-        let Invocation { server, tool, arguments, .. } = invocation;
-        Asked { tool: ToolRef::Pair { server, tool }, arguments }
+        let Invocation { server, tool, arguments, jwt } = invocation;
+        Asked { tool: ToolRef::Pair { server, tool }, arguments, jwt }
     });
     let done = call::carry(&gateway, caller, &headers, asked).await;
     let told = tell(&done.carried);

@@ -54,7 +54,7 @@ pub(super) async fn call(
         Err(Stranger(why)) => return call::turned_away(&why, stranger(&why, &request)),
     };
     let asked = call::read(&gateway, &headers, body, wire::read).await;
-    let asked = asked.map(|call| Asked { tool: ToolRef::Text(call.tool), arguments: Some(call.arguments) });
+    let asked = asked.map(|call| Asked { tool: ToolRef::Text(call.tool), arguments: Some(call.arguments), jwt: None });
     let done = call::carry(&gateway, caller, &headers, asked).await;
     let told = wire::tell(&done.carried, &done.id);
     call::answer(&done, told)

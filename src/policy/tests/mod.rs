@@ -109,6 +109,7 @@ fn agent(name: &str, roles: &[&str]) -> Principal {
         roles: roles.iter().map(|role| Arc::from(*role)).collect::<BTreeSet<_>>(),
         grant: None,
         plan: None,
+        until: None,
     }
 }
 

@@ -48,7 +48,7 @@ impl Pen {
         let kept: Vec<(Arc<str>, i64)> =
             kept.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
         // A row of the block that is not full comes too early: it is written anew at the block's end, where it must be.
-        let settled = kept.into_iter().filter(|(id, seq)| *seq > start || !HashMap::contains_key(&waiting, id));
+        let settled = kept.into_iter().filter(|(id, seq)| *seq > start || HashMap::get(&waiting, id) != Some(seq));
         let settled = settled.map(|(id, _)| id).collect();
         Ok(Self { tip, earliest: span.0, latest: span.1, waiting, settled })
     }

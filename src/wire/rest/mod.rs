@@ -131,6 +131,7 @@ fn refused(refusal: &Refusal) -> Unanswered {
             (400, "invalid_request")
         }
         Refusal::Denied(_) => (403, "policy_denied"),
+        Refusal::ServerJwt { .. } => (403, refusal.code()),
         Refusal::ApprovalNeeded(_) => (202, "approval_required"),
         Refusal::LimitReached { .. } => (429, "rate_limited"),
         Refusal::Unrecorded(_) => (503, "audit_unavailable"),

@@ -23,7 +23,7 @@ pub struct Finished {
 /// # Errors
 /// A sentence for the caller.
 pub fn input(body: &Bytes) -> Result<Option<Json>, String> {
-    if body.is_empty() {
+    if body.is_empty() || body.trim_ascii() == b"null" {
         return Ok(None);
     }
     let body = Body::read(body)?;
@@ -85,6 +85,7 @@ fn error(carried: &Carried, outcome: &Outcome) -> (Unanswered, Value) {
         (code, Outcome::Refused(Refusal::Denied(judgement))) => {
             (code, json!({"policy": judgement.policy(), "reason": judgement.reason}))
         }
+        (code @ ("jwt_required" | "jwt_invalid"), _) => ("unauthorized", json!({"reason": code})),
         // These pages have no word of their own for it.
         (code @ ("audit_unavailable" | "stopping" | "cancelled"), _) => {
             ("internal_error", json!({"reason": code, "retryable": true}))

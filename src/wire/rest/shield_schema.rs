@@ -1,13 +1,14 @@
 //! The shapes under `/v1` as `/openapi.json` describes them.
 
+use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::schema::{Fault, Governance, Meta};
 
 /// What kind of token is wanted.
-#[derive(Debug, ToSchema)]
-#[schema(rename_all = "lowercase")]
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum TokenKind {
     /// `mcp_live_…`, for somebody who works with it.
     User,
@@ -16,19 +17,26 @@ pub enum TokenKind {
 }
 
 /// Which token the key is exchanged for; the body may be left out.
-#[derive(Debug, ToSchema)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 #[schema(example = json!({"type": "service"}))]
 pub struct TokenRequest {
     /// `user` unless set.
-    #[schema(nullable = false)]
     pub r#type: Option<TokenKind>,
 }
 
 /// The refresh token, which is used up.
-#[derive(Debug, ToSchema)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, expecting = "an object with `refresh_token`")]
 pub struct RefreshRequest {
     /// `ref_live_…`
     pub refresh_token: String,
+}
+
+impl std::fmt::Debug for RefreshRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RefreshRequest").finish_non_exhaustive()
+    }
 }
 
 /// Tokens: this answer is the only place where their texts stand.
@@ -139,7 +147,8 @@ pub struct ToolAnswer {
 }
 
 /// The arguments of a call.
-#[derive(Debug, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(example = json!({"input": {"limit": 5}}))]
 pub struct InvokeInput {
     /// What the tool's schema asks for. Relayed byte for byte.
@@ -271,17 +280,50 @@ pub struct PolicyRemovedAnswer {
 #[schema(example = json!({"action": "database.execute", "params": {"sql": "drop table invoices"}}))]
 pub struct SimulateRequest {
     /// Judge this agent instead of the caller.
+    #[schema(nullable = false)]
     pub agent_id: Option<String>,
     /// The tool, as `server.tool`.
+    #[schema(nullable = false)]
     pub action: Option<String>,
     /// The arguments of `action`.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Object>, nullable = false)]
     pub params: Option<Value>,
+    #[schema(nullable = false)]
     pub server: Option<String>,
+    #[schema(nullable = false)]
     pub tool: Option<String>,
     /// The arguments of `tool`.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Object>, nullable = false)]
     pub arguments: Option<Value>,
+}
+
+/// How records are exported.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum ExportFormat {
+    Jsonl,
+    Csv,
+}
+
+/// The decision in an audit record.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum RecordDecision {
+    Allow,
+    Deny,
+    Approval,
+    Error,
+}
+
+/// The outcome in an audit record.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum RecordOutcome {
+    Answered,
+    Refused,
+    Failed,
+    Cancelled,
+    Interrupted,
 }
 
 /// Something whose members depend on what it is: a report, an audit record.

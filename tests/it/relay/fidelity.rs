@@ -203,3 +203,12 @@ async fn sessions_with_a_server_are_shared_or_kept_apart_as_configured() {
         gateway.finish().await;
     }
 }
+
+#[tokio::test]
+async fn arguments_on_many_lines_are_one_message_to_a_child() {
+    let gateway = Setup::demo().start().await;
+    let client = gateway.agent().await;
+    let answer = client.invoke("github", "get_repo", "{\n  \"repo\":\r\n  \"demo/project-a\"\n}").await;
+    assert_eq!(answer.result()["structuredContent"]["name"], "demo/project-a", "{}", answer.text);
+    gateway.finish().await;
+}

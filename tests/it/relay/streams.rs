@@ -1,5 +1,8 @@
 //! What a server says before and beside its answers.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::json;
 
 use crate::support::{FakeUpstream, Say, Setup, eventually, soon};
@@ -86,4 +89,35 @@ async fn both_eras_hear_of_changed_tools_from_either() {
         assert_eq!(client.tools().await, ["new"]);
         gateway.finish().await;
     }
+}
+
+/// What a server asks on the stream that belongs to no request, it forgets while there is no such stream.
+#[tokio::test]
+async fn a_session_hears_before_it_calls() {
+    let upstream = FakeUpstream::legacy().await;
+    let gateway = Setup::with(&upstream).start().await;
+    eventually("the gateway listens", async || upstream.is_listened_to().then_some(())).await;
+    let client = gateway.agent().await.at(ROUTE).legacy().await;
+    let _stream = client.get(ROUTE).header("accept", "text/event-stream").open().await;
+    upstream.forget();
+    let open = Arc::new(AtomicBool::new(false));
+    let hears = Arc::clone(&open);
+    upstream.script(move |seen| match (&*seen.verb, seen.method()) {
+        ("GET", _) => Some(Say::Held(Box::new(Say::EventsThenHang(Vec::new())))),
+        (_, "tools/call") => Some(Say::text(if hears.load(Ordering::SeqCst) { "heard" } else { "deaf" })),
+        _ => None,
+    });
+    let opening = async {
+        let asked = || upstream.seen().iter().any(|seen| seen.verb == "GET");
+        eventually("the session's stream", async || asked().then_some(())).await;
+        for _ in 0..3 {
+            client.rpc("ping", &json!({})).await;
+        }
+        open.store(true, Ordering::SeqCst);
+        upstream.release(1);
+    };
+    let call = json!({"name": "read"});
+    let (answer, ()) = tokio::join!(client.rpc("tools/call", &call), opening);
+    assert!(answer.text.contains("heard"), "{}", answer.text);
+    gateway.finish().await;
 }

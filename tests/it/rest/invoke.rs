@@ -62,6 +62,41 @@ async fn a_tools_own_error_is_no_error_of_the_gateways() {
     gateway.finish().await;
 }
 
+/// What is refused, for whom, and how: status, code, message.
+fn refusals() -> Vec<(&'static str, &'static str, Value, u16, &'static str, &'static str)> {
+    vec![
+        ("agent", "up:strict", json!({}), 400, "invalid_request", "`n` is required"),
+        ("agent", "nowhere:read", json!({}), 404, "not_found", "unknown tool `nowhere:read`"),
+        ("agent", "up:nothing", json!({}), 404, "not_found", "unknown tool `up:nothing`"),
+        ("narrow", "up:write", json!({}), 404, "not_found", "unknown tool `up:write`"),
+        ("blind", "up:read", json!({}), 403, "insufficient_scope", "the key lacks the scope `tools:invoke`"),
+        (
+            "narrow",
+            "toolgate:policy.simulate",
+            json!({"action": "up:read"}),
+            403,
+            "insufficient_scope",
+            "the key lacks the scope `policy:simulate`",
+        ),
+        (
+            "agent",
+            "up:write",
+            json!({"sql": "drop table x"}),
+            403,
+            "policy_denied",
+            "request denied by policy: block-sql-drop: SQL that drops or truncates is blocked: use another statement, or ask a person to run it",
+        ),
+        (
+            "agent",
+            "up:destroy",
+            json!({}),
+            202,
+            "approval_required",
+            "approval needed: destructive-needs-approval: destructive tools run once a person has approved the call",
+        ),
+    ]
+}
+
 #[tokio::test]
 async fn each_refusal_has_its_status_and_a_record() {
     let upstream = FakeUpstream::legacy().await;
@@ -75,64 +110,17 @@ async fn each_refusal_has_its_status_and_a_record() {
         .profile("blind", "scopes = []\nallowed_tools = [\"*\"]")
         .start()
         .await;
-    let agent = gateway.agent().await;
-    let narrow = gateway.client(&gateway.key("narrow").await);
-    let blind = gateway.client(&gateway.key("blind").await);
-    let cases = [
-        ("unfit", &agent, "up", "strict", json!({}), 400, "invalid_request", "`n` is required"),
-        ("no server", &agent, "nowhere", "read", json!({}), 404, "not_found", "unknown tool `nowhere:read`"),
-        ("no tool", &agent, "up", "nothing", json!({}), 404, "not_found", "unknown tool `up:nothing`"),
-        ("hidden", &narrow, "up", "write", json!({}), 404, "not_found", "unknown tool `up:write`"),
-        (
-            "no scope",
-            &blind,
-            "up",
-            "read",
-            json!({}),
-            403,
-            "insufficient_scope",
-            "the key lacks the scope `tools:invoke`",
-        ),
-        (
-            "no scope for an own tool",
-            &narrow,
-            "toolgate",
-            "policy.simulate",
-            json!({"action": "up:read"}),
-            403,
-            "insufficient_scope",
-            "the key lacks the scope `policy:simulate`",
-        ),
-        (
-            "denied",
-            &agent,
-            "up",
-            "write",
-            json!({"sql": "drop table x"}),
-            403,
-            "policy_denied",
-            "request denied by policy: block-sql-drop: SQL that drops or truncates is blocked: use another statement, or ask a person to run it",
-        ),
-        (
-            "approval",
-            &agent,
-            "up",
-            "destroy",
-            json!({}),
-            202,
-            "approval_required",
-            "approval needed: destructive-needs-approval: destructive tools run once a person has approved the call",
-        ),
-    ];
-    for (what, client, server, name, arguments, status, word, message) in cases {
-        let answer = invoke(client, server, name, &arguments).await;
-        assert_eq!(code(&answer), (status, word.to_owned()), "{what}: {}", answer.text);
-        assert_eq!(answer.error()["message"], message, "{what}");
-        let id = answer.json()["invocationId"].as_str().unwrap().to_owned();
-        assert_eq!(answer.header("toolgate-audit-id"), Some(id.as_str()), "{what}");
-        let record = gateway.record(&id).await;
+    for (profile, id, arguments, status, word, message) in refusals() {
+        let client = gateway.client(&gateway.writer(profile).await);
+        let (server, name) = id.split_once(':').unwrap();
+        let answer = invoke(&client, server, name, &arguments).await;
+        assert_eq!(code(&answer), (status, word.to_owned()), "{profile} {id}: {}", answer.text);
+        assert_eq!(answer.error()["message"], message, "{profile} {id}");
+        let event = answer.json()["invocationId"].as_str().unwrap().to_owned();
+        assert_eq!(answer.header("toolgate-audit-id"), Some(event.as_str()), "{profile} {id}");
+        let record = gateway.record(&event).await;
         let governance = &answer.json()["governance"];
-        assert_eq!((&record["outcome"], &record["decision"]), (&json!("refused"), &governance["decision"]), "{what}");
+        assert_eq!((&record["outcome"], &record["decision"]), (&json!("refused"), &governance["decision"]), "{id}");
     }
     assert_eq!(upstream.calls().len(), 0, "nothing was sent");
     gateway.finish().await;

@@ -64,39 +64,17 @@ async fn text_is_text_and_all_else_json() {
     gateway.finish().await;
 }
 
-#[tokio::test]
-async fn each_error_has_its_code() {
-    let upstream = FakeUpstream::legacy().await;
-    let mut strict = tool("strict", &json!({"readOnlyHint": true}));
-    strict["inputSchema"] = json!({"type": "object", "required": ["evaluationId"]});
-    let hints = json!({"readOnlyHint": true});
-    upstream.set_tools(json!([
-        strict,
-        tool("read", &hints),
-        tool("limited", &hints),
-        tool("write", &json!({})),
-        tool("destroy", &json!({"destructiveHint": true})),
-    ]));
-    let rows = "timeout = \"200ms\"\n[servers.up.tools.limited]\nrate_limit = \"1/h\"";
-    let gateway = Setup::new()
-        .config(&upstream.section("up", rows))
-        .profile("blind", "scopes = []\nallowed_tools = [\"*\"]")
-        .start()
-        .await;
-    let agent = gateway.agent().await;
-    let blind = gateway.client(&gateway.key("blind").await);
-    assert_eq!(call(&agent, "up:limited", &json!({})).await.status, 200);
-    let failing = Say::Result(
-        r#"{"content":[{"type":"text","text":"no such"},{"type":"text","text":"repo"}],"isError":true}"#.into(),
-    );
+/// For whom, which tool, what its backend says, and how that is told: status, code, message.
+fn errors() -> Vec<(&'static str, &'static str, Value, Say, u16, &'static str, &'static str)> {
+    let failing = r#"{"content":[{"type":"text","text":"no such"},{"type":"text","text":"repo"}],"isError":true}"#;
     let done = || Say::text("done");
-    let cases = [
-        ("unfit", &agent, "up:strict", json!({}), done(), 400, "VALIDATION_ERROR", "evaluationId is required"),
-        ("unknown", &agent, "up:nothing", json!({}), done(), 404, "NOT_FOUND", "unknown tool `up:nothing`"),
-        ("no scope", &blind, "up:read", json!({}), done(), 403, "FORBIDDEN", "the key lacks the scope `tools:invoke`"),
+    let none = || json!({});
+    vec![
+        ("agent", "up:strict", none(), done(), 400, "VALIDATION_ERROR", "evaluationId is required"),
+        ("agent", "up:nothing", none(), done(), 404, "NOT_FOUND", "unknown tool `up:nothing`"),
+        ("blind", "up:read", none(), done(), 403, "FORBIDDEN", "the key lacks the scope `tools:invoke`"),
         (
-            "denied",
-            &agent,
+            "agent",
             "up:write",
             json!({"sql": "truncate table x"}),
             done(),
@@ -105,41 +83,55 @@ async fn each_error_has_its_code() {
             "request denied by policy: block-sql-drop: SQL that drops or truncates is blocked: use another statement, or ask a person to run it",
         ),
         (
-            "approval",
-            &agent,
+            "agent",
             "up:destroy",
-            json!({}),
+            none(),
             done(),
             202,
             "APPROVAL_REQUIRED",
             "approval needed: destructive-needs-approval: destructive tools run once a person has approved the call",
         ),
-        ("limit", &agent, "up:limited", json!({}), done(), 429, "RATE_LIMITED", ""),
-        ("the tool's own", &agent, "up:read", json!({}), failing, 502, "TOOL_ERROR", "no such\nrepo"),
+        ("agent", "up:limited", none(), done(), 429, "RATE_LIMITED", ""),
+        ("agent", "up:read", none(), Say::Result(failing.into()), 502, "TOOL_ERROR", "no such\nrepo"),
         (
-            "broken",
-            &agent,
+            "agent",
             "up:write",
-            json!({}),
+            none(),
             Say::Body("<html>".into()),
             502,
             "TOOL_ERROR",
             "the server `up` answered something that is not MCP; tell the operator",
         ),
-        ("slow", &agent, "up:read", json!({}), Say::Hang, 504, "TOOL_ERROR", ""),
-    ];
-    for (what, client, name, arguments, say, status, code, message) in cases {
+        ("agent", "up:read", none(), Say::Hang, 504, "TOOL_ERROR", ""),
+    ]
+}
+
+#[tokio::test]
+async fn each_error_has_its_code() {
+    let upstream = FakeUpstream::legacy().await;
+    let hints = json!({"readOnlyHint": true});
+    let mut strict = tool("strict", &hints);
+    strict["inputSchema"] = json!({"type": "object", "required": ["evaluationId"]});
+    let (write, destroy) = (tool("write", &json!({})), tool("destroy", &json!({"destructiveHint": true})));
+    upstream.set_tools(json!([strict, tool("read", &hints), tool("limited", &hints), write, destroy]));
+    let rows = "timeout = \"200ms\"\n[servers.up.tools.limited]\nrate_limit = \"1/h\"";
+    let gateway = Setup::new()
+        .config(&upstream.section("up", rows))
+        .profile("blind", "scopes = []\nallowed_tools = [\"*\"]")
+        .start()
+        .await;
+    assert_eq!(call(&gateway.agent().await, "up:limited", &json!({})).await.status, 200);
+    for (profile, name, arguments, say, status, code, message) in errors() {
+        let client = gateway.client(&gateway.writer(profile).await);
         upstream.on_call(move |_| say.clone());
-        let answer = call(client, name, &arguments).await;
-        assert_eq!((answer.status, answer.error()["code"].as_str()), (status, Some(code)), "{what}: {}", answer.text);
-        assert_eq!(answer.json()["ok"], false, "{what}");
-        if !message.is_empty() {
-            assert_eq!(answer.error()["message"], message, "{what}");
-        }
+        let answer = call(&client, name, &arguments).await;
+        assert_eq!((answer.status, answer.error()["code"].as_str()), (status, Some(code)), "{name}: {}", answer.text);
+        assert_eq!(answer.json()["ok"], false, "{name}");
+        assert!(message.is_empty() || answer.error()["message"] == message, "{name}: {}", answer.text);
         let record = gateway.record(answer.header("toolgate-audit-id").unwrap()).await;
         let request = answer.error()["requestId"].as_str().unwrap().to_owned();
         assert_eq!(uuid::Uuid::parse_str(&request).unwrap().hyphenated().to_string(), request);
-        assert_eq!(record["request_id"], format!("req_{}", request.replace('-', "")), "{what}");
+        assert_eq!(record["request_id"], format!("req_{}", request.replace('-', "")), "{name}");
     }
     gateway.finish().await;
 }

@@ -31,6 +31,7 @@ pub(crate) struct Client {
     http: Http,
     base: String,
     key: Option<String>,
+    bearer: Option<String>,
     kind: Kind,
     /// Where `rpc` and `call` post to.
     pub(crate) path: String,
@@ -40,7 +41,7 @@ impl Client {
     pub(crate) fn new(address: std::net::SocketAddr, key: Option<&str>) -> Self {
         let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http();
         let (base, key) = (format!("http://{address}"), key.map(str::to_owned));
-        Self { http, base, key, kind: Kind::Bare, path: "/v1/mcp".into() }
+        Self { http, base, key, bearer: None, kind: Kind::Bare, path: "/v1/mcp".into() }
     }
 
     /// The same caller, after `initialize`.
@@ -76,6 +77,11 @@ impl Client {
         Self { key: key.map(str::to_owned), ..self.clone() }
     }
 
+    /// The same caller with this bearer token.
+    pub(crate) fn with_bearer(&self, token: &str) -> Self {
+        Self { bearer: Some(token.to_owned()), ..self.clone() }
+    }
+
     /// The same caller at another path.
     pub(crate) fn at(&self, path: &str) -> Self {
         Self { path: path.to_owned(), ..self.clone() }
@@ -105,6 +111,9 @@ impl Client {
         };
         if let Some(key) = &self.key {
             draft = draft.header("x-api-key", key);
+        }
+        if let Some(token) = &self.bearer {
+            draft = draft.header("authorization", &format!("Bearer {token}"));
         }
         if let Kind::Legacy(session) = &self.kind {
             draft = draft.header("mcp-session-id", session).header("mcp-protocol-version", "2025-11-25");

@@ -248,6 +248,7 @@ impl TestGateway {
             entrance: Entrance::Mcp,
             tool,
             arguments: arguments.map(Json::of),
+            jwt: None,
             trace: Vec::new(),
             surface: Surface::Search,
             source: None,

@@ -76,6 +76,7 @@ impl Say {
     }
 }
 
+type Gate = Box<dyn Fn(&http::request::Parts) -> Option<Response> + Send + Sync>;
 type Script = Box<dyn Fn(&Seen) -> Option<Say> + Send + Sync>;
 
 /// The backend. It stops when dropped.
@@ -88,6 +89,7 @@ pub(crate) struct FakeUpstream {
 struct Inner {
     modern: bool,
     tools: Mutex<Value>,
+    gate: Mutex<Gate>,
     script: Mutex<Script>,
     seen: Mutex<Vec<Seen>>,
     held: Semaphore,
@@ -125,6 +127,7 @@ impl FakeUpstream {
         let inner = Arc::new(Inner {
             modern,
             tools: Mutex::new(usual_tools()),
+            gate: Mutex::new(Box::new(|_| None)),
             script: Mutex::new(Box::new(|_| None)),
             seen: Mutex::default(),
             held: Semaphore::new(0),
@@ -154,6 +157,11 @@ impl FakeUpstream {
     /// Answers any request for which the script has something.
     pub(crate) fn script(&self, script: impl Fn(&Seen) -> Option<Say> + Send + Sync + 'static) {
         *self.inner.script.lock().unwrap() = Box::new(script);
+    }
+
+    /// Answers, before anything is remembered, every request for which the gate has something.
+    pub(crate) fn gate(&self, gate: impl Fn(&http::request::Parts) -> Option<Response> + Send + Sync + 'static) {
+        *self.inner.gate.lock().unwrap() = Box::new(gate);
     }
 
     /// Other tools, for the next list.
@@ -206,6 +214,10 @@ impl Drop for Leaving<'_> {
 
 async fn serve(State(inner): State<Arc<Inner>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
+    let turned_away = (inner.gate.lock().unwrap())(&parts);
+    if let Some(response) = turned_away {
+        return response;
+    }
     let body = axum::body::to_bytes(body, 64 << 20).await.unwrap();
     let text = String::from_utf8(body.to_vec()).unwrap();
     let json = serde_json::from_str(&text).unwrap_or(Value::Null);

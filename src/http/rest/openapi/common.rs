@@ -61,7 +61,7 @@ fn is_call(path: &str) -> bool {
 }
 
 fn is_keyed(access: Access) -> bool {
-    matches!(access, Access::Key | Access::Scope(_))
+    matches!(access, Access::Key | Access::Token | Access::Scope(_))
 }
 
 fn secure(route: &Route, operation: &mut Map<String, Value>) {
@@ -72,6 +72,7 @@ fn secure(route: &Route, operation: &mut Map<String, Value>) {
             (json!([{}, {"apiKey": []}, {"bearer": []}]), Some("On this machine no key is needed.".into()))
         }
         Access::Key => (either, None),
+        Access::Token => (json!([{"bearer": []}]), Some("Needs an access token; not there without `[oauth]`.".into())),
         Access::Scope(scope) => (either, Some(format!("Needs the scope `{}`.", scope.as_str()))),
     };
     operation.insert("security".into(), security);
@@ -86,7 +87,10 @@ fn add_errors(route: &Route, operation: &mut Map<String, Value>) {
     let has_body = operation.contains_key("requestBody");
     let call = is_call(route.path);
     let keyed = is_keyed(route.access);
-    let mcp = has_body && !call && route.access == Access::Key && !route.path.starts_with("/v1/auth/");
+    let mcp = has_body
+        && !call
+        && matches!(route.access, Access::Key | Access::Token)
+        && !route.path.starts_with("/v1/auth/");
     let schema = match route.path {
         "/api/v1/mcp/invoke" => "InvokeError",
         "/api/mcp/call" => "ToolCallError",
@@ -136,7 +140,9 @@ fn add_headers(status: &str, answer: &mut Value, limited: bool, call: bool) {
     if call && status != "401" {
         add("Toolgate-Audit-Id", "string", "The audit record of the call");
     }
-    if !headers.is_empty() {
-        answer.insert("headers".into(), Value::Object(headers));
+    if !headers.is_empty()
+        && let Value::Object(all) = answer.entry("headers").or_insert_with(|| json!({}))
+    {
+        all.extend(headers);
     }
 }

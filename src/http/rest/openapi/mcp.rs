@@ -17,13 +17,37 @@ pub(super) fn add(document: &mut Value) {
     ] {
         put(path, "get", card(name, about));
         put(path, "post", message(name, about, &json!([surface(), names()])));
-        put(path, "delete", end(name, &json!([])));
+        put(path, "delete", end(name, &json!([session()])));
     }
     let server = json!({"name": "server", "in": "path", "required": true, "schema": {"type": "string"}, "description": "The server's name"});
     let about = "One server as if there were no gateway, under the same governance";
     put("/v1/mcp/servers/{server}", "get", stream(about, &json!([server])));
     put("/v1/mcp/servers/{server}", "post", message("mcp_server", about, &json!([server])));
-    put("/v1/mcp/servers/{server}", "delete", end("mcp_server", &json!([server])));
+    put("/v1/mcp/servers/{server}", "delete", end("mcp_server", &json!([server, session()])));
+    let about = "The same for access tokens of an authorization server; not there without `[oauth]`";
+    let mut streamed = stream(about, &json!([server]));
+    if let Some(members) = streamed.as_object_mut() {
+        members.insert("operationId".into(), json!("mcp_oauth_server_stream"));
+    }
+    let (all, one) = ("/v1/mcp-oauth", "/v1/mcp-oauth/servers/{server}");
+    for (path, method, mut operation) in [
+        (all, "get", card("mcp_oauth", about)),
+        (all, "post", message("mcp_oauth", about, &json!([surface(), names()]))),
+        (all, "delete", end("mcp_oauth", &json!([session()]))),
+        (one, "get", streamed),
+        (one, "post", message("mcp_oauth_server", about, &json!([server]))),
+        (one, "delete", end("mcp_oauth_server", &json!([server, session()]))),
+    ] {
+        let missing = json!({
+            "description": "No such session, server or method, or no `[oauth]`",
+            "content": {"application/json": {"schema": {"type": "object"}}},
+        });
+        if let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) {
+            responses.insert("404".into(), missing);
+        }
+        put(path, method, operation);
+    }
+    put("/.well-known/oauth-protected-resource/v1/mcp-oauth", "get", metadata());
     put(
         "/api/mcp/tools",
         "post",
@@ -33,6 +57,26 @@ pub(super) fn add(document: &mut Value) {
     for (place, name) in [("/.well-known/{path}", "well_known"), ("/v1/mcp/.well-known/{path}", "mcp_well_known")] {
         put(place, "get", nothing(name, &path));
     }
+}
+
+fn metadata() -> Value {
+    let error = json!({"$ref": "#/components/schemas/ErrorEnvelope"});
+    json!({
+        "tags": ["MCP"],
+        "operationId": "mcp_oauth_metadata",
+        "summary": "Which authorization servers give tokens for `/v1/mcp-oauth` (RFC 9728)",
+        "responses": {
+            "200": {"description": "The metadata", "content": {"application/json": {"schema": {"type": "object"}}}},
+            "404": {"description": "Not without `[oauth]`", "content": {"application/json": {"schema": error}}},
+        },
+    })
+}
+
+fn session() -> Value {
+    json!({
+        "name": "Mcp-Session-Id", "in": "header", "required": true, "schema": {"type": "string"},
+        "description": "As `initialize` gave it",
+    })
 }
 
 fn surface() -> Value {
@@ -53,10 +97,18 @@ fn names() -> Value {
 
 fn answers(description: &str) -> Value {
     let schema = json!({"$ref": "#/components/schemas/JsonRpcAnswer"});
-    json!({"description": description, "content": {
-        "application/json": {"schema": schema},
-        "text/event-stream": {"schema": {"type": "string"}},
-    }})
+    let header = |description: &str| json!({"description": description, "schema": {"type": "string"}});
+    json!({
+        "description": description,
+        "headers": {
+            "Toolgate-Audit-Id": header("The audit record, where the message was a call"),
+            "Mcp-Session-Id": header("The session, where the message was `initialize`"),
+        },
+        "content": {
+            "application/json": {"schema": schema},
+            "text/event-stream": {"schema": {"type": "string"}},
+        },
+    })
 }
 
 fn failed(description: &str) -> Value {
@@ -86,7 +138,6 @@ fn card(name: &str, about: &str) -> Value {
         "operationId": format!("{name}_card"),
         "summary": "A card of the endpoint, or a session's stream",
         "description": format!("{about}. With `Accept: text/event-stream` and a session, its stream."),
-        "parameters": [surface(), names()],
         "responses": {
             "200": {"description": "The card, or a stream", "content": {
                 "application/json": {"schema": {"type": "object"}},
@@ -128,7 +179,7 @@ fn end(name: &str, parameters: &Value) -> Value {
             "204": {"description": "It has ended"},
             "400": failed("`Mcp-Session-Id` is missing or cannot be read"),
             "401": failed("No key, or a wrong one"),
-            "404": failed("There is no such session"),
+            "404": failed("There is no such session, or no such server"),
             "429": failed("Too many wrong keys"),
             "503": failed("The end could not be kept"),
         },

@@ -45,8 +45,8 @@ const OUTCOMES: [&str; 5] = ["answered", "refused", "failed", "cancelled", "inte
         ("key" = Option<String>, Query, description = "The id of a key", nullable = false),
         ("tool" = Option<String>, Query, description = "A tool's name, or its id", nullable = false),
         ("server" = Option<String>, Query, description = "A server's name", nullable = false),
-        ("decision" = Option<String>, Query, description = "`allow`, `deny`, `approval` or `error`", nullable = false),
-        ("outcome" = Option<String>, Query, description = "`answered`, `refused`, `failed`, `cancelled` or `interrupted`", nullable = false),
+        ("decision" = Option<schema::RecordDecision>, Query, description = "How it was decided", nullable = false),
+        ("outcome" = Option<schema::RecordOutcome>, Query, description = "How it ended", nullable = false),
     ),
     responses((status = 200, description = "A page of them", body = schema::ObjectPage))
 )]
@@ -102,15 +102,15 @@ fn filter(query: &Query) -> Result<RecordFilter, No> {
     get, path = "/v1/audit/export", operation_id = "audit_export", tag = "Audit", summary = "The audit log as a stream, oldest first",
     description = "What was recorded when it began. Compressed where `Accept-Encoding` or `gzip` asks for it.",
     params(
-        ("format" = Option<String>, Query, description = "`jsonl` unless set, or `csv`", nullable = false),
+        ("format" = Option<schema::ExportFormat>, Query, description = "`jsonl` unless set", nullable = false),
         ("gzip" = Option<bool>, Query, description = "Compressed, whatever the headers say", nullable = false),
         ("from" = Option<String>, Query, description = "Not before this time or day", nullable = false, example = "2026-01-15T14:32:00Z"),
         ("to" = Option<String>, Query, description = "Before this time or day", nullable = false),
         ("key" = Option<String>, Query, description = "The id of a key", nullable = false),
         ("tool" = Option<String>, Query, description = "A tool's name, or its id", nullable = false),
         ("server" = Option<String>, Query, description = "A server's name", nullable = false),
-        ("decision" = Option<String>, Query, description = "`allow`, `deny`, `approval` or `error`", nullable = false),
-        ("outcome" = Option<String>, Query, description = "`answered`, `refused`, `failed`, `cancelled` or `interrupted`", nullable = false),
+        ("decision" = Option<schema::RecordDecision>, Query, description = "How it was decided", nullable = false),
+        ("outcome" = Option<schema::RecordOutcome>, Query, description = "How it ended", nullable = false),
     ),
     responses((
         status = 200, description = "One record a line",

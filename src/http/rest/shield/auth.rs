@@ -24,25 +24,6 @@ use crate::wire::rest::shield_schema as schema;
 /// Bytes of a body here at most; the refresh is open to everybody.
 const MAX_BODY: usize = 4096;
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
-struct Wanted {
-    r#type: Option<Kind>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Kind {
-    User,
-    Service,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object with `refresh_token`")]
-struct Renewal {
-    refresh_token: String,
-}
-
 #[utoipa::path(
     post, path = "/v1/auth/token", operation_id = "issue_token", tag = "Tokens", summary = "Exchange a key for a token",
     description = "The token works wherever the key does, ends soon, and ends with the key.",
@@ -61,9 +42,9 @@ pub(super) async fn issue(
     body: Body,
 ) -> Result<Response, No> {
     charge(&gateway, &caller)?;
-    let wanted: Wanted = read(&headers, body).await?.unwrap_or_default();
+    let wanted: schema::TokenRequest = read(&headers, body).await?.unwrap_or_default();
     let Credential::Key(key) = credential(&headers) else { return Err(invalid("send the key in a header")) };
-    let service = matches!(wanted.r#type, Some(Kind::Service));
+    let service = matches!(wanted.r#type, Some(schema::TokenKind::Service));
     let actor = Actor::holder(&caller.principal, &caller.request);
     let tokens = gateway.issue_tokens(&actor, &key, service).await.map_err(|why| refused(&why))?;
     Ok(told(&tokens))
@@ -91,8 +72,10 @@ pub(super) async fn refresh(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, No> {
-    let renewal: Option<Renewal> = read(&headers, body).await?;
-    let Some(Renewal { refresh_token }) = renewal else { return Err(invalid("missing field `refresh_token`")) };
+    let renewal: Option<schema::RefreshRequest> = read(&headers, body).await?;
+    let Some(schema::RefreshRequest { refresh_token }) = renewal else {
+        return Err(invalid("missing field `refresh_token`"));
+    };
     let source = source(&gateway, peer, &headers);
     let tokens = gateway.refresh_tokens(&Secret::new(refresh_token), source, &request).await;
     Ok(told(&tokens.map_err(|why| refused(&why))?))
@@ -116,7 +99,7 @@ pub(super) async fn revoke(State(gateway): State<Arc<Gateway>>, caller: Caller) 
 /// Reads a small body, if there is one.
 async fn read<T: for<'a> Deserialize<'a>>(headers: &HeaderMap, body: Body) -> Result<Option<T>, No> {
     let bytes = optional_body(headers, body, MAX_BODY).await?;
-    if bytes.is_empty() {
+    if bytes.is_empty() || bytes.trim_ascii() == b"null" {
         return Ok(None);
     }
     if !bytes.trim_ascii_start().starts_with(b"{") {

@@ -148,7 +148,7 @@ pub(super) async fn invoke(
 ) -> Response {
     let arguments =
         if is_empty(&headers) { Ok(None) } else { call::read(&gateway, &headers, body, shield::input).await };
-    let asked = arguments.map(|arguments| Asked { tool: ToolRef::Text(id), arguments });
+    let asked = arguments.map(|arguments| Asked { tool: ToolRef::Text(id), arguments, jwt: None });
     let done = call::carry(&gateway, caller, &headers, asked).await;
     let finished = shield::invoked(&done.carried);
     let meta = finished.is_error.then(|| ("is_error".to_owned(), json!(true)));

@@ -211,7 +211,7 @@ pub(super) async fn simulate(
 ) -> Response {
     let arguments = call::read(&gateway, &headers, body, shield::question).await;
     let tool = ToolRef::Pair { server: OWN_SERVER.into(), tool: SIMULATE.into() };
-    let asked = arguments.map(|arguments| Asked { tool, arguments });
+    let asked = arguments.map(|arguments| Asked { tool, arguments, jwt: None });
     let done = call::carry(&gateway, caller, &headers, asked).await;
     let told = shield::simulated(&done.carried);
     call::answer_with(&done, told, |status, text| with_more_meta(status, text, Map::new()))

@@ -18,7 +18,7 @@ const MAX_LIMIT: usize = 200;
 pub(super) struct Query(HashMap<String, String>);
 
 impl Query {
-    /// Reads the query string; an empty value is none.
+    /// Reads the query string.
     pub(super) fn read(uri: &Uri, known: &[&str]) -> Result<Self, No> {
         let mut found = HashMap::new();
         for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
@@ -26,15 +26,16 @@ impl Query {
                 let name: String = name.chars().filter(|c| !c.is_control()).take(80).collect();
                 return Err(invalid(&format!("unknown parameter `{name}`: known are `{}`", known.join("`, `"))));
             }
-            if !value.is_empty() && found.insert(name.to_string(), value.into_owned()).is_some() {
+            if found.insert(name.to_string(), value.into_owned()).is_some() {
                 return Err(invalid(&format!("the parameter `{name}` stands twice")));
             }
         }
         Ok(Self(found))
     }
 
+    /// A text; an empty one is none.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.0.get(name).map(String::as_str).filter(|text| !text.is_empty())
     }
 
     /// A value that `parse` understands; `expected` says what it should be.
@@ -44,7 +45,7 @@ impl Query {
         expected: &str,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Result<Option<T>, No> {
-        let Some(text) = self.text(name) else { return Ok(None) };
+        let Some(text) = self.0.get(name) else { return Ok(None) };
         parse(text).map(Some).ok_or_else(|| invalid(&format!("`{name}` must be {expected}")))
     }
 
@@ -68,6 +69,9 @@ impl Query {
 
     /// Where the page begins: what [`cursor`] was made of.
     pub(super) fn place(&self, kind: &str) -> Result<Option<String>, No> {
+        if self.text("cursor").is_none() {
+            return Ok(None);
+        }
         self.parsed("cursor", "the `next_cursor` of an earlier page of this list", |text| {
             let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
             Some(std::str::from_utf8(&bytes).ok()?.strip_prefix(kind)?.strip_prefix('\n')?.to_owned())
@@ -93,10 +97,10 @@ mod tests {
         let query = read("/x?limit=7&q=a%20b+c&cursor=").unwrap();
         assert_eq!((query.limit().unwrap(), query.text("q")), (7, Some("a b c")));
         assert_eq!(query.place("x").unwrap(), None);
-        for bad in ["/x?other=1", "/x?q=1&q=2"] {
+        for bad in ["/x?other=1", "/x?q=1&q=2", "/x?q=&q=2"] {
             assert!(read(bad).is_err(), "{bad}");
         }
-        for bad in ["0", "201", "-1", "x"] {
+        for bad in ["", "0", "201", "-1", "x"] {
             assert!(read(&format!("/x?limit={bad}")).unwrap().limit().is_err(), "{bad}");
         }
     }

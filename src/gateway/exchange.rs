@@ -60,7 +60,7 @@ impl Gateway {
         let holder = match self.keys.refresher(token, &state.profiles, source).await {
             Ok(holder) => holder,
             Err(why) => {
-                self.turned_away(&why, Entrance::Rest, source, request).await;
+                self.turn_away(&why, Entrance::Rest, source, request).await;
                 return Err(why.into());
             }
         };
