@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::brain::BrainCommand;
 use super::{Gateway, Keyring, Leaving, NewKey};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::{EventId, KeyId, OWN_SERVER, RequestId};
@@ -71,6 +72,7 @@ pub enum Command {
     PolicyCheck {
         policies: Vec<(String, String)>,
     },
+    Brain(BrainCommand),
     AuditTail {
         count: usize,
     },
@@ -161,6 +163,7 @@ impl Gateway {
             Command::Call { tool, arguments } => self.call(tool, &arguments).await,
             Command::Simulate { arguments, key } => self.simulate(arguments, key.as_deref()).await,
             Command::PolicyCheck { policies } => self.check_policies(&policies).await,
+            Command::Brain(command) => self.brain_command(command).await,
             audit => self.audit(audit).await,
         }
     }
