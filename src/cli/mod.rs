@@ -6,6 +6,7 @@ mod ask;
 mod audit;
 pub mod demo;
 mod doctor;
+mod executions;
 mod import;
 mod keys;
 mod login;
@@ -15,6 +16,7 @@ mod remote;
 mod serve;
 mod servers;
 mod smoke;
+mod stats;
 mod stdio;
 mod tools;
 
@@ -121,6 +123,11 @@ enum Command {
     /// Read, export and verify the audit log
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Look back at calls that were made
+    #[command(subcommand)]
+    Executions(executions::Command),
+    /// Sum up what was called: counts, errors, refusals, latencies
+    Stats(stats::Options),
     /// Ask a running gateway whether it works; changes nothing
     Smoke(remote::Place),
     /// An MCP server on standard input and output that carries everything to a running gateway
@@ -174,6 +181,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<Ended> {
         Some(Command::Tools(command)) => tools::run(&common, command).await,
         Some(Command::Policy(command)) => policy::run(&common, command).await,
         Some(Command::Audit(command)) => audit::run(&common, command).await,
+        Some(Command::Executions(command)) => executions::run(&common, command).await,
+        Some(Command::Stats(options)) => stats::run(&common, options).await,
         Some(Command::Smoke(options)) => smoke::run(&common, &options).await,
         Some(Command::Stdio(options)) => stdio::run(&common, options).await,
         Some(Command::Doctor) => doctor::run(&common).await,

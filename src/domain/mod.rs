@@ -12,5 +12,7 @@ pub mod net;
 pub mod outcome;
 pub mod principal;
 pub mod secret;
+pub mod sketch;
 pub mod strict;
 pub mod tool;
+pub mod trace;

@@ -61,6 +61,7 @@ use crate::domain::id::{EventId, KeyId, RequestId};
 use crate::domain::outcome::{Carried, Governance, Outcome, Refusal};
 use crate::domain::principal::Principal;
 use crate::domain::tool::Kind;
+use crate::domain::trace::Provenance;
 use crate::journal::TurnedAway;
 use crate::pipeline::{OwnTool, Pipeline};
 
@@ -161,7 +162,7 @@ impl Gateway {
     /// The line of a new call.
     #[must_use]
     pub fn line(&self, progress: Option<mpsc::Sender<Aside>>, peer: Option<Arc<Peer>>) -> Line {
-        Line { cancel: self.giving_up.child_token(), progress, peer }
+        Line { cancel: self.giving_up.child_token(), progress, peer, provenance: Provenance::default() }
     }
 
     /// Carries a call to its end, whatever becomes of the client: where the client leaves, and this future is dropped, the

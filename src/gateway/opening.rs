@@ -178,6 +178,7 @@ impl Gateway {
                 self.tasks.spawn(watch::metrics(fold, watch::UPKEEP_EVERY, self.stopping.clone()));
             }
             self.tasks.spawn(watch::uses(Arc::clone(&self.keys), self.stopping.clone()));
+            self.tasks.spawn(watch::rollups(self.pipeline.journal.clone(), self.stopping.clone()));
         }
     }
 }

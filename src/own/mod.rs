@@ -3,7 +3,9 @@
 //! Their canonical names may be dotted (`policy.simulate`); hosts are listed the safe spelling (`policy_simulate`), and
 //! every spelling is understood, `invoke.` in front included.
 
+mod executions;
 mod invoke;
+mod observability;
 mod search;
 mod simulate;
 
@@ -34,7 +36,15 @@ pub struct Own {
 impl Own {
     #[must_use]
     pub fn new(keys: Arc<Keyring>) -> Self {
-        Self { tools: vec![search::tool(), invoke::tool(), simulate::tool()], keys }
+        let tools = vec![
+            search::tool(),
+            invoke::tool(),
+            simulate::tool(),
+            executions::list_tool(),
+            executions::get_tool(),
+            observability::tool(),
+        ];
+        Self { tools, keys }
     }
 
     /// The definitions, for the policy's schema.
@@ -71,6 +81,9 @@ impl OwnTools for Own {
             match &*call.tool().id.tool {
                 search::NAME => search::run(state, call),
                 simulate::NAME => simulate::run(pipeline, state, &self.keys, call),
+                executions::LIST => executions::list(pipeline, call).await,
+                executions::GET => executions::get(pipeline, call).await,
+                observability::NAME => observability::run(pipeline, call).await,
                 // `gateway_invoke` was unwrapped before, and there is no other.
                 _ => Err(Refusal::Internal),
             }

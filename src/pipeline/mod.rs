@@ -26,6 +26,7 @@ use crate::domain::id::KeyId;
 use crate::domain::outcome::{Carried, Outcome, Refusal};
 use crate::domain::principal::Principal;
 use crate::domain::tool::Risk;
+use crate::domain::trace::Provenance;
 use crate::journal::Journal;
 use crate::ledger::{Charge, Ledger, Standing};
 use crate::policy::PermittedCall;
@@ -55,6 +56,8 @@ pub struct Line {
     pub progress: Option<mpsc::Sender<Aside>>,
     /// The client, where the backend may speak to it while it works.
     pub peer: Option<Arc<Peer>>,
+    /// Where the call comes from.
+    pub provenance: Provenance,
 }
 
 impl Pipeline {
@@ -81,7 +84,7 @@ impl Pipeline {
         line: Line,
     ) -> Carried {
         let unwrapped = self.own.unwrap(&principal, &mut request);
-        let mut record = match Record::open(&self.journal, &principal, &request).await {
+        let mut record = match Record::open(&self.journal, &principal, &request, &line.provenance).await {
             Ok(record) => record,
             Err(carried) => return *carried,
         };
@@ -146,8 +149,8 @@ impl Pipeline {
         if tool.risk != Risk::Read {
             record.intend().await?;
         }
-        let options =
-            SendOptions { trace, timeout, progress: line.progress.clone(), peer: line.peer.clone(), cache_digest };
+        let (progress, peer, trail) = (line.progress.clone(), line.peer.clone(), Some(record.trail()));
+        let options = SendOptions { trace, timeout, progress, peer, cache_digest, trail };
         Ok(match self.backends.send(call, options).await {
             Ok(answer) => Outcome::Answered(answer),
             Err(error) => Outcome::Failed(error),

@@ -9,6 +9,7 @@ use crate::domain::json::{Json, canonical, sha256_hex};
 use crate::domain::outcome::{Carried, Governance, Outcome, Refusal};
 use crate::domain::principal::Principal;
 use crate::domain::tool::{Kind, Tool};
+use crate::domain::trace::{Context, Provenance, Trail};
 use crate::journal::{Closing, Journal, OpenEntry, Opening};
 use crate::policy::PermittedCall;
 
@@ -23,6 +24,7 @@ pub(super) struct Record {
     tool: Option<Arc<Tool>>,
     decision: &'static str,
     policy: Arc<str>,
+    trail: Trail,
 }
 
 impl Record {
@@ -34,10 +36,16 @@ impl Record {
         journal: &Journal,
         principal: &Principal,
         request: &CallRequest,
+        provenance: &Provenance,
     ) -> Result<Self, Box<Carried>> {
         let kind = request.tool.kind();
         match journal.open(Opening::of(request, principal)).await {
-            Ok(entry) => Ok(Self { entry, kind, tool: None, decision: "error", policy: "none".into() }),
+            Ok(mut entry) => {
+                let trail = Trail::default();
+                let brought = Context::of(&request.trace).or(provenance.within);
+                entry.came_from(provenance, trail.context(), brought);
+                Ok(Self { entry, kind, tool: None, decision: "error", policy: "none".into(), trail })
+            }
             Err(error) => Err(Box::new(Carried {
                 outcome: Outcome::Refused(Refusal::Unrecorded(error.to_string())),
                 governance: governance("error", "none".into(), request.event.clone()),
@@ -45,6 +53,16 @@ impl Record {
                 tool: None,
             })),
         }
+    }
+
+    /// The id of the record.
+    pub(super) fn event(&self) -> &EventId {
+        self.entry.id()
+    }
+
+    /// Takes note of what becomes of the call at its backend.
+    pub(super) const fn trail(&self) -> &Trail {
+        &self.trail
     }
 
     /// Notes which tool is meant, and the arguments that are its own.
@@ -80,7 +98,7 @@ impl Record {
 
     /// Commits the outcome; an answer whose outcome cannot be recorded is withheld.
     pub(super) async fn close(self, outcome: Outcome) -> Carried {
-        let Self { entry, kind, tool, mut decision, mut policy } = self;
+        let Self { mut entry, kind, tool, mut decision, mut policy, trail } = self;
         match &outcome {
             Outcome::Refused(Refusal::LimitReached { scope, .. }) => {
                 decision = "deny";
@@ -93,6 +111,7 @@ impl Record {
             Outcome::Refused(refusal) if refusal.hides() => decision = "deny",
             _ => {}
         }
+        entry.travelled(&trail.noted());
         let id = entry.id().clone();
         match entry.close(Closing::of(&outcome)).await {
             Ok(id) => Carried { outcome, governance: governance(decision, policy, id), kind, tool },

@@ -14,6 +14,7 @@ mod checkpoint;
 mod documents;
 mod error;
 mod files;
+mod insight;
 mod keys;
 mod queue;
 mod readers;
@@ -35,9 +36,10 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 pub use crate::domain::audit::Durability;
-pub use audit::{AuditRecord, Filter, IntentLink, Link, Links, Row};
+pub use audit::{AuditRecord, Filter, Found, IntentLink, Link, Links, Row};
 pub use error::StoreError;
 pub use files::Key32;
+pub use insight::{BreakerChange, Counts, Group, Narrow, Resolution, Rolled, Summary};
 pub use keys::KeyRecord;
 
 use chain::Tip;

@@ -18,6 +18,7 @@ mod coverage;
 mod floors;
 mod fuzz;
 mod hostile;
+mod insight;
 mod invoke;
 mod keys;
 mod matrix;
