@@ -1,10 +1,11 @@
 //! Floor 9: the command line. One file a command; tables for people, `--json` for scripts.
 //!
-//! Exit codes: 0 done, 1 anything wrong (usage errors too), 2 denied, 3 approval needed.
+//! Exit codes: 0 done, 1 anything wrong (usage errors too), 2 denied (or found, of `dlp scan`), 3 approval needed.
 
 mod ask;
 mod audit;
 pub mod demo;
+mod dlp;
 mod doctor;
 mod executions;
 mod import;
@@ -128,6 +129,9 @@ enum Command {
     Executions(executions::Command),
     /// Sum up what was called: counts, errors, refusals, latencies
     Stats(stats::Options),
+    /// Look for secrets and personal data in texts, as the gateway does
+    #[command(subcommand)]
+    Dlp(dlp::Command),
     /// Ask a running gateway whether it works; changes nothing
     Smoke(remote::Place),
     /// An MCP server on standard input and output that carries everything to a running gateway
@@ -185,6 +189,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<Ended> {
         Some(Command::Stats(options)) => stats::run(&common, options).await,
         Some(Command::Smoke(options)) => smoke::run(&common, &options).await,
         Some(Command::Stdio(options)) => stdio::run(&common, options).await,
+        Some(Command::Dlp(command)) => dlp::run(&common, command),
         Some(Command::Doctor) => doctor::run(&common).await,
         Some(Command::DemoServer { name }) => demo::run(&name).await.map(|()| Ended::Well),
     }

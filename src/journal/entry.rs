@@ -9,6 +9,7 @@ use super::{Journal, JournalError, redact};
 use crate::domain::audit::{CACHED, Entry, Phase, Sent, TOOL_ERROR};
 use crate::domain::call::{Entrance, ToolRef};
 use crate::domain::decision::{Judgement, Verdict};
+use crate::domain::dlp::{Direction, DlpResult};
 use crate::domain::id::{EventId, RequestId, ToolId};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Outcome, Refusal};
@@ -78,8 +79,7 @@ pub struct Closing {
     pub decision: Option<Decision>,
     /// Replaces the judgement's reason, where something.
     pub reason: Option<String>,
-    /// `off`, `passed`, `flagged`, `redacted` or `blocked`.
-    pub dlp_result: &'static str,
+    pub dlp_result: DlpResult,
     pub notes: Vec<String>,
     /// In one word, why there was no good answer.
     pub code: Option<&'static str>,
@@ -91,7 +91,8 @@ impl Closing {
     /// An ending with nothing to add.
     #[must_use]
     pub const fn new(ending: Ending) -> Self {
-        Self { ending, decision: None, reason: None, dlp_result: "off", notes: Vec::new(), code: None, rule: None }
+        let (dlp_result, notes) = (DlpResult::Off, Vec::new());
+        Self { ending, decision: None, reason: None, dlp_result, notes, code: None, rule: None }
     }
 
     /// What the outcome says of itself.
@@ -115,14 +116,17 @@ impl Closing {
     }
 
     fn refused(refusal: &Refusal) -> Self {
+        let denied = || (Some(Decision::Deny), refusal.to_string());
         let (decision, reason) = match refusal {
-            Refusal::Denied(judgement) => (Decision::Deny, judgement.reason.to_string()),
-            Refusal::ApprovalNeeded(judgement) => (Decision::Approval, judgement.reason.to_string()),
-            Refusal::LimitReached { .. } | Refusal::ServerJwt { .. } => (Decision::Deny, refusal.to_string()),
-            _ if refusal.hides() => (Decision::Deny, refusal.to_string()),
-            _ => (Decision::Error, refusal.to_string()),
+            Refusal::Denied(judgement) => (Some(Decision::Deny), judgement.reason.to_string()),
+            Refusal::ApprovalNeeded(judgement) => (Some(Decision::Approval), judgement.reason.to_string()),
+            // What was decided stands: the call was made, its answer alone is kept back.
+            Refusal::DlpBlocked { direction: Direction::Results, .. } => (None, refusal.to_string()),
+            Refusal::LimitReached { .. } | Refusal::DlpBlocked { .. } | Refusal::ServerJwt { .. } => denied(),
+            _ if refusal.hides() => denied(),
+            _ => (Some(Decision::Error), refusal.to_string()),
         };
-        let (decision, reason, code) = (Some(decision), Some(reason), Some(refusal.code()));
+        let (reason, code) = (Some(reason), Some(refusal.code()));
         Self { decision, reason, code, rule: rule(refusal), ..Self::new(Ending::Refused) }
     }
 }
@@ -314,7 +318,7 @@ impl Draft {
         if let Some(reason) = reason {
             entry.reason = Some(bounded(&reason).into());
         }
-        entry.dlp_result = dlp_result.into();
+        entry.dlp_result = dlp_result.as_str().into();
         entry.notes.extend(notes.iter().map(|note| bounded(note).into_owned()));
         entry.latency_ms = Some(millis(journal.0.clock.ticks().saturating_sub(started)));
         entry
@@ -348,7 +352,7 @@ pub(super) fn blank(id: &EventId, request: &RequestId, entrance: Entrance) -> En
         policies: Vec::new(),
         policy_version: Arc::default(),
         reason: None,
-        dlp_result: "off".into(),
+        dlp_result: DlpResult::Off.as_str().into(),
         latency_ms: None,
         arguments_digest: None,
         arguments: None,

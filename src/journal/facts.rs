@@ -54,6 +54,7 @@ pub(super) fn rule(refusal: &Refusal) -> Option<Arc<str>> {
         Refusal::Denied(judgement) | Refusal::ApprovalNeeded(judgement) => Some(judgement.policy().into()),
         Refusal::LimitReached { scope, .. } => Some(format!("limit:{scope}").into()),
         Refusal::ServerJwt { server, .. } => Some(format!("jwt:{server}").into()),
+        Refusal::DlpBlocked { direction, .. } => Some(format!("dlp:{direction}").into()),
         _ => None,
     }
 }
