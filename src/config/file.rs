@@ -10,6 +10,7 @@ use super::reader::{Document, Faults, Lookup, Section};
 use super::settings::{
     AuditSettings, GatewaySettings, Permissions, Plan, ServerSettings, SessionsOf, Settings, ToolNames, Transport,
 };
+use super::telemetry;
 use super::tls::Tls;
 use super::tokens;
 use super::transport;
@@ -31,6 +32,7 @@ pub fn read(file: &str, text: &str, lookup: Lookup<'_>) -> Result<Settings, Faul
         Settings {
             oauth: tokens::oauth(top, gateway.public_url.as_deref()).map(Arc::new),
             gateway,
+            telemetry: telemetry::read(top, lookup).map(Arc::new),
             audit: top.section("audit").map_or_else(AuditSettings::default, |section| audit(&section)),
             servers: servers(top),
             plans: plans(top),
@@ -48,6 +50,7 @@ impl Default for Settings {
             plans: shipped_plans(),
             scanner: Arc::default(),
             oauth: None,
+            telemetry: None,
         }
     }
 }

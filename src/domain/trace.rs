@@ -115,8 +115,10 @@ pub struct Provenance {
     pub within: Option<Context>,
     /// `legacy` or `modern`, of a client that speaks MCP as a host does.
     pub era: Option<&'static str>,
-    /// The session that the client names.
+    /// The session that the client names, the revision that it speaks, and the id of its request; for spans alone.
     pub session: Option<String>,
+    pub protocol: Option<String>,
+    pub rpc_id: Option<String>,
     /// A context that came besides the one that counts: that of the HTTP request, where `_meta` has another.
     pub beside: Option<Context>,
 }

@@ -34,6 +34,7 @@ use crate::own::Own;
 use crate::pipeline::{Pipeline, State};
 use crate::policy::{PolicyFault, Report};
 use crate::store::{Store, StoreError};
+use crate::telemetry::Telemetry;
 
 /// What a gateway is made from.
 #[derive(Debug)]
@@ -98,6 +99,7 @@ impl Gateway {
         let (now, sealer) = (clock.now(), sealer(&inputs, &store)?);
         let sessions = Sessions::new(sealer, store.ended_sessions(now).await?, store.clone(), now);
         let backends = backends(&inputs, &store, &clock, opening.backends).await?;
+        let telemetry = telemetry(&inputs, &clock, opening.serve);
         let own = Own::new(Arc::clone(&keys));
         let definitions = own.definitions();
         let (state, report) = first_state(&inputs, &backends, &definitions);
@@ -124,6 +126,7 @@ impl Gateway {
             in_flight: Crowd::default(),
             backends,
             own: Box::new(own),
+            telemetry,
         });
         let gateway = Arc::new(Self {
             pipeline,
@@ -225,6 +228,18 @@ fn sealer(inputs: &Inputs, store: &Store) -> Result<Sealer, OpenError> {
         None => Sealer::new(store.secret("session")?.as_ref()),
     };
     sealer.map_err(|_| OpenError::Random)
+}
+
+/// Where a gateway serves and somebody collects. A receiver that cannot be used is told of, and no reason not to serve.
+fn telemetry(inputs: &Inputs, clock: &Arc<dyn Clock>, serve: bool) -> Option<Telemetry> {
+    let settings = inputs.settings.telemetry.as_ref().filter(|_| serve)?;
+    match Telemetry::start(settings, Arc::clone(clock)) {
+        Ok(telemetry) => Some(telemetry),
+        Err(why) => {
+            tracing::error!(why, "spans and metrics are not sent");
+            None
+        }
+    }
 }
 
 fn recorder() -> Option<metrics_exporter_prometheus::PrometheusHandle> {

@@ -14,6 +14,7 @@ mod request;
 mod rest;
 mod server;
 mod stall;
+mod trace;
 
 use std::sync::Arc;
 

@@ -91,8 +91,8 @@ impl Closing {
     /// An ending with nothing to add.
     #[must_use]
     pub const fn new(ending: Ending) -> Self {
-        let (dlp_result, notes) = (DlpResult::Off, Vec::new());
-        Self { ending, decision: None, reason: None, dlp_result, notes, code: None, rule: None }
+        let dlp_result = DlpResult::Off;
+        Self { ending, decision: None, reason: None, dlp_result, notes: Vec::new(), code: None, rule: None }
     }
 
     /// What the outcome says of itself.

@@ -32,6 +32,7 @@ use crate::domain::trace::Provenance;
 use crate::journal::Journal;
 use crate::ledger::{Charge, Ledger, Standing};
 use crate::policy::PermittedCall;
+use crate::telemetry::Telemetry;
 
 /// Calls that one key may have in flight: more would take the places of others.
 const MAX_IN_FLIGHT: usize = 512;
@@ -48,6 +49,8 @@ pub struct Pipeline {
     /// Checks what callers bring besides their key.
     pub tokens: Arc<Tokens>,
     pub own: Box<dyn OwnTools>,
+    /// Takes calls that have ended, where somebody collects them.
+    pub telemetry: Option<Telemetry>,
 }
 
 /// What a call may hear while it runs, and what may end it.
@@ -86,7 +89,7 @@ impl Pipeline {
         line: Line,
     ) -> Carried {
         let unwrapped = self.own.unwrap(&principal, &mut request);
-        let mut record = match Record::open(&self.journal, &principal, &request, &line.provenance).await {
+        let mut record = match Record::open(self, &principal, &request, &line.provenance).await {
             Ok(record) => record,
             Err(carried) => return *carried,
         };

@@ -3,6 +3,7 @@
 mod executions;
 mod sight;
 mod summary;
+mod telemetry;
 
 use serde_json::Value;
 use toolgate::gateway::NewKey;
