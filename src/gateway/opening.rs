@@ -88,10 +88,9 @@ impl Gateway {
     /// # Errors
     /// Faults of the configuration, all of them; a store that is held elsewhere or cannot be used.
     pub async fn open(opening: Opening) -> Result<Arc<Self>, OpenError> {
-        let inputs = opening.sources.read()?;
+        let (inputs, store) = read(&opening).await?;
         let clock = opening.clock;
         let audit = inputs.settings.audit;
-        let store = Store::open(&opening.data, audit.durability)?;
         let config = JournalConfig { arguments: audit.arguments, announce: opening.serve };
         let (journal, _) = Journal::start(store.clone(), Arc::clone(&clock), config).await?;
         let keys = Arc::new(Keyring::load(store.clone(), Arc::clone(&clock), opening.admin_key).await?);
@@ -99,8 +98,7 @@ impl Gateway {
         let (now, sealer) = (clock.now(), sealer(&inputs, &store)?);
         let sessions = Sessions::new(sealer, store.ended_sessions(now).await?, store.clone(), now);
         let backends = backends(&inputs, &store, &clock, opening.backends).await?;
-        let telemetry = telemetry(&inputs, &clock, opening.serve);
-        let own = Own::new(Arc::clone(&keys));
+        let (own, telemetry) = (Own::new(Arc::clone(&keys)), telemetry(&inputs, &clock, opening.serve));
         let definitions = own.definitions();
         let (state, report) = first_state(&inputs, &backends, &definitions);
         if opening.serve && !report.acceptable {
@@ -184,6 +182,15 @@ impl Gateway {
             self.tasks.spawn(watch::rollups(self.pipeline.journal.clone(), self.stopping.clone()));
         }
     }
+}
+
+/// What the sources say, with the policies that the store holds; how durable that is, the sources say.
+async fn read(opening: &Opening) -> Result<(Inputs, Store), OpenError> {
+    let inputs = opening.sources.read()?;
+    let store = Store::open(&opening.data, inputs.settings.audit.durability)?;
+    let api = store.policies().await?;
+    let inputs = if api.is_empty() { inputs } else { opening.sources.read_with(api)? };
+    Ok((inputs, store))
 }
 
 async fn backends(inputs: &Inputs, store: &Store, clock: &Arc<dyn Clock>, start: bool) -> Result<Backends, StoreError> {

@@ -85,7 +85,9 @@ impl Telemetry {
         let (receiver, meters) = (Arc::new(receiver), Meters::new(clock.now()));
         let exporter = Exporter { receiver, meters, clock: Arc::clone(&clock), spans: Vec::new() };
         let (stopped, given_up) = (stop.clone(), give_up.clone());
-        tasks.spawn(async move { drop(given_up.run_until_cancelled(exporter.run(calls, stopped)).await) });
+        tasks.spawn(async move {
+            let _whole = given_up.run_until_cancelled(exporter.run(calls, stopped)).await;
+        });
         tasks.close();
         Ok(Self(Arc::new(Inner { ended, sampling: settings.sampling, clock, tasks, stop, give_up })))
     }

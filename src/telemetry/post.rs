@@ -72,7 +72,7 @@ impl Receiver {
         let path = |signal: &str| {
             let base = settings.endpoint.to_string();
             let url = format!("{}/v1/{signal}", base.trim_end_matches('/'));
-            url.parse().map_err(|_| format!("`{url}` is no URL"))
+            url.parse::<Uri>().map_err(|_| format!("`{url}` is no URL"))
         };
         let mut headers = HeaderMap::new();
         for (name, value) in &settings.headers {
@@ -131,7 +131,7 @@ impl Receiver {
             let status = response.status();
             // Read to its end, so that the connection can be used again.
             drop(Limited::new(response.into_body(), MAX_ANSWER).collect().await);
-            Ok(status)
+            Ok::<StatusCode, String>(status)
         };
         let answer = tokio::time::timeout(DEADLINE, asking).await.unwrap_or_else(|_| Err("no answer in time".into()));
         let (outcome, why) = match answer {

@@ -18,10 +18,9 @@ use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::EventId;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Refusal};
-use crate::domain::trace::Provenance;
 use crate::gateway::{Aside, Gateway, Leaving, Line, Question, Tape, Underway, unfinished};
 use crate::wire::envelope::{Id, call_params};
-use crate::wire::era::{Era, MODERN};
+use crate::wire::era::Era;
 use crate::wire::hop;
 use crate::wire::mcp::{Reply, tell};
 use crate::wire::rpc::{self, RpcError};
@@ -101,7 +100,7 @@ pub(super) async fn carry(
     heard: mpsc::Receiver<Aside>,
     via: Option<Box<Via>>,
 ) -> Response {
-    line.provenance = provenance(&gateway, &asked, &id);
+    line.provenance = asked.provenance(&gateway, &id);
     let leaving = if asked.era == Era::Modern { Leaving::Cancels } else { Leaving::IsIgnored };
     let session = session_name(&asked).filter(|_| asked.era == Era::Legacy);
     let registered = session.map(|session| gateway.inflight().register(&session, id.text(), line.cancel.clone()));
@@ -112,20 +111,6 @@ pub(super) async fn carry(
         carried
     });
     answering.with(carrying, heard).await
-}
-
-/// Where a call of this client comes from; what only spans tell, where there are any.
-fn provenance(gateway: &Gateway, asked: &Asked, id: &Id) -> Provenance {
-    let plain = Provenance { era: asked.host.then_some(asked.era.as_str()), ..Provenance::default() };
-    if !gateway.makes_spans() {
-        return plain;
-    }
-    let protocol = match asked.era {
-        Era::Modern => Some(MODERN.to_owned()),
-        Era::Legacy => asked.opened.as_ref().map(|session| session.version.clone()),
-    };
-    let (session, rpc_id) = (asked.session.clone(), Some(id.text().to_owned()));
-    Provenance { session, protocol, rpc_id, beside: asked.beside, ..plain }
 }
 
 /// Goes on with a call that waited for its client.

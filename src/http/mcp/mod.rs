@@ -30,7 +30,7 @@ use crate::config::settings::ToolNames;
 use crate::domain::id::RequestId;
 use crate::domain::principal::{Principal, Surface};
 use crate::domain::secret::Secret;
-use crate::domain::trace::Context;
+use crate::domain::trace::{Context, Provenance};
 use crate::gateway::{Gateway, Listing, NotAdmitted, Session, TokenFault, Visit};
 use crate::wire::envelope::{BadMessage, Id, Message, decode};
 use crate::wire::era::{self, Era, Header, Mirrored};
@@ -78,6 +78,20 @@ impl Asked {
     /// The list that this client is shown.
     fn listing(&self) -> Listing {
         Listing { surface: self.surface, names: self.names, host: self.host }
+    }
+
+    /// Where a call of this client comes from; what only spans tell, where there are any.
+    fn provenance(&self, gateway: &Gateway, id: &Id) -> Provenance {
+        let plain = Provenance { era: self.host.then_some(self.era.as_str()), ..Provenance::default() };
+        if !gateway.makes_spans() {
+            return plain;
+        }
+        let protocol = match self.era {
+            Era::Modern => Some(era::MODERN.to_owned()),
+            Era::Legacy => self.opened.as_ref().map(|session| session.version.clone()),
+        };
+        let (session, rpc_id) = (self.session.clone(), Some(id.text().to_owned()));
+        Provenance { session, protocol, rpc_id, beside: self.beside, ..plain }
     }
 }
 

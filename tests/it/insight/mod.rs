@@ -1,6 +1,7 @@
 //! Looking back at what happened: calls one by one, what they come to.
 
 mod executions;
+mod rest;
 mod sight;
 mod summary;
 mod telemetry;
