@@ -98,7 +98,9 @@ impl Gateway {
         let (now, sealer) = (clock.now(), sealer(&inputs, &store)?);
         let sessions = Sessions::new(sealer, store.ended_sessions(now).await?, store.clone(), now);
         let backends = backends(&inputs, &store, &clock, opening.backends).await?;
-        let (own, telemetry) = (Own::new(Arc::clone(&keys)), telemetry(&inputs, &clock, opening.serve));
+        let (brain, demo) = (store.brain(), inputs.demo);
+        let telemetry = telemetry(&inputs, &clock, opening.serve);
+        let own = Own::new(Arc::clone(&keys), brain.clone());
         let definitions = own.definitions();
         let (state, report) = first_state(&inputs, &backends, &definitions);
         if opening.serve && !report.acceptable {
@@ -116,20 +118,12 @@ impl Gateway {
             store,
             changes.clone(),
         );
-        let pipeline = Arc::new(Pipeline {
-            tokens: Arc::new(Tokens::new(Arc::clone(&clock))),
-            clock,
-            journal,
-            ledger: Ledger::default(),
-            in_flight: Crowd::default(),
-            backends,
-            own: Box::new(own),
-            telemetry,
-        });
+        let pipeline = Arc::new(pipeline(clock, journal, backends, own, telemetry));
         let gateway = Arc::new(Self {
             pipeline,
             state,
             keys,
+            brain,
             sessions,
             inflight: Inflight::default(),
             visitors: Visitors::default(),
@@ -144,6 +138,9 @@ impl Gateway {
             metrics,
             was_settled: AtomicBool::new(false),
         });
+        if opening.serve && demo {
+            gateway.know_the_demo().await;
+        }
         gateway.follow(opening.serve);
         Ok(gateway)
     }
@@ -191,6 +188,25 @@ async fn read(opening: &Opening) -> Result<(Inputs, Store), OpenError> {
     let api = store.policies().await?;
     let inputs = if api.is_empty() { inputs } else { opening.sources.read_with(api)? };
     Ok((inputs, store))
+}
+
+fn pipeline(
+    clock: Arc<dyn Clock>,
+    journal: Journal,
+    backends: Backends,
+    own: Own,
+    telemetry: Option<Telemetry>,
+) -> Pipeline {
+    Pipeline {
+        tokens: Arc::new(Tokens::new(Arc::clone(&clock))),
+        clock,
+        journal,
+        ledger: Ledger::default(),
+        in_flight: Crowd::default(),
+        backends,
+        own: Box::new(own),
+        telemetry,
+    }
 }
 
 async fn backends(inputs: &Inputs, store: &Store, clock: &Arc<dyn Clock>, start: bool) -> Result<Backends, StoreError> {

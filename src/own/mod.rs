@@ -3,6 +3,7 @@
 //! Their canonical names may be dotted (`policy.simulate`); hosts are listed the safe spelling (`policy_simulate`), and
 //! every spelling is understood, `invoke.` in front included.
 
+pub mod brain;
 mod executions;
 mod invoke;
 mod observability;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::authn::Keyring;
+use crate::brain::Brain;
 use crate::domain::call::{CallRequest, ToolRef};
 use crate::domain::id::{OWN_SERVER, ToolId};
 use crate::domain::json::{Json, sha256_hex};
@@ -26,25 +28,30 @@ use crate::policy::PermittedCall;
 /// Listed wherever their scope is granted; every other own tool only where a profile names it.
 const ALWAYS_LISTED: [&str; 3] = [search::NAME, invoke::NAME, simulate::NAME];
 
+/// Open only to profiles whose `allowed_tools` has them, as tools of backends are: they hold data of the company.
+const GRANTED: [&str; 1] = [brain::NAME];
+
 /// All own tools, and what they need to know.
 #[derive(Debug)]
 pub struct Own {
     tools: Vec<OwnTool>,
     keys: Arc<Keyring>,
+    brain: Brain,
 }
 
 impl Own {
     #[must_use]
-    pub fn new(keys: Arc<Keyring>) -> Self {
+    pub fn new(keys: Arc<Keyring>, brain: Brain) -> Self {
         let tools = vec![
             search::tool(),
             invoke::tool(),
             simulate::tool(),
+            brain::tool(),
             executions::list_tool(),
             executions::get_tool(),
             observability::tool(),
         ];
-        Self { tools, keys }
+        Self { tools, keys, brain }
     }
 
     /// The definitions, for the policy's schema.
@@ -81,6 +88,7 @@ impl OwnTools for Own {
             match &*call.tool().id.tool {
                 search::NAME => search::run(state, call),
                 simulate::NAME => simulate::run(pipeline, state, &self.keys, call),
+                brain::NAME => brain::run(&self.brain, state, call).await,
                 executions::LIST => executions::list(pipeline, call).await,
                 executions::GET => executions::get(pipeline, call).await,
                 observability::NAME => observability::run(pipeline, call).await,
@@ -149,6 +157,7 @@ impl Description {
             scope,
             by_scope: ALWAYS_LISTED.contains(&name),
             opens: name == invoke::NAME,
+            granted: GRANTED.contains(&name),
         }
     }
 }
