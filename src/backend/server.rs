@@ -119,6 +119,11 @@ impl Server {
         self.facts().era
     }
 
+    /// The era of the link that there is.
+    pub(crate) fn link_era(&self) -> Option<Era> {
+        self.link.load().as_ref().map(|link| link.hello().era)
+    }
+
     fn facts(&self) -> MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -365,23 +370,7 @@ impl Server {
             Err(_) => Err(Fault::new(FaultKind::Timeout, "no answer in time")),
         };
         drop(lease);
-        match &answer {
-            Err(fault) if fault.kind == FaultKind::Timeout && by_caller => drop(ticket),
-            Err(fault) if fault.counts() => {
-                self.note(&fault.detail);
-                if ticket.failed(clock.ticks()) {
-                    tracing::warn!(server = %self.name, "too many failures in a row: the server is left alone for a while");
-                }
-                self.meters.circuit(self.breaker.state());
-            }
-            _ => {
-                if ticket.succeeded() {
-                    tracing::info!(server = %self.name, "the server answers again");
-                    self.meters.circuit(self.breaker.state());
-                    self.refresh.notify_one();
-                }
-            }
-        }
+        self.learn(&answer, ticket, by_caller, hub);
         answer
     }
 }

@@ -8,6 +8,7 @@ mod brain;
 pub mod demo;
 mod dlp;
 mod doctor;
+mod executions;
 mod import;
 mod keys;
 mod login;
@@ -17,6 +18,7 @@ mod remote;
 mod serve;
 mod servers;
 mod smoke;
+mod stats;
 mod stdio;
 mod tools;
 
@@ -123,6 +125,11 @@ enum Command {
     /// Read, export and verify the audit log
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Look back at calls that were made
+    #[command(subcommand)]
+    Executions(executions::Command),
+    /// Sum up what was called: counts, errors, refusals, latencies
+    Stats(stats::Options),
     /// Look for secrets and personal data in texts, as the gateway does
     #[command(subcommand)]
     Dlp(dlp::Command),
@@ -182,6 +189,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<Ended> {
         Some(Command::Tools(command)) => tools::run(&common, command).await,
         Some(Command::Policy(command)) => policy::run(&common, command).await,
         Some(Command::Audit(command)) => audit::run(&common, command).await,
+        Some(Command::Executions(command)) => executions::run(&common, command).await,
+        Some(Command::Stats(options)) => stats::run(&common, options).await,
         Some(Command::Brain(command)) => brain::run(&common, command).await,
         Some(Command::Smoke(options)) => smoke::run(&common, &options).await,
         Some(Command::Stdio(options)) => stdio::run(&common, options).await,

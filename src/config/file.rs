@@ -11,6 +11,7 @@ use super::settings::{
     AuditSettings, GatewaySettings, Permissions, Plan, ServerSettings, SessionsOf, Settings, TokenSettings, ToolNames,
     Transport,
 };
+use super::telemetry;
 use super::tls::Tls;
 use super::tokens;
 use super::transport;
@@ -32,6 +33,7 @@ pub fn read(file: &str, text: &str, lookup: Lookup<'_>) -> Result<Settings, Faul
         Settings {
             oauth: tokens::oauth(top, gateway.public_url.as_deref()).map(Arc::new),
             gateway,
+            telemetry: telemetry::read(top, lookup).map(Arc::new),
             audit: top.section("audit").map_or_else(AuditSettings::default, |section| audit(&section)),
             servers: servers(top),
             plans: plans(top),
@@ -51,6 +53,7 @@ impl Default for Settings {
             tokens: TokenSettings::default(),
             scanner: Arc::default(),
             oauth: None,
+            telemetry: None,
         }
     }
 }

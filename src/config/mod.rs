@@ -8,6 +8,7 @@ pub mod file;
 pub mod profiles;
 pub mod reader;
 pub mod settings;
+pub mod telemetry;
 pub mod tls;
 pub mod tokens;
 mod transport;

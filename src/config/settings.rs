@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::telemetry::TelemetrySettings;
 use super::tls::Tls;
 use super::tokens::{BackendOauth, JwtSettings, OauthSettings};
 use crate::domain::audit::{ArgumentsMode, Durability};
@@ -25,6 +26,8 @@ pub struct Settings {
     pub tokens: TokenSettings,
     /// Absent: there is no endpoint for tokens.
     pub oauth: Option<Arc<OauthSettings>>,
+    /// Absent: nothing is sent.
+    pub telemetry: Option<Arc<TelemetrySettings>>,
     /// `[dlp]`: the rules in force.
     pub scanner: Arc<Scanner>,
 }

@@ -15,5 +15,7 @@ pub mod plain;
 pub mod principal;
 pub mod room;
 pub mod secret;
+pub mod sketch;
 pub mod strict;
 pub mod tool;
+pub mod trace;

@@ -74,6 +74,7 @@ use crate::domain::id::{EventId, KeyId, RequestId};
 use crate::domain::outcome::{Carried, Governance, Outcome, Refusal};
 use crate::domain::principal::Principal;
 use crate::domain::tool::Kind;
+use crate::domain::trace::Provenance;
 use crate::journal::TurnedAway;
 use crate::pipeline::{OwnTool, Pipeline};
 
@@ -175,7 +176,7 @@ impl Gateway {
     /// The line of a new call.
     #[must_use]
     pub fn line(&self, progress: Option<mpsc::Sender<Aside>>, peer: Option<Arc<Peer>>) -> Line {
-        Line { cancel: self.giving_up.child_token(), progress, peer }
+        Line { cancel: self.giving_up.child_token(), progress, peer, provenance: Provenance::default() }
     }
 
     /// Carries a call to its end, whatever becomes of the client: where the client leaves, and this future is dropped, the
@@ -211,6 +212,12 @@ impl Gateway {
             carried
         };
         Persistent::new(AssertUnwindSafe(tracing::Instrument::instrument(call, span)).catch_unwind(), &self.tasks)
+    }
+
+    /// Whether calls become spans that somebody collects.
+    #[must_use]
+    pub fn makes_spans(&self) -> bool {
+        self.pipeline.telemetry.is_some()
     }
 
     /// Charges a request that is no call to its principal's plan: REST and bare requests.
@@ -310,6 +317,7 @@ impl Gateway {
 
     /// Stops: nothing new is taken, calls in flight end within `grace`, children stop, the store closes.
     pub async fn stop(&self, grace: Duration) {
+        let end = tokio::time::Instant::now() + grace;
         self.stopping.cancel();
         self.tasks.close();
         if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
@@ -322,6 +330,9 @@ impl Gateway {
         // Calls that were given up close their records before the store does.
         let _closed = tokio::time::timeout(LAST_WORDS, self.tasks.wait()).await;
         self.pipeline.backends.stop(Duration::ZERO).await;
+        if let Some(telemetry) = &self.pipeline.telemetry {
+            telemetry.stop(end.saturating_duration_since(tokio::time::Instant::now()).max(LAST_WORDS)).await;
+        }
         if let Err(error) = self.keys.write_uses().await {
             tracing::warn!(%error, "the last uses of keys could not be written");
         }

@@ -34,6 +34,7 @@ use crate::own::Own;
 use crate::pipeline::{Pipeline, State};
 use crate::policy::{PolicyFault, Report};
 use crate::store::{Store, StoreError};
+use crate::telemetry::Telemetry;
 
 /// What a gateway is made from.
 #[derive(Debug)]
@@ -98,6 +99,7 @@ impl Gateway {
         let sessions = Sessions::new(sealer, store.ended_sessions(now).await?, store.clone(), now);
         let backends = backends(&inputs, &store, &clock, opening.backends).await?;
         let (brain, demo) = (store.brain(), inputs.demo);
+        let telemetry = telemetry(&inputs, &clock, opening.serve);
         let own = Own::new(Arc::clone(&keys), brain.clone());
         let definitions = own.definitions();
         let (state, report) = first_state(&inputs, &backends, &definitions);
@@ -116,7 +118,7 @@ impl Gateway {
             store,
             changes.clone(),
         );
-        let pipeline = Arc::new(pipeline(clock, journal, backends, own));
+        let pipeline = Arc::new(pipeline(clock, journal, backends, own, telemetry));
         let gateway = Arc::new(Self {
             pipeline,
             state,
@@ -174,6 +176,7 @@ impl Gateway {
                 self.tasks.spawn(watch::metrics(fold, watch::UPKEEP_EVERY, self.stopping.clone()));
             }
             self.tasks.spawn(watch::uses(Arc::clone(&self.keys), self.stopping.clone()));
+            self.tasks.spawn(watch::rollups(self.pipeline.journal.clone(), self.stopping.clone()));
         }
     }
 }
@@ -187,7 +190,13 @@ async fn read(opening: &Opening) -> Result<(Inputs, Store), OpenError> {
     Ok((inputs, store))
 }
 
-fn pipeline(clock: Arc<dyn Clock>, journal: Journal, backends: Backends, own: Own) -> Pipeline {
+fn pipeline(
+    clock: Arc<dyn Clock>,
+    journal: Journal,
+    backends: Backends,
+    own: Own,
+    telemetry: Option<Telemetry>,
+) -> Pipeline {
     Pipeline {
         tokens: Arc::new(Tokens::new(Arc::clone(&clock))),
         clock,
@@ -196,6 +205,7 @@ fn pipeline(clock: Arc<dyn Clock>, journal: Journal, backends: Backends, own: Ow
         in_flight: Crowd::default(),
         backends,
         own: Box::new(own),
+        telemetry,
     }
 }
 
@@ -241,6 +251,18 @@ fn sealer(inputs: &Inputs, store: &Store) -> Result<Sealer, OpenError> {
         None => Sealer::new(store.secret("session")?.as_ref()),
     };
     sealer.map_err(|_| OpenError::Random)
+}
+
+/// Where a gateway serves and somebody collects. A receiver that cannot be used is told of, and no reason not to serve.
+fn telemetry(inputs: &Inputs, clock: &Arc<dyn Clock>, serve: bool) -> Option<Telemetry> {
+    let settings = inputs.settings.telemetry.as_ref().filter(|_| serve)?;
+    match Telemetry::start(settings, Arc::clone(clock)) {
+        Ok(telemetry) => Some(telemetry),
+        Err(why) => {
+            tracing::error!(why, "spans and metrics are not sent");
+            None
+        }
+    }
 }
 
 fn recorder() -> Option<metrics_exporter_prometheus::PrometheusHandle> {

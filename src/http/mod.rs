@@ -14,6 +14,7 @@ mod request;
 mod rest;
 mod server;
 mod stall;
+mod trace;
 
 use std::sync::Arc;
 
@@ -99,6 +100,9 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/v1/audit/events", Access::Scope(Scope::AuditRead)),
     route("GET", "/v1/audit/events/{id}", Access::Scope(Scope::AuditRead)),
     route("GET", "/v1/audit/export", Access::Scope(Scope::AuditRead)),
+    route("GET", "/v1/executions", Access::Scope(Scope::TracesRead)),
+    route("GET", "/v1/executions/{id}", Access::Scope(Scope::TracesRead)),
+    route("GET", "/v1/observability/summary", Access::Scope(Scope::ObservabilityRead)),
     route("GET", "/healthz", Access::Local),
     route("GET", "/readyz", Access::Local),
     route("GET", "/metrics", Access::Local),

@@ -6,6 +6,8 @@
 //! What the chain alone cannot show is that its end was cut off: for that somebody keeps its head, off the machine.
 
 mod entry;
+mod facts;
+mod insight;
 mod record;
 mod redact;
 mod strangers;
@@ -25,11 +27,13 @@ use crate::domain::json::hex;
 use crate::store::{Filter, Row, Store, StoreError};
 
 pub use crate::domain::audit::ArgumentsMode;
-pub use entry::{Closing, Decision, Ending, OpenEntry, Opening};
+pub use entry::{Closing, Decision, Ending, OpenEntry};
+pub use facts::Opening;
 pub use record::{CSV_HEADER, Record};
 pub use verify::{Fault, VerifyStep};
 
-use entry::{blank, bounded};
+use entry::blank;
+use facts::bounded;
 use strangers::Strangers;
 
 /// Links that are checked at the start.

@@ -4,7 +4,9 @@
 //! every spelling is understood, `invoke.` in front included.
 
 pub mod brain;
+mod executions;
 mod invoke;
+mod observability;
 mod search;
 mod simulate;
 
@@ -40,7 +42,16 @@ pub struct Own {
 impl Own {
     #[must_use]
     pub fn new(keys: Arc<Keyring>, brain: Brain) -> Self {
-        Self { tools: vec![search::tool(), invoke::tool(), simulate::tool(), brain::tool()], keys, brain }
+        let tools = vec![
+            search::tool(),
+            invoke::tool(),
+            simulate::tool(),
+            brain::tool(),
+            executions::list_tool(),
+            executions::get_tool(),
+            observability::tool(),
+        ];
+        Self { tools, keys, brain }
     }
 
     /// The definitions, for the policy's schema.
@@ -78,6 +89,9 @@ impl OwnTools for Own {
                 search::NAME => search::run(state, call),
                 simulate::NAME => simulate::run(pipeline, state, &self.keys, call),
                 brain::NAME => brain::run(&self.brain, state, call).await,
+                executions::LIST => executions::list(pipeline, call).await,
+                executions::GET => executions::get(pipeline, call).await,
+                observability::NAME => observability::run(pipeline, call).await,
                 // `gateway_invoke` was unwrapped before, and there is no other.
                 _ => Err(Refusal::Internal),
             }

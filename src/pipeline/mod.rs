@@ -28,9 +28,11 @@ use crate::domain::id::KeyId;
 use crate::domain::outcome::{Carried, Outcome, Refusal};
 use crate::domain::principal::Principal;
 use crate::domain::tool::Risk;
+use crate::domain::trace::Provenance;
 use crate::journal::Journal;
 use crate::ledger::{Charge, Ledger, Standing};
 use crate::policy::PermittedCall;
+use crate::telemetry::Telemetry;
 
 /// Calls that one key may have in flight: more would take the places of others.
 const MAX_IN_FLIGHT: usize = 512;
@@ -47,6 +49,8 @@ pub struct Pipeline {
     /// Checks what callers bring besides their key.
     pub tokens: Arc<Tokens>,
     pub own: Box<dyn OwnTools>,
+    /// Takes calls that have ended, where somebody collects them.
+    pub telemetry: Option<Telemetry>,
 }
 
 /// What a call may hear while it runs, and what may end it.
@@ -57,6 +61,8 @@ pub struct Line {
     pub progress: Option<mpsc::Sender<Aside>>,
     /// The client, where the backend may speak to it while it works.
     pub peer: Option<Arc<Peer>>,
+    /// Where the call comes from.
+    pub provenance: Provenance,
 }
 
 impl Pipeline {
@@ -83,7 +89,7 @@ impl Pipeline {
         line: Line,
     ) -> Carried {
         let unwrapped = self.own.unwrap(&principal, &mut request);
-        let mut record = match Record::open(&self.journal, &principal, &request).await {
+        let mut record = match Record::open(self, &principal, &request, &line.provenance).await {
             Ok(record) => record,
             Err(carried) => return *carried,
         };
@@ -157,7 +163,8 @@ impl Pipeline {
             record.intend().await?;
         }
         let (progress, notices) = scan::notices(state, tool, line.progress.clone());
-        let options = SendOptions { trace, timeout, progress, peer: line.peer.clone(), cache_digest, key: None };
+        let (peer, trail) = (line.peer.clone(), Some(record.trail()));
+        let options = SendOptions { trace, timeout, progress, peer, cache_digest, key: None, trail };
         let sending = pin!(self.backends.send(call, options));
         Ok(match notices.beside(sending).await {
             Ok(answer) => Outcome::Answered(answer),

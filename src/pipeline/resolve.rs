@@ -137,9 +137,10 @@ impl Resolved {
     ) -> Result<(Box<PermittedCall>, Road), Refusal> {
         let effects = of_call(self.call.tool(), self.call.value());
         let facts = Facts { effects: &effects.effects, surface: self.surface, now, source: self.source };
+        let call = self.call.recorded(record.event().clone(), record.trail().context());
         let decision = match self.by_scope {
-            Some(scope) => policies.permit_by_scope(self.call, scope, &facts),
-            None => policies.decide(self.call, &facts),
+            Some(scope) => policies.permit_by_scope(call, scope, &facts),
+            None => policies.decide(call, &facts),
         };
         match decision {
             Decision::Permit(call) => {

@@ -8,9 +8,11 @@ use serde_json::Value;
 
 use crate::domain::clock::Moment;
 use crate::domain::decision::{Judgement, PolicyEffect, RuleMark, Verdict};
+use crate::domain::id::EventId;
 use crate::domain::json::Json;
 use crate::domain::principal::{Principal, Scope, Surface};
 use crate::domain::tool::Tool;
+use crate::domain::trace::{Context, Provenance};
 
 use super::decide::Facts;
 use super::snapshot::Policies;
@@ -22,6 +24,8 @@ pub struct Call {
     tool: Arc<Tool>,
     arguments: Option<Json>,
     value: Value,
+    /// Its record, and its span where there is one.
+    recorded: (Option<EventId>, Option<Context>),
 }
 
 impl Call {
@@ -29,7 +33,13 @@ impl Call {
     /// the arguments fit. `value` is the tree of `arguments`, `null` where there are none.
     #[must_use]
     pub const fn resolved(principal: Principal, tool: Arc<Tool>, arguments: Option<Json>, value: Value) -> Self {
-        Self { principal, tool, arguments, value }
+        Self { principal, tool, arguments, value, recorded: (None, None) }
+    }
+
+    /// The same call, once its record is open.
+    #[must_use]
+    pub fn recorded(self, event: EventId, span: Option<Context>) -> Self {
+        Self { recorded: (Some(event), span), ..self }
     }
 
     /// The same call with the roles that the caller's token for the server gives.
@@ -106,6 +116,13 @@ impl PermittedCall {
     #[must_use]
     pub const fn value(&self) -> &Value {
         self.call.value()
+    }
+
+    /// Where a call comes from that this one makes.
+    #[must_use]
+    pub fn nested(&self) -> Provenance {
+        let (parent, within) = self.call.recorded.clone();
+        Provenance { parent, within, ..Provenance::default() }
     }
 
     /// Why it is permitted.

@@ -16,6 +16,7 @@ mod documents;
 mod error;
 mod files;
 mod grants;
+mod insight;
 mod keys;
 mod policies;
 mod queue;
@@ -38,10 +39,11 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 pub use crate::domain::audit::Durability;
-pub use audit::{AuditRecord, Filter, IntentLink, Link, Links, Row};
+pub use audit::{AuditRecord, Filter, Found, IntentLink, Link, Links, Row};
 pub use error::StoreError;
 pub use files::Key32;
 pub use grants::GrantRecord;
+pub use insight::{BreakerChange, Counts, Group, Narrow, Resolution, Rolled, Summary};
 pub use keys::KeyRecord;
 pub use policies::{NewVersion, PolicyRecord};
 

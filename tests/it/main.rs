@@ -20,6 +20,7 @@ mod dlp;
 mod floors;
 mod fuzz;
 mod hostile;
+mod insight;
 mod invoke;
 mod keys;
 mod matrix;

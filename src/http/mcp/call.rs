@@ -96,10 +96,11 @@ pub(super) async fn carry(
     asked: Asked,
     id: Id,
     request: CallRequest,
-    line: Line,
+    mut line: Line,
     heard: mpsc::Receiver<Aside>,
     via: Option<Box<Via>>,
 ) -> Response {
+    line.provenance = asked.provenance(&gateway, &id);
     let leaving = if asked.era == Era::Modern { Leaving::Cancels } else { Leaving::IsIgnored };
     let session = session_name(&asked).filter(|_| asked.era == Era::Legacy);
     let registered = session.map(|session| gateway.inflight().register(&session, id.text(), line.cancel.clone()));

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use super::super::body;
 use super::super::caller::Caller;
 use super::super::error::challenge;
+use super::super::trace;
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::{EventId, RequestId};
 use crate::domain::json::Json;
@@ -20,9 +21,6 @@ use crate::wire::rest::Told;
 
 /// Names the audit record of a call on every answer.
 const AUDIT_ID: HeaderName = HeaderName::from_static("toolgate-audit-id");
-/// The W3C trace context that travels on to the backend, and how much of one header.
-const TRACE: [&str; 3] = ["traceparent", "tracestate", "baggage"];
-const MAX_TRACE: usize = 8192;
 
 /// A call as a body asks for it.
 #[derive(Debug)]
@@ -84,7 +82,7 @@ pub(super) async fn carry(
         tool: asked.tool,
         arguments: asked.arguments,
         jwt: asked.jwt.or_else(|| server_jwt(headers)),
-        trace: trace(headers),
+        trace: trace::of(headers),
         surface: principal.profile.surface,
         source,
         timeout: None,
@@ -99,14 +97,6 @@ fn server_jwt(headers: &HeaderMap) -> Option<Secret> {
     let mut values = headers.get_all("x-server-jwt").iter();
     let (Some(one), None) = (values.next(), values.next()) else { return None };
     Some(Secret::new(one.to_str().ok()?.trim()))
-}
-
-fn trace(headers: &HeaderMap) -> Vec<(&'static str, String)> {
-    let one = |name: &'static str| {
-        let value = headers.get(name)?.to_str().ok().filter(|value| value.len() <= MAX_TRACE)?;
-        Some((name, value.to_owned()))
-    };
-    TRACE.into_iter().filter_map(one).collect()
 }
 
 /// The answer to a call, in the words of its door.

@@ -252,6 +252,11 @@ fn shield() -> Vec<Asked> {
         get("/v1/audit/events", "?limit=3"),
         get("/v1/audit/events", "?from=soon"),
         get("/v1/audit/events/{id}", "/evt_none"),
+        get("/v1/executions", "?limit=3"),
+        get("/v1/executions", "?since=soon"),
+        get("/v1/executions/{id}", "/evt_none"),
+        get("/v1/observability/summary", ""),
+        get("/v1/observability/summary", "?window=1y"),
         get("/v1/audit/export", ""),
         get("/v1/audit/export", "?format=csv"),
     ]

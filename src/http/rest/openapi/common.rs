@@ -57,7 +57,9 @@ pub(super) fn complete(document: &mut Value) {
 }
 
 fn is_call(path: &str) -> bool {
-    matches!(path, "/api/v1/mcp/invoke" | "/api/mcp/call" | "/v1/mcps/{id}/invoke" | "/v1/policies/simulate")
+    let looks_back = path.starts_with("/v1/executions") || path == "/v1/observability/summary";
+    let calls = ["/api/v1/mcp/invoke", "/api/mcp/call", "/v1/mcps/{id}/invoke", "/v1/policies/simulate"];
+    looks_back || calls.contains(&path)
 }
 
 fn is_keyed(access: Access) -> bool {

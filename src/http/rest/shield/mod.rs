@@ -1,8 +1,9 @@
-//! The doors under `/v1`: tokens, tools one by one, policies, the audit log. Every answer is `data` or `error` with
+//! The doors under `/v1`: tokens, tools one by one, policies, the audit log, what it comes to. Every answer is `data` or `error` with
 //! `meta`; a call's has its `governance` besides.
 
 pub(super) mod audit;
 pub(super) mod auth;
+pub(super) mod insight;
 pub(super) mod mcps;
 pub(super) mod policies;
 mod query;
@@ -37,6 +38,9 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Arc<Gateway>>)> {
         ("/v1/audit/events", get(audit::list)),
         ("/v1/audit/events/{id}", get(audit::one)),
         ("/v1/audit/export", get(audit::export)),
+        ("/v1/executions", get(insight::list)),
+        ("/v1/executions/{id}", get(insight::one)),
+        ("/v1/observability/summary", get(insight::summary)),
     ]
 }
 
