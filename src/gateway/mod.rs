@@ -21,7 +21,7 @@ mod unread;
 mod visitors;
 mod watch;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -64,6 +64,7 @@ use crate::domain::outcome::{Carried, Governance, Outcome, Refusal};
 use crate::domain::principal::Principal;
 use crate::domain::tool::Kind;
 use crate::journal::TurnedAway;
+use crate::own::Surroundings;
 use crate::pipeline::{OwnTool, Pipeline};
 
 /// Whether a call goes on when the client that asked for it goes away.
@@ -93,6 +94,7 @@ pub struct Gateway {
     /// Streams that stay open, by key.
     streams: Crowd<KeyId>,
     desk: Desk,
+    surroundings: Arc<Surroundings>,
     tasks: TaskTracker,
     /// Falls when the gateway starts to stop: nothing new is taken, streams end.
     stopping: CancellationToken,
@@ -121,6 +123,11 @@ impl Gateway {
     #[must_use]
     pub fn own_tools(&self) -> &[OwnTool] {
         self.pipeline.own.all()
+    }
+
+    /// Notes where the gateway is served, for whoever asks how it stands.
+    pub fn listens(&self, address: SocketAddr, tls: bool) {
+        self.surroundings.listens(address, tls);
     }
 
     /// Says who holds a credential. Whoever is turned away is recorded, within limits.

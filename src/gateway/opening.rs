@@ -30,7 +30,7 @@ use crate::domain::secret::Secret;
 use crate::domain::tool::Tool;
 use crate::journal::{Journal, JournalConfig, JournalError};
 use crate::ledger::Ledger;
-use crate::own::Own;
+use crate::own::{Own, Surroundings};
 use crate::pipeline::{Pipeline, State};
 use crate::policy::{PolicyFault, Report};
 use crate::store::{Store, StoreError};
@@ -98,8 +98,7 @@ impl Gateway {
         let (now, sealer) = (clock.now(), sealer(&inputs, &store)?);
         let sessions = Sessions::new(sealer, store.ended_sessions(now).await?, store.clone(), now);
         let backends = backends(&inputs, &store, &clock, opening.backends).await?;
-        let own = Own::new(Arc::clone(&keys));
-        let definitions = own.definitions();
+        let (own, definitions, surroundings) = own_tools(&keys, &backends);
         let (state, report) = first_state(&inputs, &backends, &definitions);
         if opening.serve && !report.acceptable {
             return Err(not_opened(&backends, &journal, report).await);
@@ -135,6 +134,7 @@ impl Gateway {
             parking: Parking::default(),
             streams: Crowd::default(),
             desk,
+            surroundings,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             giving_up: CancellationToken::new(),
@@ -180,6 +180,14 @@ impl Gateway {
             self.tasks.spawn(watch::uses(Arc::clone(&self.keys), self.stopping.clone()));
         }
     }
+}
+
+/// The own tools, their definitions, and what they know of this process.
+fn own_tools(keys: &Arc<Keyring>, backends: &Backends) -> (Own, Vec<Arc<Tool>>, Arc<Surroundings>) {
+    let surroundings = Arc::new(Surroundings::new(&backends.catalog()));
+    let own = Own::new(Arc::clone(keys), Arc::clone(&surroundings));
+    let definitions = own.definitions();
+    (own, definitions, surroundings)
 }
 
 async fn backends(inputs: &Inputs, store: &Store, clock: &Arc<dyn Clock>, start: bool) -> Result<Backends, StoreError> {

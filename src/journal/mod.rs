@@ -8,6 +8,7 @@
 mod entry;
 mod record;
 mod redact;
+mod review;
 mod strangers;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use crate::store::{Filter, Row, Store, StoreError};
 pub use crate::domain::audit::ArgumentsMode;
 pub use entry::{Closing, Decision, Ending, OpenEntry, Opening};
 pub use record::{CSV_HEADER, Record};
+pub use review::{Called, End, Flips, Latency, Review};
 pub use verify::{Fault, VerifyStep};
 
 use entry::{blank, bounded};

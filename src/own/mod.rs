@@ -4,6 +4,8 @@
 //! every spelling is understood, `invoke.` in front included.
 
 mod invoke;
+mod preflight;
+mod readiness;
 mod search;
 mod simulate;
 
@@ -11,6 +13,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+pub use self::readiness::Surroundings;
 use crate::authn::Keyring;
 use crate::domain::call::{CallRequest, ToolRef};
 use crate::domain::id::{OWN_SERVER, ToolId};
@@ -29,12 +32,14 @@ const ALWAYS_LISTED: [&str; 3] = [search::NAME, invoke::NAME, simulate::NAME];
 pub struct Own {
     tools: Vec<OwnTool>,
     keys: Arc<Keyring>,
+    surroundings: Arc<Surroundings>,
 }
 
 impl Own {
     #[must_use]
-    pub fn new(keys: Arc<Keyring>) -> Self {
-        Self { tools: vec![search::tool(), invoke::tool(), simulate::tool()], keys }
+    pub fn new(keys: Arc<Keyring>, surroundings: Arc<Surroundings>) -> Self {
+        let tools = vec![search::tool(), invoke::tool(), simulate::tool(), preflight::tool(), readiness::tool()];
+        Self { tools, keys, surroundings }
     }
 
     /// The definitions, for the policy's schema.
@@ -71,6 +76,8 @@ impl OwnTools for Own {
             match &*call.tool().id.tool {
                 search::NAME => search::run(state, call),
                 simulate::NAME => simulate::run(pipeline, state, &self.keys, call),
+                preflight::NAME => preflight::run(pipeline, state, &self.keys, call).await,
+                readiness::NAME => readiness::run(pipeline, state, &self.keys, &self.surroundings).await,
                 // `gateway_invoke` was unwrapped before, and there is no other.
                 _ => Err(Refusal::Internal),
             }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::domain::decision::{Judgement, PolicyEffect, RuleMark, Verdict};
 use crate::domain::json::Json;
 use crate::domain::principal::{Principal, Scope};
+use crate::domain::secret::Secret;
 use crate::domain::tool::Tool;
 
 use super::decide::Facts;
@@ -20,6 +21,7 @@ pub struct Call {
     tool: Arc<Tool>,
     arguments: Option<Json>,
     value: Value,
+    jwt: Option<Secret>,
 }
 
 impl Call {
@@ -27,7 +29,13 @@ impl Call {
     /// the arguments fit. `value` is the tree of `arguments`, `null` where there are none.
     #[must_use]
     pub const fn resolved(principal: Principal, tool: Arc<Tool>, arguments: Option<Json>, value: Value) -> Self {
-        Self { principal, tool, arguments, value }
+        Self { principal, tool, arguments, value, jwt: None }
+    }
+
+    /// The same call with the token that its caller brought for a server: for own tools that ask about others.
+    #[must_use]
+    pub fn bringing(self, jwt: Option<Secret>) -> Self {
+        Self { jwt, ..self }
     }
 
     /// The same call with the roles that the caller's token for the server gives.
@@ -87,6 +95,12 @@ impl PermittedCall {
     #[must_use]
     pub const fn value(&self) -> &Value {
         self.call.value()
+    }
+
+    /// The token that the caller of an own tool brought for a server; it is neither checked nor sent.
+    #[must_use]
+    pub const fn jwt(&self) -> Option<&Secret> {
+        self.call.jwt.as_ref()
     }
 
     /// Why it is permitted.

@@ -17,6 +17,7 @@ mod files;
 mod keys;
 mod queue;
 mod readers;
+mod review;
 mod schema;
 mod sealed;
 #[cfg(test)]
