@@ -26,16 +26,10 @@ async fn start(upstream: &FakeUpstream, rest: &str) -> TestGateway {
     Setup::new().config(&upstream.section("up", rest)).start().await
 }
 
-#[tokio::test]
-async fn each_call_is_judged_and_none_is_made() {
-    let upstream = FakeUpstream::legacy().await;
-    let gateway = start(&upstream, "[servers.up.tools.limited]\nrate_limit = \"3/h\"").await;
-    let client = gateway.agent().await;
-    client.invoke("up", "limited", "{}").await;
-    client.invoke("up", "read", "{}").await;
-    upstream.forget();
+/// Calls of every kind.
+fn run() -> Value {
     let limited = json!({"tool": "up:limited"});
-    let calls = json!([
+    json!([
         {"server": "up", "tool": "read", "arguments": {"q": "x"}},
         {"tool": "up__write", "arguments": {"sql": "drop table x"}},
         {"tool": "up:destroy", "arguments": {}},
@@ -44,7 +38,18 @@ async fn each_call_is_judged_and_none_is_made() {
         limited, limited, limited,
         {"server": "toolgate", "tool": "gateway_invoke", "arguments": {"server": "up", "tool": "write"}},
         {"tool": "governance.readiness"},
-    ]);
+    ])
+}
+
+#[tokio::test]
+async fn each_call_is_judged_and_none_is_made() {
+    let upstream = FakeUpstream::legacy().await;
+    let gateway = start(&upstream, "[servers.up.tools.limited]\nrate_limit = \"3/h\"").await;
+    let client = gateway.agent().await;
+    client.invoke("up", "limited", "{}").await;
+    client.invoke("up", "read", "{}").await;
+    upstream.forget();
+    let calls = run();
     let report = checked(&client, &calls).await;
     let found = report["calls"].as_array().unwrap();
     let verdicts: Vec<(Vec<&str>, &str, bool)> = found
@@ -88,8 +93,8 @@ async fn each_call_is_judged_and_none_is_made() {
         assert_eq!(simulated["decision"], report["decision"], "{call}");
         assert_eq!(simulated["policy"], report["policy"], "{call}");
     }
-    assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());
-    let simulated = client.simulate(&limited).await;
+    assert!(upstream.calls().is_empty(), "{:?}", upstream.calls());
+    let simulated = client.simulate(&json!({"tool": "up:limited"})).await;
     assert_eq!(simulated["limits"][0]["used"], 1, "nothing was charged");
     gateway.finish().await;
 }
@@ -111,6 +116,11 @@ async fn each_door_has_the_same_answer() {
         let answer = client.invoke("toolgate", NAME, &asked.to_string()).await;
         assert_eq!(answer.result()["structuredContent"], expected);
     }
+    let rest = bare.post("/v1/preflight").json(&asked).send().await;
+    assert_eq!((rest.status, &rest.json()["data"]), (200, &expected), "{}", rest.text);
+    assert!(rest.header("toolgate-audit-id").is_some() && rest.json()["meta"]["request_id"].is_string());
+    let bad = bare.post("/v1/preflight").json(&json!({"calls": []})).send().await;
+    assert_eq!((bad.status, &bad.json()["error"]["code"]), (400, &json!("invalid_request")));
     let command = Command::Call { tool: "toolgate:preflight.check".into(), arguments: asked };
     assert_eq!(gateway.control(command).await["result"]["structuredContent"], expected);
     gateway.finish().await;

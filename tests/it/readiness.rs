@@ -97,6 +97,10 @@ async fn a_gateway_that_is_governed_well_passes() {
     }
     assert_eq!((&first["status"], &first["counts"]), (&json!("pass"), &json!({"pass": 14, "warn": 0, "fail": 0})));
     assert_eq!(check(&first, "tools-changed")["evidence"]["known"], 4, "what was there before");
+    let rest = client.get("/v1/governance/readiness").send().await;
+    let ids: Vec<Value> =
+        rest.json()["data"]["checks"].as_array().unwrap().iter().map(|check| check["id"].clone()).collect();
+    assert_eq!((rest.status, ids), (200, ALL.map(|id| json!(id)).to_vec()), "{}", rest.text);
     let again = report(&client).await;
     let evidence = |report: &Value, id: &str| check(report, id)["evidence"].clone();
     for id in ALL.into_iter().filter(|id| !["policies-never-matched", "shadow-policies", "audit-chain"].contains(id)) {
@@ -202,6 +206,7 @@ async fn what_would_be_too_long_is_counted() {
     assert_eq!((&list["count"], &list["more"]), (&json!(30), &json!(10)));
     assert_eq!(list["items"].as_array().unwrap().len(), 20);
     let plain = gateway.key("agent").await;
+    assert_eq!(gateway.client(&plain).get("/v1/governance/readiness").send().await.status, 403);
     assert_eq!(gateway.client(&plain).call(NAME, &json!({})).await.refused(), (200, -32602), "without the scope");
     gateway.finish().await;
 }
