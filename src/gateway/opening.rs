@@ -22,6 +22,7 @@ use crate::authn::jwt::Tokens;
 use crate::authn::session::Sealer;
 use crate::authn::{Keyring, NewKey, NotCreated, SecretKey};
 use crate::backend::Backends;
+use crate::brain::Brain;
 use crate::config::{Fault, Faults};
 use crate::domain::clock::Clock;
 use crate::domain::crowd::Crowd;
@@ -97,7 +98,8 @@ impl Gateway {
         let (now, sealer) = (clock.now(), sealer(&inputs, &store)?);
         let sessions = Sessions::new(sealer, store.ended_sessions(now).await?, store.clone(), now);
         let backends = backends(&inputs, &store, &clock, opening.backends).await?;
-        let (own, definitions, surroundings) = own_tools(&keys, &backends);
+        let (brain, demo) = (store.brain(), inputs.demo);
+        let (own, definitions, surroundings) = own_tools(&keys, &brain, &backends);
         let (state, report) = first_state(&inputs, &backends, &definitions);
         if opening.serve && !report.acceptable {
             return Err(not_opened(&backends, &journal, report).await);
@@ -114,19 +116,12 @@ impl Gateway {
             store,
             changes.clone(),
         );
-        let pipeline = Arc::new(Pipeline {
-            tokens: Arc::new(Tokens::new(Arc::clone(&clock))),
-            clock,
-            journal,
-            ledger: Ledger::default(),
-            in_flight: Crowd::default(),
-            backends,
-            own: Box::new(own),
-        });
+        let pipeline = Arc::new(pipeline(clock, journal, backends, own));
         let gateway = Arc::new(Self {
             pipeline,
             state,
             keys,
+            brain,
             sessions,
             inflight: Inflight::default(),
             visitors: Visitors::default(),
@@ -142,6 +137,9 @@ impl Gateway {
             metrics,
             was_settled: AtomicBool::new(false),
         });
+        if opening.serve && demo {
+            gateway.know_the_demo().await;
+        }
         gateway.follow(opening.serve);
         Ok(gateway)
     }
@@ -182,9 +180,9 @@ impl Gateway {
 }
 
 /// The own tools, their definitions, and what they know of this process.
-fn own_tools(keys: &Arc<Keyring>, backends: &Backends) -> (Own, Vec<Arc<Tool>>, Arc<Surroundings>) {
+fn own_tools(keys: &Arc<Keyring>, brain: &Brain, backends: &Backends) -> (Own, Vec<Arc<Tool>>, Arc<Surroundings>) {
     let surroundings = Arc::new(Surroundings::new(&backends.catalog()));
-    let own = Own::new(Arc::clone(keys), Arc::clone(&surroundings));
+    let own = Own::new(Arc::clone(keys), brain.clone(), Arc::clone(&surroundings));
     let definitions = own.definitions();
     (own, definitions, surroundings)
 }
@@ -196,6 +194,18 @@ async fn read(opening: &Opening) -> Result<(Inputs, Store), OpenError> {
     let api = store.policies().await?;
     let inputs = if api.is_empty() { inputs } else { opening.sources.read_with(api)? };
     Ok((inputs, store))
+}
+
+fn pipeline(clock: Arc<dyn Clock>, journal: Journal, backends: Backends, own: Own) -> Pipeline {
+    Pipeline {
+        tokens: Arc::new(Tokens::new(Arc::clone(&clock))),
+        clock,
+        journal,
+        ledger: Ledger::default(),
+        in_flight: Crowd::default(),
+        backends,
+        own: Box::new(own),
+    }
 }
 
 async fn backends(inputs: &Inputs, store: &Store, clock: &Arc<dyn Clock>, start: bool) -> Result<Backends, StoreError> {

@@ -3,6 +3,7 @@
 //! Their canonical names may be dotted (`policy.simulate`); hosts are listed the safe spelling (`policy_simulate`), and
 //! every spelling is understood, `invoke.` in front included.
 
+pub mod brain;
 mod invoke;
 mod preflight;
 mod readiness;
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 
 pub use self::readiness::Surroundings;
 use crate::authn::Keyring;
+use crate::brain::Brain;
 use crate::domain::call::{CallRequest, ToolRef};
 use crate::domain::id::{OWN_SERVER, ToolId};
 use crate::domain::json::{Json, sha256_hex};
@@ -27,19 +29,24 @@ use crate::policy::PermittedCall;
 /// Listed wherever their scope is granted; every other own tool only where a profile names it.
 const ALWAYS_LISTED: [&str; 3] = [search::NAME, invoke::NAME, simulate::NAME];
 
+/// Open only to profiles whose `allowed_tools` has them, as tools of backends are: they hold data of the company.
+const GRANTED: [&str; 1] = [brain::NAME];
+
 /// All own tools, and what they need to know.
 #[derive(Debug)]
 pub struct Own {
     tools: Vec<OwnTool>,
     keys: Arc<Keyring>,
+    brain: Brain,
     surroundings: Arc<Surroundings>,
 }
 
 impl Own {
     #[must_use]
-    pub fn new(keys: Arc<Keyring>, surroundings: Arc<Surroundings>) -> Self {
-        let tools = vec![search::tool(), invoke::tool(), simulate::tool(), preflight::tool(), readiness::tool()];
-        Self { tools, keys, surroundings }
+    pub fn new(keys: Arc<Keyring>, brain: Brain, surroundings: Arc<Surroundings>) -> Self {
+        let tools =
+            vec![search::tool(), invoke::tool(), simulate::tool(), brain::tool(), preflight::tool(), readiness::tool()];
+        Self { tools, keys, brain, surroundings }
     }
 
     /// The definitions, for the policy's schema.
@@ -76,6 +83,7 @@ impl OwnTools for Own {
             match &*call.tool().id.tool {
                 search::NAME => search::run(state, call),
                 simulate::NAME => simulate::run(pipeline, state, &self.keys, call),
+                brain::NAME => brain::run(&self.brain, state, call).await,
                 preflight::NAME => preflight::run(pipeline, state, &self.keys, call).await,
                 readiness::NAME => readiness::run(pipeline, state, &self.keys, &self.surroundings).await,
                 // `gateway_invoke` was unwrapped before, and there is no other.
@@ -143,6 +151,7 @@ impl Description {
             scope,
             by_scope: ALWAYS_LISTED.contains(&name),
             opens: name == invoke::NAME,
+            granted: GRANTED.contains(&name),
         }
     }
 }

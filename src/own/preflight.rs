@@ -102,8 +102,8 @@ struct Meant {
     asked: ToolRef,
     arguments: Option<Value>,
     tool: Option<Arc<Tool>>,
-    /// Of one of the gateway's own tools: what opens it.
-    scope: Option<Scope>,
+    /// It is the gateway's own.
+    own: bool,
 }
 
 impl Meant {
@@ -113,22 +113,15 @@ impl Meant {
             Some(server) => ToolRef::Pair { server, tool },
             None => ToolRef::Text(tool),
         };
-        let own = pipeline.own.find(&asked);
-        if let Some((inner, arguments)) = own.and_then(|own| own.unwrapped(arguments.as_ref())) {
-            return Self::found(state, inner, arguments);
-        }
-        match own {
-            Some(own) => Self { asked, arguments, tool: Some(Arc::clone(&own.tool)), scope: Some(own.scope) },
-            None => Self::found(state, asked, arguments),
-        }
-    }
-
-    fn found(state: &State, asked: ToolRef, arguments: Option<Value>) -> Self {
-        let tool = match state.catalog.resolve(&asked, |_| true) {
+        let opened = pipeline.own.find(&asked).and_then(|own| own.unwrapped(arguments.as_ref()));
+        let (asked, arguments) = opened.unwrap_or((asked, arguments));
+        let own = pipeline.own.find(&asked).map(|own| Arc::clone(&own.tool));
+        let found = || match state.catalog.resolve(&asked, |_| true) {
             Found::One(tool) => Some(tool),
             _ => None,
         };
-        Self { asked, arguments, tool, scope: None }
+        let (own, tool) = (own.is_some(), own.or_else(found));
+        Self { asked, arguments, tool, own }
     }
 }
 
@@ -161,7 +154,7 @@ struct Preflight<'a> {
 
 impl Preflight<'_> {
     async fn check(&mut self, index: usize, meant: &Meant) -> Value {
-        let backend = meant.tool.as_deref().filter(|_| meant.scope.is_none());
+        let backend = meant.tool.as_deref().filter(|_| !meant.own);
         let vouched = match backend {
             Some(tool) => self.vouched(&tool.id.server).await,
             None => Vouched::NotAsked,
@@ -172,8 +165,8 @@ impl Preflight<'_> {
         }
         let simulation = Simulation { pipeline: self.pipeline, state: self.state, who: &who };
         let report = simulation.of(&meant.asked, meant.arguments.as_ref());
-        let visible = match (meant.scope, backend) {
-            (Some(scope), _) => who.profile.has(scope),
+        let visible = match (self.pipeline.own.find(&meant.asked), backend) {
+            (Some(own), _) => who.profile.has(own.scope) && own.lies_in(&who.profile),
             (None, Some(tool)) => self.state.sight(&who).shows(tool),
             (None, None) => false,
         };

@@ -68,7 +68,7 @@ async fn each_call_is_judged_and_none_is_made() {
             (vec![], "default-allow-read", true),
             (vec!["limit"], "default-allow-read", true),
             (vec![], "allow-write-to-writers", true),
-            (vec!["denied"], "scope:governance:read", false),
+            (vec!["denied"], "profile:agent", false),
         ]
     );
     assert_eq!(
