@@ -232,6 +232,12 @@ impl Backends {
         Some(self.hub.servers.load().get(server)?.breaker.view(self.hub.clock.ticks()))
     }
 
+    /// Whether the gateway has credentials for a server that asks for OAuth; `None` where it asks for none.
+    #[must_use]
+    pub fn has_credentials(&self, server: &ServerName) -> Option<bool> {
+        Some(self.hub.servers.load().get(server)?.authorization.as_ref()?.has_token())
+    }
+
     /// True once every server has been listed or has failed once.
     #[must_use]
     pub fn settled(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Floor 9: the command line. One file a command; tables for people, `--json` for scripts.
 //!
-//! Exit codes: 0 done, 1 anything wrong (usage errors too), 2 denied (or found, of `dlp scan`), 3 approval needed.
+//! Exit codes: 0 done, 1 anything wrong (usage errors too), 2 denied (found, of `dlp scan`; failed, of `readiness`), 3
+//! approval needed.
 
 mod ask;
 mod audit;
@@ -13,6 +14,7 @@ mod import;
 mod keys;
 mod login;
 mod policy;
+mod preflight;
 mod print;
 mod remote;
 mod serve;
@@ -122,6 +124,10 @@ enum Command {
     /// Check policies, and ask what they would decide
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Ask whether calls would pass now; nothing is called. Exits 0 all would, 2 denied, 3 approval needed, 1 else
+    Preflight(preflight::Options),
+    /// Check how well the gateway is governed. Exits 2 where a check fails
+    Readiness,
     /// Read, export and verify the audit log
     #[command(subcommand)]
     Audit(audit::Command),
@@ -188,6 +194,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<Ended> {
         Some(Command::Servers(command)) => servers::run(&common, command).await,
         Some(Command::Tools(command)) => tools::run(&common, command).await,
         Some(Command::Policy(command)) => policy::run(&common, command).await,
+        Some(Command::Preflight(options)) => preflight::run(&common, options).await,
+        Some(Command::Readiness) => preflight::readiness(&common).await,
         Some(Command::Audit(command)) => audit::run(&common, command).await,
         Some(Command::Executions(command)) => executions::run(&common, command).await,
         Some(Command::Stats(options)) => stats::run(&common, options).await,

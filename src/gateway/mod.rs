@@ -26,7 +26,7 @@ mod unread;
 mod visitors;
 mod watch;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -76,6 +76,7 @@ use crate::domain::principal::Principal;
 use crate::domain::tool::Kind;
 use crate::domain::trace::Provenance;
 use crate::journal::TurnedAway;
+use crate::own::Surroundings;
 use crate::pipeline::{OwnTool, Pipeline};
 
 /// Whether a call goes on when the client that asked for it goes away.
@@ -106,6 +107,7 @@ pub struct Gateway {
     /// Streams that stay open, by key.
     streams: Crowd<KeyId>,
     desk: Desk,
+    surroundings: Arc<Surroundings>,
     tasks: TaskTracker,
     /// Falls when the gateway starts to stop: nothing new is taken, streams end.
     stopping: CancellationToken,
@@ -134,6 +136,11 @@ impl Gateway {
     #[must_use]
     pub fn own_tools(&self) -> &[OwnTool] {
         self.pipeline.own.all()
+    }
+
+    /// Notes where the gateway is served, for whoever asks how it stands.
+    pub fn listens(&self, address: SocketAddr, tls: bool) {
+        self.surroundings.listens(address, tls);
     }
 
     /// Says who holds a credential. Whoever is turned away is recorded, within limits.

@@ -22,6 +22,7 @@ use crate::authn::jwt::Tokens;
 use crate::authn::session::Sealer;
 use crate::authn::{Keyring, NewKey, NotCreated, SecretKey};
 use crate::backend::Backends;
+use crate::brain::Brain;
 use crate::config::{Fault, Faults};
 use crate::domain::clock::Clock;
 use crate::domain::crowd::Crowd;
@@ -30,7 +31,7 @@ use crate::domain::secret::Secret;
 use crate::domain::tool::Tool;
 use crate::journal::{Journal, JournalConfig, JournalError};
 use crate::ledger::Ledger;
-use crate::own::Own;
+use crate::own::{Own, Surroundings};
 use crate::pipeline::{Pipeline, State};
 use crate::policy::{PolicyFault, Report};
 use crate::store::{Store, StoreError};
@@ -100,8 +101,7 @@ impl Gateway {
         let backends = backends(&inputs, &store, &clock, opening.backends).await?;
         let (brain, demo) = (store.brain(), inputs.demo);
         let telemetry = telemetry(&inputs, &clock, opening.serve);
-        let own = Own::new(Arc::clone(&keys), brain.clone());
-        let definitions = own.definitions();
+        let (own, definitions, surroundings) = own_tools(&keys, &brain, &backends);
         let (state, report) = first_state(&inputs, &backends, &definitions);
         if opening.serve && !report.acceptable {
             return Err(not_opened(&backends, &journal, report).await);
@@ -130,6 +130,7 @@ impl Gateway {
             parking: Parking::default(),
             streams: Crowd::default(),
             desk,
+            surroundings,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             giving_up: CancellationToken::new(),
@@ -179,6 +180,14 @@ impl Gateway {
             self.tasks.spawn(watch::rollups(self.pipeline.journal.clone(), self.stopping.clone()));
         }
     }
+}
+
+/// The own tools, their definitions, and what they know of this process.
+fn own_tools(keys: &Arc<Keyring>, brain: &Brain, backends: &Backends) -> (Own, Vec<Arc<Tool>>, Arc<Surroundings>) {
+    let surroundings = Arc::new(Surroundings::new(&backends.catalog()));
+    let own = Own::new(Arc::clone(keys), brain.clone(), Arc::clone(&surroundings));
+    let definitions = own.definitions();
+    (own, definitions, surroundings)
 }
 
 /// What the sources say, with the policies that the store holds; how durable that is, the sources say.

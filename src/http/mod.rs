@@ -97,6 +97,8 @@ pub const ROUTES: &[Route] = &[
     route("PUT", "/v1/policies/{id}", Access::Scope(Scope::PolicyWrite)),
     route("DELETE", "/v1/policies/{id}", Access::Scope(Scope::PolicyWrite)),
     route("POST", "/v1/policies/simulate", Access::Scope(Scope::PolicySimulate)),
+    route("POST", "/v1/preflight", Access::Scope(Scope::PolicySimulate)),
+    route("GET", "/v1/governance/readiness", Access::Scope(Scope::GovernanceRead)),
     route("GET", "/v1/audit/events", Access::Scope(Scope::AuditRead)),
     route("GET", "/v1/audit/events/{id}", Access::Scope(Scope::AuditRead)),
     route("GET", "/v1/audit/export", Access::Scope(Scope::AuditRead)),

@@ -10,6 +10,7 @@ mod facts;
 mod insight;
 mod record;
 mod redact;
+mod review;
 mod strangers;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ pub use crate::domain::audit::ArgumentsMode;
 pub use entry::{Closing, Decision, Ending, OpenEntry};
 pub use facts::Opening;
 pub use record::{CSV_HEADER, Record};
+pub use review::{Called, End, Flips, Latency, Review};
 pub use verify::{Fault, VerifyStep};
 
 use entry::blank;

@@ -7,6 +7,8 @@ pub mod brain;
 mod executions;
 mod invoke;
 mod observability;
+mod preflight;
+mod readiness;
 mod search;
 mod simulate;
 
@@ -14,6 +16,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+pub use self::readiness::Surroundings;
 use crate::authn::Keyring;
 use crate::brain::Brain;
 use crate::domain::call::{CallRequest, ToolRef};
@@ -37,11 +40,12 @@ pub struct Own {
     tools: Vec<OwnTool>,
     keys: Arc<Keyring>,
     brain: Brain,
+    surroundings: Arc<Surroundings>,
 }
 
 impl Own {
     #[must_use]
-    pub fn new(keys: Arc<Keyring>, brain: Brain) -> Self {
+    pub fn new(keys: Arc<Keyring>, brain: Brain, surroundings: Arc<Surroundings>) -> Self {
         let tools = vec![
             search::tool(),
             invoke::tool(),
@@ -50,8 +54,10 @@ impl Own {
             executions::list_tool(),
             executions::get_tool(),
             observability::tool(),
+            preflight::tool(),
+            readiness::tool(),
         ];
-        Self { tools, keys, brain }
+        Self { tools, keys, brain, surroundings }
     }
 
     /// The definitions, for the policy's schema.
@@ -92,6 +98,8 @@ impl OwnTools for Own {
                 executions::LIST => executions::list(pipeline, call).await,
                 executions::GET => executions::get(pipeline, call).await,
                 observability::NAME => observability::run(pipeline, call).await,
+                preflight::NAME => preflight::run(pipeline, state, &self.keys, call).await,
+                readiness::NAME => readiness::run(pipeline, state, &self.keys, &self.surroundings).await,
                 // `gateway_invoke` was unwrapped before, and there is no other.
                 _ => Err(Refusal::Internal),
             }

@@ -87,12 +87,7 @@ pub(super) fn run(
 ) -> Result<Answer, Refusal> {
     let invalid = |message: String| Refusal::InvalidRequest { message };
     let arguments = Arguments::deserialize(call.value()).map_err(|error| invalid(error.to_string()))?;
-    let who = match &arguments.agent_id {
-        Some(agent) => {
-            keys.agent(agent, &state.profiles).ok_or_else(|| invalid("there is no profile `agent`".into()))?
-        }
-        None => call.principal().clone(),
-    };
+    let who = judged(arguments.agent_id.as_deref(), state, keys, call)?;
     let asked = arguments.asked()?;
     if arguments.params.is_some() && arguments.arguments.is_some() {
         return Err(invalid("give `params` or `arguments`, not both".into()));
@@ -102,15 +97,31 @@ pub(super) fn run(
     Ok(own_answer(&summary(&asked, &who, &report), &report))
 }
 
+/// Who is judged: the agent that is named, else the caller.
+///
+/// # Errors
+/// Where the profile of agents without a key is not there.
+pub(super) fn judged(
+    agent: Option<&str>,
+    state: &State,
+    keys: &Keyring,
+    call: &PermittedCall,
+) -> Result<Principal, Refusal> {
+    let Some(agent) = agent else { return Ok(call.principal().clone()) };
+    let message = || "there is no profile `agent`".into();
+    keys.agent(agent, &state.profiles).ok_or_else(|| Refusal::InvalidRequest { message: message() })
+}
+
 /// One question, asked of the same code that enforces.
-struct Simulation<'a> {
-    pipeline: &'a Pipeline,
-    state: &'a State,
-    who: &'a Principal,
+pub(super) struct Simulation<'a> {
+    pub pipeline: &'a Pipeline,
+    pub state: &'a State,
+    pub who: &'a Principal,
 }
 
 impl Simulation<'_> {
-    fn of(&self, asked: &ToolRef, given: Option<&Value>) -> Value {
+    /// What would be decided about a call, and all that stands around it.
+    pub(super) fn of(&self, asked: &ToolRef, given: Option<&Value>) -> Value {
         if let Some(own) = self.pipeline.own.find(asked) {
             return match own.unwrapped(given) {
                 Some((inner, arguments)) => self.of(&inner, arguments.as_ref()),

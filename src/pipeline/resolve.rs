@@ -198,8 +198,9 @@ impl Pipeline {
             Kind::Tool => check_arguments(&state.catalog, &tool, &value)?,
             Kind::Prompt | Kind::Resource | Kind::Entity => check_texts(&value)?,
         }
+        let call = Call::resolved(principal, tool, request.arguments, value);
         Ok(Resolved {
-            call: Call::resolved(principal, tool, request.arguments, value),
+            call: call.bringing(own.and(request.jwt.clone())),
             road: match own {
                 Some(_) => Road::Own,
                 None => Road::Backend { trace: request.trace, timeout: request.timeout },

@@ -11,6 +11,7 @@ use crate::domain::decision::{Judgement, PolicyEffect, RuleMark, Verdict};
 use crate::domain::id::EventId;
 use crate::domain::json::Json;
 use crate::domain::principal::{Principal, Scope, Surface};
+use crate::domain::secret::Secret;
 use crate::domain::tool::Tool;
 use crate::domain::trace::{Context, Provenance};
 
@@ -26,6 +27,7 @@ pub struct Call {
     value: Value,
     /// Its record, and its span where there is one.
     recorded: (Option<EventId>, Option<Context>),
+    jwt: Option<Secret>,
 }
 
 impl Call {
@@ -33,13 +35,19 @@ impl Call {
     /// the arguments fit. `value` is the tree of `arguments`, `null` where there are none.
     #[must_use]
     pub const fn resolved(principal: Principal, tool: Arc<Tool>, arguments: Option<Json>, value: Value) -> Self {
-        Self { principal, tool, arguments, value, recorded: (None, None) }
+        Self { principal, tool, arguments, value, recorded: (None, None), jwt: None }
     }
 
     /// The same call, once its record is open.
     #[must_use]
     pub fn recorded(self, event: EventId, span: Option<Context>) -> Self {
         Self { recorded: (Some(event), span), ..self }
+    }
+
+    /// The same call with the token that its caller brought for a server: for own tools that ask about others.
+    #[must_use]
+    pub fn bringing(self, jwt: Option<Secret>) -> Self {
+        Self { jwt, ..self }
     }
 
     /// The same call with the roles that the caller's token for the server gives.
@@ -123,6 +131,12 @@ impl PermittedCall {
     pub fn nested(&self) -> Provenance {
         let (parent, within) = self.call.recorded.clone();
         Provenance { parent, within, ..Provenance::default() }
+    }
+
+    /// The token that the caller of an own tool brought for a server; it is neither checked nor sent.
+    #[must_use]
+    pub const fn jwt(&self) -> Option<&Secret> {
+        self.call.jwt.as_ref()
     }
 
     /// Why it is permitted.

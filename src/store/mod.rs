@@ -21,6 +21,7 @@ mod keys;
 mod policies;
 mod queue;
 mod readers;
+mod review;
 mod schema;
 mod sealed;
 #[cfg(test)]

@@ -84,6 +84,11 @@ impl Authorization {
         got.unwrap_or_else(|_| Err(Fault::new(FaultKind::Rejected, "no token: an internal error")))
     }
 
+    /// Whether there is a token; where it has ended, it is renewed with the next call.
+    pub(crate) fn has_token(&self) -> bool {
+        self.current.load().is_some()
+    }
+
     /// The backend does not take this header (401): the next one is another.
     pub(crate) fn refuse(&self, header: &HeaderValue) {
         if self.current.load().as_ref().is_some_and(|ready| ready.header == *header) {

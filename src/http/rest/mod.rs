@@ -7,6 +7,7 @@
 mod call;
 mod directory;
 mod extract;
+mod governance;
 mod invoke;
 mod llms;
 mod openapi;
@@ -44,6 +45,8 @@ pub(super) fn router(gateway: &Arc<Gateway>) -> Router<Arc<Gateway>> {
         ("/llms.txt", get(llms::text)),
         ("/openapi.json", get(openapi::document)),
         ("/docs", get(openapi::docs)),
+        ("/v1/preflight", post(governance::preflight)),
+        ("/v1/governance/readiness", get(governance::readiness)),
     ];
     routes.extend(shield::routes());
     let router = routes.into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));

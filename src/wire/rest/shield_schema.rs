@@ -297,6 +297,28 @@ pub struct SimulateRequest {
     pub arguments: Option<Value>,
 }
 
+/// The calls to look at, in the order in which they would be made; of whom, in `agent_id`.
+#[derive(Debug, ToSchema)]
+#[schema(example = json!({"calls": [{"server": "github", "tool": "create_issue", "arguments": {"repo": "demo/project-a", "title": "x"}}]}))]
+pub struct PreflightRequest {
+    #[schema(min_items = 1, max_items = 100)]
+    pub calls: Vec<PreflightCall>,
+    /// Judge this agent instead of the caller.
+    #[schema(nullable = false)]
+    pub agent_id: Option<String>,
+}
+
+/// One call.
+#[derive(Debug, ToSchema)]
+pub struct PreflightCall {
+    #[schema(nullable = false)]
+    pub server: Option<String>,
+    /// Its name; without `server`, its id.
+    pub tool: String,
+    #[schema(value_type = Option<Object>, nullable = false)]
+    pub arguments: Option<Value>,
+}
+
 /// How records are exported.
 #[derive(Debug, ToSchema)]
 #[schema(rename_all = "lowercase")]

@@ -57,9 +57,18 @@ pub(super) fn complete(document: &mut Value) {
 }
 
 fn is_call(path: &str) -> bool {
-    let looks_back = path.starts_with("/v1/executions") || path == "/v1/observability/summary";
-    let calls = ["/api/v1/mcp/invoke", "/api/mcp/call", "/v1/mcps/{id}/invoke", "/v1/policies/simulate"];
-    looks_back || calls.contains(&path)
+    matches!(
+        path,
+        "/api/v1/mcp/invoke"
+            | "/api/mcp/call"
+            | "/v1/mcps/{id}/invoke"
+            | "/v1/policies/simulate"
+            | "/v1/preflight"
+            | "/v1/governance/readiness"
+            | "/v1/executions"
+            | "/v1/executions/{id}"
+            | "/v1/observability/summary"
+    )
 }
 
 fn is_keyed(access: Access) -> bool {
