@@ -39,7 +39,7 @@ impl Anchor {
 /// The request's method.
 pub(super) const fn method(kind: Kind) -> &'static str {
     match kind {
-        Kind::Tool => "tools/call",
+        Kind::Tool | Kind::Entity => "tools/call",
         Kind::Prompt => "prompts/get",
         Kind::Resource => "resources/read",
     }
@@ -55,7 +55,7 @@ pub(super) fn target(kind: Kind, name: &str) -> Option<(&'static str, String)> {
     match kind {
         Kind::Tool => Some(("gen_ai.tool.name", name.to_owned())),
         Kind::Prompt => Some(("gen_ai.prompt.name", name.to_owned())),
-        Kind::Resource => None,
+        Kind::Resource | Kind::Entity => None,
     }
 }
 
