@@ -7,8 +7,11 @@
 mod meter;
 mod post;
 mod span;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -68,6 +71,7 @@ struct Inner {
     ended: mpsc::Sender<Ended>,
     sampling: f64,
     clock: Arc<dyn Clock>,
+    losses: Arc<Losses>,
     tasks: TaskTracker,
     stop: CancellationToken,
     give_up: CancellationToken,
@@ -83,13 +87,15 @@ impl Telemetry {
         let (ended, calls) = mpsc::channel(WAITING);
         let (tasks, stop, give_up) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let (receiver, meters) = (Arc::new(receiver), Meters::new(clock.now()));
-        let exporter = Exporter { receiver, meters, clock: Arc::clone(&clock), spans: Vec::new() };
+        let losses = Arc::<Losses>::default();
+        let (its_clock, its_losses) = (Arc::clone(&clock), Arc::clone(&losses));
+        let exporter = Exporter { receiver, meters, clock: its_clock, losses: its_losses, spans: Vec::new() };
         let (stopped, given_up) = (stop.clone(), give_up.clone());
         tasks.spawn(async move {
             let _whole = given_up.run_until_cancelled(exporter.run(calls, stopped)).await;
         });
         tasks.close();
-        Ok(Self(Arc::new(Inner { ended, sampling: settings.sampling, clock, tasks, stop, give_up })))
+        Ok(Self(Arc::new(Inner { ended, sampling: settings.sampling, clock, losses, tasks, stop, give_up })))
     }
 
     /// The span of a call that begins: within the trace that it brings, as that was chosen to be sent or not; else in a
@@ -114,8 +120,14 @@ impl Telemetry {
     /// Takes a call that has ended. Never waits.
     pub fn ended(&self, call: Ended) {
         if self.0.ended.try_send(call).is_err() {
-            dropped(1);
+            self.0.losses.add(1);
         }
+    }
+
+    /// Spans that were lost.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.0.losses.0.load(Ordering::Relaxed)
     }
 
     /// Sends what waits, for at most `patience`; what came later is dropped.
@@ -129,9 +141,16 @@ impl Telemetry {
     }
 }
 
-/// Counts what is lost.
-fn dropped(count: usize) {
-    metrics::counter!("toolgate_telemetry_dropped_total").increment(u64::try_from(count).unwrap_or(u64::MAX));
+/// Counts spans that are lost, here and for Prometheus.
+#[derive(Debug, Default)]
+struct Losses(AtomicU64);
+
+impl Losses {
+    fn add(&self, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.0.fetch_add(count, Ordering::Relaxed);
+        metrics::counter!("toolgate_telemetry_dropped_total").increment(count);
+    }
 }
 
 /// Makes spans and metrics, and sends them.
@@ -139,6 +158,7 @@ struct Exporter {
     receiver: Arc<Receiver>,
     meters: Meters,
     clock: Arc<dyn Clock>,
+    losses: Arc<Losses>,
     spans: Vec<opentelemetry_proto::tonic::trace::v1::Span>,
 }
 
@@ -176,7 +196,7 @@ impl Exporter {
         while let Some(batch) = self.batch() {
             let sent = batch.await;
             if sent.outcome != Delivery::Taken {
-                dropped(sent.spans.len().saturating_add(self.spans.len()));
+                self.losses.add(sent.spans.len().saturating_add(self.spans.len()));
                 return;
             }
         }
@@ -190,7 +210,7 @@ impl Exporter {
                 continue;
             }
             if self.spans.len() >= KEPT {
-                dropped(1 + call.noted.attempts.len());
+                self.losses.add(1 + call.noted.attempts.len());
             } else {
                 self.spans.extend(span::of(&call, &anchor));
             }
@@ -213,11 +233,11 @@ impl Exporter {
     fn sent(&mut self, sent: Sent) {
         match sent.outcome {
             Delivery::Taken => {}
-            Delivery::Refused => dropped(sent.spans.len()),
+            Delivery::Refused => self.losses.add(sent.spans.len()),
             Delivery::Away => {
                 self.meters.tell_again();
                 let room = KEPT.saturating_sub(self.spans.len()).min(sent.spans.len());
-                dropped(sent.spans.len() - room);
+                self.losses.add(sent.spans.len() - room);
                 self.spans.splice(0..0, sent.spans.into_iter().take(room));
             }
         }
