@@ -24,6 +24,8 @@ const LAST: [&str; 20] = [
     "needle", "ocean", "planet", "quarry", "ridge", "sparrow", "tower", "valley", "window",
 ];
 const FORM: [&str; 4] = ["gmbh", "ltd", "inc", "sarl"];
+const PLAN: [&str; 3] = ["free", "pro", "enterprise"];
+const STATUS: [&str; 3] = ["open", "paid", "overdue"];
 const CITY: [&str; 8] = ["Berlin", "Lyon", "Oslo", "Porto", "Turin", "Ghent", "Graz", "Cork"];
 
 /// Numbers that look random and are the same each time.
@@ -50,7 +52,7 @@ fn customer(number: usize, dice: &mut Dice) -> Entity {
     let attributes = json!({
         "name": name(number), "city": CITY[dice.roll(8)], "employees": dice.roll(5_000),
         "email": format!("office{number}@{}.example", LAST[dice.roll(20)]),
-        "plan": ["free", "pro", "enterprise"][dice.roll(3)],
+        "plan": PLAN[dice.roll(3)],
     });
     entity("customer", format!("c-{number}"), attributes)
 }
@@ -58,7 +60,7 @@ fn customer(number: usize, dice: &mut Dice) -> Entity {
 fn invoice(number: usize, customers: usize, dice: &mut Dice) -> Entity {
     let attributes = json!({
         "customer_id": format!("c-{}", dice.roll(customers)), "amount": dice.roll(1_000_000) as f64 / 100.0,
-        "status": ["open", "paid", "overdue"][dice.roll(3)], "due": format!("2026-{:02}-{:02}", 1 + dice.roll(12), 1 + dice.roll(28)),
+        "status": STATUS[dice.roll(3)], "due": format!("2026-{:02}-{:02}", 1 + dice.roll(12), 1 + dice.roll(28)),
         "note": format!("{} {} for the {} works", FIRST[dice.roll(20)], LAST[dice.roll(20)], LAST[dice.roll(20)]),
     });
     entity("invoice", format!("i-{number}"), attributes)
@@ -154,7 +156,7 @@ fn main() {
         let start = clock.ticks();
         import(&brain, count / 10).await;
         let seconds = (clock.ticks() - start) as f64 / 1e6;
-        say(&format!("{} of them once more in {seconds:.1} s", count / 10));
+        say(&format!("{} of them written over in {seconds:.1} s", count / 10));
         say("milliseconds:                                                       p50    p99    max  found");
         for (what, make) in queries(customers) {
             let (times, found) = measure(&brain, &*make).await;

@@ -167,6 +167,10 @@ text_id!(
     /// One audit record.
     EventId, "evt_"
 );
+text_id!(
+    /// The tokens that a key was exchanged for.
+    GrantId, "grant_"
+);
 
 #[cfg(test)]
 mod tests {
