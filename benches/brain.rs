@@ -83,11 +83,15 @@ async fn import(brain: &Brain, count: usize) -> usize {
 }
 
 fn say(text: &str) {
-    writeln!(std::io::stdout(), "{text}").unwrap();
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).unwrap();
 }
 
+/// Makes a query, another one each time.
+type Make = Box<dyn Fn(&mut Dice) -> Value>;
+
 /// The queries, by what they stand for.
-fn queries(customers: usize) -> Vec<(&'static str, Box<dyn Fn(&mut Dice) -> Value>)> {
+fn queries(customers: usize) -> Vec<(&'static str, Make)> {
     let joined =
         |query: String| json!({"query": query, "entity_type": "customer", "join_to": {"entity_type": "invoice"}});
     vec![
