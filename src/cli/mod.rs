@@ -123,12 +123,12 @@ enum Command {
     /// Read, export and verify the audit log
     #[command(subcommand)]
     Audit(audit::Command),
-    /// Import what the company knows, and ask for it
-    #[command(subcommand)]
-    Brain(brain::Command),
     /// Look for secrets and personal data in texts, as the gateway does
     #[command(subcommand)]
     Dlp(dlp::Command),
+    /// Import what the company knows, and ask for it
+    #[command(subcommand)]
+    Brain(brain::Command),
     /// Ask a running gateway whether it works; changes nothing
     Smoke(remote::Place),
     /// An MCP server on standard input and output that carries everything to a running gateway

@@ -71,11 +71,11 @@ pub enum Command {
     PolicyCheck {
         policies: Vec<(String, String)>,
     },
-    Brain(BrainCommand),
     /// Takes out a policy that was made over the API.
     PolicyRemove {
         name: String,
     },
+    Brain(BrainCommand),
     AuditTail {
         count: usize,
     },
@@ -170,11 +170,11 @@ impl Gateway {
             Command::Call { tool, arguments } => self.call(tool, &arguments).await,
             Command::Simulate { arguments, key } => self.simulate(arguments, key.as_deref()).await,
             Command::PolicyCheck { policies } => self.check_policies(&policies).await,
-            Command::Brain(command) => self.brain_command(command).await,
             Command::PolicyRemove { name } => {
                 let removed = self.change_policy_here(&Actor::owner(), PolicyChange::Remove { name }).await;
                 removed.map_err(|refused| Failed::of(&refused))
             }
+            Command::Brain(command) => self.brain_command(command).await,
             audit => self.audit(audit).await,
         }
     }

@@ -178,6 +178,15 @@ impl Gateway {
     }
 }
 
+/// What the sources say, with the policies that the store holds; how durable that is, the sources say.
+async fn read(opening: &Opening) -> Result<(Inputs, Store), OpenError> {
+    let inputs = opening.sources.read()?;
+    let store = Store::open(&opening.data, inputs.settings.audit.durability)?;
+    let api = store.policies().await?;
+    let inputs = if api.is_empty() { inputs } else { opening.sources.read_with(api)? };
+    Ok((inputs, store))
+}
+
 fn pipeline(clock: Arc<dyn Clock>, journal: Journal, backends: Backends, own: Own) -> Pipeline {
     Pipeline {
         tokens: Arc::new(Tokens::new(Arc::clone(&clock))),
@@ -188,15 +197,6 @@ fn pipeline(clock: Arc<dyn Clock>, journal: Journal, backends: Backends, own: Ow
         backends,
         own: Box::new(own),
     }
-}
-
-/// What the sources say, with the policies that the store holds; how durable that is, the sources say.
-async fn read(opening: &Opening) -> Result<(Inputs, Store), OpenError> {
-    let inputs = opening.sources.read()?;
-    let store = Store::open(&opening.data, inputs.settings.audit.durability)?;
-    let api = store.policies().await?;
-    let inputs = if api.is_empty() { inputs } else { opening.sources.read_with(api)? };
-    Ok((inputs, store))
 }
 
 async fn backends(inputs: &Inputs, store: &Store, clock: &Arc<dyn Clock>, start: bool) -> Result<Backends, StoreError> {
