@@ -3,7 +3,7 @@
 //! Their canonical names may be dotted (`policy.simulate`); hosts are listed the safe spelling (`policy_simulate`), and
 //! every spelling is understood, `invoke.` in front included.
 
-pub mod brain;
+mod brain;
 mod executions;
 mod invoke;
 mod observability;

@@ -1,5 +1,6 @@
 //! REST: what its doors read of a body, and how a call that gave no result is told over HTTP. One file a shape.
 
+pub mod brain_schema;
 pub mod invoke;
 pub mod schema;
 pub mod shield;

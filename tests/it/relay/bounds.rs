@@ -11,7 +11,7 @@ use crate::support::{FakeUpstream, Say, Setup, eventually, soon, tool};
 
 /// A body of so many mebibytes that never ends.
 fn endless(mebibytes: usize) -> Response {
-    let pieces = futures_util::stream::repeat_n(Bytes::from(vec![b' '; 1 << 20]), mebibytes);
+    let pieces = futures_util::stream::iter(std::iter::repeat_n(Bytes::from(vec![b' '; 1 << 20]), mebibytes));
     let body = Body::from_stream(pieces.map(Ok::<_, std::convert::Infallible>).chain(futures_util::stream::pending()));
     Response::builder().header("content-type", "application/json").body(body).unwrap()
 }

@@ -265,6 +265,31 @@ fn shield() -> Vec<Asked> {
     ]
 }
 
+/// The routes of what the company knows.
+fn brain() -> Vec<Asked> {
+    vec![
+        (
+            "POST",
+            "/v1/brain/entities",
+            "",
+            json!({"entities": [
+                {"type": "customer", "key": "c-1", "attributes": {"name": "Acme"}}, {"type": "invoice", "id": 7, "customer_id": "c-1"}, 7,
+            ]}),
+        ),
+        ("POST", "/v1/brain/entities", "", json!({"entities": {}})),
+        ("GET", "/v1/brain/types", "", Value::Null),
+        (
+            "POST",
+            "/v1/brain/query",
+            "",
+            json!({"query": "acme", "entity_type": "customer", "join_to": {"entity_type": "invoice", "aggregate": {"count": true, "sum": ["id"]}}, "aggregate": {"count": true}}),
+        ),
+        ("POST", "/v1/brain/query", "", json!({})),
+        ("POST", "/v1/brain/query", "", json!({"entity_type": "nothing"})),
+        ("POST", "/v1/brain/query", "", json!({"limit": 0})),
+    ]
+}
+
 #[tokio::test]
 async fn what_the_doors_answer_is_described() {
     let upstream = FakeUpstream::legacy().await;
@@ -287,7 +312,7 @@ async fn what_the_doors_answer_is_described() {
     let admin = gateway.client(&gateway.writer("admin").await);
     let none = gateway.client(&gateway.key("none").await);
     let stranger = gateway.stranger();
-    let requests: Vec<Asked> = calls().into_iter().chain(others()).chain(shield()).collect();
+    let requests: Vec<Asked> = calls().into_iter().chain(others()).chain(shield()).chain(brain()).collect();
     let asked: BTreeSet<String> = requests.iter().map(|(method, path, _, _)| format!("{method} {path}")).collect();
     let all: BTreeSet<String> =
         operations(&document).iter().map(|(method, path, _)| format!("{method} {path}")).collect();
