@@ -15,7 +15,8 @@ pub mod wire;
 pub mod config;
 pub mod fetch;
 pub mod store;
-// 4: who calls, who answers, what is charged, what is recorded
+// 4: who calls, who answers, what is charged, what is approved, what is recorded
+pub mod approvals;
 pub mod authn;
 pub mod backend;
 pub mod journal;

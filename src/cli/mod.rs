@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 anything wrong (usage errors too), 2 denied, 3 approval needed.
 
+mod approvals;
 mod ask;
 mod audit;
 pub mod demo;
@@ -118,6 +119,9 @@ enum Command {
     /// Check policies, and ask what they would decide
     #[command(subcommand)]
     Policy(policy::Command),
+    /// List, show and decide calls that wait for a person
+    #[command(subcommand)]
+    Approvals(approvals::Command),
     /// Read, export and verify the audit log
     #[command(subcommand)]
     Audit(audit::Command),
@@ -173,6 +177,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<Ended> {
         Some(Command::Servers(command)) => servers::run(&common, command).await,
         Some(Command::Tools(command)) => tools::run(&common, command).await,
         Some(Command::Policy(command)) => policy::run(&common, command).await,
+        Some(Command::Approvals(command)) => approvals::run(&common, command).await,
         Some(Command::Audit(command)) => audit::run(&common, command).await,
         Some(Command::Smoke(options)) => smoke::run(&common, &options).await,
         Some(Command::Stdio(options)) => stdio::run(&common, options).await,

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::approvals::ApprovalSettings;
 use super::reader::{Document, Faults, Lookup, Section};
 use super::settings::{
     AuditSettings, GatewaySettings, Permissions, Plan, ServerSettings, SessionsOf, Settings, ToolNames, Transport,
@@ -31,6 +32,9 @@ pub fn read(file: &str, text: &str, lookup: Lookup<'_>) -> Result<Settings, Faul
             audit: top.section("audit").map_or_else(AuditSettings::default, |section| audit(&section)),
             servers: servers(top),
             plans: plans(top),
+            approvals: top
+                .section("approvals")
+                .map_or_else(Arc::default, |section| Arc::new(ApprovalSettings::read(&section))),
         }
     })
 }
@@ -42,6 +46,7 @@ impl Default for Settings {
             audit: AuditSettings::default(),
             servers: BTreeMap::new(),
             plans: shipped_plans(),
+            approvals: Arc::default(),
             oauth: None,
         }
     }

@@ -167,6 +167,10 @@ text_id!(
     /// One audit record.
     EventId, "evt_"
 );
+text_id!(
+    /// One call that a person has to approve.
+    ApprovalId, "apr_"
+);
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::approval::Awaited;
 use super::decision::Judgement;
 use super::id::{EventId, ServerName};
 use super::json::Json;
@@ -71,8 +72,8 @@ pub enum Refusal {
     InvalidArguments(Box<Misfit>),
     #[error("request denied by policy: {}", .0.policy())]
     Denied(Box<Judgement>),
-    #[error("approval needed: {}", .0.policy())]
-    ApprovalNeeded(Box<Judgement>),
+    #[error("approval needed: {}", .0.judgement.policy())]
+    ApprovalNeeded(Box<Awaited>),
     #[error("{}", server_jwt(server, fault.as_deref()))]
     ServerJwt {
         server: ServerName,

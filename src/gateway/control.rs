@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Gateway, Keyring, Leaving, NewKey};
+use super::{ApprovalsCommand, Gateway, Keyring, Leaving, NewKey};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::{EventId, KeyId, OWN_SERVER, RequestId};
 use crate::domain::json::{Json, hex};
@@ -71,6 +71,7 @@ pub enum Command {
     PolicyCheck {
         policies: Vec<(String, String)>,
     },
+    Approvals(ApprovalsCommand),
     AuditTail {
         count: usize,
     },
@@ -118,6 +119,11 @@ impl Actor {
         Self { entrance: Entrance::Rest, request: request.clone(), key, user, agent }
     }
 
+    /// Key and user.
+    pub(super) fn who(&self) -> (KeyId, Arc<str>) {
+        (self.key.clone(), Arc::clone(&self.user))
+    }
+
     /// The machine's owner, at the command line.
     #[must_use]
     pub fn owner() -> Self {
@@ -161,6 +167,7 @@ impl Gateway {
             Command::Call { tool, arguments } => self.call(tool, &arguments).await,
             Command::Simulate { arguments, key } => self.simulate(arguments, key.as_deref()).await,
             Command::PolicyCheck { policies } => self.check_policies(&policies).await,
+            Command::Approvals(command) => self.approvals_command(command).await,
             audit => self.audit(audit).await,
         }
     }

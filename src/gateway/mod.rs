@@ -1,5 +1,6 @@
 //! Floor 7: everything together. A [`Gateway`] is built from its sources, owns every task, and is what the doors call.
 
+mod approvals;
 pub mod control;
 mod desk;
 mod directory;
@@ -32,6 +33,7 @@ use tokio::sync::{mpsc, watch as channel};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::approvals::{ApprovalsCommand, Undecided, Viewer, waits_for};
 pub use self::desk::Refused;
 pub use self::directory::DirectoryEntry;
 pub use self::list::Listing;
@@ -308,6 +310,7 @@ impl Gateway {
         // Calls that were given up close their records before the store does.
         let _closed = tokio::time::timeout(LAST_WORDS, self.tasks.wait()).await;
         self.pipeline.backends.stop(Duration::ZERO).await;
+        self.pipeline.approvals.sweep().await;
         if let Err(error) = self.keys.write_uses().await {
             tracing::warn!(%error, "the last uses of keys could not be written");
         }

@@ -18,6 +18,7 @@ use super::sessions::Sessions;
 use super::sources::{Inputs, Sources, of_policy};
 use super::visitors::Visitors;
 use super::{Gateway, watch};
+use crate::approvals::{Approvals, Hooks};
 use crate::authn::jwt::Tokens;
 use crate::authn::session::Sealer;
 use crate::authn::{Keyring, NewKey, NotCreated, SecretKey};
@@ -98,6 +99,8 @@ impl Gateway {
         let (now, sealer) = (clock.now(), sealer(&inputs, &store)?);
         let sessions = Sessions::new(sealer, store.ended_sessions(now).await?, store.clone(), now);
         let backends = backends(&inputs, &store, &clock, opening.backends).await?;
+        let (approvals, hooks) =
+            Approvals::start(store.clone(), Arc::clone(&clock), inputs.environment.clone()).await?;
         let own = Own::new(Arc::clone(&keys));
         let definitions = own.definitions();
         let (state, report) = first_state(&inputs, &backends, &definitions);
@@ -116,15 +119,7 @@ impl Gateway {
             store,
             changes.clone(),
         );
-        let pipeline = Arc::new(Pipeline {
-            tokens: Arc::new(Tokens::new(Arc::clone(&clock))),
-            clock,
-            journal,
-            ledger: Ledger::default(),
-            in_flight: Crowd::default(),
-            backends,
-            own: Box::new(own),
-        });
+        let pipeline = Arc::new(pipeline(clock, journal, approvals, backends, own));
         let gateway = Arc::new(Self {
             pipeline,
             state,
@@ -143,7 +138,7 @@ impl Gateway {
             metrics,
             was_settled: AtomicBool::new(false),
         });
-        gateway.follow(opening.serve);
+        gateway.follow(opening.serve, hooks);
         Ok(gateway)
     }
 
@@ -167,7 +162,8 @@ impl Gateway {
         Ok(first)
     }
 
-    fn follow(&self, serve: bool) {
+    fn follow(&self, serve: bool, hooks: Hooks) {
+        self.tasks.spawn(hooks.run(self.stopping.clone()));
         let catalogue = self.pipeline.backends.changes();
         self.tasks.spawn(watch::catalogue(self.desk.clone(), catalogue, self.stopping.clone()));
         if serve {
@@ -177,8 +173,22 @@ impl Gateway {
                 let fold = move || metrics.run_upkeep();
                 self.tasks.spawn(watch::metrics(fold, watch::UPKEEP_EVERY, self.stopping.clone()));
             }
+            self.tasks.spawn(watch::approvals(self.pipeline.approvals.clone(), self.stopping.clone()));
             self.tasks.spawn(watch::uses(Arc::clone(&self.keys), self.stopping.clone()));
         }
+    }
+}
+
+fn pipeline(clock: Arc<dyn Clock>, journal: Journal, approvals: Approvals, backends: Backends, own: Own) -> Pipeline {
+    Pipeline {
+        tokens: Arc::new(Tokens::new(Arc::clone(&clock))),
+        clock,
+        journal,
+        ledger: Ledger::default(),
+        approvals,
+        in_flight: Crowd::default(),
+        backends,
+        own: Box::new(own),
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::desk::Desk;
+use crate::approvals::Approvals;
 use crate::authn::Keyring;
 
 /// Editors and orchestrators change files in several steps.
@@ -16,6 +17,7 @@ const SETTLE: Duration = Duration::from_millis(300);
 /// Backends that start together are taken in together.
 const GATHER: Duration = Duration::from_millis(20);
 const USES_EVERY: Duration = Duration::from_secs(15);
+const SWEEP_EVERY: Duration = Duration::from_secs(2);
 pub(super) const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Follows the configuration files until `stop`. Folders are watched, since files are often replaced by renaming.
@@ -104,6 +106,14 @@ pub(super) async fn uses(keys: std::sync::Arc<Keyring>, stop: CancellationToken)
         if let Err(error) = keys.write_uses().await {
             tracing::warn!(%error, "the last uses of keys could not be written");
         }
+    }
+}
+
+/// Writes down now and then which approvals have expired, and which calls were lost sight of.
+pub(super) async fn approvals(approvals: Approvals, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        approvals.sweep().await;
     }
 }
 

@@ -143,7 +143,7 @@ impl Closing {
     fn refused(refusal: &Refusal) -> Self {
         let (decision, reason) = match refusal {
             Refusal::Denied(judgement) => (Decision::Deny, judgement.reason.to_string()),
-            Refusal::ApprovalNeeded(judgement) => (Decision::Approval, judgement.reason.to_string()),
+            Refusal::ApprovalNeeded(awaited) => (Decision::Approval, awaited.judgement.reason.to_string()),
             Refusal::LimitReached { .. } | Refusal::ServerJwt { .. } => (Decision::Deny, refusal.to_string()),
             _ if refusal.hides() => (Decision::Deny, refusal.to_string()),
             _ => (Decision::Error, refusal.to_string()),

@@ -3,6 +3,7 @@
 //! Their canonical names may be dotted (`policy.simulate`); hosts are listed the safe spelling (`policy_simulate`), and
 //! every spelling is understood, `invoke.` in front included.
 
+mod approvals;
 mod invoke;
 mod search;
 mod simulate;
@@ -34,7 +35,10 @@ pub struct Own {
 impl Own {
     #[must_use]
     pub fn new(keys: Arc<Keyring>) -> Self {
-        Self { tools: vec![search::tool(), invoke::tool(), simulate::tool()], keys }
+        Self {
+            tools: vec![search::tool(), invoke::tool(), simulate::tool(), approvals::list(), approvals::get()],
+            keys,
+        }
     }
 
     /// The definitions, for the policy's schema.
@@ -71,6 +75,8 @@ impl OwnTools for Own {
             match &*call.tool().id.tool {
                 search::NAME => search::run(state, call),
                 simulate::NAME => simulate::run(pipeline, state, &self.keys, call),
+                approvals::LIST => approvals::run_list(pipeline, state, call).await,
+                approvals::GET => approvals::run_get(pipeline, state, call).await,
                 // `gateway_invoke` was unwrapped before, and there is no other.
                 _ => Err(Refusal::Internal),
             }

@@ -163,7 +163,31 @@ impl Simulation<'_> {
         };
         let limits = self.limits(tool);
         let breaker = self.pipeline.backends.breaker(&tool.id.server);
-        report(&judgement, Some(tool), &json!(faults), &json!(limits), &json!(breaker))
+        let mut report = report(&judgement, Some(tool), &json!(faults), &json!(limits), &json!(breaker));
+        if judgement.verdict == Verdict::Approval
+            && let Some(members) = report.as_object_mut()
+        {
+            members.insert("approval".into(), self.approval(&judgement));
+        }
+        report
+    }
+
+    /// What would be asked of whom.
+    fn approval(&self, judgement: &Judgement) -> Value {
+        let approvers = self.state.policies.approvers(judgement);
+        let of = match &approvers {
+            None => "a person with the scope approvals:decide".to_owned(),
+            Some(roles) => format!("a person with the scope approvals:decide and a role of {}", roles.join(", ")),
+        };
+        json!({
+            "policy": judgement.policy(),
+            "reason": judgement.reason,
+            "of": format!("{of}, or an administrator; never the requester"),
+            "approvers": approvers,
+            "scope": Scope::ApprovalsDecide,
+            "for": "exactly this call, once",
+            "expires_in_seconds": self.state.settings.approvals.expiry.as_secs(),
+        })
     }
 
     /// How every window stands that a call would be charged to; nothing is charged.
@@ -238,8 +262,6 @@ fn report(
     limits: &Value,
     breaker: &Value,
 ) -> Value {
-    let approval = (judgement.verdict == Verdict::Approval)
-        .then(|| json!({"policy": judgement.policy(), "reason": judgement.reason, "of": "a person who may approve"}));
     json!({
         "decision": judgement.verdict,
         "policy": judgement.policy(),
@@ -256,7 +278,7 @@ fn report(
         "limits": limits,
         "breaker": breaker,
         "dlp": {"result": "off", "findings": []},
-        "approval": approval,
+        "approval": null,
     })
 }
 

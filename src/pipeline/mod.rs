@@ -1,8 +1,9 @@
 //! Floor 5: the sentence. Every call, from every entrance, is [`Pipeline::carry`].
 //!
-//! A `CallRequest` of a `Principal` is *opened* in the journal, *resolved* to a `Call`, *decided* by the policy,
-//! *charged* to the limits, and as a `PermittedCall` *sent*; the `Outcome` *closes* the record.
+//! A `CallRequest` of a `Principal` is *opened* in the journal, *resolved* to a `Call`, *decided* by the policy, where
+//! that says so *approved* by a person, *charged* to the limits, and as a `PermittedCall` *sent*; the `Outcome` *closes* the record.
 
+mod approval;
 mod record;
 mod resolve;
 mod state;
@@ -15,8 +16,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::record::{Record, cache_digest};
+use self::resolve::Decided;
 pub use self::resolve::{OwnTool, OwnTools, Road, Running, own_answer};
 pub use self::state::{Sight, State};
+use crate::approvals::Approvals;
 use crate::authn::jwt::Tokens;
 use crate::backend::{Aside, Backends, Peer, SendOptions};
 use crate::domain::call::CallRequest;
@@ -39,6 +42,8 @@ pub struct Pipeline {
     pub clock: Arc<dyn Clock>,
     pub journal: Journal,
     pub ledger: Ledger,
+    /// What people have to approve.
+    pub approvals: Approvals,
     /// Calls in flight, by key.
     pub in_flight: Crowd<KeyId>,
     pub backends: Backends,
@@ -120,9 +125,16 @@ impl Pipeline {
         }
         let resolved = self.resolve(state, principal, request, record)?;
         let resolved = self.vouch(state, resolved, record).await?;
-        let (call, road) = resolved.decide(&state.policies, self.clock.now(), record)?;
+        let (decided, road) = resolved.decide(&state.policies, self.clock.now(), record)?;
+        let call = match decided {
+            Decided::Permitted(call) => call,
+            Decided::Pending(pending) => self.approved(state, pending, record).await?,
+        };
         match road {
-            Road::Own => self.own.call(self, state, &call).await.map(Outcome::Answered),
+            Road::Own => {
+                record.sent();
+                self.own.call(self, state, &call).await.map(Outcome::Answered)
+            }
             Road::Backend { trace, timeout } => self.send(state, &call, &trace, timeout, line, record).await,
         }
     }
@@ -148,6 +160,7 @@ impl Pipeline {
         }
         let options =
             SendOptions { trace, timeout, progress: line.progress.clone(), peer: line.peer.clone(), cache_digest };
+        record.sent();
         Ok(match self.backends.send(call, options).await {
             Ok(answer) => Outcome::Answered(answer),
             Err(error) => Outcome::Failed(error),

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::approval::ended;
+use crate::approvals::Execution;
 use crate::domain::call::CallRequest;
 use crate::domain::decision::Judgement;
 use crate::domain::id::EventId;
@@ -23,6 +25,9 @@ pub(super) struct Record {
     tool: Option<Arc<Tool>>,
     decision: &'static str,
     policy: Arc<str>,
+    /// What an approval has let go.
+    execution: Option<Execution>,
+    sent: bool,
 }
 
 impl Record {
@@ -37,7 +42,10 @@ impl Record {
     ) -> Result<Self, Box<Carried>> {
         let kind = request.tool.kind();
         match journal.open(Opening::of(request, principal)).await {
-            Ok(entry) => Ok(Self { entry, kind, tool: None, decision: "error", policy: "none".into() }),
+            Ok(entry) => {
+                let policy = "none".into();
+                Ok(Self { entry, kind, tool: None, decision: "error", policy, execution: None, sent: false })
+            }
             Err(error) => Err(Box::new(Carried {
                 outcome: Outcome::Refused(Refusal::Unrecorded(error.to_string())),
                 governance: governance("error", "none".into(), request.event.clone()),
@@ -64,6 +72,26 @@ impl Record {
         self.entry.note(&format!("with a JWT of `{subject}`"));
     }
 
+    /// The id of the record.
+    pub(super) fn id(&self) -> &EventId {
+        self.entry.id()
+    }
+
+    /// Adds a fact.
+    pub(super) fn note(&mut self, note: &str) {
+        self.entry.note(note);
+    }
+
+    /// An approval was taken for this call; it comes to its end with the record.
+    pub(super) fn let_go(&mut self, execution: Execution) {
+        self.execution = Some(execution);
+    }
+
+    /// From here on the call may have an effect.
+    pub(super) fn sent(&mut self) {
+        self.sent = true;
+    }
+
     pub(super) fn judged(&mut self, judgement: &Judgement) {
         self.entry.judged(judgement);
         self.decision = judgement.verdict.as_str();
@@ -80,7 +108,10 @@ impl Record {
 
     /// Commits the outcome; an answer whose outcome cannot be recorded is withheld.
     pub(super) async fn close(self, outcome: Outcome) -> Carried {
-        let Self { entry, kind, tool, mut decision, mut policy } = self;
+        let Self { entry, kind, tool, mut decision, mut policy, execution, sent } = self;
+        if let Some(execution) = execution {
+            execution.ended(ended(&outcome, tool.as_deref(), sent)).await;
+        }
         match &outcome {
             Outcome::Refused(Refusal::LimitReached { scope, .. }) => {
                 decision = "deny";

@@ -8,6 +8,7 @@
 //! The data folder holds `toolgate.db` with its `-wal` and `-shm`, `lock`, `NAME.secret` files and `audit-head`, all
 //! readable by their owner alone.
 
+mod approvals;
 mod audit;
 pub mod chain;
 mod checkpoint;
@@ -35,6 +36,9 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 pub use crate::domain::audit::Durability;
+pub use approvals::{
+    ApprovalFacts, ApprovalFilter, ApprovalLimits, ApprovalRecord, Asked, Decided, NewApproval, Used as UsedApproval,
+};
 pub use audit::{AuditRecord, Filter, IntentLink, Link, Links, Row};
 pub use error::StoreError;
 pub use files::Key32;

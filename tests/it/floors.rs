@@ -8,7 +8,7 @@ const FLOORS: [&[&str]; 9] = [
     &["domain"],
     &["policy", "search", "wire"],
     &["config", "fetch", "store"],
-    &["authn", "backend", "journal", "ledger"],
+    &["approvals", "authn", "backend", "journal", "ledger"],
     &["pipeline"],
     &["own"],
     &["gateway"],

@@ -1,5 +1,6 @@
 //! The MCP endpoint: both eras and bare requests on one URL (Streamable HTTP).
 
+mod approval;
 mod call;
 mod card;
 mod dispatch;
@@ -68,6 +69,8 @@ pub(super) struct Asked {
     meta: Meta,
     /// The caller's token for the server that it calls.
     jwt: Option<Secret>,
+    /// What this client can do about a call that a person has to approve.
+    approval: Option<Box<approval::Approval>>,
 }
 
 impl Asked {
@@ -221,6 +224,7 @@ fn read(
         prefers_stream,
         meta,
         jwt,
+        approval: None,
     })
 }
 

@@ -1,6 +1,7 @@
 //! What the doors of calls have in common: from a body that was read to an answer that names its record.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -15,7 +16,7 @@ use crate::domain::id::{EventId, RequestId};
 use crate::domain::json::Json;
 use crate::domain::outcome::Carried;
 use crate::domain::secret::Secret;
-use crate::gateway::{Gateway, Leaving, NotAdmitted};
+use crate::gateway::{Gateway, Leaving, NotAdmitted, waits_for};
 use crate::wire::rest::Told;
 
 /// Names the audit record of a call on every answer.
@@ -23,6 +24,8 @@ const AUDIT_ID: HeaderName = HeaderName::from_static("toolgate-audit-id");
 /// The W3C trace context that travels on to the backend, and how much of one header.
 const TRACE: [&str; 3] = ["traceparent", "tracestate", "baggage"];
 const MAX_TRACE: usize = 8192;
+/// Seconds that a caller may wait for a person's decision.
+const MAX_WAIT: u64 = 60;
 
 /// A call as a body asks for it.
 #[derive(Debug)]
@@ -77,21 +80,39 @@ pub(super) async fn carry(
             return Done { id, carried, unread: Some(status) };
         }
     };
-    let request = CallRequest {
+    let jwt = asked.jwt.or_else(|| server_jwt(headers));
+    let request = |metered| CallRequest {
         id: id.clone(),
         event: EventId::fresh(),
         entrance: Entrance::Rest,
-        tool: asked.tool,
-        arguments: asked.arguments,
-        jwt: asked.jwt.or_else(|| server_jwt(headers)),
+        tool: asked.tool.clone(),
+        arguments: asked.arguments.clone(),
+        jwt: jwt.clone(),
         trace: trace(headers),
         surface: principal.profile.surface,
         source,
         timeout: None,
-        metered: true,
+        metered,
     };
-    let carried = gateway.carry(principal, request, gateway.line(None, None), Leaving::Cancels).await;
+    let call = |metered| gateway.carry(principal.clone(), request(metered), gateway.line(None, None), Leaving::Cancels);
+    let mut carried = call(true).await;
+    if let (Some(wait), Some(ticket)) = (wait(headers), waits_for(&carried))
+        && gateway.await_decision(&principal, &ticket.id, wait).await
+    {
+        carried = call(false).await;
+    }
     Done { id, carried, unread: None }
+}
+
+/// How long the caller would rather wait than be told to come again (`Prefer: wait=N`, RFC 7240).
+fn wait(headers: &HeaderMap) -> Option<Duration> {
+    let lines = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    let mut preferences = lines.flat_map(|line| line.split(','));
+    let seconds: u64 = preferences.find_map(|text| {
+        let (name, value) = text.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("wait").then(|| value.trim().parse().ok())?
+    })?;
+    Some(Duration::from_secs(seconds.min(MAX_WAIT)))
 }
 
 /// The token of `X-Server-JWT`; one that is sent twice is none.
@@ -117,6 +138,8 @@ pub(super) fn answer(done: &Done, told: Told) -> Response {
     if let Some(seconds) = told.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
+    let page = waits_for(&done.carried).and_then(|ticket| HeaderValue::from_str(&ticket.url).ok());
+    response.headers_mut().extend(page.map(|page| (header::LOCATION, page)));
     if let Ok(id) = HeaderValue::from_str(done.carried.governance.audit_event_id.as_str()) {
         response.headers_mut().insert(AUDIT_ID, id);
     }
