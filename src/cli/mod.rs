@@ -1,11 +1,12 @@
 //! Floor 9: the command line. One file a command; tables for people, `--json` for scripts.
 //!
-//! Exit codes: 0 done, 1 anything wrong (usage errors too), 2 denied, 3 approval needed.
+//! Exit codes: 0 done, 1 anything wrong (usage errors too), 2 denied (or found, of `dlp scan`), 3 approval needed.
 
 mod approvals;
 mod ask;
 mod audit;
 pub mod demo;
+mod dlp;
 mod doctor;
 mod import;
 mod keys;
@@ -125,6 +126,9 @@ enum Command {
     /// Read, export and verify the audit log
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Look for secrets and personal data in texts, as the gateway does
+    #[command(subcommand)]
+    Dlp(dlp::Command),
     /// Ask a running gateway whether it works; changes nothing
     Smoke(remote::Place),
     /// An MCP server on standard input and output that carries everything to a running gateway
@@ -181,6 +185,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<Ended> {
         Some(Command::Audit(command)) => audit::run(&common, command).await,
         Some(Command::Smoke(options)) => smoke::run(&common, &options).await,
         Some(Command::Stdio(options)) => stdio::run(&common, options).await,
+        Some(Command::Dlp(command)) => dlp::run(&common, command),
         Some(Command::Doctor) => doctor::run(&common).await,
         Some(Command::DemoServer { name }) => demo::run(&name).await.map(|()| Ended::Well),
     }

@@ -4,6 +4,7 @@
 //! sees raw configuration, and nothing but this floor and the command line reads the environment.
 
 pub mod approvals;
+mod dlp;
 pub mod file;
 pub mod profiles;
 pub mod reader;

@@ -10,9 +10,11 @@ use super::approvals::ApprovalSettings;
 use super::tls::Tls;
 use super::tokens::{BackendOauth, JwtSettings, OauthSettings};
 use crate::domain::audit::{ArgumentsMode, Durability};
+use crate::domain::dlp::DlpModes;
 use crate::domain::id::ServerName;
 use crate::domain::secret::Secret;
 use crate::domain::tool::{Rate, ToolSettings};
+use crate::scan::Scanner;
 
 /// One immutable configuration; a reload makes another.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +26,8 @@ pub struct Settings {
     pub approvals: Arc<ApprovalSettings>,
     /// Absent: there is no endpoint for tokens.
     pub oauth: Option<Arc<OauthSettings>>,
+    /// `[dlp]`: the rules in force.
+    pub scanner: Arc<Scanner>,
 }
 
 impl Settings {
@@ -125,6 +129,8 @@ pub struct ServerSettings {
     pub permissions: Permissions,
     /// Who shares a session with it, where it keeps sessions.
     pub sessions: SessionsOf,
+    /// What is done about secrets and personal data, where a tool's row says nothing else.
+    pub dlp: DlpModes,
     /// With `auth_type = "jwt"`: how the token is checked that a caller has to bring.
     pub jwt: Option<Arc<JwtSettings>>,
     /// The gateway's own tokens for this server.
@@ -150,6 +156,7 @@ impl ServerSettings {
             pace: None,
             permissions: Permissions::Open,
             sessions: SessionsOf::Auto,
+            dlp: DlpModes::default(),
             jwt: None,
             oauth: None,
             tools: BTreeMap::new(),

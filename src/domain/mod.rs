@@ -6,6 +6,7 @@ pub mod call;
 pub mod clock;
 pub mod crowd;
 pub mod decision;
+pub mod dlp;
 pub mod glob;
 pub mod id;
 pub mod json;

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::approval::Awaited;
 use super::decision::Judgement;
+use super::dlp::{Direction, DlpResult};
 use super::id::{EventId, ServerName};
 use super::json::Json;
 use super::tool::{Kind, Tool};
@@ -74,6 +75,9 @@ pub enum Refusal {
     Denied(Box<Judgement>),
     #[error("approval needed: {}", .0.judgement.policy())]
     ApprovalNeeded(Box<Awaited>),
+    /// Something stood in it that may not travel. `rules` say what, never how it reads.
+    #[error("{} by policy: dlp:{direction} ({})", refused(*direction), rules.join(", "))]
+    DlpBlocked { direction: Direction, rules: Vec<&'static str> },
     #[error("{}", server_jwt(server, fault.as_deref()))]
     ServerJwt {
         server: ServerName,
@@ -114,7 +118,7 @@ impl Refusal {
             Self::InsufficientScope { .. } => "insufficient_scope",
             Self::InvalidRequest { .. } => "invalid_request",
             Self::InvalidArguments(_) => "invalid_arguments",
-            Self::Denied(_) => "policy_denied",
+            Self::Denied(_) | Self::DlpBlocked { .. } => "policy_denied",
             Self::ApprovalNeeded(_) => "approval_required",
             Self::ServerJwt { fault: None, .. } => "jwt_required",
             Self::ServerJwt { .. } => "jwt_invalid",
@@ -123,6 +127,13 @@ impl Refusal {
             Self::Stopping => "stopping",
             Self::Internal => "internal_error",
         }
+    }
+}
+
+const fn refused(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Arguments => "request denied",
+        Direction::Results => "answer withheld",
     }
 }
 
@@ -172,7 +183,7 @@ pub struct Governance {
     /// `allow`, `deny`, `approval` or `error`.
     pub decision: &'static str,
     pub policy: Arc<str>,
-    pub dlp_result: &'static str,
+    pub dlp_result: DlpResult,
     pub audit_event_id: EventId,
 }
 

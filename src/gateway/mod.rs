@@ -4,6 +4,7 @@ mod approvals;
 pub mod control;
 mod desk;
 mod directory;
+pub mod dlp;
 mod inflight;
 mod list;
 mod opening;
@@ -59,6 +60,7 @@ use self::tallies::Tallies;
 use self::visitors::Visitors;
 use crate::domain::call::{CallRequest, Entrance};
 use crate::domain::crowd::{Crowd, Seat};
+use crate::domain::dlp::DlpResult;
 use crate::domain::id::{EventId, KeyId, RequestId};
 use crate::domain::outcome::{Carried, Governance, Outcome, Refusal};
 use crate::domain::principal::Principal;
@@ -322,7 +324,8 @@ impl Gateway {
 
 /// A call that was given up without a record of its own making.
 pub(crate) fn unfinished(audit_event_id: EventId, kind: Kind, refusal: Refusal) -> Carried {
-    let governance = Governance { decision: "error", policy: "none".into(), dlp_result: "off", audit_event_id };
+    let governance =
+        Governance { decision: "error", policy: "none".into(), dlp_result: DlpResult::Off, audit_event_id };
     Carried { outcome: Outcome::Refused(refusal), governance, kind, tool: None }
 }
 

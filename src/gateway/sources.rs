@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::config::{Fault, Faults, Profiles, Settings, file, profiles};
 use crate::policy::{Bundle, PolicyFault, PolicySource};
+use crate::scan::Scanner;
 
 /// The policies that ship with the program, by the names they have in the repository.
 const SHIPPED_POLICIES: [(&str, &str); 4] = [
@@ -126,6 +127,14 @@ impl Sources {
             }),
             _ => Err(Faults(faults)),
         }
+    }
+
+    /// The rules against secrets and personal data that the configuration leaves in force.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or is faulty.
+    pub fn scanner(&self) -> Result<Arc<Scanner>, Faults> {
+        Ok(self.settings(&mut Vec::new())?.0.scanner)
     }
 
     /// The policies as they stand in the files now: name and text.

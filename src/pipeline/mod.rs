@@ -1,11 +1,13 @@
 //! Floor 5: the sentence. Every call, from every entrance, is [`Pipeline::carry`].
 //!
-//! A `CallRequest` of a `Principal` is *opened* in the journal, *resolved* to a `Call`, *decided* by the policy, where
-//! that says so *approved* by a person, *charged* to the limits, and as a `PermittedCall` *sent*; the `Outcome` *closes* the record.
+//! A `CallRequest` of a `Principal` is *opened* in the journal, *resolved* to a `Call`, *scanned*, *decided* by the
+//! policy, where that says so *approved* by a person, *charged* to the limits, and as a `PermittedCall` *sent*; the
+//! `Outcome`, *scanned*, *closes* the record.
 
 mod approval;
 mod record;
 mod resolve;
+mod scan;
 mod state;
 
 use std::pin::pin;
@@ -18,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use self::record::{Record, cache_digest};
 use self::resolve::Decided;
 pub use self::resolve::{OwnTool, OwnTools, Road, Running, own_answer};
+pub use self::scan::{Scanned, examine};
 pub use self::state::{Sight, State};
 use crate::approvals::Approvals;
 use crate::authn::jwt::Tokens;
@@ -125,6 +128,7 @@ impl Pipeline {
         }
         let resolved = self.resolve(state, principal, request, record)?;
         let resolved = self.vouch(state, resolved, record).await?;
+        let resolved = self.scan_arguments(state, resolved, record).await?;
         let (decided, road) = resolved.decide(&state.policies, self.clock.now(), record)?;
         let call = match decided {
             Decided::Permitted(call) => call,
@@ -135,7 +139,10 @@ impl Pipeline {
                 record.sent();
                 self.own.call(self, state, &call).await.map(Outcome::Answered)
             }
-            Road::Backend { trace, timeout } => self.send(state, &call, &trace, timeout, line, record).await,
+            Road::Backend { trace, timeout } => {
+                let outcome = self.send(state, &call, &trace, timeout, line, record).await?;
+                self.scan_outcome(state, call.tool(), outcome, record).await
+            }
         }
     }
 
@@ -158,10 +165,11 @@ impl Pipeline {
         if tool.risk != Risk::Read {
             record.intend().await?;
         }
-        let options =
-            SendOptions { trace, timeout, progress: line.progress.clone(), peer: line.peer.clone(), cache_digest };
+        let (progress, notices) = scan::notices(state, tool, line.progress.clone());
+        let options = SendOptions { trace, timeout, progress, peer: line.peer.clone(), cache_digest };
         record.sent();
-        Ok(match self.backends.send(call, options).await {
+        let sending = pin!(self.backends.send(call, options));
+        Ok(match notices.beside(sending).await {
             Ok(answer) => Outcome::Answered(answer),
             Err(error) => Outcome::Failed(error),
         })

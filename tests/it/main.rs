@@ -16,6 +16,7 @@ mod channels;
 mod cli;
 mod connections;
 mod coverage;
+mod dlp;
 mod floors;
 mod fuzz;
 mod hostile;

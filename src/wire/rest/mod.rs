@@ -116,7 +116,7 @@ fn refused(refusal: &Refusal) -> Unanswered {
         Refusal::Ambiguous { .. } | Refusal::InvalidRequest { .. } | Refusal::InvalidArguments(_) => {
             (400, "invalid_request")
         }
-        Refusal::Denied(_) => (403, "policy_denied"),
+        Refusal::Denied(_) | Refusal::DlpBlocked { .. } => (403, "policy_denied"),
         Refusal::ServerJwt { .. } => (403, refusal.code()),
         Refusal::ApprovalNeeded(_) => (202, "approval_required"),
         Refusal::LimitReached { .. } => (429, "rate_limited"),

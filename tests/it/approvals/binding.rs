@@ -36,7 +36,7 @@ async fn exactly_the_approved_call_runs_once() {
         (&json!("allow"), &json!("approval:".to_owned() + &id)).clone()
     );
     let record = bench.gateway.record(governance["audit_event_id"].as_str().unwrap()).await;
-    assert_eq!(record["policies"], json!([format!("approval:{id}"), "destructive-needs-approval"]).clone());
+    assert_eq!(record["policies"], json!([format!("approval:{id}"), "destructive-needs-approval"]));
     assert!(record["intent"].is_object(), "{record}");
     let shown = bench.show(&id).await;
     assert_eq!((&shown["state"], &shown["outcome"]), (&json!("used"), &json!("answered")));
