@@ -27,6 +27,14 @@ impl Viewer<'_> {
         }
     }
 
+    fn decides(self, record: &ApprovalRecord) -> bool {
+        let allowed = match self {
+            Self::Owner => true,
+            Self::Holder(who) => Approvals::may_decide(record, who).is_ok(),
+        };
+        allowed && record.state == ApprovalState::Pending
+    }
+
     /// The arguments themselves are for those who decide on this very request, and for who sent them.
     fn reads(self, record: &ApprovalRecord) -> bool {
         match self {
@@ -49,6 +57,9 @@ impl Approvals {
     ) -> Result<Option<Value>, StoreError> {
         let Some(record) = self.find(id).await?.filter(|record| viewer.sees(record)) else { return Ok(None) };
         let mut view = self.view(&record, settings);
+        if let Some(members) = view.as_object_mut() {
+            members.insert("may_decide".into(), json!(viewer.decides(&record)));
+        }
         if let (true, Some(members)) = (viewer.reads(&record), view.as_object_mut()) {
             let arguments = self.0.store.approval_arguments(id).await?;
             let arguments = arguments.and_then(|text| serde_json::from_slice::<Value>(&text).ok());

@@ -119,7 +119,6 @@ impl Actor {
         Self { entrance: Entrance::Rest, request: request.clone(), key, user, agent }
     }
 
-    /// Key and user.
     pub(super) fn who(&self) -> (KeyId, Arc<str>) {
         (self.key.clone(), Arc::clone(&self.user))
     }

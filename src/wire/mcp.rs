@@ -84,7 +84,7 @@ fn with_governance(result: &Json, governance: &Governance, members: &[(&str, &st
 /// A result that asks a modern client for something, with the gateway's marks.
 #[must_use]
 pub fn asking(result: &Json, governance: &Governance) -> Reply {
-    Reply::result(with_governance(result, governance, &[]))
+    Reply::result(with_governance(result, governance, &[("resultType", "\"input_required\"")]))
 }
 
 /// A result of the gateway itself, such as a list: `extra` holds what a modern client is told besides.

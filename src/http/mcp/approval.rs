@@ -19,6 +19,8 @@ use crate::wire::rpc::RpcError;
 
 /// The key of the question in `inputRequests`.
 const KEY: &str = "approval";
+const STATE: &str = "requestState";
+const UNKNOWN: &str = "`requestState` is not one that was given for this request: start the call anew";
 /// How long the retry of a call waits for the decision; after that its client is asked again.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -27,19 +29,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Approval {
     gateway: Arc<Gateway>,
     principal: Principal,
-    /// What is asked for, whoever asks and however often.
-    digest: String,
-    /// Its user has gone to the page of this one.
-    visited: Option<ApprovalId>,
-    /// It can send its user to a page, and the user has not declined.
+    method: String,
+    params: Option<Json>,
+    /// The approval that the request comes back to.
+    resumed: Option<ApprovalId>,
+    /// It can send its user to a page.
     asks: bool,
 }
 
 /// What the request says of an approval; `None` where this client cannot be asked about one.
 ///
 /// # Errors
-/// A sentence for the client, whose state is for another request, or too old. A state that is no approval's is
-/// `Ok(None)`, with `ours` the caller's word on whether it could be anybody else's.
+/// A sentence for the client, whose state is for another request, or too old; `ours` says that it can be nobody else's.
 pub(super) fn read(
     gateway: &Arc<Gateway>,
     asked: &Asked,
@@ -51,25 +52,22 @@ pub(super) fn read(
     if asked.era != Era::Modern || !governed {
         return Ok(None);
     }
-    let digest = digest(method, params);
-    let state = hop::member(params, "requestState");
-    let opened = state.as_ref().and_then(|state| gateway.open_approval_state(&asked.principal, &digest, state));
-    let ticket = match (opened, &state) {
-        (Some(Ok(ticket)), _) => Some(ticket),
-        (Some(Err(why)), _) => return Err(RpcError::new(200, -32602, why)),
-        (None, Some(_)) if ours => {
-            let why = "`requestState` is not one that was given for this request: start the call anew";
-            return Err(RpcError::new(200, -32602, why));
-        }
-        (None, _) => None,
-    };
-    let action = ticket.as_ref().and_then(|_| action(params));
-    let declined = matches!(action.as_deref(), Some("decline" | "cancel"));
-    let declared = asked.meta.client_capabilities.as_ref();
-    let asks = !declined && declared.is_some_and(|it| it.get("elicitation").and_then(|it| it.get("url")).is_some());
-    let visited = ticket.filter(|_| action.as_deref() == Some("accept"));
-    let (gateway, principal) = (Arc::clone(gateway), asked.principal.clone());
-    Ok(Some(Box::new(Approval { gateway, principal, digest, visited, asks })))
+    let declared = asked.meta.client_capabilities.as_ref().and_then(|it| it.get("elicitation")?.get("url"));
+    let state = params.filter(|params| params.as_str().contains(STATE)).and_then(|_| hop::member(params, STATE));
+    if declared.is_none() && state.is_none() {
+        return Ok(None);
+    }
+    let (gateway, principal, params) = (Arc::clone(gateway), asked.principal.clone(), params.cloned());
+    let asks = declared.is_some();
+    let mut approval = Approval { gateway, principal, method: method.to_owned(), params, resumed: None, asks };
+    match state.as_ref().map(|state| approval.open(state)) {
+        Some(Some(opened)) => approval.resumed = Some(opened.map_err(|why| RpcError::new(200, -32602, why))?),
+        Some(None) if ours => return Err(RpcError::new(200, -32602, UNKNOWN)),
+        // The server's own state: whoever is asked about an approval instead would lose it.
+        Some(None) => approval.asks = false,
+        None => {}
+    }
+    Ok(Some(Box::new(approval)))
 }
 
 /// What the client says of the page.
@@ -78,21 +76,32 @@ fn action(params: Option<&Json>) -> Option<String> {
     hop::member(Some(&hop::member(Some(&responses), KEY)?), "action")?.decode().ok()
 }
 
-fn digest(method: &str, params: Option<&Json>) -> String {
-    let part = |name| hop::member(params, name).map(|part| canonical(&part.value())).unwrap_or_default();
-    sha256_hex([method, &part("name"), &part("uri"), &part("arguments")].join("\n").as_bytes())
-}
-
 impl Approval {
-    /// Whether the state of the request was this approval's, and nobody else's.
-    pub(super) fn resumes(&self, params: Option<&Json>) -> bool {
-        let state = hop::member(params, "requestState");
-        state.is_some_and(|state| self.gateway.open_approval_state(&self.principal, &self.digest, &state).is_some())
+    fn open(&self, state: &Json) -> Option<Result<ApprovalId, &'static str>> {
+        self.gateway.open_approval_state(&self.principal, &self.digest(), state)
+    }
+
+    /// What is asked for, whoever asks and however often.
+    fn digest(&self) -> String {
+        let params = self.params.as_ref();
+        let part = |name| hop::member(params, name).map(|part| canonical(&part.value())).unwrap_or_default();
+        sha256_hex(
+            [&self.method, &part("name"), &part("uri"), &part("arguments")].map(String::as_str).join("\n").as_bytes(),
+        )
+    }
+
+    /// Whether the state of the request is the gateway's, about an approval.
+    pub(super) const fn is_resumed(&self) -> bool {
+        self.resumed.is_some()
+    }
+
+    fn action(&self) -> Option<String> {
+        self.resumed.as_ref().and_then(|_| action(self.params.as_ref()))
     }
 
     /// Waits a while for the decision, where the user has been at the page.
     pub(super) async fn wait(&self, cancel: &CancellationToken) {
-        if let Some(id) = &self.visited {
+        if let (Some(id), Some("accept")) = (&self.resumed, self.action().as_deref()) {
             let waiting = self.gateway.await_decision(&self.principal, id, PATIENCE);
             cancel.run_until_cancelled(waiting).await;
         }
@@ -102,7 +111,10 @@ impl Approval {
     /// own stands beside it.
     pub(super) fn reply(&self, carried: &Carried, bare: bool) -> Option<Reply> {
         let ticket = waits_for(carried).filter(|_| self.asks)?;
-        let state = self.gateway.seal_approval_state(&self.principal, &self.digest, ticket)?;
+        if matches!(self.action().as_deref(), Some("decline" | "cancel")) {
+            return None;
+        }
+        let state = self.gateway.seal_approval_state(&self.principal, &self.digest(), ticket)?;
         let message = match &carried.outcome {
             Outcome::Refused(refusal @ Refusal::ApprovalNeeded(_)) => advice(refusal),
             _ => return None,

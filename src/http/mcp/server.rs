@@ -154,7 +154,7 @@ impl Conversation {
                 Ok(approval) => approval,
                 Err(error) => return failure(Some(&self.id), &error),
             };
-        let approving = self.asked.approval.as_ref().is_some_and(|approval| approval.resumes(self.params.as_ref()));
+        let approving = self.asked.approval.as_ref().is_some_and(|approval| approval.is_resumed());
         let wanted = match Wanted::read(&self.method, &self.server, self.params.as_ref()) {
             Ok(wanted) => wanted,
             Err(why) => return failure(Some(&self.id), &RpcError::new(200, -32602, why)),
@@ -182,6 +182,10 @@ impl Conversation {
                 }
                 Err(why) => return failure(Some(&self.id), &RpcError::new(200, -32602, why)),
             }
+        }
+        if approving {
+            // What the client says of the page is nobody else's.
+            self.params = self.params.map(|params| hop::without_member(&params, "inputResponses"));
         }
         let onward = via.governed(&wanted, self.params.as_ref(), inner);
         let Self { gateway, asked, id, .. } = self;

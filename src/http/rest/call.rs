@@ -28,7 +28,7 @@ const MAX_TRACE: usize = 8192;
 const MAX_WAIT: u64 = 60;
 
 /// A call as a body asks for it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Asked {
     pub(super) tool: ToolRef,
     pub(super) arguments: Option<Json>,
@@ -80,26 +80,31 @@ pub(super) async fn carry(
             return Done { id, carried, unread: Some(status) };
         }
     };
-    let jwt = asked.jwt.or_else(|| server_jwt(headers));
-    let request = |metered| CallRequest {
+    let request = |asked: Asked, metered| CallRequest {
         id: id.clone(),
         event: EventId::fresh(),
         entrance: Entrance::Rest,
-        tool: asked.tool.clone(),
-        arguments: asked.arguments.clone(),
-        jwt: jwt.clone(),
+        tool: asked.tool,
+        arguments: asked.arguments,
+        jwt: asked.jwt.or_else(|| server_jwt(headers)),
         trace: trace(headers),
         surface: principal.profile.surface,
         source,
         timeout: None,
         metered,
     };
-    let call = |metered| gateway.carry(principal.clone(), request(metered), gateway.line(None, None), Leaving::Cancels);
-    let mut carried = call(true).await;
-    if let (Some(wait), Some(ticket)) = (wait(headers), waits_for(&carried))
-        && gateway.await_decision(&principal, &ticket.id, wait).await
+    let call =
+        async |principal, request| gateway.carry(principal, request, gateway.line(None, None), Leaving::Cancels).await;
+    let Some(patience) = wait(headers) else {
+        let request = request(asked, true);
+        return Done { carried: call(principal, request).await, id, unread: None };
+    };
+    let mut carried = call(principal.clone(), request(asked.clone(), true)).await;
+    if let Some(ticket) = waits_for(&carried)
+        && gateway.await_decision(&principal, &ticket.id, patience).await
     {
-        carried = call(false).await;
+        let again = request(asked, false);
+        carried = call(principal, again).await;
     }
     Done { id, carried, unread: None }
 }

@@ -49,7 +49,7 @@ async fn a_modern_client_sends_its_user_and_is_answered_once_that_has_decided() 
     let accepted = accepted(&again);
     let (answer, ()) = tokio::join!(modern.rpc("tools/call", &accepted), deciding);
     assert_eq!(answer.told(), "done", "{}", answer.text);
-    assert_eq!(answer.governance()["policy"], format!("approval:{id}"));
+    assert_eq!(answer.governance()["audit_event_id"], bench.show(id).await["used_event_id"]);
     assert_eq!((bench.state(id).await.as_str(), bench.upstream.calls().len()), ("used", 1));
     bench.finish().await;
 }
@@ -119,7 +119,8 @@ async fn the_transparent_route_asks_too() {
     bench.approve(id).await;
     let done = call(json!({"requestState": state, "inputResponses": {"approval": {"action": "accept"}}}));
     assert_eq!(modern.rpc("tools/call", &done).await.told(), "done");
-    assert!(!bench.upstream.calls()[0].text.contains("requestState"), "the state goes no further");
+    let sent = &bench.upstream.calls()[0].text;
+    assert!(!sent.contains("requestState") && !sent.contains("inputResponses"), "they go no further: {sent}");
     let legacy = bench.client.at("/v1/mcp/servers/up").legacy().await;
     assert_eq!(legacy.call("destroy", &json!({"n": 1})).await.denied(), "approval_required");
     bench.finish().await;
@@ -155,7 +156,7 @@ async fn over_rest_one_may_come_again_or_wait() {
         };
         let (answer, ()) = tokio::join!(draft.header("prefer", "respond-async, wait=30").send(), deciding);
         assert_eq!(answer.status, 200, "{}", answer.text);
-        assert_eq!(answer.json()["governance"]["policy"], format!("approval:{id}"));
+        assert_eq!(answer.json()["governance"]["audit_event_id"], bench.show(&id).await["used_event_id"]);
         assert_eq!(bench.upstream.calls().len(), at + 1);
     }
     let [draft, _] = rest_call(&bench.client);
@@ -187,7 +188,7 @@ async fn own_tools_show_what_one_may_see() {
     for client in [&decides, &own] {
         let found = list(client, json!({"state": "pending"})).await;
         assert_eq!((&found["approvals"][0]["id"], &found["next_cursor"]), (&json!(id), &json!(null)));
-        let one = client.invoke("toolgate", "approvals.get", &json!({"id": id}).to_string()).await.result();
+        let one = client.call("toolgate:approvals.get", &json!({"id": id})).await.result();
         assert_eq!(one["structuredContent"]["arguments"], json!({"what": "x"}));
     }
     assert_eq!(list(&stranger, json!({})).await["approvals"], json!([]));
