@@ -9,7 +9,8 @@ use super::approvals::ApprovalSettings;
 use super::dlp;
 use super::reader::{Document, Faults, Lookup, Section};
 use super::settings::{
-    AuditSettings, GatewaySettings, Permissions, Plan, ServerSettings, SessionsOf, Settings, ToolNames, Transport,
+    AuditSettings, GatewaySettings, Permissions, Plan, ServerSettings, SessionsOf, Settings, TokenSettings, ToolNames,
+    Transport,
 };
 use super::tls::Tls;
 use super::tokens;
@@ -38,6 +39,7 @@ pub fn read(file: &str, text: &str, lookup: Lookup<'_>) -> Result<Settings, Faul
             approvals: top
                 .section("approvals")
                 .map_or_else(Arc::default, |section| Arc::new(ApprovalSettings::read(&section))),
+            tokens: top.section("tokens").map_or_else(TokenSettings::default, |section| lives(&section)),
             scanner: Arc::new(top.section("dlp").map_or_else(Scanner::default, |section| dlp::scanner(&section))),
         }
     })
@@ -51,6 +53,7 @@ impl Default for Settings {
             servers: BTreeMap::new(),
             plans: shipped_plans(),
             approvals: Arc::default(),
+            tokens: TokenSettings::default(),
             scanner: Arc::default(),
             oauth: None,
         }
@@ -141,6 +144,17 @@ fn audit(section: &Section<'_>) -> AuditSettings {
         arguments: section
             .parsed("arguments", "`redacted`, `absent` or `plain`", ArgumentsMode::parse)
             .unwrap_or_default(),
+    };
+    section.refuse_the_rest();
+    settings
+}
+
+fn lives(section: &Section<'_>) -> TokenSettings {
+    let shipped = TokenSettings::default();
+    let settings = TokenSettings {
+        access: section.duration("access").unwrap_or(shipped.access),
+        service: section.duration("service").unwrap_or(shipped.service),
+        refresh: section.duration("refresh").unwrap_or(shipped.refresh),
     };
     section.refuse_the_rest();
     settings

@@ -24,6 +24,7 @@ pub struct Settings {
     pub servers: BTreeMap<ServerName, Arc<ServerSettings>>,
     pub plans: BTreeMap<Arc<str>, Plan>,
     pub approvals: Arc<ApprovalSettings>,
+    pub tokens: TokenSettings,
     /// Absent: there is no endpoint for tokens.
     pub oauth: Option<Arc<OauthSettings>>,
     /// `[dlp]`: the rules in force.
@@ -35,6 +36,23 @@ impl Settings {
     #[must_use]
     pub fn key_files(&self) -> Vec<(String, String)> {
         self.servers.values().filter_map(|server| server.jwt.as_ref()?.key_file()).collect()
+    }
+}
+
+/// `[tokens]`: how long the tokens live that keys are exchanged for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenSettings {
+    /// Access tokens of users.
+    pub access: Duration,
+    /// Access tokens for automation.
+    pub service: Duration,
+    pub refresh: Duration,
+}
+
+impl Default for TokenSettings {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        Self { access: Duration::from_secs(3600), service: DAY * 30, refresh: DAY * 30 }
     }
 }
 

@@ -15,7 +15,9 @@ mod checkpoint;
 mod documents;
 mod error;
 mod files;
+mod grants;
 mod keys;
+mod policies;
 mod queue;
 mod readers;
 mod schema;
@@ -42,7 +44,9 @@ pub use approvals::{
 pub use audit::{AuditRecord, Filter, IntentLink, Link, Links, Row};
 pub use error::StoreError;
 pub use files::Key32;
+pub use grants::GrantRecord;
 pub use keys::KeyRecord;
+pub use policies::{NewVersion, PolicyRecord};
 
 use chain::Tip;
 use queue::Job;

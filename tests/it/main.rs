@@ -33,6 +33,7 @@ mod relay;
 mod reload;
 mod rest;
 mod search;
+mod shield;
 mod shutdown;
 mod stdio;
 mod tls;

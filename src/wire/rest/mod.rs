@@ -2,6 +2,8 @@
 
 pub mod invoke;
 pub mod schema;
+pub mod shield;
+pub mod shield_schema;
 pub mod tools;
 
 use std::collections::HashMap;
@@ -40,6 +42,18 @@ impl<'a> Body<'a> {
     /// A member that is there and not null.
     fn member(&self, name: &str) -> Option<&'a RawValue> {
         self.members.get(name).copied().filter(|text| text.get() != "null")
+    }
+
+    /// Refuses members of other names.
+    ///
+    /// # Errors
+    /// Where there is one.
+    pub(crate) fn only(&self, known: &[&str]) -> Result<(), String> {
+        let mut unknown: Vec<&String> = self.members.keys().filter(|name| !known.contains(&name.as_str())).collect();
+        unknown.sort_unstable();
+        let Some(name) = unknown.first() else { return Ok(()) };
+        let known: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+        Err(format!("unknown member `{name}`: known are {}", known.join(", ")))
     }
 
     /// A string.

@@ -4,6 +4,7 @@ mod binding;
 mod deciding;
 mod doors;
 mod hooks;
+mod rest;
 mod surviving;
 
 use serde_json::{Value, json};

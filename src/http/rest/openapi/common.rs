@@ -57,7 +57,7 @@ pub(super) fn complete(document: &mut Value) {
 }
 
 fn is_call(path: &str) -> bool {
-    matches!(path, "/api/v1/mcp/invoke" | "/api/mcp/call")
+    matches!(path, "/api/v1/mcp/invoke" | "/api/mcp/call" | "/v1/mcps/{id}/invoke" | "/v1/policies/simulate")
 }
 
 fn is_keyed(access: Access) -> bool {
@@ -87,10 +87,14 @@ fn add_errors(route: &Route, operation: &mut Map<String, Value>) {
     let has_body = operation.contains_key("requestBody");
     let call = is_call(route.path);
     let keyed = is_keyed(route.access);
-    let mcp = has_body && !call && matches!(route.access, Access::Key | Access::Token);
+    let mcp = has_body
+        && !call
+        && matches!(route.access, Access::Key | Access::Token)
+        && !route.path.starts_with("/v1/auth/");
     let schema = match route.path {
         "/api/v1/mcp/invoke" => "InvokeError",
         "/api/mcp/call" => "ToolCallError",
+        "/v1/mcps/{id}/invoke" => "GovernedError",
         _ if mcp => "JsonRpcAnswer",
         _ => "ErrorEnvelope",
     };
