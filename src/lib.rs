@@ -16,7 +16,8 @@ pub mod wire;
 pub mod config;
 pub mod fetch;
 pub mod store;
-// 4: who calls, who answers, what is known, what is charged, what is recorded, what is told
+// 4: who calls, who answers, what is known, charged, approved, recorded, told
+pub mod approvals;
 pub mod authn;
 pub mod backend;
 pub mod brain;

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 anything wrong (usage errors too), 2 denied (found, of `dlp scan`; failed, of `readiness`), 3
 //! approval needed.
 
+mod approvals;
 mod ask;
 mod audit;
 mod brain;
@@ -128,6 +129,9 @@ enum Command {
     Preflight(preflight::Options),
     /// Check how well the gateway is governed. Exits 2 where a check fails
     Readiness,
+    /// List, show and decide calls that wait for a person
+    #[command(subcommand)]
+    Approvals(approvals::Command),
     /// Read, export and verify the audit log
     #[command(subcommand)]
     Audit(audit::Command),
@@ -196,6 +200,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<Ended> {
         Some(Command::Policy(command)) => policy::run(&common, command).await,
         Some(Command::Preflight(options)) => preflight::run(&common, options).await,
         Some(Command::Readiness) => preflight::readiness(&common).await,
+        Some(Command::Approvals(command)) => approvals::run(&common, command).await,
         Some(Command::Audit(command)) => audit::run(&common, command).await,
         Some(Command::Executions(command)) => executions::run(&common, command).await,
         Some(Command::Stats(options)) => stats::run(&common, options).await,

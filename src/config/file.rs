@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::approvals::ApprovalSettings;
 use super::dlp;
 use super::reader::{Document, Faults, Lookup, Section};
 use super::settings::{
@@ -37,6 +38,9 @@ pub fn read(file: &str, text: &str, lookup: Lookup<'_>) -> Result<Settings, Faul
             audit: top.section("audit").map_or_else(AuditSettings::default, |section| audit(&section)),
             servers: servers(top),
             plans: plans(top),
+            approvals: top
+                .section("approvals")
+                .map_or_else(Arc::default, |section| Arc::new(ApprovalSettings::read(&section))),
             tokens: top.section("tokens").map_or_else(TokenSettings::default, |section| lives(&section)),
             scanner: Arc::new(top.section("dlp").map_or_else(Scanner::default, |section| dlp::scanner(&section))),
         }
@@ -50,6 +54,7 @@ impl Default for Settings {
             audit: AuditSettings::default(),
             servers: BTreeMap::new(),
             plans: shipped_plans(),
+            approvals: Arc::default(),
             tokens: TokenSettings::default(),
             scanner: Arc::default(),
             oauth: None,

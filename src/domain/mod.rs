@@ -1,5 +1,6 @@
 //! Floor 1: the words of the product. Plain data, no I/O, no clock but the one in [`clock`].
 
+pub mod approval;
 pub mod audit;
 pub mod call;
 pub mod clock;

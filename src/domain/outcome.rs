@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::approval::Awaited;
 use super::decision::Judgement;
 use super::dlp::{Direction, DlpResult};
 use super::id::{EventId, ServerName};
@@ -87,8 +88,8 @@ pub enum Refusal {
     InvalidArguments(Box<Misfit>),
     #[error("request denied by policy: {}", .0.policy())]
     Denied(Box<Judgement>),
-    #[error("approval needed: {}", .0.policy())]
-    ApprovalNeeded(Box<Judgement>),
+    #[error("approval needed: {}", .0.judgement.policy())]
+    ApprovalNeeded(Box<Awaited>),
     /// Something stood in it that may not travel. `rules` say what, never how it reads.
     #[error("{} by policy: dlp:{direction} ({})", refused(*direction), rules.join(", "))]
     DlpBlocked { direction: Direction, rules: Vec<&'static str> },

@@ -1,5 +1,6 @@
 //! Floor 7: everything together. A [`Gateway`] is built from its sources, owns every task, and is what the doors call.
 
+mod approvals;
 pub mod brain;
 pub mod control;
 mod desk;
@@ -38,6 +39,7 @@ use tokio::sync::{mpsc, watch as channel};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::approvals::{ApprovalsCommand, Undecided, Viewer, waits_for};
 pub use self::desk::Refused;
 pub use self::directory::DirectoryEntry;
 pub use self::exchange::TokenRefused;
@@ -337,6 +339,7 @@ impl Gateway {
         // Calls that were given up close their records before the store does.
         let _closed = tokio::time::timeout(LAST_WORDS, self.tasks.wait()).await;
         self.pipeline.backends.stop(Duration::ZERO).await;
+        self.pipeline.approvals.sweep().await;
         if let Some(telemetry) = &self.pipeline.telemetry {
             telemetry.stop(end.saturating_duration_since(tokio::time::Instant::now()).max(LAST_WORDS)).await;
         }

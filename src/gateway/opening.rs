@@ -18,6 +18,7 @@ use super::sessions::Sessions;
 use super::sources::{Inputs, Sources, of_policy};
 use super::visitors::Visitors;
 use super::{Gateway, watch};
+use crate::approvals::{Approvals, Hooks};
 use crate::authn::jwt::Tokens;
 use crate::authn::session::Sealer;
 use crate::authn::{Keyring, NewKey, NotCreated, SecretKey};
@@ -99,6 +100,8 @@ impl Gateway {
         let (now, sealer) = (clock.now(), sealer(&inputs, &store)?);
         let sessions = Sessions::new(sealer, store.ended_sessions(now).await?, store.clone(), now);
         let backends = backends(&inputs, &store, &clock, opening.backends).await?;
+        let (approvals, hooks) =
+            Approvals::start(store.clone(), Arc::clone(&clock), inputs.environment.clone()).await?;
         let (brain, demo) = (store.brain(), inputs.demo);
         let telemetry = telemetry(&inputs, &clock, opening.serve);
         let (own, definitions, surroundings) = own_tools(&keys, &brain, &backends);
@@ -118,7 +121,7 @@ impl Gateway {
             store,
             changes.clone(),
         );
-        let pipeline = Arc::new(pipeline(clock, journal, backends, own, telemetry));
+        let pipeline = Arc::new(pipeline(clock, journal, approvals, backends, own, telemetry));
         let gateway = Arc::new(Self {
             pipeline,
             state,
@@ -142,7 +145,7 @@ impl Gateway {
         if opening.serve && demo {
             gateway.know_the_demo().await;
         }
-        gateway.follow(opening.serve);
+        gateway.follow(opening.serve, hooks);
         Ok(gateway)
     }
 
@@ -166,7 +169,8 @@ impl Gateway {
         Ok(first)
     }
 
-    fn follow(&self, serve: bool) {
+    fn follow(&self, serve: bool, hooks: Hooks) {
+        self.tasks.spawn(hooks.run(self.stopping.clone()));
         let catalogue = self.pipeline.backends.changes();
         self.tasks.spawn(watch::catalogue(self.desk.clone(), catalogue, self.stopping.clone()));
         if serve {
@@ -176,6 +180,7 @@ impl Gateway {
                 let fold = move || metrics.run_upkeep();
                 self.tasks.spawn(watch::metrics(fold, watch::UPKEEP_EVERY, self.stopping.clone()));
             }
+            self.tasks.spawn(watch::approvals(self.pipeline.approvals.clone(), self.stopping.clone()));
             self.tasks.spawn(watch::uses(Arc::clone(&self.keys), self.stopping.clone()));
             self.tasks.spawn(watch::rollups(self.pipeline.journal.clone(), self.stopping.clone()));
         }
@@ -202,6 +207,7 @@ async fn read(opening: &Opening) -> Result<(Inputs, Store), OpenError> {
 fn pipeline(
     clock: Arc<dyn Clock>,
     journal: Journal,
+    approvals: Approvals,
     backends: Backends,
     own: Own,
     telemetry: Option<Telemetry>,
@@ -211,6 +217,7 @@ fn pipeline(
         clock,
         journal,
         ledger: Ledger::default(),
+        approvals,
         in_flight: Crowd::default(),
         backends,
         own: Box::new(own),

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::desk::Desk;
+use crate::approvals::Approvals;
 use crate::authn::Keyring;
 use crate::journal::Journal;
 
@@ -21,6 +22,7 @@ const USES_EVERY: Duration = Duration::from_secs(15);
 const ROLL_UP_EVERY: Duration = Duration::from_secs(20);
 const ROLLED_AT_WORK: usize = 10_000;
 const ROLLED_AT_LEISURE: usize = 100_000;
+const SWEEP_EVERY: Duration = Duration::from_secs(2);
 pub(super) const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Follows the configuration files until `stop`. Folders are watched, since files are often replaced by renaming.
@@ -124,6 +126,14 @@ pub(super) async fn rollups(journal: Journal, stop: CancellationToken) {
         if let Some(Err(error)) = stop.run_until_cancelled(journal.roll_up(most)).await {
             tracing::warn!(%error, "the audit log could not be rolled up; it is tried again");
         }
+    }
+}
+
+/// Writes down now and then which approvals have expired, and which calls were lost sight of.
+pub(super) async fn approvals(approvals: Approvals, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        approvals.sweep().await;
     }
 }
 

@@ -119,7 +119,7 @@ impl Closing {
         let denied = || (Some(Decision::Deny), refusal.to_string());
         let (decision, reason) = match refusal {
             Refusal::Denied(judgement) => (Some(Decision::Deny), judgement.reason.to_string()),
-            Refusal::ApprovalNeeded(judgement) => (Some(Decision::Approval), judgement.reason.to_string()),
+            Refusal::ApprovalNeeded(awaited) => (Some(Decision::Approval), awaited.judgement.reason.to_string()),
             // What was decided stands: the call was made, its answer alone is kept back.
             Refusal::DlpBlocked { direction: Direction::Results, .. } => (None, refusal.to_string()),
             Refusal::LimitReached { .. } | Refusal::DlpBlocked { .. } | Refusal::ServerJwt { .. } => denied(),

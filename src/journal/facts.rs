@@ -51,7 +51,8 @@ impl Opening {
 /// What a refusal names as its ground.
 pub(super) fn rule(refusal: &Refusal) -> Option<Arc<str>> {
     match refusal {
-        Refusal::Denied(judgement) | Refusal::ApprovalNeeded(judgement) => Some(judgement.policy().into()),
+        Refusal::Denied(judgement) => Some(judgement.policy().into()),
+        Refusal::ApprovalNeeded(awaited) => Some(awaited.judgement.policy().into()),
         Refusal::LimitReached { scope, .. } => Some(format!("limit:{scope}").into()),
         Refusal::ServerJwt { server, .. } => Some(format!("jwt:{server}").into()),
         Refusal::DlpBlocked { direction, .. } => Some(format!("dlp:{direction}").into()),

@@ -20,11 +20,13 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde_json::Value;
+
 use crate::domain::audit::{Entry, Phase};
 use crate::domain::call::Entrance;
 use crate::domain::clock::Clock;
 use crate::domain::id::{EventId, OWN_SERVER, RequestId};
-use crate::domain::json::hex;
+use crate::domain::json::{Json, hex};
 use crate::store::{Filter, Row, Store, StoreError};
 
 pub use crate::domain::audit::ArgumentsMode;
@@ -137,6 +139,16 @@ impl Journal {
             self.probe().await?;
         }
         Ok(OpenEntry::new(self.clone(), opening))
+    }
+
+    /// Arguments as a record holds them, for people who look at a call before it is made; none where they are long.
+    #[must_use]
+    pub fn preview(&self, arguments: &Json) -> Option<Value> {
+        let mode = match self.0.config.arguments {
+            ArgumentsMode::Absent => ArgumentsMode::Redacted,
+            mode => mode,
+        };
+        redact::record(arguments, mode).1
     }
 
     /// Records that somebody was turned away, within limits: strangers must not fill the disk. `None` where the limits

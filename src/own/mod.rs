@@ -3,6 +3,7 @@
 //! Their canonical names may be dotted (`policy.simulate`); hosts are listed the safe spelling (`policy_simulate`), and
 //! every spelling is understood, `invoke.` in front included.
 
+mod approvals;
 mod brain;
 mod executions;
 mod invoke;
@@ -50,6 +51,8 @@ impl Own {
             search::tool(),
             invoke::tool(),
             simulate::tool(),
+            approvals::list(),
+            approvals::get(),
             brain::tool(),
             executions::list_tool(),
             executions::get_tool(),
@@ -100,6 +103,8 @@ impl OwnTools for Own {
                 observability::NAME => observability::run(pipeline, call).await,
                 preflight::NAME => preflight::run(pipeline, state, &self.keys, call).await,
                 readiness::NAME => readiness::run(pipeline, state, &self.keys, &self.surroundings).await,
+                approvals::LIST => approvals::run_list(pipeline, state, call).await,
+                approvals::GET => approvals::run_get(pipeline, state, call).await,
                 // `gateway_invoke` was unwrapped before, and there is no other.
                 _ => Err(Refusal::Internal),
             }

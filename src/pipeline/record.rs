@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::Pipeline;
+use super::approval::ended;
 use super::scan::Scanned;
+use crate::approvals::Execution;
 use crate::domain::call::{CallRequest, Entrance};
 use crate::domain::decision::Judgement;
 use crate::domain::dlp::{Direction, DlpResult};
@@ -26,6 +28,9 @@ pub(super) struct Record {
     decision: &'static str,
     policy: Arc<str>,
     dlp: DlpResult,
+    /// What an approval has let go.
+    execution: Option<Execution>,
+    sent: bool,
     trail: Trail,
     /// Of a call that is a span.
     traced: Option<Box<Traced>>,
@@ -63,7 +68,8 @@ impl Record {
                     Box::new(Traced { telemetry, parent, provenance, entrance, began })
                 });
                 let (policy, dlp, trail) = ("none".into(), DlpResult::Off, Trail::below(context));
-                Ok(Self { entry, kind, tool: None, decision: "error", policy, dlp, trail, traced })
+                let (execution, sent) = (None, false);
+                Ok(Self { entry, kind, tool: None, decision: "error", policy, dlp, execution, sent, trail, traced })
             }
             Err(error) => Err(Box::new(Carried {
                 outcome: Outcome::Refused(Refusal::Unrecorded(error.to_string())),
@@ -108,6 +114,26 @@ impl Record {
         }
     }
 
+    /// The id of the record.
+    pub(super) fn id(&self) -> &EventId {
+        self.entry.id()
+    }
+
+    /// Adds a fact.
+    pub(super) fn note(&mut self, note: &str) {
+        self.entry.note(note);
+    }
+
+    /// An approval was taken for this call; it comes to its end with the record.
+    pub(super) fn let_go(&mut self, execution: Execution) {
+        self.execution = Some(execution);
+    }
+
+    /// From here on the call may have an effect.
+    pub(super) fn sent(&mut self) {
+        self.sent = true;
+    }
+
     pub(super) fn judged(&mut self, judgement: &Judgement) {
         self.entry.judged(judgement);
         self.decision = judgement.verdict.as_str();
@@ -133,7 +159,10 @@ impl Record {
 
     /// Commits the outcome; an answer whose outcome cannot be recorded is withheld.
     pub(super) async fn close(self, outcome: Outcome) -> Carried {
-        let Self { mut entry, kind, tool, mut decision, mut policy, dlp, trail, traced } = self;
+        let Self { mut entry, kind, tool, mut decision, mut policy, dlp, execution, sent, trail, traced } = self;
+        if let Some(execution) = execution {
+            execution.ended(ended(&outcome, tool.as_deref(), sent)).await;
+        }
         match &outcome {
             Outcome::Refused(Refusal::LimitReached { scope, .. }) => {
                 decision = "deny";

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value;
 
 use crate::domain::clock::Moment;
-use crate::domain::decision::{Judgement, PolicyEffect, RuleMark, Verdict};
+use crate::domain::decision::{Judgement, Mode, PolicyEffect, RuleMark, Verdict};
 use crate::domain::id::EventId;
 use crate::domain::json::Json;
 use crate::domain::principal::{Principal, Scope, Surface};
@@ -195,7 +195,7 @@ impl PendingCall {
         let Self { call, mut judgement, circumstances } = self;
         judgement.verdict = Verdict::Allow;
         judgement.shadow = None;
-        let at = judgement.rules.iter().take_while(|rule| rule.mode == crate::domain::decision::Mode::Enforce).count();
+        let at = judgement.rules.iter().take_while(|rule| rule.mode == Mode::Enforce).count();
         judgement.rules.insert(at, RuleMark::built_in(format!("approval:{id}"), PolicyEffect::Permit, None));
         PermittedCall::new(call, judgement, circumstances)
     }
@@ -205,7 +205,26 @@ impl PendingCall {
     pub fn into_judgement(self) -> Judgement {
         self.judgement
     }
+
+    /// The judgement of a call that a person has refused, under the approval `id`.
+    #[must_use]
+    pub fn refused(self, id: &str, reason: &str) -> Judgement {
+        let mut judgement = self.judgement;
+        // The permits determine nothing any more; what was watched stays.
+        judgement.rules.retain(|rule| rule.mode == Mode::Shadow);
+        judgement.rules.insert(0, RuleMark::built_in(format!("approval:{id}"), PolicyEffect::Forbid, Some(reason)));
+        Judgement {
+            verdict: Verdict::Deny,
+            reason: reason.into(),
+            code: Some("approval_denied"),
+            shadow: None,
+            ..judgement
+        }
+    }
 }
+
+/// The roles whose holders may approve a call; `None` where everybody with the scope may.
+pub type Approvers = Option<Vec<Arc<str>>>;
 
 /// What was decided of a call. The call itself survives only where it may go on.
 #[must_use]
@@ -217,6 +236,15 @@ pub enum Decision {
 }
 
 impl Policies {
+    /// Who may approve what a judgement wants approved. Each policy that would permit it is enough.
+    #[must_use]
+    pub fn approvers(&self, judgement: &Judgement) -> Approvers {
+        let asking = judgement.rules.iter().filter(|rule| rule.mode == Mode::Enforce);
+        let named = asking.map(|rule| self.bundle().policy(&rule.id).and_then(super::bundle::Policy::approvers));
+        let all: BTreeSet<Arc<str>> = named.collect::<Option<Vec<_>>>()?.into_iter().flatten().cloned().collect();
+        Some(all.into_iter().collect())
+    }
+
     /// Decides a call, by [`Policies::judge`].
     pub fn decide(&self, call: Call, facts: &Facts<'_>) -> Decision {
         let arguments = call.arguments.is_some().then_some(&call.value);

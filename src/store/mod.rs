@@ -8,6 +8,7 @@
 //! The data folder holds `toolgate.db` and, once entities were imported, `brain.db`, each with its `-wal` and `-shm`,
 //! `lock`, `NAME.secret` files and `audit-head`, all readable by their owner alone.
 
+mod approvals;
 mod audit;
 pub mod brain;
 pub mod chain;
@@ -40,6 +41,9 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 pub use crate::domain::audit::Durability;
+pub use approvals::{
+    ApprovalFacts, ApprovalFilter, ApprovalLimits, ApprovalRecord, Asked, Decided, NewApproval, Used as UsedApproval,
+};
 pub use audit::{AuditRecord, Filter, Found, IntentLink, Link, Links, Row};
 pub use error::StoreError;
 pub use files::Key32;

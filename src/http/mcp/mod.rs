@@ -1,5 +1,6 @@
 //! The MCP endpoint: both eras and bare requests on one URL (Streamable HTTP).
 
+mod approval;
 mod call;
 mod card;
 mod dispatch;
@@ -72,6 +73,8 @@ pub(super) struct Asked {
     jwt: Option<Secret>,
     /// The trace that the headers name, where `_meta` names another.
     beside: Option<Context>,
+    /// What this client can do about a call that a person has to approve.
+    approval: Option<Box<approval::Approval>>,
 }
 
 impl Asked {
@@ -241,6 +244,7 @@ fn read(
         meta,
         jwt,
         beside,
+        approval: None,
     })
 }
 

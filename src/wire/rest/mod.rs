@@ -154,7 +154,9 @@ fn sentence(refusal: &Refusal) -> String {
         Refusal::Denied(judgement) => {
             format!("request denied by policy: {}: {}", judgement.policy(), judgement.reason)
         }
-        Refusal::ApprovalNeeded(judgement) => format!("approval needed: {}: {}", judgement.policy(), judgement.reason),
+        Refusal::ApprovalNeeded(awaited) => {
+            format!("approval needed: {}: {}", awaited.judgement.policy(), awaited.judgement.reason)
+        }
         other => other.to_string(),
     }
 }
