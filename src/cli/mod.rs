@@ -12,6 +12,7 @@ mod keys;
 mod login;
 mod policy;
 mod print;
+mod providers;
 mod remote;
 mod serve;
 mod servers;
@@ -119,6 +120,9 @@ enum Command {
     /// Check policies, and ask what they would decide
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Accounts that users connect: list the providers, change what seals the credentials
+    #[command(subcommand)]
+    Providers(providers::Command),
     /// Read, export and verify the audit log
     #[command(subcommand)]
     Audit(audit::Command),
@@ -177,6 +181,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<Ended> {
         Some(Command::Servers(command)) => servers::run(&common, command).await,
         Some(Command::Tools(command)) => tools::run(&common, command).await,
         Some(Command::Policy(command)) => policy::run(&common, command).await,
+        Some(Command::Providers(command)) => providers::run(&common, command).await,
         Some(Command::Audit(command)) => audit::run(&common, command).await,
         Some(Command::Smoke(options)) => smoke::run(&common, &options).await,
         Some(Command::Stdio(options)) => stdio::run(&common, options).await,

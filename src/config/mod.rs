@@ -6,6 +6,7 @@
 mod dlp;
 pub mod file;
 pub mod profiles;
+pub mod providers;
 pub mod reader;
 pub mod settings;
 pub mod tls;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Gateway, Keyring, Leaving, NewKey, PolicyChange};
+use super::{Gateway, Keyring, Leaving, NewKey, PolicyChange, ProvidersCommand};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::{EventId, KeyId, OWN_SERVER, RequestId};
 use crate::domain::json::{Json, hex};
@@ -74,6 +74,7 @@ pub enum Command {
     PolicyRemove {
         name: String,
     },
+    Providers(ProvidersCommand),
     AuditTail {
         count: usize,
     },
@@ -172,6 +173,7 @@ impl Gateway {
                 let removed = self.change_policy_here(&Actor::owner(), PolicyChange::Remove { name }).await;
                 removed.map_err(|refused| Failed::of(&refused))
             }
+            Command::Providers(command) => self.control_providers(command).await,
             audit => self.audit(audit).await,
         }
     }

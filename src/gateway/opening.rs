@@ -192,6 +192,7 @@ async fn read(opening: &Opening) -> Result<(Inputs, Store), OpenError> {
 
 async fn backends(inputs: &Inputs, store: &Store, clock: &Arc<dyn Clock>, start: bool) -> Result<Backends, StoreError> {
     let backends = Backends::with_store(Arc::clone(clock), inputs.environment.clone(), Some(store.clone()));
+    backends.seal_with(&inputs.settings.gateway.credentials_keys).await;
     if !start {
         return Ok(backends);
     }

@@ -3,6 +3,7 @@
 //! A `CallRequest` of a `Principal` is *opened* in the journal, *resolved* to a `Call`, *scanned*, *decided* by the
 //! policy, *charged* to the limits, and as a `PermittedCall` *sent*; the `Outcome`, *scanned*, *closes* the record.
 
+mod account;
 mod record;
 mod resolve;
 mod scan;
@@ -133,7 +134,7 @@ impl Pipeline {
         }
     }
 
-    /// From the permit to the answer: the cache, the limits, the intent, the backend.
+    /// From the permit to the answer: the caller's account, the cache, the limits, the intent, the backend.
     async fn send(
         &self,
         state: &State,
@@ -143,6 +144,9 @@ impl Pipeline {
         line: &Line,
         record: &mut Record,
     ) -> Result<Outcome, Refusal> {
+        if let Some(failed) = self.account(state, call).await? {
+            return Ok(failed);
+        }
         let tool = call.tool();
         let cache_digest: Option<Arc<str>> = tool.settings.cache.map(|_| cache_digest(call).into());
         if let Some(answer) = cache_digest.as_ref().and_then(|digest| self.backends.cached(call, digest)) {

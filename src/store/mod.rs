@@ -43,10 +43,12 @@ pub use files::Key32;
 pub use grants::GrantRecord;
 pub use keys::KeyRecord;
 pub use policies::{NewVersion, PolicyRecord};
+pub use sealed::Resealed;
 
 use chain::Tip;
 use queue::Job;
 use readers::Readers;
+use sealed::SealingKeys;
 use writer::Writer;
 
 const DATABASE: &str = "toolgate.db";
@@ -63,6 +65,7 @@ struct Inner {
     readers: Arc<Readers>,
     folder: PathBuf,
     durability: Durability,
+    sealing: SealingKeys,
     _lock: File,
 }
 
@@ -88,7 +91,8 @@ impl Store {
         schema::migrate(&mut connection, &path)?;
         let readers = Readers::open(&path).map_err(failed)?;
         let writer = Writer::start(connection, &path, durability)?;
-        Ok(Self(Arc::new(Inner { writer, readers, folder: folder.to_owned(), durability, _lock: lock })))
+        let sealing = SealingKeys::default();
+        Ok(Self(Arc::new(Inner { writer, readers, folder: folder.to_owned(), durability, sealing, _lock: lock })))
     }
 
     /// Writes what is queued, checkpoints and ends the writer; later writes are refused. Closing twice is no error.

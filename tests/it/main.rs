@@ -26,6 +26,7 @@ mod mcp;
 mod parity;
 mod peers;
 mod policy;
+mod providers;
 mod readable;
 mod reading;
 mod relay;

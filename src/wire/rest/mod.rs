@@ -1,6 +1,7 @@
 //! REST: what its doors read of a body, and how a call that gave no result is told over HTTP. One file a shape.
 
 pub mod invoke;
+pub mod provider_schema;
 pub mod schema;
 pub mod shield;
 pub mod shield_schema;
@@ -131,7 +132,7 @@ fn refused(refusal: &Refusal) -> Unanswered {
             (400, "invalid_request")
         }
         Refusal::Denied(_) | Refusal::DlpBlocked { .. } => (403, "policy_denied"),
-        Refusal::ServerJwt { .. } => (403, refusal.code()),
+        Refusal::ServerJwt { .. } | Refusal::NoAccount(_) => (403, refusal.code()),
         Refusal::ApprovalNeeded(_) => (202, "approval_required"),
         Refusal::LimitReached { .. } => (429, "rate_limited"),
         Refusal::Unrecorded(_) => (503, "audit_unavailable"),

@@ -1,10 +1,12 @@
-//! The doors under `/v1`: tokens, tools one by one, policies, the audit log. Every answer is `data` or `error` with
+//! The doors under `/v1`: tokens, tools one by one, accounts of users, policies, the audit log. Every answer is `data` or `error` with
 //! `meta`; a call's has its `governance` besides.
 
 pub(super) mod audit;
 pub(super) mod auth;
+pub(super) mod callback;
 pub(super) mod mcps;
 pub(super) mod policies;
+pub(super) mod providers;
 mod query;
 
 use std::sync::Arc;
@@ -34,6 +36,11 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Arc<Gateway>>)> {
         ("/v1/policies", get(policies::list).post(policies::create)),
         ("/v1/policies/{id}", get(policies::one).put(policies::replace).merge(delete(policies::remove))),
         ("/v1/policies/simulate", post(policies::simulate)),
+        ("/v1/providers", get(providers::list)),
+        ("/v1/providers/{slug}/connect", post(providers::connect)),
+        ("/v1/providers/{slug}/callback", get(callback::callback)),
+        ("/v1/providers/{id}", delete(providers::disconnect)),
+        ("/v1/providers/{id}/refresh", post(providers::refresh)),
         ("/v1/audit/events", get(audit::list)),
         ("/v1/audit/events/{id}", get(audit::one)),
         ("/v1/audit/export", get(audit::export)),
