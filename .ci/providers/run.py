@@ -1,7 +1,6 @@
 """Accounts with a real OpenID provider, the npm package `oidc-provider`: a person signs in on its pages and consents.
 
-The pages are driven by HTTP as a browser does it (cookies, redirects, forms): there is no host here from which a browser
-could be had.
+The pages are driven by HTTP as a browser does it (cookies, redirects, forms); no browser is installed for it.
 """
 
 import contextlib
@@ -9,6 +8,7 @@ import html.parser
 import http.cookiejar
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -130,6 +130,8 @@ def journey(tally, gateway, port):
     gateway.restart()
     gateway.wait_ready()
     tally.equal("accounts outlive a restart", who(gateway, ada), "ada-at-example")
+    listed = gateway.cli("providers", "list")
+    tally.check("the operator sees the provider", re.search(r"^example +Example .* up *$", listed.stdout, re.M), listed.stdout)
     rotated = gateway.cli("providers", "rotate", "--json")
     tally.equal("and another secret", json.loads(rotated.stdout or "{}"), {"resealed": 2, "lost": 0})
     tally.equal("which opens them", who(gateway, bob), "bob-at-example")

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::brain::BrainCommand;
 use super::{Gateway, Keyring, Leaving, NewKey, PolicyChange, ProvidersCommand};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::{EventId, KeyId, OWN_SERVER, RequestId};
@@ -75,6 +76,7 @@ pub enum Command {
         name: String,
     },
     Providers(ProvidersCommand),
+    Brain(BrainCommand),
     AuditTail {
         count: usize,
     },
@@ -174,6 +176,7 @@ impl Gateway {
                 removed.map_err(|refused| Failed::of(&refused))
             }
             Command::Providers(command) => self.control_providers(command).await,
+            Command::Brain(command) => self.brain_command(command).await,
             audit => self.audit(audit).await,
         }
     }

@@ -97,7 +97,8 @@ impl Gateway {
         let (now, sealer) = (clock.now(), sealer(&inputs, &store)?);
         let sessions = Sessions::new(sealer, store.ended_sessions(now).await?, store.clone(), now);
         let backends = backends(&inputs, &store, &clock, opening.backends).await?;
-        let own = Own::new(Arc::clone(&keys));
+        let (brain, demo) = (store.brain(), inputs.demo);
+        let own = Own::new(Arc::clone(&keys), brain.clone());
         let definitions = own.definitions();
         let (state, report) = first_state(&inputs, &backends, &definitions);
         if opening.serve && !report.acceptable {
@@ -115,19 +116,12 @@ impl Gateway {
             store,
             changes.clone(),
         );
-        let pipeline = Arc::new(Pipeline {
-            tokens: Arc::new(Tokens::new(Arc::clone(&clock))),
-            clock,
-            journal,
-            ledger: Ledger::default(),
-            in_flight: Crowd::default(),
-            backends,
-            own: Box::new(own),
-        });
+        let pipeline = Arc::new(pipeline(clock, journal, backends, own));
         let gateway = Arc::new(Self {
             pipeline,
             state,
             keys,
+            brain,
             sessions,
             inflight: Inflight::default(),
             visitors: Visitors::default(),
@@ -142,6 +136,9 @@ impl Gateway {
             metrics,
             was_settled: AtomicBool::new(false),
         });
+        if opening.serve && demo {
+            gateway.know_the_demo().await;
+        }
         gateway.follow(opening.serve);
         Ok(gateway)
     }
@@ -188,6 +185,18 @@ async fn read(opening: &Opening) -> Result<(Inputs, Store), OpenError> {
     let api = store.policies().await?;
     let inputs = if api.is_empty() { inputs } else { opening.sources.read_with(api)? };
     Ok((inputs, store))
+}
+
+fn pipeline(clock: Arc<dyn Clock>, journal: Journal, backends: Backends, own: Own) -> Pipeline {
+    Pipeline {
+        tokens: Arc::new(Tokens::new(Arc::clone(&clock))),
+        clock,
+        journal,
+        ledger: Ledger::default(),
+        in_flight: Crowd::default(),
+        backends,
+        own: Box::new(own),
+    }
 }
 
 async fn backends(inputs: &Inputs, store: &Store, clock: &Arc<dyn Clock>, start: bool) -> Result<Backends, StoreError> {

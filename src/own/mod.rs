@@ -3,6 +3,7 @@
 //! Their canonical names may be dotted (`policy.simulate`); hosts are listed the safe spelling (`policy_simulate`), and
 //! every spelling is understood, `invoke.` in front included.
 
+pub mod brain;
 mod invoke;
 mod search;
 mod simulate;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::authn::Keyring;
+use crate::brain::Brain;
 use crate::domain::call::{CallRequest, ToolRef};
 use crate::domain::id::{OWN_SERVER, ToolId};
 use crate::domain::json::{Json, sha256_hex};
@@ -24,17 +26,21 @@ use crate::policy::PermittedCall;
 /// Listed wherever their scope is granted; every other own tool only where a profile names it.
 const ALWAYS_LISTED: [&str; 3] = [search::NAME, invoke::NAME, simulate::NAME];
 
+/// Open only to profiles whose `allowed_tools` has them, as tools of backends are: they hold data of the company.
+const GRANTED: [&str; 1] = [brain::NAME];
+
 /// All own tools, and what they need to know.
 #[derive(Debug)]
 pub struct Own {
     tools: Vec<OwnTool>,
     keys: Arc<Keyring>,
+    brain: Brain,
 }
 
 impl Own {
     #[must_use]
-    pub fn new(keys: Arc<Keyring>) -> Self {
-        Self { tools: vec![search::tool(), invoke::tool(), simulate::tool()], keys }
+    pub fn new(keys: Arc<Keyring>, brain: Brain) -> Self {
+        Self { tools: vec![search::tool(), invoke::tool(), simulate::tool(), brain::tool()], keys, brain }
     }
 
     /// The definitions, for the policy's schema.
@@ -71,6 +77,7 @@ impl OwnTools for Own {
             match &*call.tool().id.tool {
                 search::NAME => search::run(state, call),
                 simulate::NAME => simulate::run(pipeline, state, &self.keys, call),
+                brain::NAME => brain::run(&self.brain, state, call).await,
                 // `gateway_invoke` was unwrapped before, and there is no other.
                 _ => Err(Refusal::Internal),
             }
@@ -136,6 +143,7 @@ impl Description {
             scope,
             by_scope: ALWAYS_LISTED.contains(&name),
             opens: name == invoke::NAME,
+            granted: GRANTED.contains(&name),
         }
     }
 }

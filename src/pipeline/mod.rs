@@ -126,7 +126,11 @@ impl Pipeline {
         let resolved = self.scan_arguments(state, resolved, record).await?;
         let (call, road) = resolved.decide(&state.policies, self.clock.now(), record)?;
         match road {
-            Road::Own => self.own.call(self, state, &call).await.map(Outcome::Answered),
+            Road::Own => {
+                let answer = self.own.call(self, state, &call).await;
+                record.worked(&call);
+                answer.map(Outcome::Answered)
+            }
             Road::Backend { trace, timeout } => {
                 let outcome = self.send(state, &call, &trace, timeout, line, record).await?;
                 self.scan_outcome(state, call.tool(), outcome, record).await

@@ -5,10 +5,11 @@
 //! ever waits inside SQLite: a call commits by itself only where that is a write to the page cache, and leaves to a
 //! thread whatever may wait for the disk or for a lock.
 //!
-//! The data folder holds `toolgate.db` with its `-wal` and `-shm`, `lock`, `NAME.secret` files and `audit-head`, all
-//! readable by their owner alone.
+//! The data folder holds `toolgate.db` and, once entities were imported, `brain.db`, each with its `-wal` and `-shm`,
+//! `lock`, `NAME.secret` files and `audit-head`, all readable by their owner alone.
 
 mod audit;
+pub mod brain;
 pub mod chain;
 mod checkpoint;
 mod documents;
@@ -63,6 +64,7 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     writer: Writer,
     readers: Arc<Readers>,
+    brain: brain::Cabinet,
     folder: PathBuf,
     durability: Durability,
     sealing: SealingKeys,
@@ -91,8 +93,9 @@ impl Store {
         schema::migrate(&mut connection, &path)?;
         let readers = Readers::open(&path).map_err(failed)?;
         let writer = Writer::start(connection, &path, durability)?;
-        let sealing = SealingKeys::default();
-        Ok(Self(Arc::new(Inner { writer, readers, folder: folder.to_owned(), durability, sealing, _lock: lock })))
+        let (brain, sealing) = (brain::Cabinet::new(folder), SealingKeys::default());
+        let folder = folder.to_owned();
+        Ok(Self(Arc::new(Inner { writer, readers, brain, folder, durability, sealing, _lock: lock })))
     }
 
     /// Writes what is queued, checkpoints and ends the writer; later writes are refused. Closing twice is no error.

@@ -126,13 +126,13 @@ async fn serve(State(inner): State<Arc<Mutex<Inner>>>, request: Request<Body>) -
     }
     match parts.uri.path() {
         "/.well-known/openid-configuration" => axum::Json(inner.metadata()).into_response(),
-        "/authorize" => inner.authorize(pairs(parts.uri.query().unwrap_or_default().as_bytes())),
+        "/authorize" => inner.authorize(&pairs(parts.uri.query().unwrap_or_default().as_bytes())),
         path @ ("/token" | "/revoke") => {
             let mut form = pairs(&body);
             if !Inner::knows(&parts.headers, &mut form) {
                 return (StatusCode::UNAUTHORIZED, axum::Json(json!({"error": "invalid_client"}))).into_response();
             }
-            if path == "/token" { inner.token(form) } else { inner.revoke(&form) }
+            if path == "/token" { inner.token(&form) } else { inner.revoke(&form) }
         }
         _ => StatusCode::NOT_FOUND.into_response(),
     }
@@ -168,7 +168,7 @@ impl Inner {
         known
     }
 
-    fn authorize(&mut self, query: HashMap<String, String>) -> Response {
+    fn authorize(&mut self, query: &HashMap<String, String>) -> Response {
         assert_eq!((query["response_type"].as_str(), query["client_id"].as_str()), ("code", CLIENT));
         assert_eq!(query["code_challenge_method"], "S256");
         let back = |members: &[(&str, &str)]| {
@@ -187,7 +187,7 @@ impl Inner {
         answer
     }
 
-    fn token(&mut self, form: HashMap<String, String>) -> Response {
+    fn token(&mut self, form: &HashMap<String, String>) -> Response {
         self.forms.push(form.clone());
         if let Some((status, body)) = &self.says {
             return (StatusCode::from_u16(*status).unwrap(), axum::Json(body.clone())).into_response();
