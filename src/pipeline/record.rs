@@ -178,6 +178,10 @@ impl Record {
                 decision = "deny";
                 policy = format!("jwt:{server}").into();
             }
+            Outcome::Refused(Refusal::NoAccount(no)) => {
+                decision = "deny";
+                policy = format!("provider:{}", no.provider).into();
+            }
             Outcome::Refused(refusal) if refusal.hides() => decision = "deny",
             _ => {}
         }

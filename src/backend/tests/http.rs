@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::peer::{Peer, Say, Seen, backends, call, eventually, tool};
 use crate::backend::{Aside, BreakerState, SendOptions, ServerState};
 use crate::config::Transport;
+use crate::domain::id::KeyId;
 use crate::domain::json::Json;
 use crate::domain::outcome::UpstreamFault;
 use crate::domain::secret::Secret;
@@ -581,7 +582,8 @@ async fn a_client_whose_sessions_cannot_be_opened_tries_seldom() {
     .await;
     let backends = backends(peer.settings()).await;
     let tool = tool(&backends, "read");
-    let of = |key: &str| Some(Arc::new(crate::backend::Peer::silent(&crate::domain::id::KeyId::from(key))));
+    let user = Arc::from("user");
+    let of = |key: &str| Some(Arc::new(crate::backend::Peer::silent(&KeyId::from(key), &user)));
     for _ in 0..10 {
         let options = SendOptions { peer: of("ann"), ..SendOptions::default() };
         assert!(backends.dispatch(&tool, None, options).await.is_err());

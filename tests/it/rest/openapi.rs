@@ -258,6 +258,13 @@ fn shield() -> Vec<Asked> {
         ("POST", "/v1/approvals/{id}", "/apr_none", json!({})),
         ("POST", "/v1/approvals/{id}/approve", "/apr_none/approve", json!({"comment": "x"})),
         ("POST", "/v1/approvals/{id}/deny", "/apr_none/deny", json!({"coment": "x"})),
+        get("/v1/providers", ""),
+        get("/v1/providers", "?limit=x"),
+        ("POST", "/v1/providers/{slug}/connect", "/example/connect", json!({})),
+        ("POST", "/v1/providers/{slug}/connect", "/nothing/connect", json!({})),
+        get("/v1/providers/{slug}/callback", "/example/callback?state=x&code=y"),
+        ("DELETE", "/v1/providers/{id}", "/example", Value::Null),
+        ("POST", "/v1/providers/{id}/refresh", "/example/refresh", json!({})),
         get("/v1/audit/events", "?limit=3"),
         get("/v1/audit/events", "?from=soon"),
         get("/v1/audit/events/{id}", "/evt_none"),
@@ -311,6 +318,7 @@ async fn what_the_doors_answer_is_described() {
     let gateway = Setup::new()
         .config(&upstream.section("up", rows))
         .config("[servers.gone]\nurl = \"http://127.0.0.1:9/mcp\"\n[plans.tight]\nrequests_per_minute = 1000")
+        .config("[providers.example]\nauthorize_url = \"http://127.0.0.1:9/a\"\ntoken_url = \"http://127.0.0.1:9/t\"\nclient_id = \"x\"")
         .profile("none", "scopes = []\nallowed_tools = [\"*\"]")
         .start()
         .await;
