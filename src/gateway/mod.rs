@@ -96,6 +96,8 @@ pub enum Leaving {
 const MAX_STREAMS: usize = 32;
 /// What cancelled calls get to close their records.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// What a receiver of spans gets at most to take the last of them.
+const LAST_SPANS: Duration = Duration::from_secs(5);
 
 /// The running gateway.
 #[derive(Debug)]
@@ -343,7 +345,8 @@ impl Gateway {
         self.pipeline.backends.stop(Duration::ZERO).await;
         self.pipeline.approvals.sweep().await;
         if let Some(telemetry) = &self.pipeline.telemetry {
-            telemetry.stop(end.saturating_duration_since(tokio::time::Instant::now()).max(LAST_WORDS)).await;
+            let left = end.saturating_duration_since(tokio::time::Instant::now());
+            telemetry.stop(left.clamp(LAST_WORDS, LAST_SPANS)).await;
         }
         if let Err(error) = self.keys.write_uses().await {
             tracing::warn!(%error, "the last uses of keys could not be written");
