@@ -589,8 +589,9 @@ async fn a_client_whose_sessions_cannot_be_opened_tries_seldom() {
         assert!(backends.dispatch(&tool, None, options).await.is_err());
     }
     let tried = greeted.load(Ordering::SeqCst) - 1;
-    assert!((1..=3).contains(&tried), "{tried} openings for ten calls");
+    // Each opening greets twice: as before, and as if the server had changed.
+    assert!((1..=6).contains(&tried), "{tried} greetings for ten calls");
     let options = SendOptions { peer: of("bob"), ..SendOptions::default() };
     assert!(backends.dispatch(&tool, None, options).await.is_err());
-    assert_eq!(greeted.load(Ordering::SeqCst) - 1, tried + 1, "another client is not kept waiting");
+    assert!(greeted.load(Ordering::SeqCst) - 1 > tried, "another client is not kept waiting");
 }
