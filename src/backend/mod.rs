@@ -9,6 +9,7 @@ mod definition;
 mod example;
 mod facts;
 mod fault;
+mod health;
 mod known;
 mod link;
 mod lists;

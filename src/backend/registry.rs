@@ -20,10 +20,12 @@ use super::oauth::Authorization;
 use super::server::Server;
 use super::status::ServerStatus;
 use super::supervisor::supervise;
+use super::transport;
 use crate::config::{ServerSettings, Transport};
 use crate::domain::clock::Clock;
-use crate::domain::id::ServerName;
+use crate::domain::id::{KeyId, ServerName};
 use crate::domain::json::Json;
+use crate::domain::room::Room;
 use crate::store::Store;
 
 /// Servers that are connected at the same time.
@@ -51,6 +53,8 @@ pub(crate) struct Hub {
     pub servers: ArcSwap<HashMap<ServerName, Arc<Server>>>,
     pub catalog: ArcSwap<Catalog>,
     pub cache: ResponseCache,
+    /// What large answers take in memory, by key.
+    pub answers: Room<KeyId>,
     stop: CancellationToken,
     /// The catalogue's epoch.
     epoch: watch::Sender<u64>,
@@ -80,7 +84,7 @@ impl Hub {
         let epoch = self.catalog.load().epoch() + 1;
         let catalog = Catalog::build(parts, epoch);
         for warning in catalog.warnings() {
-            tracing::warn!("{warning}");
+            tracing::warn!(warning, "a tool goes without a flat name");
         }
         self.catalog.store(Arc::new(catalog));
         self.epoch.send_replace(epoch);
@@ -132,6 +136,7 @@ impl Backends {
                 servers: ArcSwap::default(),
                 catalog: ArcSwap::default(),
                 cache: ResponseCache::default(),
+                answers: Room::new(transport::OF_KEY, transport::OF_ALL),
                 stop: CancellationToken::new(),
                 epoch: watch::Sender::new(0),
                 progress: watch::Sender::new(0),

@@ -31,6 +31,7 @@ use crate::config::{ServerSettings, SessionsOf};
 use crate::domain::clock::Clock;
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
+use crate::domain::plain::plain;
 use crate::wire::era::Era;
 
 /// Calls that may wait for a place, for each place.
@@ -118,6 +119,11 @@ impl Server {
         self.facts().era
     }
 
+    /// The era of the link that there is.
+    pub(crate) fn link_era(&self) -> Option<Era> {
+        self.link.load().as_ref().map(|link| link.hello().era)
+    }
+
     fn facts(&self) -> MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -163,7 +169,7 @@ impl Server {
         let same = index.tools.len() == facts.tools.len()
             && index.tools.iter().zip(&facts.tools).all(|(one, other)| Arc::ptr_eq(one, other));
         for warning in index.warnings.iter().filter(|warning| !facts.warnings.contains(warning)) {
-            tracing::warn!(server = %self.name, "{warning}");
+            tracing::warn!(server = %self.name, warning, "a list of tools is not as it should be");
         }
         facts.tools = index.tools;
         facts.warnings = index.warnings;
@@ -188,7 +194,7 @@ impl Server {
 
     /// Keeps the last thing that went wrong, for operators.
     pub(crate) fn note(&self, why: &str) {
-        self.facts().last_error = Some(why.chars().take(500).collect());
+        self.facts().last_error = Some(plain(why.chars().take(500).collect::<String>()));
     }
 
     pub(crate) fn stopped(&self, clock: &dyn Clock) -> Option<Arc<Link>> {
@@ -364,23 +370,7 @@ impl Server {
             Err(_) => Err(Fault::new(FaultKind::Timeout, "no answer in time")),
         };
         drop(lease);
-        match &answer {
-            Err(fault) if fault.kind == FaultKind::Timeout && by_caller => drop(ticket),
-            Err(fault) if fault.counts() => {
-                self.note(&fault.detail);
-                if ticket.failed(clock.ticks()) {
-                    tracing::warn!(server = %self.name, "too many failures in a row: the server is left alone for a while");
-                }
-                self.meters.circuit(self.breaker.state());
-            }
-            _ => {
-                if ticket.succeeded() {
-                    tracing::info!(server = %self.name, "the server answers again");
-                    self.meters.circuit(self.breaker.state());
-                    self.refresh.notify_one();
-                }
-            }
-        }
+        self.learn(&answer, ticket, by_caller, hub);
         answer
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::breaker::{backoff, jitter};
 use super::fault::{Fault, FaultKind};
 use super::link::{Destination, Link};
 use super::peer::{Aside, Audience, Changes, Peer};
@@ -24,6 +25,9 @@ const MAX_LANES: usize = 16;
 /// A link that nobody has used for so long is closed.
 const IDLE: Duration = Duration::from_secs(600);
 
+/// Failed openings are forgotten after so long.
+const FORGIVEN: Duration = Duration::from_secs(60);
+
 /// A client's session, and which of its links.
 type Lane = (Arc<str>, usize);
 type Slots = HashMap<Lane, Arc<Slot>>;
@@ -34,6 +38,13 @@ pub(crate) struct Sessions {
     slots: Mutex<Slots>,
     /// Who hears what a session's backend says outside of a request.
     listeners: Mutex<HashMap<Arc<str>, mpsc::Sender<Aside>>>,
+    /// Openings that failed in a row, by key, and the clock tick until which the next one waits.
+    failed: Mutex<HashMap<Box<str>, (u32, u64)>>,
+}
+
+/// Whose a session is: its name begins with the key.
+fn owner(session: &str) -> &str {
+    session.split(' ').next().unwrap_or(session)
 }
 
 #[derive(Debug)]
@@ -86,6 +97,7 @@ impl Sessions {
     /// Where it cannot be opened, or too many clients have one.
     pub(crate) async fn lease(&self, server: &Arc<Server>, hub: &Arc<Hub>, peer: &Peer) -> Result<Lease, Fault> {
         let now = hub.clock.ticks();
+        self.rested(peer, now)?;
         let (slot, evicted) = self.place(server, peer, now)?;
         let mut taken = Taken(Some(Arc::clone(&slot)));
         if let Some(evicted) = evicted {
@@ -97,11 +109,38 @@ impl Sessions {
             Ok(link) => Arc::clone(link),
             Err(fault) => {
                 slot.gone.store(true, Ordering::Release);
+                if !matches!(fault.kind, FaultKind::Resting(_)) {
+                    self.has_failed(peer, hub.clock.ticks());
+                }
                 return Err(fault);
             }
         };
         taken.0 = None;
         Ok(Lease { slot, link })
+    }
+
+    fn failed(&self) -> MutexGuard<'_, HashMap<Box<str>, (u32, u64)>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A key whose links cannot be opened waits before the next, whatever it declares: each may start a process.
+    fn rested(&self, peer: &Peer, now: u64) -> Result<(), Fault> {
+        let until = self.failed().get(owner(&peer.session)).map_or(0, |(_, until)| *until);
+        let left = Duration::from_micros(until.saturating_sub(now));
+        if left.is_zero() {
+            return Ok(());
+        }
+        let seconds = u64::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
+        Err(Fault::new(FaultKind::Resting(seconds), "this client's sessions could not be opened"))
+    }
+
+    fn has_failed(&self, peer: &Peer, now: u64) {
+        let mut failed = self.failed();
+        let forgiven = u64::try_from(FORGIVEN.as_micros()).unwrap_or(u64::MAX);
+        failed.retain(|_, (_, until)| until.saturating_add(forgiven) > now);
+        let (attempts, until) = failed.entry(owner(&peer.session).into()).or_default();
+        let rest = u64::try_from(backoff(*attempts, jitter()).as_micros()).unwrap_or(u64::MAX);
+        (*attempts, *until) = (attempts.saturating_add(1), now.saturating_add(rest));
     }
 
     /// The link that a session has already.
@@ -154,6 +193,8 @@ impl Sessions {
         peer: &Peer,
         slot: &Arc<Slot>,
     ) -> Result<Arc<Link>, Fault> {
+        // Of several that wait for one link each would try.
+        self.rested(peer, hub.clock.ticks())?;
         let ambient = self.listeners.lock().unwrap_or_else(PoisonError::into_inner).get(&peer.session).cloned();
         let audience =
             Audience { capabilities: peer.capabilities.clone(), ambient, changes: Arc::clone(&server.changes) };
@@ -161,6 +202,7 @@ impl Sessions {
         let to = Destination { transport: &settings.transport, authorization: server.authorization.as_ref() };
         let open = Link::open(to, Some(Era::Legacy), &hub.environment, &hub.tracker, &server.tail, audience);
         let link = Arc::new(Box::pin(open).await?);
+        self.failed().remove(owner(&peer.session));
         hub.tracker.spawn(tend(Arc::clone(&link), Arc::clone(slot), Arc::clone(&server.changes)));
         link.heard().await;
         Ok(link)

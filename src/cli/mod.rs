@@ -3,12 +3,14 @@
 //! Exit codes: 0 done, 1 anything wrong (usage errors too), 2 denied (found, of `dlp scan`; failed, of `readiness`), 3
 //! approval needed.
 
+mod approvals;
 mod ask;
 mod audit;
 mod brain;
 pub mod demo;
 mod dlp;
 mod doctor;
+mod executions;
 mod import;
 mod keys;
 mod login;
@@ -19,6 +21,7 @@ mod remote;
 mod serve;
 mod servers;
 mod smoke;
+mod stats;
 mod stdio;
 mod tools;
 
@@ -126,9 +129,17 @@ enum Command {
     Preflight(preflight::Options),
     /// Check how well the gateway is governed. Exits 2 where a check fails
     Readiness,
+    /// List, show and decide calls that wait for a person
+    #[command(subcommand)]
+    Approvals(approvals::Command),
     /// Read, export and verify the audit log
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Look back at calls that were made
+    #[command(subcommand)]
+    Executions(executions::Command),
+    /// Sum up what was called: counts, errors, refusals, latencies
+    Stats(stats::Options),
     /// Look for secrets and personal data in texts, as the gateway does
     #[command(subcommand)]
     Dlp(dlp::Command),
@@ -189,7 +200,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<Ended> {
         Some(Command::Policy(command)) => policy::run(&common, command).await,
         Some(Command::Preflight(options)) => preflight::run(&common, options).await,
         Some(Command::Readiness) => preflight::readiness(&common).await,
+        Some(Command::Approvals(command)) => approvals::run(&common, command).await,
         Some(Command::Audit(command)) => audit::run(&common, command).await,
+        Some(Command::Executions(command)) => executions::run(&common, command).await,
+        Some(Command::Stats(options)) => stats::run(&common, options).await,
         Some(Command::Brain(command)) => brain::run(&common, command).await,
         Some(Command::Smoke(options)) => smoke::run(&common, &options).await,
         Some(Command::Stdio(options)) => stdio::run(&common, options).await,

@@ -5,12 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::approvals::ApprovalSettings;
 use super::dlp;
 use super::reader::{Document, Faults, Lookup, Section};
 use super::settings::{
     AuditSettings, GatewaySettings, Permissions, Plan, ServerSettings, SessionsOf, Settings, TokenSettings, ToolNames,
     Transport,
 };
+use super::telemetry;
 use super::tls::Tls;
 use super::tokens;
 use super::transport;
@@ -32,9 +34,13 @@ pub fn read(file: &str, text: &str, lookup: Lookup<'_>) -> Result<Settings, Faul
         Settings {
             oauth: tokens::oauth(top, gateway.public_url.as_deref()).map(Arc::new),
             gateway,
+            telemetry: telemetry::read(top, lookup).map(Arc::new),
             audit: top.section("audit").map_or_else(AuditSettings::default, |section| audit(&section)),
             servers: servers(top),
             plans: plans(top),
+            approvals: top
+                .section("approvals")
+                .map_or_else(Arc::default, |section| Arc::new(ApprovalSettings::read(&section))),
             tokens: top.section("tokens").map_or_else(TokenSettings::default, |section| lives(&section)),
             scanner: Arc::new(top.section("dlp").map_or_else(Scanner::default, |section| dlp::scanner(&section))),
         }
@@ -48,9 +54,11 @@ impl Default for Settings {
             audit: AuditSettings::default(),
             servers: BTreeMap::new(),
             plans: shipped_plans(),
+            approvals: Arc::default(),
             tokens: TokenSettings::default(),
             scanner: Arc::default(),
             oauth: None,
+            telemetry: None,
         }
     }
 }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::approvals::ApprovalSettings;
+use super::telemetry::TelemetrySettings;
 use super::tls::Tls;
 use super::tokens::{BackendOauth, JwtSettings, OauthSettings};
 use crate::domain::audit::{ArgumentsMode, Durability};
@@ -22,9 +24,12 @@ pub struct Settings {
     pub audit: AuditSettings,
     pub servers: BTreeMap<ServerName, Arc<ServerSettings>>,
     pub plans: BTreeMap<Arc<str>, Plan>,
+    pub approvals: Arc<ApprovalSettings>,
     pub tokens: TokenSettings,
     /// Absent: there is no endpoint for tokens.
     pub oauth: Option<Arc<OauthSettings>>,
+    /// Absent: nothing is sent.
+    pub telemetry: Option<Arc<TelemetrySettings>>,
     /// `[dlp]`: the rules in force.
     pub scanner: Arc<Scanner>,
 }

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::approval::Awaited;
 use super::decision::Judgement;
 use super::dlp::{Direction, DlpResult};
 use super::id::{EventId, ServerName};
@@ -19,6 +21,17 @@ pub enum Outcome {
     Failed(UpstreamError),
     /// Nobody waits for the answer any more.
     Cancelled,
+}
+
+impl Outcome {
+    /// A door's answer, which is counted for what the backend's answer takes; see [`Json::beside`].
+    #[must_use]
+    pub fn beside(&self, answer: impl Into<Bytes>) -> Bytes {
+        match self {
+            Self::Answered(told) => told.result.beside(answer),
+            Self::Refused(_) | Self::Failed(_) | Self::Cancelled => answer.into(),
+        }
+    }
 }
 
 /// What the backend said.
@@ -68,12 +81,15 @@ pub enum Refusal {
     InsufficientScope { asked: String, scope: &'static str },
     #[error("{message}")]
     InvalidRequest { message: String },
+    /// What an own tool was asked about.
+    #[error("{message}")]
+    NotFound { message: String },
     #[error("the arguments of `{}` do not fit its schema", .0.tool)]
     InvalidArguments(Box<Misfit>),
     #[error("request denied by policy: {}", .0.policy())]
     Denied(Box<Judgement>),
-    #[error("approval needed: {}", .0.policy())]
-    ApprovalNeeded(Box<Judgement>),
+    #[error("approval needed: {}", .0.judgement.policy())]
+    ApprovalNeeded(Box<Awaited>),
     /// Something stood in it that may not travel. `rules` say what, never how it reads.
     #[error("{} by policy: dlp:{direction} ({})", refused(*direction), rules.join(", "))]
     DlpBlocked { direction: Direction, rules: Vec<&'static str> },
@@ -116,6 +132,7 @@ impl Refusal {
             Self::Ambiguous { .. } => "ambiguous_tool",
             Self::InsufficientScope { .. } => "insufficient_scope",
             Self::InvalidRequest { .. } => "invalid_request",
+            Self::NotFound { .. } => "not_found",
             Self::InvalidArguments(_) => "invalid_arguments",
             Self::Denied(_) | Self::DlpBlocked { .. } => "policy_denied",
             Self::ApprovalNeeded(_) => "approval_required",

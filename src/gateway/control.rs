@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::brain::BrainCommand;
-use super::{Gateway, Keyring, Leaving, NewKey, PolicyChange};
+use super::{ApprovalsCommand, Gateway, Keyring, Leaving, NewKey, PolicyChange};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::{EventId, KeyId, OWN_SERVER, RequestId};
 use crate::domain::json::{Json, hex};
@@ -71,6 +71,7 @@ pub enum Command {
     PolicyCheck {
         policies: Vec<(String, String)>,
     },
+    Approvals(ApprovalsCommand),
     /// Takes out a policy that was made over the API.
     PolicyRemove {
         name: String,
@@ -123,6 +124,10 @@ impl Actor {
         Self { entrance: Entrance::Rest, request: request.clone(), key, user, agent }
     }
 
+    pub(super) fn who(&self) -> (KeyId, Arc<str>) {
+        (self.key.clone(), Arc::clone(&self.user))
+    }
+
     pub(super) const fn key(&self) -> &KeyId {
         &self.key
     }
@@ -170,6 +175,7 @@ impl Gateway {
             Command::Call { tool, arguments } => self.call(tool, &arguments).await,
             Command::Simulate { arguments, key } => self.simulate(arguments, key.as_deref()).await,
             Command::PolicyCheck { policies } => self.check_policies(&policies).await,
+            Command::Approvals(command) => self.approvals_command(command).await,
             Command::PolicyRemove { name } => {
                 let removed = self.change_policy_here(&Actor::owner(), PolicyChange::Remove { name }).await;
                 removed.map_err(|refused| Failed::of(&refused))

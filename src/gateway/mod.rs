@@ -1,5 +1,6 @@
 //! Floor 7: everything together. A [`Gateway`] is built from its sources, owns every task, and is what the doors call.
 
+mod approvals;
 pub mod brain;
 pub mod control;
 mod desk;
@@ -38,6 +39,7 @@ use tokio::sync::{mpsc, watch as channel};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::approvals::{ApprovalsCommand, Undecided, Viewer, waits_for};
 pub use self::desk::Refused;
 pub use self::directory::DirectoryEntry;
 pub use self::exchange::TokenRefused;
@@ -74,6 +76,7 @@ use crate::domain::id::{EventId, KeyId, RequestId};
 use crate::domain::outcome::{Carried, Governance, Outcome, Refusal};
 use crate::domain::principal::Principal;
 use crate::domain::tool::Kind;
+use crate::domain::trace::Provenance;
 use crate::journal::TurnedAway;
 use crate::own::Surroundings;
 use crate::pipeline::{OwnTool, Pipeline};
@@ -182,7 +185,7 @@ impl Gateway {
     /// The line of a new call.
     #[must_use]
     pub fn line(&self, progress: Option<mpsc::Sender<Aside>>, peer: Option<Arc<Peer>>) -> Line {
-        Line { cancel: self.giving_up.child_token(), progress, peer }
+        Line { cancel: self.giving_up.child_token(), progress, peer, provenance: Provenance::default() }
     }
 
     /// Carries a call to its end, whatever becomes of the client: where the client leaves, and this future is dropped, the
@@ -218,6 +221,12 @@ impl Gateway {
             carried
         };
         Persistent::new(AssertUnwindSafe(tracing::Instrument::instrument(call, span)).catch_unwind(), &self.tasks)
+    }
+
+    /// Whether calls become spans that somebody collects.
+    #[must_use]
+    pub fn makes_spans(&self) -> bool {
+        self.pipeline.telemetry.is_some()
     }
 
     /// Charges a request that is no call to its principal's plan: REST and bare requests.
@@ -317,6 +326,7 @@ impl Gateway {
 
     /// Stops: nothing new is taken, calls in flight end within `grace`, children stop, the store closes.
     pub async fn stop(&self, grace: Duration) {
+        let end = tokio::time::Instant::now() + grace;
         self.stopping.cancel();
         self.tasks.close();
         if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
@@ -329,6 +339,10 @@ impl Gateway {
         // Calls that were given up close their records before the store does.
         let _closed = tokio::time::timeout(LAST_WORDS, self.tasks.wait()).await;
         self.pipeline.backends.stop(Duration::ZERO).await;
+        self.pipeline.approvals.sweep().await;
+        if let Some(telemetry) = &self.pipeline.telemetry {
+            telemetry.stop(end.saturating_duration_since(tokio::time::Instant::now()).max(LAST_WORDS)).await;
+        }
         if let Err(error) = self.keys.write_uses().await {
             tracing::warn!(%error, "the last uses of keys could not be written");
         }
@@ -349,6 +363,6 @@ pub(crate) fn unfinished(audit_event_id: EventId, kind: Kind, refusal: Refusal) 
 fn tell(id: &RequestId, carried: &Carried) {
     if let (Outcome::Failed(error), Some(tool)) = (&carried.outcome, &carried.tool) {
         let event = &carried.governance.audit_event_id;
-        tracing::info!(request_id = %id, audit_event_id = %event, tool = %tool.label, "{}", error.message);
+        tracing::info!(request_id = %id, audit_event_id = %event, tool = &*tool.label, why = error.message, "a call failed");
     }
 }

@@ -18,6 +18,7 @@ use super::sessions::Sessions;
 use super::sources::{Inputs, Sources, of_policy};
 use super::visitors::Visitors;
 use super::{Gateway, watch};
+use crate::approvals::{Approvals, Hooks};
 use crate::authn::jwt::Tokens;
 use crate::authn::session::Sealer;
 use crate::authn::{Keyring, NewKey, NotCreated, SecretKey};
@@ -35,6 +36,7 @@ use crate::own::{Own, Surroundings};
 use crate::pipeline::{Pipeline, State};
 use crate::policy::{PolicyFault, Report};
 use crate::store::{Store, StoreError};
+use crate::telemetry::Telemetry;
 
 /// What a gateway is made from.
 #[derive(Debug)]
@@ -98,7 +100,10 @@ impl Gateway {
         let (now, sealer) = (clock.now(), sealer(&inputs, &store)?);
         let sessions = Sessions::new(sealer, store.ended_sessions(now).await?, store.clone(), now);
         let backends = backends(&inputs, &store, &clock, opening.backends).await?;
+        let (approvals, hooks) =
+            Approvals::start(store.clone(), Arc::clone(&clock), inputs.environment.clone()).await?;
         let (brain, demo) = (store.brain(), inputs.demo);
+        let telemetry = telemetry(&inputs, &clock, opening.serve);
         let (own, definitions, surroundings) = own_tools(&keys, &brain, &backends);
         let (state, report) = first_state(&inputs, &backends, &definitions);
         if opening.serve && !report.acceptable {
@@ -116,7 +121,7 @@ impl Gateway {
             store,
             changes.clone(),
         );
-        let pipeline = Arc::new(pipeline(clock, journal, backends, own));
+        let pipeline = Arc::new(pipeline(clock, journal, approvals, backends, own, telemetry));
         let gateway = Arc::new(Self {
             pipeline,
             state,
@@ -140,7 +145,7 @@ impl Gateway {
         if opening.serve && demo {
             gateway.know_the_demo().await;
         }
-        gateway.follow(opening.serve);
+        gateway.follow(opening.serve, hooks);
         Ok(gateway)
     }
 
@@ -164,7 +169,8 @@ impl Gateway {
         Ok(first)
     }
 
-    fn follow(&self, serve: bool) {
+    fn follow(&self, serve: bool, hooks: Hooks) {
+        self.tasks.spawn(hooks.run(self.stopping.clone()));
         let catalogue = self.pipeline.backends.changes();
         self.tasks.spawn(watch::catalogue(self.desk.clone(), catalogue, self.stopping.clone()));
         if serve {
@@ -174,7 +180,9 @@ impl Gateway {
                 let fold = move || metrics.run_upkeep();
                 self.tasks.spawn(watch::metrics(fold, watch::UPKEEP_EVERY, self.stopping.clone()));
             }
+            self.tasks.spawn(watch::approvals(self.pipeline.approvals.clone(), self.stopping.clone()));
             self.tasks.spawn(watch::uses(Arc::clone(&self.keys), self.stopping.clone()));
+            self.tasks.spawn(watch::rollups(self.pipeline.journal.clone(), self.stopping.clone()));
         }
     }
 }
@@ -196,15 +204,24 @@ async fn read(opening: &Opening) -> Result<(Inputs, Store), OpenError> {
     Ok((inputs, store))
 }
 
-fn pipeline(clock: Arc<dyn Clock>, journal: Journal, backends: Backends, own: Own) -> Pipeline {
+fn pipeline(
+    clock: Arc<dyn Clock>,
+    journal: Journal,
+    approvals: Approvals,
+    backends: Backends,
+    own: Own,
+    telemetry: Option<Telemetry>,
+) -> Pipeline {
     Pipeline {
         tokens: Arc::new(Tokens::new(Arc::clone(&clock))),
         clock,
         journal,
         ledger: Ledger::default(),
+        approvals,
         in_flight: Crowd::default(),
         backends,
         own: Box::new(own),
+        telemetry,
     }
 }
 
@@ -250,6 +267,18 @@ fn sealer(inputs: &Inputs, store: &Store) -> Result<Sealer, OpenError> {
         None => Sealer::new(store.secret("session")?.as_ref()),
     };
     sealer.map_err(|_| OpenError::Random)
+}
+
+/// Where a gateway serves and somebody collects. A receiver that cannot be used is told of, and no reason not to serve.
+fn telemetry(inputs: &Inputs, clock: &Arc<dyn Clock>, serve: bool) -> Option<Telemetry> {
+    let settings = inputs.settings.telemetry.as_ref().filter(|_| serve)?;
+    match Telemetry::start(settings, Arc::clone(clock)) {
+        Ok(telemetry) => Some(telemetry),
+        Err(why) => {
+            tracing::error!(why, "spans and metrics are not sent");
+            None
+        }
+    }
 }
 
 fn recorder() -> Option<metrics_exporter_prometheus::PrometheusHandle> {

@@ -14,6 +14,7 @@ mod request;
 mod rest;
 mod server;
 mod stall;
+mod trace;
 
 use std::sync::Arc;
 
@@ -98,9 +99,20 @@ pub const ROUTES: &[Route] = &[
     route("POST", "/v1/policies/simulate", Access::Scope(Scope::PolicySimulate)),
     route("POST", "/v1/preflight", Access::Scope(Scope::PolicySimulate)),
     route("GET", "/v1/governance/readiness", Access::Scope(Scope::GovernanceRead)),
+    route("POST", "/v1/brain/entities", Access::Scope(Scope::BrainWrite)),
+    route("GET", "/v1/brain/types", Access::Scope(Scope::BrainRead)),
+    route("POST", "/v1/brain/query", Access::Scope(Scope::BrainRead)),
+    route("GET", "/v1/approvals", Access::Scope(Scope::ApprovalsRead)),
+    route("GET", "/v1/approvals/{id}", Access::Scope(Scope::ApprovalsRead)),
+    route("POST", "/v1/approvals/{id}", Access::Scope(Scope::ApprovalsRead)),
+    route("POST", "/v1/approvals/{id}/approve", Access::Scope(Scope::ApprovalsDecide)),
+    route("POST", "/v1/approvals/{id}/deny", Access::Scope(Scope::ApprovalsDecide)),
     route("GET", "/v1/audit/events", Access::Scope(Scope::AuditRead)),
     route("GET", "/v1/audit/events/{id}", Access::Scope(Scope::AuditRead)),
     route("GET", "/v1/audit/export", Access::Scope(Scope::AuditRead)),
+    route("GET", "/v1/executions", Access::Scope(Scope::TracesRead)),
+    route("GET", "/v1/executions/{id}", Access::Scope(Scope::TracesRead)),
+    route("GET", "/v1/observability/summary", Access::Scope(Scope::ObservabilityRead)),
     route("GET", "/healthz", Access::Local),
     route("GET", "/readyz", Access::Local),
     route("GET", "/metrics", Access::Local),

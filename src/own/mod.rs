@@ -3,8 +3,11 @@
 //! Their canonical names may be dotted (`policy.simulate`); hosts are listed the safe spelling (`policy_simulate`), and
 //! every spelling is understood, `invoke.` in front included.
 
-pub mod brain;
+mod approvals;
+mod brain;
+mod executions;
 mod invoke;
+mod observability;
 mod preflight;
 mod readiness;
 mod search;
@@ -44,8 +47,19 @@ pub struct Own {
 impl Own {
     #[must_use]
     pub fn new(keys: Arc<Keyring>, brain: Brain, surroundings: Arc<Surroundings>) -> Self {
-        let tools =
-            vec![search::tool(), invoke::tool(), simulate::tool(), brain::tool(), preflight::tool(), readiness::tool()];
+        let tools = vec![
+            search::tool(),
+            invoke::tool(),
+            simulate::tool(),
+            approvals::list(),
+            approvals::get(),
+            brain::tool(),
+            executions::list_tool(),
+            executions::get_tool(),
+            observability::tool(),
+            preflight::tool(),
+            readiness::tool(),
+        ];
         Self { tools, keys, brain, surroundings }
     }
 
@@ -84,8 +98,13 @@ impl OwnTools for Own {
                 search::NAME => search::run(state, call),
                 simulate::NAME => simulate::run(pipeline, state, &self.keys, call),
                 brain::NAME => brain::run(&self.brain, state, call).await,
+                executions::LIST => executions::list(pipeline, call).await,
+                executions::GET => executions::get(pipeline, call).await,
+                observability::NAME => observability::run(pipeline, call).await,
                 preflight::NAME => preflight::run(pipeline, state, &self.keys, call).await,
                 readiness::NAME => readiness::run(pipeline, state, &self.keys, &self.surroundings).await,
+                approvals::LIST => approvals::run_list(pipeline, state, call).await,
+                approvals::GET => approvals::run_get(pipeline, state, call).await,
                 // `gateway_invoke` was unwrapped before, and there is no other.
                 _ => Err(Refusal::Internal),
             }

@@ -177,7 +177,31 @@ impl Simulation<'_> {
         };
         let limits = self.limits(tool);
         let breaker = self.pipeline.backends.breaker(&tool.id.server);
-        report(&judgement, Some(tool), &json!(faults), &json!(limits), &json!(breaker), &dlp)
+        let mut report = report(&judgement, Some(tool), &json!(faults), &json!(limits), &json!(breaker), &dlp);
+        if judgement.verdict == Verdict::Approval
+            && let Some(members) = report.as_object_mut()
+        {
+            members.insert("approval".into(), self.approval(&judgement));
+        }
+        report
+    }
+
+    /// What would be asked of whom.
+    fn approval(&self, judgement: &Judgement) -> Value {
+        let approvers = self.state.policies.approvers(judgement);
+        let of = match &approvers {
+            None => "a person with the scope approvals:decide".to_owned(),
+            Some(roles) => format!("a person with the scope approvals:decide and a role of {}", roles.join(", ")),
+        };
+        json!({
+            "policy": judgement.policy(),
+            "reason": judgement.reason,
+            "of": format!("{of}, or an administrator; never the requester"),
+            "approvers": approvers,
+            "scope": Scope::ApprovalsDecide,
+            "for": "exactly this call, once",
+            "expires_in_seconds": self.state.settings.approvals.expiry.as_secs(),
+        })
     }
 
     /// What a scan of the arguments would come to, and what it makes of a judgement.
@@ -309,8 +333,6 @@ fn report(
     breaker: &Value,
     dlp: &Value,
 ) -> Value {
-    let approval = (judgement.verdict == Verdict::Approval)
-        .then(|| json!({"policy": judgement.policy(), "reason": judgement.reason, "of": "a person who may approve"}));
     json!({
         "decision": judgement.verdict,
         "policy": judgement.policy(),
@@ -327,7 +349,7 @@ fn report(
         "limits": limits,
         "breaker": breaker,
         "dlp": dlp,
-        "approval": approval,
+        "approval": null,
     })
 }
 

@@ -8,6 +8,7 @@
 //! The data folder holds `toolgate.db` and, once entities were imported, `brain.db`, each with its `-wal` and `-shm`,
 //! `lock`, `NAME.secret` files and `audit-head`, all readable by their owner alone.
 
+mod approvals;
 mod audit;
 pub mod brain;
 pub mod chain;
@@ -16,6 +17,7 @@ mod documents;
 mod error;
 mod files;
 mod grants;
+mod insight;
 mod keys;
 mod policies;
 mod queue;
@@ -39,10 +41,14 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 pub use crate::domain::audit::Durability;
-pub use audit::{AuditRecord, Filter, IntentLink, Link, Links, Row};
+pub use approvals::{
+    ApprovalFacts, ApprovalFilter, ApprovalLimits, ApprovalRecord, Asked, Decided, NewApproval, Used as UsedApproval,
+};
+pub use audit::{AuditRecord, Filter, Found, IntentLink, Link, Links, Row};
 pub use error::StoreError;
 pub use files::Key32;
 pub use grants::GrantRecord;
+pub use insight::{BreakerChange, Counts, Group, Narrow, Resolution, Rolled, Summary};
 pub use keys::KeyRecord;
 pub use policies::{NewVersion, PolicyRecord};
 

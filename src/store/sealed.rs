@@ -17,15 +17,7 @@ impl Store {
     /// # Errors
     /// Where it was not sealed, or not committed.
     pub async fn put_sealed(&self, kind: &'static str, name: &str, body: &[u8]) -> Result<(), StoreError> {
-        let mut nonce = [0_u8; NONCE_LEN];
-        SystemRandom::new().fill(&mut nonce).map_err(|_| self.unsealable("the system gives no random bytes"))?;
-        let mut sealed = body.to_vec();
-        let key = self.sealing_key()?;
-        key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad(kind, name), &mut sealed)
-            .map_err(|_| self.unsealable("it cannot seal"))?;
-        let mut whole = nonce.to_vec();
-        whole.append(&mut sealed);
-        self.put(kind, name, Bytes::from(whole)).await
+        self.put(kind, name, Bytes::from(self.seal(kind, name, body)?)).await
     }
 
     /// The sealed document of this kind and name; none where it cannot be opened: under another secret it is not ours.
@@ -34,6 +26,29 @@ impl Store {
     /// Where the store or the secret cannot be read.
     pub async fn fetch_sealed(&self, kind: &'static str, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
         let Some(whole) = self.fetch(kind, name).await? else { return Ok(None) };
+        self.unseal(kind, name, &whole)
+    }
+
+    /// Seals a text for its own place.
+    pub(super) fn seal(&self, kind: &str, name: &str, body: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let mut nonce = [0_u8; NONCE_LEN];
+        SystemRandom::new().fill(&mut nonce).map_err(|_| self.unsealable("the system gives no random bytes"))?;
+        let mut sealed = body.to_vec();
+        let key = self.sealing_key()?;
+        key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad(kind, name), &mut sealed)
+            .map_err(|_| self.unsealable("it cannot seal"))?;
+        let mut whole = nonce.to_vec();
+        whole.append(&mut sealed);
+        Ok(whole)
+    }
+
+    /// Opens what was sealed for this place; none where it was not.
+    pub(super) fn unseal(
+        &self,
+        kind: &str,
+        name: &str,
+        whole: &[u8],
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
         let Some((nonce, sealed)) = whole.split_at_checked(NONCE_LEN) else { return Ok(None) };
         let mut sealed = Zeroizing::new(sealed.to_vec());
         let key = self.sealing_key()?;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::era::Era;
 use super::rpc::RpcError;
 use super::splice::{Additions, splice};
+use crate::domain::approval::Awaited;
 use crate::domain::decision::Judgement;
 use crate::domain::dlp::Direction;
 use crate::domain::json::Json;
@@ -33,7 +34,8 @@ pub struct Reply {
 }
 
 impl Reply {
-    fn result(result: Json) -> Self {
+    #[must_use]
+    pub fn result(result: Json) -> Self {
         Self { status: 200, body: Ok(result), retry_after: None }
     }
 
@@ -77,6 +79,12 @@ fn with_governance(result: &Json, governance: &Governance, members: &[(&str, &st
     let governance = Json::of(governance);
     let meta = [(GOVERNANCE_KEY, governance.as_str()), (SERVER_INFO_KEY, SERVER_INFO)];
     splice(result, Additions { members, meta: &meta })
+}
+
+/// A result that asks a modern client for something, with the gateway's marks.
+#[must_use]
+pub fn asking(result: &Json, governance: &Governance) -> Reply {
+    Reply::result(with_governance(result, governance, &[("resultType", "\"input_required\"")]))
 }
 
 /// A result of the gateway itself, such as a list: `extra` holds what a modern client is told besides.
@@ -152,6 +160,7 @@ fn unread(refusal: &Refusal, kind: Kind, era: Era, host: bool) -> Reply {
         Refusal::Unrecorded(_) | Refusal::Stopping => error(503),
         Refusal::Internal => error(-32603),
         Refusal::InvalidRequest { .. }
+        | Refusal::NotFound { .. }
         | Refusal::InvalidArguments(_)
         | Refusal::UnknownTool { .. }
         | Refusal::UnknownResource { .. }
@@ -194,12 +203,17 @@ pub fn advice(refusal: &Refusal) -> String {
                 sentence(&judgement.reason)
             )
         }
-        Refusal::ApprovalNeeded(judgement) => {
+        Refusal::ApprovalNeeded(awaited) => {
+            let Awaited { judgement, ticket } = &**awaited;
             format!(
-                "Approval needed by policy {}{}: {} Nothing was called. A person has to approve this call first.",
+                "Approval needed by policy {}{}: {} Nothing was called. A person has to approve exactly this call, until \
+                 {}: approval {}, {}. Then make the identical call again; changed arguments are another call.",
                 judgement.policy(),
                 place(judgement),
-                sentence(&judgement.reason)
+                sentence(&judgement.reason),
+                ticket.expires.rfc3339(),
+                ticket.id,
+                ticket.url
             )
         }
         Refusal::DlpBlocked { direction: Direction::Arguments, rules } => {
@@ -252,13 +266,14 @@ pub fn details(refusal: &Refusal) -> Value {
             "example": misfit.example,
             "input_schema": misfit.schema,
         }),
-        Refusal::Denied(judgement) | Refusal::ApprovalNeeded(judgement) => json!({
-            "code": judgement.code.filter(|_| matches!(refusal, Refusal::Denied(_))).unwrap_or(code),
-            "policy": judgement.policy(),
-            "reason": judgement.reason,
-            "policies": judgement.rules,
-            "effects": judgement.effects,
-        }),
+        Refusal::Denied(judgement) => judged(judgement.code.unwrap_or(code), judgement),
+        Refusal::ApprovalNeeded(awaited) => {
+            let mut details = judged(code, &awaited.judgement);
+            if let Some(members) = details.as_object_mut() {
+                members.insert("approval".into(), json!(awaited.ticket));
+            }
+            details
+        }
         Refusal::DlpBlocked { direction, rules } => json!({
             "code": code,
             "policy": format!("dlp:{direction}"),
@@ -273,6 +288,16 @@ pub fn details(refusal: &Refusal) -> Value {
         }
         other => json!({"code": code, "message": other.to_string()}),
     }
+}
+
+fn judged(code: &str, judgement: &Judgement) -> Value {
+    json!({
+        "code": code,
+        "policy": judgement.policy(),
+        "reason": judgement.reason,
+        "policies": judgement.rules,
+        "effects": judgement.effects,
+    })
 }
 
 fn failed(error: &UpstreamError, governance: &Governance, era: Era) -> Reply {

@@ -10,6 +10,7 @@
 
 mod support;
 
+mod approvals;
 mod audit;
 mod brain;
 mod channels;
@@ -20,6 +21,7 @@ mod dlp;
 mod floors;
 mod fuzz;
 mod hostile;
+mod insight;
 mod invoke;
 mod keys;
 mod matrix;

@@ -569,3 +569,26 @@ async fn a_relist_waits_for_the_list() {
     backends.relist(&["s".parse().unwrap(), "nobody".parse().unwrap()], Duration::from_secs(10)).await;
     assert!(backends.catalog().get("s", "fresh").is_some());
 }
+
+#[tokio::test]
+async fn a_client_whose_sessions_cannot_be_opened_tries_seldom() {
+    let greeted = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&greeted);
+    let peer = Peer::start(false, move |seen| {
+        let again = seen.method() == "initialize" && count.fetch_add(1, Ordering::SeqCst) > 0;
+        again.then_some(Say::status("500 Internal Server Error"))
+    })
+    .await;
+    let backends = backends(peer.settings()).await;
+    let tool = tool(&backends, "read");
+    let of = |key: &str| Some(Arc::new(crate::backend::Peer::silent(&crate::domain::id::KeyId::from(key))));
+    for _ in 0..10 {
+        let options = SendOptions { peer: of("ann"), ..SendOptions::default() };
+        assert!(backends.dispatch(&tool, None, options).await.is_err());
+    }
+    let tried = greeted.load(Ordering::SeqCst) - 1;
+    assert!((1..=3).contains(&tried), "{tried} openings for ten calls");
+    let options = SendOptions { peer: of("bob"), ..SendOptions::default() };
+    assert!(backends.dispatch(&tool, None, options).await.is_err());
+    assert_eq!(greeted.load(Ordering::SeqCst) - 1, tried + 1, "another client is not kept waiting");
+}

@@ -1,5 +1,6 @@
 //! REST: what its doors read of a body, and how a call that gave no result is told over HTTP. One file a shape.
 
+pub mod brain_schema;
 pub mod invoke;
 pub mod schema;
 pub mod shield;
@@ -123,9 +124,10 @@ pub fn unanswered(carried: &Carried) -> Option<Unanswered> {
 
 fn refused(refusal: &Refusal) -> Unanswered {
     let (status, code) = match refusal {
-        Refusal::UnknownTool { .. } | Refusal::UnknownPrompt { .. } | Refusal::UnknownResource { .. } => {
-            (404, "not_found")
-        }
+        Refusal::UnknownTool { .. }
+        | Refusal::UnknownPrompt { .. }
+        | Refusal::UnknownResource { .. }
+        | Refusal::NotFound { .. } => (404, "not_found"),
         Refusal::InsufficientScope { .. } => (403, "insufficient_scope"),
         Refusal::Ambiguous { .. } | Refusal::InvalidRequest { .. } | Refusal::InvalidArguments(_) => {
             (400, "invalid_request")
@@ -152,7 +154,9 @@ fn sentence(refusal: &Refusal) -> String {
         Refusal::Denied(judgement) => {
             format!("request denied by policy: {}: {}", judgement.policy(), judgement.reason)
         }
-        Refusal::ApprovalNeeded(judgement) => format!("approval needed: {}: {}", judgement.policy(), judgement.reason),
+        Refusal::ApprovalNeeded(awaited) => {
+            format!("approval needed: {}: {}", awaited.judgement.policy(), awaited.judgement.reason)
+        }
         other => other.to_string(),
     }
 }

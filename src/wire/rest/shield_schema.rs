@@ -348,6 +348,43 @@ pub enum RecordOutcome {
     Interrupted,
 }
 
+/// How far an approval has come.
+#[derive(Debug, ToSchema)]
+#[schema(as = ApprovalState, rename_all = "lowercase")]
+pub enum ApprovalStates {
+    Pending,
+    Approved,
+    Denied,
+    Expired,
+    Executing,
+    Used,
+    Unknown,
+}
+
+/// A decision; the body may be left out.
+#[derive(Debug, ToSchema)]
+#[schema(example = json!({"comment": "as agreed"}))]
+pub struct ApprovalDecision {
+    /// Why, for the record and the caller: at most 1000 characters.
+    #[schema(nullable = false)]
+    pub comment: Option<String>,
+}
+
+/// What the page of an approval sends.
+#[derive(ToSchema)]
+pub struct ApprovalForm {
+    /// The key of who looks or decides.
+    pub key: String,
+    #[schema(nullable = false)]
+    pub comment: Option<String>,
+}
+
+impl std::fmt::Debug for ApprovalForm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApprovalForm").finish_non_exhaustive()
+    }
+}
+
 /// Something whose members depend on what it is: a report, an audit record.
 #[derive(Debug, ToSchema)]
 pub struct ObjectAnswer {

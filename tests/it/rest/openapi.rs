@@ -252,11 +252,47 @@ fn shield() -> Vec<Asked> {
         ("POST", "/v1/preflight", "", json!({"calls": [{"server": "up", "tool": "write"}, {"tool": "up:nothing"}]})),
         ("POST", "/v1/preflight", "", json!({"calls": []})),
         get("/v1/governance/readiness", ""),
+        get("/v1/approvals", ""),
+        get("/v1/approvals", "?state=odd"),
+        get("/v1/approvals/{id}", "/apr_none"),
+        ("POST", "/v1/approvals/{id}", "/apr_none", json!({})),
+        ("POST", "/v1/approvals/{id}/approve", "/apr_none/approve", json!({"comment": "x"})),
+        ("POST", "/v1/approvals/{id}/deny", "/apr_none/deny", json!({"coment": "x"})),
         get("/v1/audit/events", "?limit=3"),
         get("/v1/audit/events", "?from=soon"),
         get("/v1/audit/events/{id}", "/evt_none"),
+        get("/v1/executions", "?limit=3"),
+        get("/v1/executions", "?since=soon"),
+        get("/v1/executions/{id}", "/evt_none"),
+        get("/v1/observability/summary", ""),
+        get("/v1/observability/summary", "?window=1y"),
         get("/v1/audit/export", ""),
         get("/v1/audit/export", "?format=csv"),
+    ]
+}
+
+/// The routes of what the company knows.
+fn brain() -> Vec<Asked> {
+    vec![
+        (
+            "POST",
+            "/v1/brain/entities",
+            "",
+            json!({"entities": [
+                {"type": "customer", "key": "c-1", "attributes": {"name": "Acme"}}, {"type": "invoice", "id": 7, "customer_id": "c-1"}, 7,
+            ]}),
+        ),
+        ("POST", "/v1/brain/entities", "", json!({"entities": {}})),
+        ("GET", "/v1/brain/types", "", Value::Null),
+        (
+            "POST",
+            "/v1/brain/query",
+            "",
+            json!({"query": "acme", "entity_type": "customer", "join_to": {"entity_type": "invoice", "aggregate": {"count": true, "sum": ["id"]}}, "aggregate": {"count": true}}),
+        ),
+        ("POST", "/v1/brain/query", "", json!({})),
+        ("POST", "/v1/brain/query", "", json!({"entity_type": "nothing"})),
+        ("POST", "/v1/brain/query", "", json!({"limit": 0})),
     ]
 }
 
@@ -282,7 +318,7 @@ async fn what_the_doors_answer_is_described() {
     let admin = gateway.client(&gateway.writer("admin").await);
     let none = gateway.client(&gateway.key("none").await);
     let stranger = gateway.stranger();
-    let requests: Vec<Asked> = calls().into_iter().chain(others()).chain(shield()).collect();
+    let requests: Vec<Asked> = calls().into_iter().chain(others()).chain(shield()).chain(brain()).collect();
     let asked: BTreeSet<String> = requests.iter().map(|(method, path, _, _)| format!("{method} {path}")).collect();
     let all: BTreeSet<String> =
         operations(&document).iter().map(|(method, path, _)| format!("{method} {path}")).collect();

@@ -57,15 +57,20 @@ pub(super) fn complete(document: &mut Value) {
 }
 
 fn is_call(path: &str) -> bool {
-    matches!(
-        path,
-        "/api/v1/mcp/invoke"
-            | "/api/mcp/call"
-            | "/v1/mcps/{id}/invoke"
-            | "/v1/policies/simulate"
-            | "/v1/preflight"
-            | "/v1/governance/readiness"
-    )
+    const CALLS: [&str; 11] = [
+        "/api/v1/mcp/invoke",
+        "/api/mcp/call",
+        "/v1/mcps/{id}/invoke",
+        "/v1/policies/simulate",
+        "/v1/preflight",
+        "/v1/governance/readiness",
+        "/v1/brain/query",
+        "/v1/brain/types",
+        "/v1/executions",
+        "/v1/executions/{id}",
+        "/v1/observability/summary",
+    ];
+    CALLS.contains(&path)
 }
 
 fn is_keyed(access: Access) -> bool {
