@@ -7,8 +7,8 @@ use serde_json::Value;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::deadline::Deadline;
-use crate::domain::json::Json;
 use crate::domain::id::KeyId;
+use crate::domain::json::Json;
 use crate::wire::era::Era;
 
 /// How long a client, and the person before it, may take to answer a question of a backend.
