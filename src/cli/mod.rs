@@ -1,11 +1,12 @@
 //! Floor 9: the command line. One file a command; tables for people, `--json` for scripts.
 //!
-//! Exit codes: 0 done, 1 anything wrong (usage errors too), 2 denied, 3 approval needed.
+//! Exit codes: 0 done, 1 anything wrong (usage errors too), 2 denied or a suite got worse, 3 approval needed.
 
 mod ask;
 mod audit;
 pub mod demo;
 mod doctor;
+mod eval;
 mod import;
 mod keys;
 mod login;
@@ -32,6 +33,8 @@ pub(crate) enum Ended {
     Well,
     Wrong,
     Denied,
+    /// A run of a suite that is worse than it may be.
+    Worse,
     ApprovalNeeded,
 }
 
@@ -40,7 +43,7 @@ impl From<Ended> for ExitCode {
         Self::from(match ended {
             Ended::Well => 0,
             Ended::Wrong => 1,
-            Ended::Denied => 2,
+            Ended::Denied | Ended::Worse => 2,
             Ended::ApprovalNeeded => 3,
         })
     }
@@ -121,6 +124,9 @@ enum Command {
     /// Read, export and verify the audit log
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Run suites of test cases for tools, and compare their scores
+    #[command(subcommand)]
+    Eval(eval::Command),
     /// Ask a running gateway whether it works; changes nothing
     Smoke(remote::Place),
     /// An MCP server on standard input and output that carries everything to a running gateway
@@ -129,7 +135,12 @@ enum Command {
     Doctor,
     /// A demo MCP server on standard input and output: github or database
     #[command(hide = true)]
-    DemoServer { name: String },
+    DemoServer {
+        name: String,
+        /// Which release of it to play
+        #[arg(long, default_value_t = 1)]
+        release: u8,
+    },
 }
 
 /// Runs the program.
@@ -174,9 +185,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<Ended> {
         Some(Command::Tools(command)) => tools::run(&common, command).await,
         Some(Command::Policy(command)) => policy::run(&common, command).await,
         Some(Command::Audit(command)) => audit::run(&common, command).await,
+        Some(Command::Eval(command)) => eval::run(&common, command).await,
         Some(Command::Smoke(options)) => smoke::run(&common, &options).await,
         Some(Command::Stdio(options)) => stdio::run(&common, options).await,
         Some(Command::Doctor) => doctor::run(&common).await,
-        Some(Command::DemoServer { name }) => demo::run(&name).await.map(|()| Ended::Well),
+        Some(Command::DemoServer { name, release }) => demo::run(&name, release).await.map(|()| Ended::Well),
     }
 }

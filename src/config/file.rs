@@ -31,6 +31,7 @@ pub fn read(file: &str, text: &str, lookup: Lookup<'_>) -> Result<Settings, Faul
             audit: top.section("audit").map_or_else(AuditSettings::default, |section| audit(&section)),
             servers: servers(top),
             plans: plans(top),
+            evals: Arc::default(),
         }
     })
 }
@@ -43,6 +44,7 @@ impl Default for Settings {
             servers: BTreeMap::new(),
             plans: shipped_plans(),
             oauth: None,
+            evals: Arc::default(),
         }
     }
 }

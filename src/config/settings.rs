@@ -12,6 +12,7 @@ use crate::domain::audit::{ArgumentsMode, Durability};
 use crate::domain::id::ServerName;
 use crate::domain::secret::Secret;
 use crate::domain::tool::{Rate, ToolSettings};
+use crate::evals::Suites;
 
 /// One immutable configuration; a reload makes another.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +23,8 @@ pub struct Settings {
     pub plans: BTreeMap<Arc<str>, Plan>,
     /// Absent: there is no endpoint for tokens.
     pub oauth: Option<Arc<OauthSettings>>,
+    /// The suites of the folder `evals`.
+    pub evals: Arc<Suites>,
 }
 
 impl Settings {

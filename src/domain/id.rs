@@ -167,6 +167,14 @@ text_id!(
     /// One audit record.
     EventId, "evt_"
 );
+text_id!(
+    /// One run of an evaluation.
+    RunId, "run_"
+);
+text_id!(
+    /// One trace that a client brings: digits alone, as W3C Trace Context has them.
+    TraceId, ""
+);
 
 #[cfg(test)]
 mod tests {

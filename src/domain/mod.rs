@@ -5,6 +5,7 @@ pub mod call;
 pub mod clock;
 pub mod crowd;
 pub mod decision;
+pub mod duration;
 pub mod glob;
 pub mod id;
 pub mod json;

@@ -67,6 +67,9 @@ pub enum Refusal {
     InsufficientScope { asked: String, scope: &'static str },
     #[error("{message}")]
     InvalidRequest { message: String },
+    /// What an own tool was asked about.
+    #[error("{message}")]
+    NotFound { message: String },
     #[error("the arguments of `{}` do not fit its schema", .0.tool)]
     InvalidArguments(Box<Misfit>),
     #[error("request denied by policy: {}", .0.policy())]
@@ -112,6 +115,7 @@ impl Refusal {
             Self::Ambiguous { .. } => "ambiguous_tool",
             Self::InsufficientScope { .. } => "insufficient_scope",
             Self::InvalidRequest { .. } => "invalid_request",
+            Self::NotFound { .. } => "not_found",
             Self::InvalidArguments(_) => "invalid_arguments",
             Self::Denied(_) => "policy_denied",
             Self::ApprovalNeeded(_) => "approval_required",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Gateway, Keyring, Leaving, NewKey};
+use super::{EvalsCommand, Gateway, Keyring, Leaving, Line, NewKey};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::{EventId, KeyId, OWN_SERVER, RequestId};
 use crate::domain::json::{Json, hex};
@@ -71,6 +71,7 @@ pub enum Command {
     PolicyCheck {
         policies: Vec<(String, String)>,
     },
+    Evals(EvalsCommand),
     AuditTail {
         count: usize,
     },
@@ -161,6 +162,7 @@ impl Gateway {
             Command::Call { tool, arguments } => self.call(tool, &arguments).await,
             Command::Simulate { arguments, key } => self.simulate(arguments, key.as_deref()).await,
             Command::PolicyCheck { policies } => self.check_policies(&policies).await,
+            Command::Evals(command) => self.evaluations(command).await,
             audit => self.audit(audit).await,
         }
     }
@@ -329,8 +331,13 @@ impl Gateway {
         json!({"tools": tools.collect::<Vec<_>>()})
     }
 
-    /// Calls a tool as the machine's owner: the admin profile, on the one path.
+    /// Calls a tool as the machine's owner.
     async fn call(&self, tool: String, arguments: &Value) -> Result<Value, Failed> {
+        Ok(carried_view(&self.call_as_owner(tool, arguments, self.line(None, None)).await?))
+    }
+
+    /// Carries a call of the machine's owner: the admin profile, on the one path.
+    pub(super) async fn call_as_owner(&self, tool: String, arguments: &Value, line: Line) -> Result<Carried, Failed> {
         let owner = Keyring::owner(&self.state().profiles);
         let owner = owner.ok_or_else(|| Failed("there is no profile `admin`".into()))?;
         let request = CallRequest {
@@ -346,8 +353,7 @@ impl Gateway {
             timeout: None,
             metered: false,
         };
-        let carried = self.carry(owner, request, self.line(None, None), Leaving::Cancels).await;
-        Ok(carried_view(&carried))
+        Ok(self.carry(owner, request, line, Leaving::Cancels).await)
     }
 
     async fn check_policies(&self, policies: &[(String, String)]) -> Result<Value, Failed> {

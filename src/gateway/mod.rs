@@ -3,6 +3,7 @@
 pub mod control;
 mod desk;
 mod directory;
+mod evals;
 mod inflight;
 mod list;
 mod opening;
@@ -34,6 +35,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::desk::Refused;
 pub use self::directory::DirectoryEntry;
+pub use self::evals::EvalsCommand;
 pub use self::list::Listing;
 pub use self::opening::{FirstKeys, OpenError, Opening};
 pub use self::parking::{Resumed, Underway};
@@ -49,6 +51,7 @@ pub use crate::ledger::Standing;
 pub use crate::pipeline::{Line, State};
 
 use self::desk::Desk;
+use self::evals::Progress;
 use self::inflight::Inflight;
 use self::parking::Parking;
 use self::persistent::Persistent;
@@ -62,6 +65,7 @@ use crate::domain::outcome::{Carried, Governance, Outcome, Refusal};
 use crate::domain::principal::Principal;
 use crate::domain::tool::Kind;
 use crate::journal::TurnedAway;
+use crate::own::eval::Library;
 use crate::pipeline::{OwnTool, Pipeline};
 
 /// Whether a call goes on when the client that asked for it goes away.
@@ -91,6 +95,9 @@ pub struct Gateway {
     /// Streams that stay open, by key.
     streams: Crowd<KeyId>,
     desk: Desk,
+    evals: Library,
+    /// The runs of evaluations that the command line follows.
+    evaluations: Progress,
     tasks: TaskTracker,
     /// Falls when the gateway starts to stop: nothing new is taken, streams end.
     stopping: CancellationToken,

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::desk::{Desk, tell};
+use super::evals::Progress;
 use super::inflight::Inflight;
 use super::parking::Parking;
 use super::sessions::Sessions;
@@ -23,7 +24,7 @@ use crate::authn::session::Sealer;
 use crate::authn::{Keyring, NewKey, NotCreated, SecretKey};
 use crate::backend::Backends;
 use crate::config::{Fault, Faults};
-use crate::domain::clock::Clock;
+use crate::domain::clock::{Clock, Moment};
 use crate::domain::crowd::Crowd;
 use crate::domain::json::Json;
 use crate::domain::secret::Secret;
@@ -31,6 +32,7 @@ use crate::domain::tool::Tool;
 use crate::journal::{Journal, JournalConfig, JournalError};
 use crate::ledger::Ledger;
 use crate::own::Own;
+use crate::own::eval::Library;
 use crate::pipeline::{Pipeline, State};
 use crate::policy::{PolicyFault, Report};
 use crate::store::{Store, StoreError};
@@ -88,7 +90,7 @@ impl Gateway {
     /// Faults of the configuration, all of them; a store that is held elsewhere or cannot be used.
     pub async fn open(opening: Opening) -> Result<Arc<Self>, OpenError> {
         let inputs = opening.sources.read()?;
-        let clock = opening.clock;
+        let (clock, demo) = (opening.clock, inputs.demo);
         let audit = inputs.settings.audit;
         let store = Store::open(&opening.data, audit.durability)?;
         let config = JournalConfig { arguments: audit.arguments, announce: opening.serve };
@@ -98,13 +100,15 @@ impl Gateway {
         let (now, sealer) = (clock.now(), sealer(&inputs, &store)?);
         let sessions = Sessions::new(sealer, store.ended_sessions(now).await?, store.clone(), now);
         let backends = backends(&inputs, &store, &clock, opening.backends).await?;
-        let own = Own::new(Arc::clone(&keys));
+        let tasks = TaskTracker::new();
+        let own = Own::new(Arc::clone(&keys), store.clone(), tasks.clone());
         let definitions = own.definitions();
         let (state, report) = first_state(&inputs, &backends, &definitions);
         if opening.serve && !report.acceptable {
             return Err(not_opened(&backends, &journal, report).await);
         }
         tell(&report);
+        let evals = library(&store, &state, demo && (opening.serve || opening.backends), now).await;
         let (changes, _) = channel::channel(0);
         let state = Arc::new(ArcSwap::from_pointee(state));
         let desk = Desk::new(
@@ -116,17 +120,8 @@ impl Gateway {
             store,
             changes.clone(),
         );
-        let pipeline = Arc::new(Pipeline {
-            tokens: Arc::new(Tokens::new(Arc::clone(&clock))),
-            clock,
-            journal,
-            ledger: Ledger::default(),
-            in_flight: Crowd::default(),
-            backends,
-            own: Box::new(own),
-        });
         let gateway = Arc::new(Self {
-            pipeline,
+            pipeline: Arc::new(pipeline(clock, journal, backends, own)),
             state,
             keys,
             sessions,
@@ -135,7 +130,9 @@ impl Gateway {
             parking: Parking::default(),
             streams: Crowd::default(),
             desk,
-            tasks: TaskTracker::new(),
+            tasks,
+            evals,
+            evaluations: Progress::default(),
             stopping: CancellationToken::new(),
             giving_up: CancellationToken::new(),
             changes,
@@ -180,6 +177,27 @@ impl Gateway {
             self.tasks.spawn(watch::uses(Arc::clone(&self.keys), self.stopping.clone()));
         }
     }
+}
+
+fn pipeline(clock: Arc<dyn Clock>, journal: Journal, backends: Backends, own: Own) -> Pipeline {
+    Pipeline {
+        tokens: Arc::new(Tokens::new(Arc::clone(&clock))),
+        clock,
+        journal,
+        ledger: Ledger::default(),
+        in_flight: Crowd::default(),
+        backends,
+        own: Box::new(own),
+    }
+}
+
+/// The suites and their runs; `demo` says whether those that ship are among them.
+async fn library(store: &Store, state: &State, demo: bool, now: Moment) -> Library {
+    let library = Library::new(store.clone());
+    if demo && library.seed(state, now).await.is_err() {
+        tracing::warn!("the recorded runs of the demo suite could not be stored");
+    }
+    library
 }
 
 async fn backends(inputs: &Inputs, store: &Store, clock: &Arc<dyn Clock>, start: bool) -> Result<Backends, StoreError> {

@@ -3,6 +3,7 @@
 //! Their canonical names may be dotted (`policy.simulate`); hosts are listed the safe spelling (`policy_simulate`), and
 //! every spelling is understood, `invoke.` in front included.
 
+pub mod eval;
 mod invoke;
 mod search;
 mod simulate;
@@ -10,6 +11,7 @@ mod simulate;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tokio_util::task::TaskTracker;
 
 use crate::authn::Keyring;
 use crate::domain::call::{CallRequest, ToolRef};
@@ -18,8 +20,10 @@ use crate::domain::json::{Json, sha256_hex};
 use crate::domain::outcome::Refusal;
 use crate::domain::principal::{Principal, Profile, Scope};
 use crate::domain::tool::{Hints, Kind, Risk, Tool, ToolSettings};
-use crate::pipeline::{OwnTool, OwnTools, Pipeline, Running, State};
+use crate::pipeline::{Line, Origin, OwnTool, OwnTools, Pipeline, Running, State};
 use crate::policy::PermittedCall;
+use crate::store::Store;
+use crate::wire::rest::tools::LONG_RUNNING;
 
 /// Listed wherever their scope is granted; every other own tool only where a profile names it.
 const ALWAYS_LISTED: [&str; 3] = [search::NAME, invoke::NAME, simulate::NAME];
@@ -29,12 +33,16 @@ const ALWAYS_LISTED: [&str; 3] = [search::NAME, invoke::NAME, simulate::NAME];
 pub struct Own {
     tools: Vec<OwnTool>,
     keys: Arc<Keyring>,
+    evals: eval::Evals,
 }
 
 impl Own {
+    /// `tasks` is where calls live that a tool makes in turn.
     #[must_use]
-    pub fn new(keys: Arc<Keyring>) -> Self {
-        Self { tools: vec![search::tool(), invoke::tool(), simulate::tool()], keys }
+    pub fn new(keys: Arc<Keyring>, store: Store, tasks: TaskTracker) -> Self {
+        let mut tools = vec![search::tool(), invoke::tool(), simulate::tool()];
+        tools.extend(eval::tools());
+        Self { tools, keys, evals: eval::Evals::new(store, tasks) }
     }
 
     /// The definitions, for the policy's schema.
@@ -66,11 +74,19 @@ impl OwnTools for Own {
         invoke::unwrap(self, principal, request)
     }
 
-    fn call<'a>(&'a self, pipeline: &'a Pipeline, state: &'a Arc<State>, call: &'a PermittedCall) -> Running<'a> {
+    fn call<'a>(
+        &'a self,
+        pipeline: &'a Arc<Pipeline>,
+        state: &'a Arc<State>,
+        call: &'a PermittedCall,
+        origin: &'a Origin,
+        line: &'a Line,
+    ) -> Running<'a> {
         Box::pin(async move {
             match &*call.tool().id.tool {
                 search::NAME => search::run(state, call),
                 simulate::NAME => simulate::run(pipeline, state, &self.keys, call),
+                name if name.starts_with("eval.") => self.evals.call(pipeline, state, call, origin, line).await,
                 // `gateway_invoke` was unwrapped before, and there is no other.
                 _ => Err(Refusal::Internal),
             }
@@ -108,15 +124,27 @@ struct Description {
 
 impl Description {
     fn into_tool(self) -> OwnTool {
+        self.defined(&Value::Null)
+    }
+
+    /// A tool whose calls take longer than one that asks may want to wait without a word.
+    fn into_long_running(self) -> OwnTool {
+        self.defined(&json!({LONG_RUNNING: true}))
+    }
+
+    fn defined(self, meta: &Value) -> OwnTool {
         let Self { name, title, description, scope, hints, input_schema } = self;
         let mut annotations = json!({"title": title, "readOnlyHint": hints.read_only.unwrap_or(false)});
         if let (Some(open), Some(members)) = (hints.open_world, annotations.as_object_mut()) {
             members.insert("openWorldHint".into(), json!(open));
         }
-        let definition = json!({
+        let mut definition = json!({
             "name": name, "title": title, "description": description,
             "inputSchema": input_schema, "annotations": annotations,
         });
+        if let (Some(members), false) = (definition.as_object_mut(), meta.is_null()) {
+            members.insert("_meta".into(), meta.clone());
+        }
         let definition = Json::of(&definition);
         let id = ToolId::own(name);
         OwnTool {

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::record::{Record, cache_digest};
-pub use self::resolve::{OwnTool, OwnTools, Road, Running, own_answer};
+pub use self::resolve::{Origin, OwnTool, OwnTools, Road, Running, own_answer};
 pub use self::state::{Sight, State};
 use crate::authn::jwt::Tokens;
 use crate::backend::{Aside, Backends, Peer, SendOptions};
@@ -74,7 +74,7 @@ impl Pipeline {
 
     /// Carries one call from request to recorded outcome. `state` is what this request sees, whatever changes meanwhile.
     pub async fn carry(
-        &self,
+        self: &Arc<Self>,
         state: &Arc<State>,
         principal: Principal,
         mut request: CallRequest,
@@ -102,7 +102,7 @@ impl Pipeline {
     }
 
     async fn attempt(
-        &self,
+        self: &Arc<Self>,
         state: &Arc<State>,
         principal: Principal,
         request: CallRequest,
@@ -122,7 +122,7 @@ impl Pipeline {
         let resolved = self.vouch(state, resolved, record).await?;
         let (call, road) = resolved.decide(&state.policies, self.clock.now(), record)?;
         match road {
-            Road::Own => self.own.call(self, state, &call).await.map(Outcome::Answered),
+            Road::Own(origin) => self.own.call(self, state, &call, &origin, line).await.map(Outcome::Answered),
             Road::Backend { trace, timeout } => self.send(state, &call, &trace, timeout, line, record).await,
         }
     }

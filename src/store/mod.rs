@@ -13,6 +13,7 @@ pub mod chain;
 mod checkpoint;
 mod documents;
 mod error;
+mod evals;
 mod files;
 mod keys;
 mod queue;
@@ -23,6 +24,7 @@ mod sealed;
 pub(crate) mod tamper;
 #[cfg(test)]
 mod tests;
+mod traces;
 mod transaction;
 mod writer;
 
@@ -37,8 +39,10 @@ use tokio::sync::oneshot;
 pub use crate::domain::audit::Durability;
 pub use audit::{AuditRecord, Filter, IntentLink, Link, Links, Row};
 pub use error::StoreError;
+pub use evals::{MOST_SUITES, RunPick, RunRecord, SuiteRecord};
 pub use files::Key32;
 pub use keys::KeyRecord;
+pub use traces::TraceRecord;
 
 use chain::Tip;
 use queue::Job;

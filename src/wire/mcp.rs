@@ -151,6 +151,7 @@ fn unread(refusal: &Refusal, kind: Kind, era: Era, host: bool) -> Reply {
         Refusal::Unrecorded(_) | Refusal::Stopping => error(503),
         Refusal::Internal => error(-32603),
         Refusal::InvalidRequest { .. }
+        | Refusal::NotFound { .. }
         | Refusal::InvalidArguments(_)
         | Refusal::UnknownTool { .. }
         | Refusal::UnknownResource { .. }

@@ -15,6 +15,7 @@ mod channels;
 mod cli;
 mod connections;
 mod coverage;
+mod evals;
 mod floors;
 mod fuzz;
 mod hostile;

@@ -109,9 +109,10 @@ pub fn unanswered(carried: &Carried) -> Option<Unanswered> {
 
 fn refused(refusal: &Refusal) -> Unanswered {
     let (status, code) = match refusal {
-        Refusal::UnknownTool { .. } | Refusal::UnknownPrompt { .. } | Refusal::UnknownResource { .. } => {
-            (404, "not_found")
-        }
+        Refusal::UnknownTool { .. }
+        | Refusal::UnknownPrompt { .. }
+        | Refusal::UnknownResource { .. }
+        | Refusal::NotFound { .. } => (404, "not_found"),
         Refusal::InsufficientScope { .. } => (403, "insufficient_scope"),
         Refusal::Ambiguous { .. } | Refusal::InvalidRequest { .. } | Refusal::InvalidArguments(_) => {
             (400, "invalid_request")
