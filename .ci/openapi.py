@@ -48,10 +48,12 @@ def gateway_errors(gateway):
 CLIENT = """
 import json, sys
 from toolgate_client import AuthenticatedClient, Client
-from toolgate_client.api.calls import call, invoke
-from toolgate_client.api.directory import public_tools, server, servers
+from toolgate_client.api.audit import audit_event
+from toolgate_client.api.calls import call, invoke, invoke_tool
+from toolgate_client.api.directory import public_tools, server, servers, tools
 from toolgate_client.api.keys import create_key, list_keys, revoke_key
-from toolgate_client.models import InvokeRequest, NewKey, ToolCallRequest
+from toolgate_client.api.tokens import issue_token
+from toolgate_client.models import InvokeInput, InvokeRequest, NewKey, TokenRequest, ToolCallRequest
 
 url, key = sys.argv[1:]
 client = AuthenticatedClient(base_url=url, token=key)
@@ -65,6 +67,15 @@ refused = invoke.sync_detailed(client=client, body=request)
 tell("refused", [refused.status_code, type(refused.parsed).__name__, refused.parsed.error.code])
 answer = call.sync(client=client, body=ToolCallRequest.from_dict({"tool": "github:list_repos", "arguments": {"limit": 1}}))
 tell("call", [answer.ok, answer.content[0].type_])
+answer = invoke_tool.sync("github:list_repos", client=client, body=InvokeInput.from_dict({"input": {"limit": 1}}))
+tell("invoke_tool", [answer.governance.decision, answer.result["repositories"][0]["name"]])
+record = audit_event.sync(answer.governance.audit_event_id, client=client)
+tell("record", [record.data["tool"], record.data["outcome"]])
+listed = tools.sync(client=client, limit=1)
+tell("tools", [listed.data[0].id, listed.meta.limit, listed.meta.next_cursor is not None])
+token = issue_token.sync(client=client, body=TokenRequest.from_dict({"type": "user"})).data
+holder = AuthenticatedClient(base_url=url, token=token.access_token)
+tell("token", [token.access_token[:9], tools.sync(client=holder, limit=1).data[0].id])
 page = servers.sync(client=client, first=1)
 tell("servers", [page.servers[0].id, page.page_info.has_next_page])
 one = server.sync("local", "github", client=client)
@@ -82,6 +93,10 @@ EXPECTED = [
     ["invoke", ["InvokeAnswer", True, "demo/project-a"]],
     ["refused", [404, "InvokeError", "not_found"]],
     ["call", [True, "json"]],
+    ["invoke_tool", ["allow", "demo/project-a"]],
+    ["record", ["list_repos", "answered"]],
+    ["tools", ["database:execute", 1, True]],
+    ["token", ["mcp_live_", "database:execute"]],
     ["servers", ["local/database", True]],
     ["server", ["create_issue", "get_repo", "list_repos"]],
     ["public", {"mcpVersion": "1", "tools": []}],

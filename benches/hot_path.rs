@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use bytes::Bytes;
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::json;
 use toolgate::domain::json::Json;
 use toolgate::policy::effects::recognise;
+use toolgate::scan::Scanner;
 use toolgate::search::{Index, SearchOptions, ToolText};
 use toolgate::wire::envelope::{Message, call_params, decode};
 use toolgate::wire::splice::{Additions, splice};
@@ -70,5 +71,32 @@ fn search(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, wire, effects, search);
+fn dlp(criterion: &mut Criterion) {
+    let scanner = Scanner::default();
+    let rows: Vec<_> = (0..4000)
+        .map(|row| json!({"id": row, "name": format!("repo-{row}"), "about": "lists orders for the billing team", "updated_at": "2026-07-28T12:00:00Z", "sha": format!("{:040x}", row * 7_919)}))
+        .collect();
+    let tokens = r#"{\"tokens\": 12, \"next_page_token\": \"CAUQAA\", \"by\": \"@ann\"}"#.repeat(8000);
+    let texts = [
+        (
+            "prose",
+            json!({"text": "The gateway carries each call to its server and back again. ".repeat(16_000)}).to_string(),
+        ),
+        ("rows", json!({"rows": rows}).to_string()),
+        ("JSON in JSON", json!({"text": json!({"rows": rows}).to_string()}).to_string()),
+        ("what looks like findings", json!({"text": tokens}).to_string()),
+    ];
+    let mut group = criterion.benchmark_group("scan");
+    for (name, text) in &texts {
+        assert!(scanner.scan(text.as_bytes()).findings.is_empty());
+        group.throughput(Throughput::Bytes(text.len() as u64));
+        group.bench_function(*name, |bencher| bencher.iter(|| scanner.scan(black_box(text.as_bytes()))));
+    }
+    group.finish();
+    let small = json!({"owner": "acme", "repo": "widgets", "limit": 5}).to_string();
+    criterion
+        .bench_function("scan small arguments", |bencher| bencher.iter(|| scanner.scan(black_box(small.as_bytes()))));
+}
+
+criterion_group!(benches, wire, effects, search, dlp);
 criterion_main!(benches);

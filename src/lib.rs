@@ -10,6 +10,7 @@ pub mod domain;
 // 2: pure judgement, and bytes to words
 pub mod evals;
 pub mod policy;
+pub mod scan;
 pub mod search;
 pub mod wire;
 // 3: what is configured, what is kept, what is fetched

@@ -55,6 +55,7 @@ fn holder(claims: &Claims, issuer: &str, oauth: &OauthSettings, profiles: &Profi
         profile: Arc::new(profile),
         roles: claims.roles(),
         plan: oauth.plan.clone(),
+        grant: None,
         until: claims.expires(),
     })
 }

@@ -36,6 +36,18 @@ pub enum NotAdmitted {
     Expired(String),
     #[error("the key was revoked on {0}")]
     Revoked(String),
+    #[error("the token is mistyped: its checksum does not fit")]
+    MistypedToken,
+    #[error(
+        "unknown token: it was revoked or renewed, or ended long ago; exchange the key for another at `POST /v1/auth/token`"
+    )]
+    UnknownToken,
+    #[error("the token expired on {0}: renew it at `POST /v1/auth/refresh`, or exchange the key for another")]
+    TokenExpired(String),
+    #[error(
+        "the refresh token was used before, so it and the tokens made of it are revoked: exchange the key for others"
+    )]
+    Reused,
     #[error("the key's profile `{0}` no longer exists")]
     NoProfile(String),
     #[error("no access token: send `Authorization: Bearer TOKEN`, with a token of this gateway's authorization server")]
@@ -63,6 +75,10 @@ impl NotAdmitted {
             Self::Unknown => "unknown",
             Self::Expired(_) => "expired",
             Self::Revoked(_) => "revoked",
+            Self::MistypedToken => "mistyped_token",
+            Self::UnknownToken => "unknown_token",
+            Self::TokenExpired(_) => "token_expired",
+            Self::Reused => "token_reused",
             Self::NoProfile(_) => "no_profile",
             Self::NoToken => "missing",
             Self::KeyForToken => "key_for_token",
@@ -77,6 +93,21 @@ impl NotAdmitted {
 /// Why no key was made.
 #[derive(Debug, thiserror::Error)]
 pub enum NotCreated {
+    #[error("the system gives no random bytes")]
+    NoRandomness,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a key was not exchanged for tokens.
+#[derive(Debug, thiserror::Error)]
+pub enum NotIssued {
+    #[error("only a key is exchanged for a token, and this is a token: send the key")]
+    NotAKey,
+    #[error(
+        "the key has {0} tokens that have not expired: revoke one with `DELETE /v1/auth/token`, or wait for one to expire"
+    )]
+    TooMany(usize),
     #[error("the system gives no random bytes")]
     NoRandomness,
     #[error(transparent)]

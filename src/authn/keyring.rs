@@ -15,7 +15,9 @@ use ring::hmac;
 use subtle::ConstantTimeEq;
 
 use super::credential::{Credential, NewKey, NotAdmitted, NotCreated};
+use super::grants::Grants;
 use super::secret_key::{PREFIX, SecretKey};
+use super::tokens::is_token;
 use crate::config::Profiles;
 use crate::domain::clock::{Clock, Moment, Ticking};
 use crate::domain::id::KeyId;
@@ -43,11 +45,20 @@ type Wrong = RateLimiter<IpAddr, DefaultKeyedStateStore<IpAddr>, Ticking, NoOpMi
 pub struct Keyring {
     pepper: hmac::Key,
     keys: ArcSwap<HashMap<[u8; 32], Arc<KeyRecord>>>,
-    admin: Option<(Secret, Principal)>,
+    admin: Option<Admin>,
+    /// The tokens that keys were exchanged for.
+    pub(super) grants: Grants,
     wrong: Wrong,
     used: Mutex<HashMap<KeyId, Moment>>,
-    clock: Arc<dyn Clock>,
-    store: Store,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) store: Store,
+}
+
+/// The admin key that the environment sets.
+struct Admin {
+    secret: Secret,
+    hash: [u8; 32],
+    principal: Principal,
 }
 
 impl std::fmt::Debug for Keyring {
@@ -63,12 +74,17 @@ impl Keyring {
     /// Where the store cannot be read.
     pub async fn load(store: Store, clock: Arc<dyn Clock>, admin: Option<Secret>) -> Result<Self, StoreError> {
         let pepper = hmac::Key::new(hmac::HMAC_SHA256, store.secret("pepper")?.as_ref());
-        let keys = store.keys().await?.into_iter().map(|record| (record.hash, Arc::new(record))).collect();
+        let keys: HashMap<_, _> =
+            store.keys().await?.into_iter().map(|record| (record.hash, Arc::new(record))).collect();
+        let admin =
+            admin.map(|secret| Admin { hash: hash(&pepper, secret.expose()), secret, principal: local_owner() });
+        let grants = Grants::of(store.grants().await?);
         let quota = Quota::per_minute(NonZeroU32::new(WRONG_PER_MINUTE).unwrap_or(NonZeroU32::MIN));
         Ok(Self {
             pepper,
             keys: ArcSwap::from_pointee(keys),
-            admin: admin.map(|secret| (secret, local_owner())),
+            admin,
+            grants,
             wrong: RateLimiter::new(quota, DefaultKeyedStateStore::default(), Ticking(Arc::clone(&clock))),
             used: Mutex::default(),
             clock,
@@ -128,25 +144,30 @@ impl Keyring {
     }
 
     fn holder(&self, text: &str, profiles: &Profiles) -> Result<Principal, NotAdmitted> {
-        if let Some((secret, principal)) = &self.admin
-            && bool::from(secret.expose().as_bytes().ct_eq(text.as_bytes()))
-        {
-            let profile = profiles.get("admin").cloned();
-            return profile
-                .map(|profile| Principal { profile, ..principal.clone() })
-                .ok_or_else(|| NotAdmitted::NoProfile("admin".into()));
+        if let Some(admin) = self.admin.as_ref().filter(|admin| admin.is(text)) {
+            return self.of_hash(&admin.hash, profiles);
+        }
+        if is_token(text) {
+            return self.bearer(text, profiles);
         }
         if text.contains("${") || text.starts_with('$') {
             return Err(NotAdmitted::Unexpanded(text.chars().filter(|c| !c.is_control()).take(60).collect()));
         }
-        if !text.starts_with(PREFIX) {
-            return Err(NotAdmitted::Malformed);
+        let fault = if text.starts_with(PREFIX) { NotAdmitted::Mistyped } else { NotAdmitted::Malformed };
+        let key = SecretKey::parse(text).ok_or(fault)?;
+        self.of_hash(&self.hash(key.expose()), profiles)
+    }
+
+    /// Whoever holds the key with this hash, if it may be used now.
+    pub(super) fn of_hash(&self, hash: &[u8; 32], profiles: &Profiles) -> Result<Principal, NotAdmitted> {
+        if let Some(admin) = self.admin.as_ref().filter(|admin| bool::from(admin.hash.ct_eq(hash))) {
+            let profile = profiles.get("admin").cloned();
+            return profile
+                .map(|profile| Principal { profile, ..admin.principal.clone() })
+                .ok_or_else(|| NotAdmitted::NoProfile("admin".into()));
         }
-        let key = SecretKey::parse(text).ok_or(NotAdmitted::Mistyped)?;
-        let hash = self.hash(&key);
         let keys = self.keys.load();
-        let record =
-            keys.get(&hash).filter(|record| bool::from(record.hash.ct_eq(&hash))).ok_or(NotAdmitted::Unknown)?;
+        let record = keys.get(hash).filter(|record| bool::from(record.hash.ct_eq(hash))).ok_or(NotAdmitted::Unknown)?;
         let now = self.clock.now();
         if let Some(revoked) = record.revoked {
             return Err(NotAdmitted::Revoked(revoked.rfc3339()));
@@ -159,6 +180,24 @@ impl Keyring {
         Ok(principal(record, Arc::clone(profile)))
     }
 
+    /// When the key with this hash ends by itself.
+    pub(super) fn end_of(&self, hash: &[u8; 32]) -> Option<Moment> {
+        self.keys.load().get(hash)?.expires
+    }
+
+    /// Whether the key with this hash may be used now.
+    pub(super) fn is_usable(&self, hash: &[u8; 32]) -> bool {
+        let now = self.clock.now();
+        self.admin.as_ref().is_some_and(|admin| admin.hash == *hash)
+            || self.keys.load().get(hash).is_some_and(|record| record.is_live(now))
+    }
+
+    /// The hash of a key, where the text is one that somebody may hold.
+    pub(super) fn hash_of_key(&self, text: &str) -> Option<[u8; 32]> {
+        let admin = self.admin.as_ref().filter(|admin| admin.is(text)).map(|admin| admin.hash);
+        admin.or_else(|| Some(self.hash(SecretKey::parse(text)?.expose())))
+    }
+
     fn throttled(&self, source: Option<IpAddr>) -> Option<NotAdmitted> {
         if self.wrong.len() > MAX_SOURCES {
             self.wrong.retain_recent();
@@ -169,9 +208,8 @@ impl Keyring {
         Some(NotAdmitted::Throttled { retry_after: wait.as_secs() + 1 })
     }
 
-    fn hash(&self, key: &SecretKey) -> [u8; 32] {
-        let tag = hmac::sign(&self.pepper, key.expose().as_bytes());
-        tag.as_ref().try_into().unwrap_or([0; 32])
+    pub(super) fn hash(&self, text: &str) -> [u8; 32] {
+        hash(&self.pepper, text)
     }
 
     /// Notes that a key was used, for lists; written now and then by [`Self::write_uses`].
@@ -208,7 +246,7 @@ impl Keyring {
             profile: new.profile,
             roles: new.roles,
             plan: new.plan,
-            hash: self.hash(&key),
+            hash: self.hash(key.expose()),
             prefix: PREFIX.to_owned(),
             last4: key.last4(),
             created: now,
@@ -246,11 +284,13 @@ impl Keyring {
         });
     }
 
-    /// Whether a key may still be used.
+    /// Whether the credential that a principal came with may still be used.
     #[must_use]
-    pub fn is_live(&self, id: &KeyId) -> bool {
+    pub fn is_live(&self, principal: &Principal) -> bool {
         let now = self.clock.now();
-        id.as_str() == ADMIN_ID || self.keys.load().values().any(|record| record.id == *id && record.is_live(now))
+        let usable = |record: &Arc<KeyRecord>| record.id == principal.key && record.is_live(now);
+        (principal.key.as_str() == ADMIN_ID || self.keys.load().values().any(usable))
+            && principal.grant.as_ref().is_none_or(|grant| self.grants.is_live(grant, now))
     }
 
     /// Every key in the order they were made, with the latest use.
@@ -301,6 +341,7 @@ impl Keyring {
             profile: Arc::clone(profiles.get("agent")?),
             roles: BTreeSet::new(),
             plan: None,
+            grant: None,
             until: None,
         })
     }
@@ -310,6 +351,16 @@ impl Keyring {
     pub fn owner(profiles: &Profiles) -> Option<Principal> {
         Some(Principal { profile: Arc::clone(profiles.get("admin")?), ..local_owner() })
     }
+}
+
+impl Admin {
+    fn is(&self, text: &str) -> bool {
+        self.secret.expose().as_bytes().ct_eq(text.as_bytes()).into()
+    }
+}
+
+fn hash(pepper: &hmac::Key, text: &str) -> [u8; 32] {
+    hmac::sign(pepper, text.as_bytes()).as_ref().try_into().unwrap_or([0; 32])
 }
 
 fn local_owner() -> Principal {
@@ -328,6 +379,7 @@ fn local_owner() -> Principal {
         profile: Arc::new(nothing),
         roles: BTreeSet::from([ADMIN_ROLE.into()]),
         plan: None,
+        grant: None,
         until: None,
     }
 }
@@ -341,6 +393,7 @@ fn principal(record: &KeyRecord, profile: Arc<Profile>) -> Principal {
         profile,
         roles: record.roles.iter().map(|role| role.as_str().into()).collect(),
         plan: record.plan.as_deref().map(Into::into),
+        grant: None,
         until: None,
     }
 }

@@ -5,11 +5,14 @@
 
 pub mod bearer;
 mod credential;
+mod grants;
 pub mod jwt;
 mod keyring;
 mod secret_key;
 pub mod session;
+mod tokens;
 
-pub use credential::{Credential, NewKey, NotAdmitted, NotCreated};
+pub use credential::{Credential, NewKey, NotAdmitted, NotCreated, NotIssued};
 pub use keyring::Keyring;
 pub use secret_key::SecretKey;
+pub use tokens::Tokens;

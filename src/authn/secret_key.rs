@@ -1,4 +1,5 @@
-//! The form of a key: `inv_live_`, 43 characters that carry 256 random bits, 6 characters of CRC-32.
+//! The form of a key: `inv_live_`, 43 characters that carry 256 random bits, 6 characters of CRC-32. Tokens have the
+//! same form behind prefixes of their own.
 //!
 //! The prefix lets scanners find leaked keys, the checksum tells a typing error from an unknown key without a look-up.
 
@@ -8,7 +9,8 @@ use crate::domain::secret::Secret;
 
 /// How every key begins.
 pub(super) const PREFIX: &str = "inv_live_";
-const BODY: usize = 43;
+/// Characters that carry 256 bits.
+pub(super) const BODY: usize = 43;
 const CHECK: usize = 6;
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -22,22 +24,13 @@ impl SecretKey {
     /// # Errors
     /// Where the system gives no random bytes.
     pub fn mint() -> Result<Self, ring::error::Unspecified> {
-        let mut bits = [0u8; 32];
-        ring::rand::SystemRandom::new().fill(&mut bits)?;
-        let body = base62(&bits, BODY);
-        let check = checksum(&body);
-        Ok(Self(Secret::new(format!("{PREFIX}{body}{check}"))))
+        Ok(Self(sealed(PREFIX, &random::<32>(BODY)?)))
     }
 
     /// Reads a key: `None` where prefix, length, alphabet or checksum is wrong.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let rest = text.strip_prefix(PREFIX)?;
-        if rest.len() != BODY + CHECK || !rest.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            return None;
-        }
-        let (body, check) = rest.split_at(BODY);
-        (checksum(body) == check).then(|| Self(Secret::new(text)))
+        body(text, PREFIX, BODY).map(|_| Self(Secret::new(text)))
     }
 
     #[must_use]
@@ -51,6 +44,28 @@ impl SecretKey {
         let text = self.expose();
         text.get(text.len().saturating_sub(4)..).unwrap_or_default().to_owned()
     }
+}
+
+/// `BYTES` random bytes as `width` characters.
+pub(super) fn random<const BYTES: usize>(width: usize) -> Result<String, ring::error::Unspecified> {
+    let mut bits = [0u8; BYTES];
+    ring::rand::SystemRandom::new().fill(&mut bits)?;
+    Ok(base62(&bits, width))
+}
+
+/// A body between its prefix and its checksum.
+pub(super) fn sealed(prefix: &str, body: &str) -> Secret {
+    Secret::new(format!("{prefix}{body}{}", checksum(body)))
+}
+
+/// The body of a text of this form; `None` where prefix, length, alphabet or checksum is wrong.
+pub(super) fn body<'t>(text: &'t str, prefix: &str, width: usize) -> Option<&'t str> {
+    let rest = text.strip_prefix(prefix)?;
+    if rest.len() != width + CHECK || !rest.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return None;
+    }
+    let (body, check) = rest.split_at(width);
+    (checksum(body) == check).then_some(body)
 }
 
 fn checksum(body: &str) -> String {

@@ -98,8 +98,8 @@ async fn export(desk: &Desk, format: Format) -> anyhow::Result<Ended> {
         for text in print::list(&page, "lines") {
             print::line(text.as_str().unwrap_or_default());
         }
-        match page.get("last").and_then(Value::as_i64) {
-            Some(last) => after = last,
+        match page.get("next").and_then(Value::as_i64) {
+            Some(next) => after = next,
             None => return Ok(Ended::Well),
         }
     }

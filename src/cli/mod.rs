@@ -1,10 +1,12 @@
 //! Floor 9: the command line. One file a command; tables for people, `--json` for scripts.
 //!
-//! Exit codes: 0 done, 1 anything wrong (usage errors too), 2 denied or a suite got worse, 3 approval needed.
+//! Exit codes: 0 done, 1 anything wrong (usage errors too), 2 denied (found, of `dlp scan`; worse, of `eval run`), 3
+//! approval needed.
 
 mod ask;
 mod audit;
 pub mod demo;
+mod dlp;
 mod doctor;
 mod eval;
 mod import;
@@ -127,6 +129,9 @@ enum Command {
     /// Run suites of test cases for tools, and compare their scores
     #[command(subcommand)]
     Eval(eval::Command),
+    /// Look for secrets and personal data in texts, as the gateway does
+    #[command(subcommand)]
+    Dlp(dlp::Command),
     /// Ask a running gateway whether it works; changes nothing
     Smoke(remote::Place),
     /// An MCP server on standard input and output that carries everything to a running gateway
@@ -188,6 +193,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<Ended> {
         Some(Command::Eval(command)) => eval::run(&common, command).await,
         Some(Command::Smoke(options)) => smoke::run(&common, &options).await,
         Some(Command::Stdio(options)) => stdio::run(&common, options).await,
+        Some(Command::Dlp(command)) => dlp::run(&common, command),
         Some(Command::Doctor) => doctor::run(&common).await,
         Some(Command::DemoServer { name, release }) => demo::run(&name, release).await.map(|()| Ended::Well),
     }

@@ -31,11 +31,22 @@ pub(super) enum Command {
         #[arg(long, value_name = "KEYID")]
         key: Option<String>,
     },
+    /// Take out a policy that was made over the API
+    Remove { name: String },
 }
 
 pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<Ended> {
     match command {
         Command::Check => check(common).await,
+        Command::Remove { name } => {
+            let answer = ask::ask(common, Need::Configuration, control::Command::PolicyRemove { name }).await?;
+            if common.json {
+                print::json(&answer);
+            } else {
+                print::line(&format!("removed {}", print::text(&answer, "id")));
+            }
+            Ok(Ended::Well)
+        }
         Command::Simulate { id, prompt, resource, args, agent, key } => {
             let params = tools::parse(&args)?;
             let mut arguments = match (prompt, resource) {

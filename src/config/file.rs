@@ -5,17 +5,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::dlp;
 use super::reader::{Document, Faults, Lookup, Section};
 use super::settings::{
-    AuditSettings, GatewaySettings, Permissions, Plan, ServerSettings, SessionsOf, Settings, ToolNames, Transport,
+    AuditSettings, GatewaySettings, Permissions, Plan, ServerSettings, SessionsOf, Settings, TokenSettings, ToolNames,
+    Transport,
 };
 use super::tls::Tls;
 use super::tokens;
 use super::transport;
 use crate::domain::audit::{ArgumentsMode, Durability};
+use crate::domain::dlp::DlpModes;
 use crate::domain::id::ServerName;
 use crate::domain::secret::Secret;
 use crate::domain::tool::{ArgumentKind, Risk, ToolSettings};
+use crate::scan::Scanner;
 
 /// Reads a configuration file, and the certificate that it names relative to itself.
 ///
@@ -32,6 +36,8 @@ pub fn read(file: &str, text: &str, lookup: Lookup<'_>) -> Result<Settings, Faul
             servers: servers(top),
             plans: plans(top),
             evals: Arc::default(),
+            tokens: top.section("tokens").map_or_else(TokenSettings::default, |section| lives(&section)),
+            scanner: Arc::new(top.section("dlp").map_or_else(Scanner::default, |section| dlp::scanner(&section))),
         }
     })
 }
@@ -43,6 +49,8 @@ impl Default for Settings {
             audit: AuditSettings::default(),
             servers: BTreeMap::new(),
             plans: shipped_plans(),
+            tokens: TokenSettings::default(),
+            scanner: Arc::default(),
             oauth: None,
             evals: Arc::default(),
         }
@@ -138,6 +146,17 @@ fn audit(section: &Section<'_>) -> AuditSettings {
     settings
 }
 
+fn lives(section: &Section<'_>) -> TokenSettings {
+    let shipped = TokenSettings::default();
+    let settings = TokenSettings {
+        access: section.duration("access").unwrap_or(shipped.access),
+        service: section.duration("service").unwrap_or(shipped.service),
+        refresh: section.duration("refresh").unwrap_or(shipped.refresh),
+    };
+    section.refuse_the_rest();
+    settings
+}
+
 /// `free`, `pro` and `enterprise`, which a file may change.
 fn shipped_plans() -> BTreeMap<Arc<str>, Plan> {
     let plan =
@@ -205,6 +224,8 @@ fn server(name: &ServerName, section: &Section<'_>, jwt: &tokens::Common) -> Opt
         Transport::Stdio { command: String::new(), args: vec![], env: BTreeMap::new(), cwd: None },
     );
     let timeout = section.duration("timeout").unwrap_or(defaults.timeout);
+    let dlp = dlp::modes(section, defaults.dlp);
+    let row = |section: &Section<'_>| Arc::new(tool(section, dlp));
     let settings = ServerSettings {
         description: section.text("description"),
         namespace: section
@@ -219,8 +240,9 @@ fn server(name: &ServerName, section: &Section<'_>, jwt: &tokens::Common) -> Opt
         sessions: section.parsed("sessions", "`auto`, `shared` or `principal`", SessionsOf::parse).unwrap_or_default(),
         jwt: tokens::of_server(section, jwt),
         oauth: tokens::backend_oauth(section, transport.as_ref()).map(Arc::new),
-        tools: section.sections("tools").into_iter().map(|(name, section)| (name, Arc::new(tool(&section)))).collect(),
-        default_tool: defaults.default_tool,
+        tools: section.sections("tools").into_iter().map(|(name, section)| (name, row(&section))).collect(),
+        default_tool: Arc::new(ToolSettings { dlp, ..ToolSettings::default() }),
+        dlp,
         name: name.clone(),
         transport: defaults.transport,
     };
@@ -228,7 +250,7 @@ fn server(name: &ServerName, section: &Section<'_>, jwt: &tokens::Common) -> Opt
     Some(ServerSettings { transport: transport?, ..settings })
 }
 
-fn tool(section: &Section<'_>) -> ToolSettings {
+fn tool(section: &Section<'_>, of_server: DlpModes) -> ToolSettings {
     let mut effects = BTreeMap::new();
     for (argument, kind) in section.text_map("effects") {
         match ArgumentKind::parse(&kind) {
@@ -252,6 +274,7 @@ fn tool(section: &Section<'_>) -> ToolSettings {
         effects,
         tags: section.texts("tags").map(unique).unwrap_or_default(),
         timeout: section.duration("timeout"),
+        dlp: dlp::modes(section, of_server),
     };
     section.refuse_the_rest();
     settings
@@ -320,7 +343,7 @@ mod tests {
         toolgate.toml:11:11: `servers.d.timeout` must be a duration such as `20s`, not `soon`
         toolgate.toml:13:8: `servers.d.tools.t.risk` must be `read`, `write` or `destructive`, not `mild`
         toolgate.toml:14:1: unknown key `servers.d.tools.t.env`
-          hint: known here: `effects`, `risk`, `allowed_roles`, `public`, `rate_limit`, `cache`, `tags`, `timeout`
+          hint: known here: `effects`, `risk`, `allowed_roles`, `public`, `rate_limit`, `cache`, `tags`, `timeout`, `dlp`
         toolgate.toml:16:11: the environment has no `NOPE`
           hint: set it, or write `${NOPE:-default}`
         toolgate.toml:17:1: the server name `toolgate` is the gateway's own

@@ -3,6 +3,7 @@
 //! Text becomes [`Settings`] in one step that reports every fault with its file and line; nothing above this floor
 //! sees raw configuration, and nothing but this floor and the command line reads the environment.
 
+mod dlp;
 pub mod evals;
 pub mod file;
 pub mod profiles;

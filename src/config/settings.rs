@@ -9,10 +9,12 @@ use std::time::Duration;
 use super::tls::Tls;
 use super::tokens::{BackendOauth, JwtSettings, OauthSettings};
 use crate::domain::audit::{ArgumentsMode, Durability};
+use crate::domain::dlp::DlpModes;
 use crate::domain::id::ServerName;
 use crate::domain::secret::Secret;
 use crate::domain::tool::{Rate, ToolSettings};
 use crate::evals::Suites;
+use crate::scan::Scanner;
 
 /// One immutable configuration; a reload makes another.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,10 +23,13 @@ pub struct Settings {
     pub audit: AuditSettings,
     pub servers: BTreeMap<ServerName, Arc<ServerSettings>>,
     pub plans: BTreeMap<Arc<str>, Plan>,
+    pub tokens: TokenSettings,
     /// Absent: there is no endpoint for tokens.
     pub oauth: Option<Arc<OauthSettings>>,
     /// The suites of the folder `evals`.
     pub evals: Arc<Suites>,
+    /// `[dlp]`: the rules in force.
+    pub scanner: Arc<Scanner>,
 }
 
 impl Settings {
@@ -32,6 +37,23 @@ impl Settings {
     #[must_use]
     pub fn key_files(&self) -> Vec<(String, String)> {
         self.servers.values().filter_map(|server| server.jwt.as_ref()?.key_file()).collect()
+    }
+}
+
+/// `[tokens]`: how long the tokens live that keys are exchanged for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenSettings {
+    /// Access tokens of users.
+    pub access: Duration,
+    /// Access tokens for automation.
+    pub service: Duration,
+    pub refresh: Duration,
+}
+
+impl Default for TokenSettings {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        Self { access: Duration::from_secs(3600), service: DAY * 30, refresh: DAY * 30 }
     }
 }
 
@@ -126,6 +148,8 @@ pub struct ServerSettings {
     pub permissions: Permissions,
     /// Who shares a session with it, where it keeps sessions.
     pub sessions: SessionsOf,
+    /// What is done about secrets and personal data, where a tool's row says nothing else.
+    pub dlp: DlpModes,
     /// With `auth_type = "jwt"`: how the token is checked that a caller has to bring.
     pub jwt: Option<Arc<JwtSettings>>,
     /// The gateway's own tokens for this server.
@@ -151,6 +175,7 @@ impl ServerSettings {
             pace: None,
             permissions: Permissions::Open,
             sessions: SessionsOf::Auto,
+            dlp: DlpModes::default(),
             jwt: None,
             oauth: None,
             tools: BTreeMap::new(),

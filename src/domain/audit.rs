@@ -43,7 +43,7 @@ pub enum ArgumentsMode {
     Redacted,
     /// Nothing.
     Absent,
-    /// Everything, as it came.
+    /// Everything as it came, but for the secrets that a scan finds.
     Plain,
 }
 

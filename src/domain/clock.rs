@@ -11,6 +11,16 @@ use governor::nanos::Nanos;
 pub struct Moment(pub i64);
 
 impl Moment {
+    /// A time as RFC 3339 writes it, or a day (`2026-01-15`), which is its first moment in UTC.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let moment = match text.len() {
+            10 => text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp(),
+            _ => text.parse::<jiff::Timestamp>().ok()?,
+        };
+        Some(Self(moment.as_millisecond()))
+    }
+
     /// RFC 3339 with milliseconds, in UTC.
     #[must_use]
     pub fn rfc3339(self) -> String {

@@ -175,6 +175,10 @@ text_id!(
     /// One trace that a client brings: digits alone, as W3C Trace Context has them.
     TraceId, ""
 );
+text_id!(
+    /// The tokens that a key was exchanged for.
+    GrantId, "grant_"
+);
 
 #[cfg(test)]
 mod tests {

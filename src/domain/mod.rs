@@ -5,6 +5,7 @@ pub mod call;
 pub mod clock;
 pub mod crowd;
 pub mod decision;
+pub mod dlp;
 pub mod duration;
 pub mod glob;
 pub mod id;

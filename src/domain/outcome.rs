@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::decision::Judgement;
+use super::dlp::{Direction, DlpResult};
 use super::id::{EventId, ServerName};
 use super::json::Json;
 use super::tool::{Kind, Tool};
@@ -76,6 +77,9 @@ pub enum Refusal {
     Denied(Box<Judgement>),
     #[error("approval needed: {}", .0.policy())]
     ApprovalNeeded(Box<Judgement>),
+    /// Something stood in it that may not travel. `rules` say what, never how it reads.
+    #[error("{} by policy: dlp:{direction} ({})", refused(*direction), rules.join(", "))]
+    DlpBlocked { direction: Direction, rules: Vec<&'static str> },
     #[error("{}", server_jwt(server, fault.as_deref()))]
     ServerJwt {
         server: ServerName,
@@ -117,7 +121,7 @@ impl Refusal {
             Self::InvalidRequest { .. } => "invalid_request",
             Self::NotFound { .. } => "not_found",
             Self::InvalidArguments(_) => "invalid_arguments",
-            Self::Denied(_) => "policy_denied",
+            Self::Denied(_) | Self::DlpBlocked { .. } => "policy_denied",
             Self::ApprovalNeeded(_) => "approval_required",
             Self::ServerJwt { fault: None, .. } => "jwt_required",
             Self::ServerJwt { .. } => "jwt_invalid",
@@ -126,6 +130,13 @@ impl Refusal {
             Self::Stopping => "stopping",
             Self::Internal => "internal_error",
         }
+    }
+}
+
+const fn refused(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Arguments => "request denied",
+        Direction::Results => "answer withheld",
     }
 }
 
@@ -175,7 +186,7 @@ pub struct Governance {
     /// `allow`, `deny`, `approval` or `error`.
     pub decision: &'static str,
     pub policy: Arc<str>,
-    pub dlp_result: &'static str,
+    pub dlp_result: DlpResult,
     pub audit_event_id: EventId,
 }
 

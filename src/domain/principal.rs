@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::Moment;
 use super::glob::Glob;
-use super::id::{KeyId, ServerName};
+use super::id::{GrantId, KeyId, ServerName};
 use super::tool::{Kind, Risk, Tool};
 
 /// Opens a part of the gateway: own tools and REST areas.
@@ -210,6 +210,8 @@ pub struct Principal {
     pub profile: Arc<Profile>,
     pub roles: BTreeSet<Arc<str>>,
     pub plan: Option<Arc<str>>,
+    /// Of which grant the token is that was presented; absent where the key itself was.
+    pub grant: Option<GrantId>,
     /// When the credential ends by itself: that of an access token. A key lives as long as its record says.
     pub until: Option<Moment>,
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::dlp::DlpModes;
 use super::id::ToolId;
 use super::json::Json;
 
@@ -132,6 +133,8 @@ pub struct ToolSettings {
     pub effects: BTreeMap<String, ArgumentKind>,
     pub tags: Vec<Arc<str>>,
     pub timeout: Option<Duration>,
+    /// What is done about secrets and personal data.
+    pub dlp: DlpModes,
 }
 
 /// One tool of one backend. Immutable: a change of the catalogue makes new ones. A prompt or a resource is governed as a

@@ -7,16 +7,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{EvalsCommand, Gateway, Keyring, Leaving, Line, NewKey};
+use super::{EvalsCommand, Gateway, Keyring, Leaving, Line, NewKey, PolicyChange};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::{EventId, KeyId, OWN_SERVER, RequestId};
 use crate::domain::json::{Json, hex};
 use crate::domain::outcome::{Carried, Outcome};
 use crate::domain::principal::{Principal, Surface};
 use crate::journal::{CSV_HEADER, Closing, Decision, Ending, OpenEntry, Opening};
-use crate::policy::{Bundle, PolicySource, Report, check};
-use crate::store::KeyRecord;
 use crate::store::chain::Tip;
+use crate::store::{Filter, KeyRecord};
 use crate::wire::era::Era;
 use crate::wire::mcp::tell;
 
@@ -72,6 +71,10 @@ pub enum Command {
         policies: Vec<(String, String)>,
     },
     Evals(EvalsCommand),
+    /// Takes out a policy that was made over the API.
+    PolicyRemove {
+        name: String,
+    },
     AuditTail {
         count: usize,
     },
@@ -119,6 +122,10 @@ impl Actor {
         Self { entrance: Entrance::Rest, request: request.clone(), key, user, agent }
     }
 
+    pub(super) const fn key(&self) -> &KeyId {
+        &self.key
+    }
+
     /// The machine's owner, at the command line.
     #[must_use]
     pub fn owner() -> Self {
@@ -163,6 +170,10 @@ impl Gateway {
             Command::Simulate { arguments, key } => self.simulate(arguments, key.as_deref()).await,
             Command::PolicyCheck { policies } => self.check_policies(&policies).await,
             Command::Evals(command) => self.evaluations(command).await,
+            Command::PolicyRemove { name } => {
+                let removed = self.change_policy_here(&Actor::owner(), PolicyChange::Remove { name }).await;
+                removed.map_err(|refused| Failed::of(&refused))
+            }
             audit => self.audit(audit).await,
         }
     }
@@ -179,13 +190,10 @@ impl Gateway {
                 None => Err(Failed(format!("there is no audit record `{id}`"))),
             },
             Command::AuditExport { after, limit, csv } => {
-                let records = journal.export(after, limit.min(5000)).await.map_err(|error| Failed::of(&error))?;
-                let last = records.last().map(crate::journal::Record::seq);
-                let lines: Vec<String> = records
-                    .iter()
-                    .map(|record| if csv { record.csv() } else { record.json().as_str().to_owned() })
-                    .collect();
-                Ok(json!({"lines": lines, "last": last, "header": csv.then_some(CSV_HEADER)}))
+                let page = journal.export(Filter::default(), after, limit.min(5000)).await;
+                let page = page.map_err(|error| Failed::of(&error))?;
+                let lines: Vec<String> = page.records.iter().map(|record| record.line(csv)).collect();
+                Ok(json!({"lines": lines, "next": page.next, "header": csv.then_some(CSV_HEADER)}))
             }
             Command::AuditVerify { seq, head, limit } => {
                 let from = head.and_then(|text| Tip::at(seq, &text)).unwrap_or(Tip::START);
@@ -354,31 +362,6 @@ impl Gateway {
             metered: false,
         };
         Ok(self.carry(owner, request, line, Leaving::Cancels).await)
-    }
-
-    async fn check_policies(&self, policies: &[(String, String)]) -> Result<Value, Failed> {
-        let source =
-            |(file, text): &(String, String)| PolicySource { file: file.as_str().into(), text: text.as_str().into() };
-        let sources: Vec<PolicySource> = policies.iter().map(source).collect();
-        let bundle = match Bundle::compile(&sources) {
-            Ok(bundle) => Arc::new(bundle),
-            Err(faults) => {
-                let report = Report { faults, ..Report::default() };
-                return Ok(json!({"policies": 0, "tools": 0, "version": null, "active": false, "report": report}));
-            }
-        };
-        let active = bundle.version() == self.state().policies.bundle().version();
-        let state = self.state();
-        let mut tools: Vec<_> = state.catalog.entries().iter().map(|entry| Arc::clone(entry.tool())).collect();
-        // Own tools that their scope opens are judged by no policy.
-        let judged = self.own_tools().iter().filter(|own| !own.by_scope);
-        tools.extend(judged.map(|own| Arc::clone(&own.tool)));
-        let (count, checked) = (tools.len(), Arc::clone(&bundle));
-        let report =
-            tokio::task::spawn_blocking(move || check(&checked, &tools)).await.map_err(|error| Failed::of(&error))?;
-        Ok(
-            json!({"policies": bundle.policies().len(), "tools": count, "version": bundle.version(), "active": active, "report": report}),
-        )
     }
 }
 

@@ -6,15 +6,18 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, watch};
 
-use super::sources::{Inputs, Sources, of_policy};
+use super::policies::{Changed, PolicyChange, PolicyRefused};
+use super::sources::{API, Inputs, Sources, of_policy};
 use crate::backend::{Backends, Catalog};
 use crate::config::settings::AuditSettings;
 use crate::config::{Fault, Faults};
+use crate::domain::clock::Moment;
+use crate::domain::id::KeyId;
 use crate::domain::secret::Secret;
 use crate::domain::tool::Tool;
 use crate::pipeline::State;
-use crate::policy::Report;
-use crate::store::Store;
+use crate::policy::{PolicyFault, Report};
+use crate::store::{PolicyRecord, Store, StoreError};
 
 /// Why a change was refused; the old state stays.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -66,7 +69,8 @@ impl Desk {
     pub(super) async fn reload(&self) -> Result<bool, Refused> {
         let mut active = self.0.inputs.lock().await;
         let sources = self.0.sources.clone();
-        let read = tokio::task::spawn_blocking(move || sources.read()).await;
+        let api = self.0.store.policies().await.map_err(|error| internal(&error.to_string()))?;
+        let read = tokio::task::spawn_blocking(move || sources.read_with(api)).await;
         let inputs = read.map_err(|error| internal(&error.to_string()))?.map_err(Refused)?;
         let lost = inputs.lost_since(&active);
         if !lost.is_empty() {
@@ -115,6 +119,55 @@ impl Desk {
             }
             Err(refused) => tracing::error!(%refused, "the changed catalogue could not be taken in"),
         }
+    }
+
+    /// The policies that were made over the API.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub(super) async fn api_policies(&self) -> Result<Vec<PolicyRecord>, StoreError> {
+        self.0.store.policies().await
+    }
+
+    /// Makes, replaces or removes a policy of the API: judged together with everything else, stored, and only then
+    /// active. Gives its version and what is worth a warning.
+    ///
+    /// # Errors
+    /// Where it is not there or not wanted as it is, does not fit, or cannot be stored; nothing has changed then.
+    pub(super) async fn change_policy(
+        &self,
+        change: PolicyChange,
+        who: KeyId,
+        now: Moment,
+    ) -> Result<Changed, PolicyRefused> {
+        let mut active = self.0.inputs.lock().await;
+        let base = active.clone();
+        let compiling = tokio::task::spawn_blocking(move || {
+            let (api, stored) = change.apply(&base, &who, now)?;
+            let inputs = base.with_api(api).map_err(|faults| PolicyRefused::unfit(&faults))?;
+            Ok::<_, PolicyRefused>((inputs, stored))
+        });
+        let (inputs, stored) = compiling.await.map_err(|error| internal(&error.to_string()))??;
+        let (state, report) = self.build(&inputs, self.0.backends.catalog()).await?;
+        let name = stored.name.clone();
+        let of_this = |fault: &&PolicyFault| fault.file.strip_prefix(API) == Some(name.as_str());
+        // What ails other policies is not made worse by this one, and removing one mends.
+        let faults: Vec<PolicyFault> = report.faults.iter().filter(of_this).cloned().collect();
+        if !faults.is_empty() {
+            return Err(PolicyRefused::unfit(&faults));
+        }
+        let version =
+            self.0.store.put_policy(stored).await.map_err(|error| PolicyRefused::Failed(error.to_string()))?;
+        tell(&report);
+        let warnings = report.warnings.iter().filter(of_this).cloned().collect();
+        let bundle = Arc::clone(inputs.bundle.version());
+        *active = inputs;
+        if let Some(record) = active.api.iter_mut().find(|record| record.name == name) {
+            record.version = version;
+        }
+        self.0.state.store(Arc::new(state));
+        self.0.changes.send_modify(|count| *count += 1);
+        Ok(Changed { name, version, bundle, warnings })
     }
 
     async fn build(&self, inputs: &Inputs, catalog: Arc<Catalog>) -> Result<(State, Report), Refused> {

@@ -18,6 +18,9 @@ use crate::wire::mcp::advice;
 /// Notices of progress that may wait to be noted.
 const NOTICES: usize = 64;
 
+/// Runs that are listed at most.
+const MOST_RUNS: usize = 200;
+
 /// What the command line asks about evaluations.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "evaluations", rename_all = "snake_case")]
@@ -83,7 +86,7 @@ impl Drop for Followed<'_> {
 }
 
 /// A refusal as the sentence that the command line shows.
-fn failed(refusal: &Refusal) -> Failed {
+pub(super) fn failed(refusal: &Refusal) -> Failed {
     Failed(refusal.to_string())
 }
 
@@ -91,11 +94,14 @@ impl Gateway {
     /// Carries out a command about evaluations.
     pub(super) async fn evaluations(&self, command: EvalsCommand) -> Result<Value, Failed> {
         match command {
-            EvalsCommand::List => self.list_evaluations().await.map_err(|refusal| failed(&refusal)),
+            EvalsCommand::List => {
+                let list: Vec<Value> = self.list_evaluations().await?.into_iter().map(|(_, view)| view).collect();
+                Ok(json!({"evaluations": list}))
+            }
             EvalsCommand::Runs { suite, limit } => {
                 let suite = self.named_suite(&suite).await?;
                 let runs =
-                    self.evals.runs(suite.id, None, limit.min(1000)).await.map_err(|refusal| failed(&refusal))?;
+                    self.evals.runs(suite.id, None, limit.min(MOST_RUNS)).await.map_err(|refusal| failed(&refusal))?;
                 Ok(json!({"runs": runs.iter().map(Kept::view).collect::<Vec<_>>()}))
             }
             EvalsCommand::Run { suite, environment, baseline, junit, ticket } => {
@@ -111,17 +117,17 @@ impl Gateway {
         }
     }
 
-    /// Every suite with its latest run.
+    /// Every suite with its latest run, by id.
     ///
     /// # Errors
     /// Where the store cannot be read.
-    pub async fn list_evaluations(&self) -> Result<Value, Refusal> {
+    pub async fn list_evaluations(&self) -> Result<Vec<(u64, Value)>, Failed> {
         let mut list = Vec::new();
-        for (suite, author) in self.evals.suites(&self.state()).await? {
-            let latest = self.evals.latest(suite.id).await?;
-            list.push(suite_view(&suite, author.as_deref(), latest.as_ref()));
+        for (suite, author) in self.evals.suites(&self.state()).await.map_err(|refusal| failed(&refusal))? {
+            let latest = self.evals.latest(suite.id).await.map_err(|refusal| failed(&refusal))?;
+            list.push((suite.id, suite_view(&suite, author.as_deref(), latest.as_ref())));
         }
-        Ok(json!({"evaluations": list}))
+        Ok(list)
     }
 
     /// Makes a run what others are compared with. False where there is none of this id.
@@ -195,7 +201,7 @@ fn run_of(result: &Json) -> String {
 }
 
 /// A suite as lists show it.
-fn suite_view(suite: &Suite, author: Option<&str>, latest: Option<&Kept>) -> Value {
+pub(super) fn suite_view(suite: &Suite, author: Option<&str>, latest: Option<&Kept>) -> Value {
     json!({
         "id": suite.id,
         "name": suite.name,

@@ -3,16 +3,22 @@
 pub mod control;
 mod desk;
 mod directory;
+pub mod dlp;
 mod evals;
+mod exchange;
 mod inflight;
 mod list;
 mod opening;
 mod parking;
 mod persistent;
+mod policies;
+mod records;
 mod relay;
 mod servers;
 mod sessions;
+mod shown;
 pub mod sources;
+mod suites;
 mod surface;
 mod tallies;
 mod tape;
@@ -36,19 +42,25 @@ use tokio_util::task::TaskTracker;
 pub use self::desk::Refused;
 pub use self::directory::DirectoryEntry;
 pub use self::evals::EvalsCommand;
+pub use self::exchange::TokenRefused;
 pub use self::list::Listing;
 pub use self::opening::{FirstKeys, OpenError, Opening};
 pub use self::parking::{Resumed, Underway};
+pub use self::policies::{PolicyChange, PolicyRefused};
+pub use self::records::Export;
 pub use self::sessions::Visit;
+pub use self::shown::ToolFilter;
+pub use self::suites::SuiteRefused;
 pub use self::tape::{Tape, position};
 pub use self::token::Resource;
 pub use self::visitors::Visitor;
 pub use crate::authn::jwt::TokenFault;
 pub use crate::authn::session::Session;
-pub use crate::authn::{Credential, Keyring, NewKey, NotAdmitted};
+pub use crate::authn::{Credential, Keyring, NewKey, NotAdmitted, NotIssued};
 pub use crate::backend::{Aside, Greeting, ListKind, ListVersions, Passed, Peer, Question};
 pub use crate::ledger::Standing;
 pub use crate::pipeline::{Line, State};
+pub use crate::store::Filter as RecordFilter;
 
 use self::desk::Desk;
 use self::evals::Progress;
@@ -60,6 +72,7 @@ use self::tallies::Tallies;
 use self::visitors::Visitors;
 use crate::domain::call::{CallRequest, Entrance};
 use crate::domain::crowd::{Crowd, Seat};
+use crate::domain::dlp::DlpResult;
 use crate::domain::id::{EventId, KeyId, RequestId};
 use crate::domain::outcome::{Carried, Governance, Outcome, Refusal};
 use crate::domain::principal::Principal;
@@ -326,7 +339,8 @@ impl Gateway {
 
 /// A call that was given up without a record of its own making.
 pub(crate) fn unfinished(audit_event_id: EventId, kind: Kind, refusal: Refusal) -> Carried {
-    let governance = Governance { decision: "error", policy: "none".into(), dlp_result: "off", audit_event_id };
+    let governance =
+        Governance { decision: "error", policy: "none".into(), dlp_result: DlpResult::Off, audit_event_id };
     Carried { outcome: Outcome::Refused(refusal), governance, kind, tool: None }
 }
 

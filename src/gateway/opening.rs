@@ -89,10 +89,9 @@ impl Gateway {
     /// # Errors
     /// Faults of the configuration, all of them; a store that is held elsewhere or cannot be used.
     pub async fn open(opening: Opening) -> Result<Arc<Self>, OpenError> {
-        let inputs = opening.sources.read()?;
+        let (inputs, store) = read(&opening).await?;
         let (clock, demo) = (opening.clock, inputs.demo);
         let audit = inputs.settings.audit;
-        let store = Store::open(&opening.data, audit.durability)?;
         let config = JournalConfig { arguments: audit.arguments, announce: opening.serve };
         let (journal, _) = Journal::start(store.clone(), Arc::clone(&clock), config).await?;
         let keys = Arc::new(Keyring::load(store.clone(), Arc::clone(&clock), opening.admin_key).await?);
@@ -198,6 +197,15 @@ async fn library(store: &Store, state: &State, demo: bool, now: Moment) -> Libra
         tracing::warn!("the recorded runs of the demo suite could not be stored");
     }
     library
+}
+
+/// What the sources say, with the policies that the store holds; how durable that is, the sources say.
+async fn read(opening: &Opening) -> Result<(Inputs, Store), OpenError> {
+    let inputs = opening.sources.read()?;
+    let store = Store::open(&opening.data, inputs.settings.audit.durability)?;
+    let api = store.policies().await?;
+    let inputs = if api.is_empty() { inputs } else { opening.sources.read_with(api)? };
+    Ok((inputs, store))
 }
 
 async fn backends(inputs: &Inputs, store: &Store, clock: &Arc<dyn Clock>, start: bool) -> Result<Backends, StoreError> {

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use crate::config::{Fault, Faults, Profiles, Settings, evals, file, profiles};
 use crate::evals::Suites;
 use crate::policy::{Bundle, PolicyFault, PolicySource};
+use crate::scan::Scanner;
+use crate::store::PolicyRecord;
 
 /// The policies that ship with the program, by the names they have in the repository.
 const SHIPPED_POLICIES: [(&str, &str); 4] = [
@@ -60,6 +62,10 @@ pub struct Inputs {
     /// Whether the demo servers run because no configuration file was found.
     pub demo: bool,
     pub environment: Vec<(OsString, OsString)>,
+    /// The policies of the files: name and text.
+    policies: Vec<(String, String)>,
+    /// The policies that were made over the API.
+    pub api: Vec<PolicyRecord>,
     /// The texts that were read, to see whether a change is one.
     texts: Vec<(String, String)>,
     /// The sources that were files, and not what ships.
@@ -81,12 +87,31 @@ impl Inputs {
     /// Whether both were made of the same text.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {
-        self.texts == other.texts && self.settings.gateway.tls == other.settings.gateway.tls
+        self.texts == other.texts
+            && self.policies == other.policies
+            && self.api == other.api
+            && self.settings.gateway.tls == other.settings.gateway.tls
     }
 
     /// Files besides the sources that were read with them.
     pub fn read_along(&self) -> impl Iterator<Item = &Path> {
         self.settings.gateway.tls.iter().flat_map(|tls| &tls.files).map(PathBuf::as_path)
+    }
+
+    /// The same with these policies of the API.
+    ///
+    /// # Errors
+    /// Every fault of every policy.
+    pub fn with_api(&self, api: Vec<PolicyRecord>) -> Result<Self, Vec<PolicyFault>> {
+        let bundle = Arc::new(compile(&self.policies, &api)?);
+        Ok(Self { bundle, api, ..self.clone() })
+    }
+
+    /// The file of the policies that has this name, with or without its folder and its ending.
+    #[must_use]
+    pub fn policy_file(&self, name: &str) -> Option<&str> {
+        let stem = |file: &str| Path::new(file).file_stem().and_then(|stem| stem.to_str()).map(str::to_owned);
+        self.policies.iter().map(|(file, _)| file.as_str()).find(|file| stem(file).as_deref() == Some(name))
     }
 }
 
@@ -110,20 +135,35 @@ impl Sources {
     /// # Errors
     /// All faults of all files.
     pub fn read(&self) -> Result<Inputs, Faults> {
+        self.read_with(Vec::new())
+    }
+
+    /// Reads everything; `api` are the policies that were made over the API.
+    ///
+    /// # Errors
+    /// All faults of all files and policies.
+    pub fn read_with(&self, api: Vec<PolicyRecord>) -> Result<Inputs, Faults> {
         let places = [&self.config, &self.profiles, &self.policies];
         let mut faults = Vec::new();
         let mut texts = Vec::new();
         let settings = self.settings(&mut texts).map_err(|found| faults.extend(found.0)).ok();
         let profiles = self.profile_file(&mut texts).map_err(|found| faults.extend(found.0)).ok();
-        let bundle = self.bundle(&mut texts).map_err(|found| faults.extend(found.0)).ok();
+        let policies = self.policy_texts().and_then(|policies| {
+            let bundle = compile(&policies, &api);
+            let bundle = bundle.map_err(|faults| Faults(faults.into_iter().map(of_policy).collect()))?;
+            Ok((policies, bundle))
+        });
+        let policies = policies.map_err(|found| faults.extend(found.0)).ok();
         let suites = self.suites(&mut texts).map_err(|found| faults.extend(found.0)).ok();
-        match (settings, profiles, bundle, suites) {
-            (Some((settings, demo)), Some(profiles), Some(bundle), Some(suites)) => Ok(Inputs {
+        match (settings, profiles, policies, suites) {
+            (Some((settings, demo)), Some(profiles), Some((policies, bundle)), Some(suites)) => Ok(Inputs {
                 settings: Arc::new(Settings { evals: Arc::new(suites), ..settings }),
                 profiles: Arc::new(profiles),
                 bundle: Arc::new(bundle),
                 demo,
                 environment: self.environment.clone(),
+                policies,
+                api,
                 texts,
                 files: {
                     let named = places.into_iter().filter(|place| place.is_there()).map(|place| place.path.clone());
@@ -132,6 +172,14 @@ impl Sources {
             }),
             _ => Err(Faults(faults)),
         }
+    }
+
+    /// The rules against secrets and personal data that the configuration leaves in force.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or is faulty.
+    pub fn scanner(&self) -> Result<Arc<Scanner>, Faults> {
+        Ok(self.settings(&mut Vec::new())?.0.scanner)
     }
 
     /// The policies as they stand in the files now: name and text.
@@ -206,21 +254,31 @@ impl Sources {
         texts.extend(sources);
         Ok(suites)
     }
-
-    fn bundle(&self, texts: &mut Vec<(String, String)>) -> Result<Bundle, Faults> {
-        let sources = self.policy_texts()?;
-        let policies: Vec<PolicySource> = sources
-            .iter()
-            .map(|(file, text)| PolicySource { file: file.as_str().into(), text: text.as_str().into() })
-            .collect();
-        texts.extend(sources);
-        Bundle::compile(&policies).map_err(|faults| Faults(faults.into_iter().map(of_policy).collect()))
-    }
 }
 
-/// A fault of a policy as one of its file.
+/// What a policy that was made over the API has in the place of a file.
+pub(super) const API: &str = "api:";
+
+/// Every policy, those of the files and those of the API.
+fn compile(files: &[(String, String)], api: &[PolicyRecord]) -> Result<Bundle, Vec<PolicyFault>> {
+    let of_file = |(file, text): &(String, String)| source(file, text);
+    Bundle::compile(&files.iter().map(of_file).chain(api.iter().map(of_api)).collect::<Vec<_>>())
+}
+
+/// A policy of the API as the bundle takes it.
+pub(super) fn of_api(record: &PolicyRecord) -> PolicySource {
+    source(&format!("{API}{}", record.name), &record.text)
+}
+
+pub(super) fn source(file: &str, text: &str) -> PolicySource {
+    PolicySource { file: file.into(), text: text.into() }
+}
+
+/// A fault of a policy as one of its file. One of the API has no file to mend.
 pub(super) fn of_policy(fault: PolicyFault) -> Fault {
     let PolicyFault { file, line, column, message, hint, .. } = fault;
+    let remove = || Some(format!("take it out with `toolgate policy remove {}`", file.strip_prefix(API)?));
+    let hint = hint.or_else(remove);
     Fault { file: file.to_string(), line: line as usize, column: column as usize, message, hint }
 }
 

@@ -73,7 +73,7 @@ impl Gateway {
     pub fn still_admits(&self, principal: &Principal) -> bool {
         match principal.until {
             Some(until) => self.now() < until && self.state.load().settings.oauth.is_some(),
-            None => self.keys.is_live(&principal.key),
+            None => self.keys.is_live(principal),
         }
     }
 }

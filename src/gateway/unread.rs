@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Gateway, tell};
 use crate::domain::call::Entrance;
+use crate::domain::dlp::DlpResult;
 use crate::domain::id::{EventId, RequestId};
 use crate::domain::outcome::{Carried, Governance, Outcome, Refusal};
 use crate::domain::principal::Principal;
@@ -48,7 +49,7 @@ impl Gateway {
             Ok(_) => outcome,
             Err(error) => Outcome::Refused(Refusal::Unrecorded(error.to_string())),
         };
-        let governance = Governance { decision, policy, dlp_result: "off", audit_event_id: event };
+        let governance = Governance { decision, policy, dlp_result: DlpResult::Off, audit_event_id: event };
         let carried = Carried { outcome, governance, kind: Kind::Tool, tool: None };
         tell(id, &carried);
         carried

@@ -97,12 +97,15 @@ pub(super) async fn metrics(fold: impl Fn(), every: Duration, stop: Cancellation
     }
 }
 
-/// Writes down now and then when keys were last used.
+/// Writes down now and then when keys were last used, and forgets tokens that have ended.
 pub(super) async fn uses(keys: std::sync::Arc<Keyring>, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(USES_EVERY);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         if let Err(error) = keys.write_uses().await {
             tracing::warn!(%error, "the last uses of keys could not be written");
+        }
+        if let Err(error) = keys.forget_ended_grants().await {
+            tracing::warn!(%error, "tokens that have ended could not be removed");
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::gateway::NotAdmitted;
 
 /// `{"error":{"code","message","details"},"meta":{"request_id","timestamp"}}`.
 pub(super) fn envelope(status: StatusCode, code: &str, message: &str, details: &Value) -> Response {
-    with_meta(status, json!({"error": {"code": code, "message": message, "details": details}}))
+    with_meta(status, &json!({"error": {"code": code, "message": message, "details": details}}))
 }
 
 /// An error without details.

@@ -20,7 +20,8 @@ const MAX_HEADERS: usize = 100;
 /// What pages may send, and what they may read of an answer.
 const REQUEST_HEADERS: &str = "authorization, content-type, accept, x-api-key, x-server-jwt, mcp-session-id, mcp-protocol-version, \
                                mcp-method, mcp-name, last-event-id";
-const RESPONSE_HEADERS: &str = "www-authenticate, mcp-session-id, retry-after, toolgate-audit-id";
+const RESPONSE_HEADERS: &str = "www-authenticate, mcp-session-id, retry-after, toolgate-audit-id, \
+                                x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset";
 
 /// Lets a request through to the router or answers 403, 400 or 431.
 pub(super) async fn pass(gateway: &Gateway, request: Request, router: Router) -> Response {
@@ -73,7 +74,7 @@ pub(super) async fn answer(router: Router, request: Request) -> Response {
 fn share(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.append(header::VARY, HeaderValue::from_static("origin"));
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, DELETE"));
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(REQUEST_HEADERS));
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(RESPONSE_HEADERS));
 }

@@ -7,7 +7,7 @@ use axum::extract::{FromRequestParts, Request};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::domain::clock::Moment;
 use crate::domain::id::RequestId;
@@ -25,14 +25,24 @@ impl<S: Sync> FromRequestParts<S> for Named {
     }
 }
 
-/// The members of an answer that still wants its `meta`.
+/// An answer that still wants its `meta`.
 #[derive(Debug, Clone)]
-struct Unfinished(Value);
+struct Unfinished {
+    /// The text of an object.
+    object: String,
+    /// What `meta` says besides.
+    meta: Map<String, Value>,
+}
 
 /// A JSON answer of REST: an object, to which [`finish`] adds `meta`.
-pub(super) fn with_meta(status: StatusCode, body: Value) -> Response {
+pub(super) fn with_meta(status: StatusCode, body: &Value) -> Response {
+    with_more_meta(status, body.to_string(), Map::new())
+}
+
+/// The same for the text of an object, with what `meta` says besides.
+pub(super) fn with_more_meta(status: StatusCode, object: String, meta: Map<String, Value>) -> Response {
     let mut response = status.into_response();
-    response.extensions_mut().insert(Unfinished(body));
+    response.extensions_mut().insert(Unfinished { object, meta });
     response
 }
 
@@ -48,11 +58,15 @@ pub(super) fn begin(request: &mut Request) -> (RequestId, tracing::Span) {
 /// Logs the answer, and adds `meta` where it is wanted: `request_id` and `timestamp`.
 pub(super) fn finish(mut response: Response, id: &RequestId, now: impl FnOnce() -> Moment) -> Response {
     tracing::debug!(status = response.status().as_u16(), "answered");
-    let Some(Unfinished(mut body)) = response.extensions_mut().remove() else { return response };
-    if let Some(members) = body.as_object_mut() {
-        members.insert("meta".into(), json!({"request_id": id, "timestamp": now().rfc3339()}));
+    let Some(Unfinished { mut object, mut meta }) = response.extensions_mut().remove() else { return response };
+    meta.insert("request_id".into(), json!(id));
+    meta.insert("timestamp".into(), json!(now().rfc3339()));
+    if object.ends_with('}') {
+        object.pop();
+        object.push_str(if object == "{" { "" } else { "," });
+        object.push_str(&format!("\"meta\":{}}}", Value::Object(meta)));
     }
-    *response.body_mut() = Body::from(body.to_string());
+    *response.body_mut() = Body::from(object);
     // The router has put down that there was no body.
     response.headers_mut().remove(header::CONTENT_LENGTH);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -8,6 +8,7 @@ use super::{Journal, JournalError, redact};
 use crate::domain::audit::{Entry, Phase};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::decision::{Judgement, Mode, PolicyEffect, Verdict};
+use crate::domain::dlp::{Direction, DlpResult};
 use crate::domain::id::{EventId, KeyId, RequestId, ToolId};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Outcome, Refusal};
@@ -112,8 +113,7 @@ pub struct Closing {
     pub decision: Option<Decision>,
     /// Replaces the judgement's reason, where something.
     pub reason: Option<String>,
-    /// `off`, `passed`, `flagged`, `redacted` or `blocked`.
-    pub dlp_result: &'static str,
+    pub dlp_result: DlpResult,
     pub notes: Vec<String>,
 }
 
@@ -121,7 +121,7 @@ impl Closing {
     /// An ending with nothing to add.
     #[must_use]
     pub const fn new(ending: Ending) -> Self {
-        Self { ending, decision: None, reason: None, dlp_result: "off", notes: Vec::new() }
+        Self { ending, decision: None, reason: None, dlp_result: DlpResult::Off, notes: Vec::new() }
     }
 
     /// What the outcome says of itself.
@@ -141,14 +141,17 @@ impl Closing {
     }
 
     fn refused(refusal: &Refusal) -> Self {
+        let denied = || (Some(Decision::Deny), refusal.to_string());
         let (decision, reason) = match refusal {
-            Refusal::Denied(judgement) => (Decision::Deny, judgement.reason.to_string()),
-            Refusal::ApprovalNeeded(judgement) => (Decision::Approval, judgement.reason.to_string()),
-            Refusal::LimitReached { .. } | Refusal::ServerJwt { .. } => (Decision::Deny, refusal.to_string()),
-            _ if refusal.hides() => (Decision::Deny, refusal.to_string()),
-            _ => (Decision::Error, refusal.to_string()),
+            Refusal::Denied(judgement) => (Some(Decision::Deny), judgement.reason.to_string()),
+            Refusal::ApprovalNeeded(judgement) => (Some(Decision::Approval), judgement.reason.to_string()),
+            // What was decided stands: the call was made, its answer alone is kept back.
+            Refusal::DlpBlocked { direction: Direction::Results, .. } => (None, refusal.to_string()),
+            Refusal::LimitReached { .. } | Refusal::DlpBlocked { .. } | Refusal::ServerJwt { .. } => denied(),
+            _ if refusal.hides() => denied(),
+            _ => (Some(Decision::Error), refusal.to_string()),
         };
-        Self { decision: Some(decision), reason: Some(reason), ..Self::new(Ending::Refused) }
+        Self { decision, reason: Some(reason), ..Self::new(Ending::Refused) }
     }
 }
 
@@ -316,7 +319,7 @@ impl Draft {
         if let Some(reason) = reason {
             entry.reason = Some(bounded(&reason).into());
         }
-        entry.dlp_result = dlp_result.into();
+        entry.dlp_result = dlp_result.as_str().into();
         entry.notes.extend(notes.iter().map(|note| bounded(note).into_owned()));
         entry.latency_ms = Some(millis(journal.0.clock.ticks().saturating_sub(started)));
         entry
@@ -372,7 +375,7 @@ pub(super) fn blank(id: &EventId, request: &RequestId, entrance: Entrance) -> En
         policies: Vec::new(),
         policy_version: Arc::default(),
         reason: None,
-        dlp_result: "off".into(),
+        dlp_result: DlpResult::Off.as_str().into(),
         latency_ms: None,
         arguments_digest: None,
         arguments: None,

@@ -81,11 +81,11 @@ struct Inner {
     strangers: Mutex<Strangers>,
 }
 
-/// A page of records, newest first.
+/// A page of records.
 #[derive(Debug)]
 pub struct Page {
     pub records: Vec<Record>,
-    /// The `before` of the next page; a page may be short, or empty, and still have a next one.
+    /// Where the next page begins; a page may be short, or empty, and still have a next one.
     pub next: Option<i64>,
 }
 
@@ -232,13 +232,14 @@ impl Journal {
         Ok(Page { records: records.into_iter().map(Record::from).collect(), next })
     }
 
-    /// Closed records after `seq`, oldest first, at most `limit`: an export asks again with the last `seq` it got,
-    /// until nothing comes.
+    /// Closed records that match and come after the entry `seq`, oldest first, at most `limit`: an export asks again
+    /// with [`Page::next`], until there is none.
     ///
     /// # Errors
     /// Where the store cannot be read.
-    pub async fn export(&self, seq: i64, limit: usize) -> Result<Vec<Record>, JournalError> {
-        Ok(self.0.store.audit_after(seq, limit).await?.into_iter().map(Record::from).collect())
+    pub async fn export(&self, filter: Filter, seq: i64, limit: usize) -> Result<Page, JournalError> {
+        let (records, next) = self.0.store.audit_after(filter, seq, limit).await?;
+        Ok(Page { records: records.into_iter().map(Record::from).collect(), next })
     }
 
     /// Looks for damage in the database file and in the index of the log; the first finding, or nothing. The chain

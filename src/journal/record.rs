@@ -51,6 +51,12 @@ impl Record {
         Json::from_parts(out)
     }
 
+    /// One line of an export without its end: JSON, or CSV.
+    #[must_use]
+    pub fn line(&self, csv: bool) -> String {
+        if csv { self.csv() } else { self.json().as_str().to_owned() }
+    }
+
     /// One line of CSV without its end, in the order of [`CSV_HEADER`].
     #[must_use]
     pub fn csv(&self) -> String {

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::domain::audit::ArgumentsMode;
 use crate::domain::json::{Json, canonical, sha256_hex};
+use crate::scan::{Kind, Scanner, redact};
 
 /// Larger arguments leave their digest alone. Bytes of canonical text.
 const KEPT_BYTES: usize = 4096;
@@ -25,8 +26,8 @@ pub(super) fn record(arguments: &Json, mode: ArgumentsMode) -> (String, Option<V
     let kept = match mode {
         _ if text.len() > KEPT_BYTES => None,
         ArgumentsMode::Absent => None,
-        ArgumentsMode::Plain => Some(value),
-        ArgumentsMode::Redacted => Some(redacted(value, false)),
+        ArgumentsMode::Plain => without_secrets(value),
+        ArgumentsMode::Redacted => without_secrets(redacted(value, false)),
     };
     (digest, kept)
 }
@@ -60,6 +61,18 @@ pub(super) fn uri(uri: &str, mode: ArgumentsMode) -> Cow<'_, str> {
         out.push_str(&hidden(rest));
     }
     Cow::Owned(out)
+}
+
+/// A log is read by more people, and kept longer, than anything else: no secret may stand in it, whatever else does.
+fn without_secrets(value: Value) -> Option<Value> {
+    let text = value.to_string();
+    let mut report = Scanner::default().scan(text.as_bytes());
+    report.findings.retain(|finding| finding.kind == Kind::Secret);
+    if report.is_clean() {
+        return Some(value);
+    }
+    let rewritten = redact(&text, &report.findings).ok().filter(|_| !report.incomplete);
+    rewritten.and_then(|text| serde_json::from_str(&text).ok())
 }
 
 /// `hidden` is the judgement of the name that the value stands under: then not even a number is kept.
@@ -163,6 +176,18 @@ mod tests {
         let large = Json::of(&json!({"n": vec![1; 4096]}));
         for mode in [ArgumentsMode::Redacted, ArgumentsMode::Plain, ArgumentsMode::Absent] {
             assert_eq!(record(&large, mode).1, None);
+        }
+    }
+
+    #[test]
+    fn plain_arguments_hold_no_secret() {
+        let key = format!("sk_{}_{}", "live", "4eC39HqLyjWDarjtT1zdp7dc");
+        let kept = |value: Value| record(&Json::of(&value), ArgumentsMode::Plain).1.unwrap();
+        assert_eq!(kept(json!({"to": "jane@corp.io", "n": 1})), json!({"to": "jane@corp.io", "n": 1}));
+        assert_eq!(kept(json!({"text": format!("use {key}")})), json!({"text": "use [redacted:stripe-key]"}));
+        for mode in [ArgumentsMode::Plain, ArgumentsMode::Redacted] {
+            let named = record(&Json::of(&json!({key.as_str(): "x"})), mode).1;
+            assert_eq!(named, None, "nor in a name");
         }
     }
 

@@ -136,7 +136,7 @@ async fn the_export_alone_proves_its_hashes() {
     bench.call("a").await;
     bench.call("b").await;
     let mut prev = crate::store::chain::GENESIS;
-    for record in bench.journal.export(0, 10).await.unwrap() {
+    for record in bench.journal.export(Filter::default(), 0, 10).await.unwrap().records {
         let line = record.json().as_str().to_owned();
         let text = format!("{}}}", &line[..line.rfind(",\"seq\":").unwrap()]);
         prev = link(&prev, &text);
@@ -345,7 +345,7 @@ async fn blocks_find_what_a_full_scan_finds() {
         bench.clock.advance(if at % 90 == 89 { -40_000 } else { 1_000 });
         ids.push(bench.call(if at % 7 == 0 { "rare" } else { "common" }).await);
     }
-    let all = bench.journal.export(0, 1000).await.unwrap();
+    let all = bench.journal.export(Filter::default(), 0, 1000).await.unwrap().records;
     assert_eq!(all.len(), 700);
     for (from, to) in [(0, 700_000), (100_000, 101_000), (45_000, 200_000), (250_000, 900_000), (600_000, 900_000)] {
         let (since, until) = (Moment(NOON.0 + from), Moment(NOON.0 + to));

@@ -10,12 +10,14 @@ use crate::authn::Keyring;
 use crate::backend::Resolved as Found;
 use crate::domain::call::ToolRef;
 use crate::domain::decision::{Judgement, PolicyEffect, RuleMark, Verdict};
+use crate::domain::dlp::{Direction, DlpResult};
+use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, Refusal};
 use crate::domain::principal::{Principal, Scope};
 use crate::domain::tool::{Hints, Kind, Tool};
-use crate::pipeline::{OwnTool, Pipeline, State, own_answer};
+use crate::pipeline::{OwnTool, Pipeline, State, examine, own_answer};
 use crate::policy::effects::{of_call, of_resource, recognise};
-use crate::policy::{Facts, PermittedCall, refused_by_profile};
+use crate::policy::{Facts, PermittedCall, refused_by, refused_by_profile};
 
 pub(super) const NAME: &str = "policy.simulate";
 
@@ -146,7 +148,7 @@ impl Simulation<'_> {
     fn of_backend(&self, tool: &Arc<Tool>, given: Option<&Value>) -> Value {
         let empty = Value::Object(Map::new());
         let value = given.unwrap_or(&empty);
-        let mut judgement = self.judged(tool, value);
+        let (mut judgement, dlp) = self.scanned(tool, value, self.judged(tool, value));
         if let Some(reason) = self.profile_refuses(tool) {
             judgement = refused_by_profile(judgement, &self.who.profile.name, &reason);
         }
@@ -156,7 +158,33 @@ impl Simulation<'_> {
         };
         let limits = self.limits(tool);
         let breaker = self.pipeline.backends.breaker(&tool.id.server);
-        report(&judgement, Some(tool), &json!(faults), &json!(limits), &json!(breaker))
+        report(&judgement, Some(tool), &json!(faults), &json!(limits), &json!(breaker), &dlp)
+    }
+
+    /// What a scan of the arguments would come to, and what it makes of a judgement.
+    fn scanned(&self, tool: &Tool, given: &Value, judgement: Judgement) -> (Judgement, Value) {
+        let mode = tool.settings.dlp.arguments;
+        let mut scanned = examine(&self.state.settings.scanner, mode, &Json::of(given));
+        let rewritten = match scanned.result {
+            DlpResult::Redacted => scanned.fit(&self.state.catalog, tool),
+            _ => None,
+        };
+        let judgement = match (scanned.result, rewritten) {
+            _ if judgement.verdict == Verdict::Deny => judgement,
+            (DlpResult::Blocked, _) => {
+                refused_by(judgement, "dlp:arguments", &scanned.refusal(Direction::Arguments).to_string())
+            }
+            (_, Some((_, value))) => {
+                let effects = of_call(tool, &value);
+                let surface = self.who.profile.surface;
+                let now = self.pipeline.clock.now();
+                let facts = Facts { effects: &effects.effects, surface, now, source: None };
+                self.state.policies.judge(self.who, tool, Some(&value), &facts)
+            }
+            _ => judgement,
+        };
+        let findings = scanned.counts.iter().map(|(rule, count)| json!({"rule": rule, "count": count}));
+        (judgement, json!({"result": scanned.result, "findings": findings.collect::<Vec<_>>()}))
     }
 
     /// What the policies say.
@@ -209,7 +237,7 @@ impl Simulation<'_> {
                 let reason = format!("the profile `{}` has no scope `{}`", self.who.profile.name, own.scope.as_str());
                 judgement = refused_by_profile(judgement, &self.who.profile.name, &reason);
             }
-            return report(&judgement, Some(&own.tool), &json!(faults), &json!([]), &Value::Null);
+            return report(&judgement, Some(&own.tool), &json!(faults), &json!([]), &Value::Null, &unscanned());
         }
         let id = format!("scope:{}", own.scope.as_str());
         let (verdict, effect) =
@@ -217,7 +245,7 @@ impl Simulation<'_> {
         let reason = if allowed { "its scope opens it" } else { "the profile lacks its scope" };
         let judgement =
             self.judgement(verdict, vec![RuleMark::built_in(id, effect, Some(reason))], reason, None, given);
-        report(&judgement, Some(&own.tool), &json!(faults), &json!([]), &Value::Null)
+        report(&judgement, Some(&own.tool), &json!(faults), &json!([]), &Value::Null, &unscanned())
     }
 
     /// A tool that does not exist is a deny; what its arguments would do is said all the same.
@@ -226,7 +254,7 @@ impl Simulation<'_> {
         if let ToolRef::Resource { uri, .. } = asked {
             judgement.effects = of_resource(uri).effects.into();
         }
-        report(&judgement, None, &json!([]), &json!([]), &Value::Null)
+        report(&judgement, None, &json!([]), &json!([]), &Value::Null, &unscanned())
     }
 
     fn judgement(
@@ -244,12 +272,18 @@ impl Simulation<'_> {
     }
 }
 
+/// What is said of arguments that go to no backend.
+fn unscanned() -> Value {
+    json!({"result": DlpResult::Off, "findings": []})
+}
+
 fn report(
     judgement: &Judgement,
     tool: Option<&Arc<Tool>>,
     schema_errors: &Value,
     limits: &Value,
     breaker: &Value,
+    dlp: &Value,
 ) -> Value {
     let approval = (judgement.verdict == Verdict::Approval)
         .then(|| json!({"policy": judgement.policy(), "reason": judgement.reason, "of": "a person who may approve"}));
@@ -268,7 +302,7 @@ fn report(
         "schema_errors": schema_errors,
         "limits": limits,
         "breaker": breaker,
-        "dlp": {"result": "off", "findings": []},
+        "dlp": dlp,
         "approval": approval,
     })
 }
@@ -289,6 +323,11 @@ fn summary(asked: &ToolRef, who: &Principal, report: &Value) -> String {
     }
     if let Some(faults) = list("schema_errors") {
         line.push_str(&format!(" The arguments do not fit the schema in {} places.", faults.len()));
+    }
+    let found = report.pointer("/dlp/findings").and_then(Value::as_array).filter(|found| !found.is_empty());
+    if let Some(found) = found {
+        let rules: Vec<&str> = found.iter().filter_map(|finding| finding.get("rule").and_then(Value::as_str)).collect();
+        line.push_str(&format!(" In the arguments stands what the scan knows: {}.", rules.join(", ")));
     }
     line.push_str(" Nothing was called.");
     line

@@ -1,10 +1,11 @@
 //! Floor 5: the sentence. Every call, from every entrance, is [`Pipeline::carry`].
 //!
-//! A `CallRequest` of a `Principal` is *opened* in the journal, *resolved* to a `Call`, *decided* by the policy,
-//! *charged* to the limits, and as a `PermittedCall` *sent*; the `Outcome` *closes* the record.
+//! A `CallRequest` of a `Principal` is *opened* in the journal, *resolved* to a `Call`, *scanned*, *decided* by the
+//! policy, *charged* to the limits, and as a `PermittedCall` *sent*; the `Outcome`, *scanned*, *closes* the record.
 
 mod record;
 mod resolve;
+mod scan;
 mod state;
 
 use std::pin::pin;
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::record::{Record, cache_digest};
 pub use self::resolve::{Origin, OwnTool, OwnTools, Road, Running, own_answer};
+pub use self::scan::{Scanned, examine};
 pub use self::state::{Sight, State};
 use crate::authn::jwt::Tokens;
 use crate::backend::{Aside, Backends, Peer, SendOptions};
@@ -120,10 +122,14 @@ impl Pipeline {
         }
         let resolved = self.resolve(state, principal, request, record)?;
         let resolved = self.vouch(state, resolved, record).await?;
+        let resolved = self.scan_arguments(state, resolved, record).await?;
         let (call, road) = resolved.decide(&state.policies, self.clock.now(), record)?;
         match road {
             Road::Own(origin) => self.own.call(self, state, &call, &origin, line).await.map(Outcome::Answered),
-            Road::Backend { trace, timeout } => self.send(state, &call, &trace, timeout, line, record).await,
+            Road::Backend { trace, timeout } => {
+                let outcome = self.send(state, &call, &trace, timeout, line, record).await?;
+                self.scan_outcome(state, call.tool(), outcome, record).await
+            }
         }
     }
 
@@ -146,9 +152,10 @@ impl Pipeline {
         if tool.risk != Risk::Read {
             record.intend().await?;
         }
-        let options =
-            SendOptions { trace, timeout, progress: line.progress.clone(), peer: line.peer.clone(), cache_digest };
-        Ok(match self.backends.send(call, options).await {
+        let (progress, notices) = scan::notices(state, tool, line.progress.clone());
+        let options = SendOptions { trace, timeout, progress, peer: line.peer.clone(), cache_digest };
+        let sending = pin!(self.backends.send(call, options));
+        Ok(match notices.beside(sending).await {
             Ok(answer) => Outcome::Answered(answer),
             Err(error) => Outcome::Failed(error),
         })

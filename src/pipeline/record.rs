@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::scan::Scanned;
 use crate::domain::call::CallRequest;
 use crate::domain::decision::Judgement;
+use crate::domain::dlp::{Direction, DlpResult};
 use crate::domain::id::EventId;
 use crate::domain::json::{Json, canonical, sha256_hex};
 use crate::domain::outcome::{Carried, Governance, Outcome, Refusal};
@@ -11,9 +13,6 @@ use crate::domain::principal::Principal;
 use crate::domain::tool::{Kind, Tool};
 use crate::journal::{Closing, Journal, OpenEntry, Opening};
 use crate::policy::PermittedCall;
-
-/// What is scanned of arguments and results: nothing yet.
-const DLP_OFF: &str = "off";
 
 /// An open record, and what is known of the call so far.
 #[derive(Debug)]
@@ -23,6 +22,7 @@ pub(super) struct Record {
     tool: Option<Arc<Tool>>,
     decision: &'static str,
     policy: Arc<str>,
+    dlp: DlpResult,
 }
 
 impl Record {
@@ -37,10 +37,12 @@ impl Record {
     ) -> Result<Self, Box<Carried>> {
         let kind = request.tool.kind();
         match journal.open(Opening::of(request, principal)).await {
-            Ok(entry) => Ok(Self { entry, kind, tool: None, decision: "error", policy: "none".into() }),
+            Ok(entry) => {
+                Ok(Self { entry, kind, tool: None, decision: "error", policy: "none".into(), dlp: DlpResult::Off })
+            }
             Err(error) => Err(Box::new(Carried {
                 outcome: Outcome::Refused(Refusal::Unrecorded(error.to_string())),
-                governance: governance("error", "none".into(), request.event.clone()),
+                governance: governance("error", "none".into(), DlpResult::Off, request.event.clone()),
                 kind,
                 tool: None,
             })),
@@ -70,6 +72,15 @@ impl Record {
         self.policy = judgement.policy().into();
     }
 
+    /// Notes what a scan came to: which rules found something, and how often; never what.
+    pub(super) fn scanned(&mut self, direction: Direction, scanned: &Scanned) {
+        self.dlp = self.dlp.max(scanned.result);
+        if !scanned.counts.is_empty() {
+            let counts = scanned.counts.iter().map(|(rule, count)| format!("{rule} ×{count}")).collect::<Vec<_>>();
+            self.entry.note(&format!("dlp: {direction} {}: {}", scanned.result.as_str(), counts.join(", ")));
+        }
+    }
+
     /// Commits the intent.
     ///
     /// # Errors
@@ -80,11 +91,17 @@ impl Record {
 
     /// Commits the outcome; an answer whose outcome cannot be recorded is withheld.
     pub(super) async fn close(self, outcome: Outcome) -> Carried {
-        let Self { entry, kind, tool, mut decision, mut policy } = self;
+        let Self { entry, kind, tool, mut decision, mut policy, dlp } = self;
         match &outcome {
             Outcome::Refused(Refusal::LimitReached { scope, .. }) => {
                 decision = "deny";
                 policy = format!("limit:{scope}").into();
+            }
+            Outcome::Refused(Refusal::DlpBlocked { direction, .. }) => {
+                if *direction == Direction::Arguments {
+                    decision = "deny";
+                }
+                policy = format!("dlp:{direction}").into();
             }
             Outcome::Refused(Refusal::ServerJwt { server, .. }) => {
                 decision = "deny";
@@ -94,11 +111,11 @@ impl Record {
             _ => {}
         }
         let id = entry.id().clone();
-        match entry.close(Closing::of(&outcome)).await {
-            Ok(id) => Carried { outcome, governance: governance(decision, policy, id), kind, tool },
+        match entry.close(Closing { dlp_result: dlp, ..Closing::of(&outcome) }).await {
+            Ok(id) => Carried { outcome, governance: governance(decision, policy, dlp, id), kind, tool },
             Err(error) => Carried {
                 outcome: Outcome::Refused(Refusal::Unrecorded(error.to_string())),
-                governance: governance("error", policy, id),
+                governance: governance("error", policy, dlp, id),
                 kind,
                 tool,
             },
@@ -106,8 +123,8 @@ impl Record {
     }
 }
 
-fn governance(decision: &'static str, policy: Arc<str>, audit_event_id: EventId) -> Governance {
-    Governance { decision, policy, dlp_result: DLP_OFF, audit_event_id }
+fn governance(decision: &'static str, policy: Arc<str>, dlp_result: DlpResult, audit_event_id: EventId) -> Governance {
+    Governance { decision, policy, dlp_result, audit_event_id }
 }
 
 /// Names an answer in the response cache by everything that the decision used.

@@ -15,6 +15,7 @@ use super::{Line, Pipeline, State};
 use crate::backend::{Catalog, Resolved as Found};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::clock::Moment;
+use crate::domain::decision::{Judgement, Verdict};
 use crate::domain::id::RequestId;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, Misfit, Refusal};
@@ -105,6 +106,37 @@ pub(super) struct Resolved {
 }
 
 impl Resolved {
+    /// The tool, where it is a backend's.
+    pub(super) fn backend_tool(&self) -> Option<&Arc<Tool>> {
+        matches!(self.road, Road::Backend { .. }).then(|| self.call.tool())
+    }
+
+    pub(super) const fn arguments(&self) -> Option<&Json> {
+        self.call.arguments()
+    }
+
+    /// The same call with other arguments; `value` is their tree, and fits the schema.
+    pub(super) fn rewritten(self, arguments: Json, value: Value) -> Self {
+        let (principal, tool) = (self.call.principal().clone(), Arc::clone(self.call.tool()));
+        Self { call: Call::resolved(principal, tool, Some(arguments), value), ..self }
+    }
+
+    /// Judges the call without letting it go.
+    ///
+    /// # Errors
+    /// Where policy denies it: then nothing else matters.
+    pub(super) fn judged(&self, policies: &Policies, now: Moment, record: &mut Record) -> Result<Judgement, Refusal> {
+        let effects = of_call(self.call.tool(), self.call.value());
+        let facts = Facts { effects: &effects.effects, surface: self.surface, now, source: self.source };
+        let arguments = self.call.arguments().is_some().then_some(self.call.value());
+        let judgement = policies.judge(self.call.principal(), self.call.tool(), arguments, &facts);
+        if judgement.verdict == Verdict::Deny {
+            record.judged(&judgement);
+            return Err(Refusal::Denied(Box::new(judgement)));
+        }
+        Ok(judgement)
+    }
+
     /// Decides the call and notes the judgement in its record.
     pub(super) fn decide(
         self,

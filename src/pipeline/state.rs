@@ -74,7 +74,10 @@ impl State {
         };
         let settings = self.settings.servers.get(&server.parse::<ServerName>().ok()?)?;
         let open = settings.permissions == Permissions::Open;
-        open.then(|| Arc::new(Tool::readable(asked.kind(), ToolId::new(settings.name.clone(), name))))
+        open.then(|| {
+            let readable = Tool::readable(asked.kind(), ToolId::new(settings.name.clone(), name));
+            Arc::new(Tool { settings: Arc::clone(&settings.default_tool), ..readable })
+        })
     }
 
     /// Whether a backend tool exists for this principal: what decides list, search and call alike. Policies that can

@@ -255,8 +255,14 @@ impl Decisions {
 
 /// Turns a judgement into the profile's refusal, as simulate shows it: `profile:NAME` forbids, before all else.
 #[must_use]
-pub fn refused_by_profile(mut judgement: Judgement, profile: &str, reason: &str) -> Judgement {
-    let mark = RuleMark::built_in(format!("profile:{profile}"), PolicyEffect::Forbid, Some(reason));
+pub fn refused_by_profile(judgement: Judgement, profile: &str, reason: &str) -> Judgement {
+    refused_by(judgement, &format!("profile:{profile}"), reason)
+}
+
+/// A judgement as it is where a rule that is no policy refuses besides.
+#[must_use]
+pub fn refused_by(mut judgement: Judgement, rule: &str, reason: &str) -> Judgement {
+    let mark = RuleMark::built_in(rule, PolicyEffect::Forbid, Some(reason));
     // The permits determine nothing any more; forbids and what was watched stay.
     judgement.rules.retain(|rule| rule.mode == Mode::Shadow || rule.effect == PolicyEffect::Forbid);
     judgement.rules.insert(0, mark);

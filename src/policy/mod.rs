@@ -29,7 +29,7 @@ mod who;
 pub use bundle::{Bundle, Policy};
 pub use call::{Call, Decision, PendingCall, PermittedCall};
 pub use check::{LeftOutArgument, Report, check};
-pub use decide::{Facts, refused_by_profile};
+pub use decide::{Facts, refused_by, refused_by_profile};
 pub use snapshot::Policies;
 pub use source::{PolicyFault, PolicySource};
 pub use visible::View;

@@ -8,8 +8,11 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use super::{Durability, StoreError};
 
 /// `user_version` counts how many of these have run. Append; never edit one that was released.
-pub(super) const MIGRATIONS: &[&str] =
-    &[include_str!("../../migrations/0001_initial.sql"), include_str!("../../migrations/0004_evals_and_traces.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/0001_initial.sql"),
+    include_str!("../../migrations/0002_tokens_and_policies.sql"),
+    include_str!("../../migrations/0004_evals_and_traces.sql"),
+];
 
 /// `TGAT`: says in the file's header whose it is (SQLite file format, section 1.3.17).
 const APPLICATION_ID: i64 = 0x5447_4154;

@@ -6,6 +6,7 @@ use super::era::Era;
 use super::rpc::RpcError;
 use super::splice::{Additions, splice};
 use crate::domain::decision::Judgement;
+use crate::domain::dlp::Direction;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Governance, Outcome, Refusal, UpstreamError, UpstreamFault};
 use crate::domain::tool::Kind;
@@ -146,7 +147,7 @@ fn unread(refusal: &Refusal, kind: Kind, era: Era, host: bool) -> Reply {
         Refusal::UnknownPrompt { name: asked } | Refusal::InsufficientScope { asked, .. } => unknown_prompt(asked),
         Refusal::LimitReached { retry_after, .. } if !host => return over_limit(refusal, *retry_after),
         Refusal::LimitReached { .. } => error(429),
-        Refusal::Denied(_) | Refusal::ServerJwt { .. } => error(403),
+        Refusal::Denied(_) | Refusal::DlpBlocked { .. } | Refusal::ServerJwt { .. } => error(403),
         Refusal::ApprovalNeeded(_) => error(409),
         Refusal::Unrecorded(_) | Refusal::Stopping => error(503),
         Refusal::Internal => error(-32603),
@@ -202,6 +203,18 @@ pub fn advice(refusal: &Refusal) -> String {
                 sentence(&judgement.reason)
             )
         }
+        Refusal::DlpBlocked { direction: Direction::Arguments, rules } => {
+            format!(
+                "Denied by policy dlp:arguments: the arguments hold what must not travel ({}). Nothing was called. Take it out and call again.",
+                rules.join(", ")
+            )
+        }
+        Refusal::DlpBlocked { direction: Direction::Results, rules } => {
+            format!(
+                "Withheld by policy dlp:results: the answer holds what must not travel ({}). The call was made; do not repeat it to get the answer.",
+                rules.join(", ")
+            )
+        }
         Refusal::LimitReached { scope, limit, retry_after } => {
             format!("Over the limit of {limit} on {scope}. Nothing was called. Try again in {retry_after} seconds.")
         }
@@ -246,6 +259,12 @@ pub fn details(refusal: &Refusal) -> Value {
             "reason": judgement.reason,
             "policies": judgement.rules,
             "effects": judgement.effects,
+        }),
+        Refusal::DlpBlocked { direction, rules } => json!({
+            "code": code,
+            "policy": format!("dlp:{direction}"),
+            "reason": refusal.to_string(),
+            "dlp": {"direction": direction, "rules": rules},
         }),
         Refusal::LimitReached { scope, limit, retry_after } => {
             json!({"code": code, "scope": scope, "limit": limit, "retry_after": retry_after, "retryable": true})

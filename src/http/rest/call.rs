@@ -111,9 +111,14 @@ fn trace(headers: &HeaderMap) -> Vec<(&'static str, String)> {
 
 /// The answer to a call, in the words of its door.
 pub(super) fn answer(done: &Done, told: Told) -> Response {
+    answer_with(done, told, json)
+}
+
+/// The same, where `body` makes the response.
+pub(super) fn answer_with(done: &Done, told: Told, body: impl FnOnce(StatusCode, String) -> Response) -> Response {
     let status = StatusCode::from_u16(told.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let status = done.unread.filter(|_| status == StatusCode::BAD_REQUEST).unwrap_or(status);
-    let mut response = json(status, told.body);
+    let mut response = body(status, told.body);
     if let Some(seconds) = told.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }

@@ -25,7 +25,7 @@ use crate::wire::rest::schema;
             "result": {"content": [{"type": "text", "text": "done"}]},
             "invocationId": "evt_0192f0c1a2b37c4d8e5f60718293a4b5",
             "governance": {
-                "decision": "allow", "policy": "default-allow-read", "dlp_result": "off",
+                "decision": "allow", "policy": "default-allow-read", "dlp_result": "passed",
                 "audit_event_id": "evt_0192f0c1a2b37c4d8e5f60718293a4b5",
             },
         })

@@ -10,6 +10,7 @@ mod extract;
 mod invoke;
 mod llms;
 mod openapi;
+mod shield;
 mod tools;
 
 use std::sync::Arc;
@@ -32,7 +33,7 @@ use crate::gateway::Gateway;
 
 /// The doors of this module. They stand in [`ROUTES`](super::ROUTES) too.
 pub(super) fn router(gateway: &Arc<Gateway>) -> Router<Arc<Gateway>> {
-    let routes: Vec<(&str, MethodRouter<Arc<Gateway>>)> = vec![
+    let mut routes: Vec<(&str, MethodRouter<Arc<Gateway>>)> = vec![
         ("/v1/beta/users/{user}/keys", get(keys::list).post(keys::create)),
         ("/v1/beta/users/{user}/keys/{id}", delete(keys::revoke)),
         ("/api/v1/mcp/invoke", post(invoke::invoke)),
@@ -44,6 +45,7 @@ pub(super) fn router(gateway: &Arc<Gateway>) -> Router<Arc<Gateway>> {
         ("/openapi.json", get(openapi::document)),
         ("/docs", get(openapi::docs)),
     ];
+    routes.extend(shield::routes());
     let router = routes.into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
     router.route_layer(from_fn_with_state(Arc::clone(gateway), tell_limits))
 }
@@ -53,14 +55,20 @@ pub(super) fn router(gateway: &Arc<Gateway>) -> Router<Arc<Gateway>> {
 /// # Errors
 /// The answer that says why not.
 pub(super) fn enter(gateway: &Gateway, caller: &Caller, scope: Scope) -> Result<(), Box<Response>> {
-    if let Err(refusal) = gateway.charge_request(&caller.principal) {
-        return Err(over_limit(&refusal).into());
-    }
+    charge(gateway, caller)?;
     if caller.principal.profile.has(scope) {
         return Ok(());
     }
     let message = format!("this needs a key with the scope `{}`", scope.as_str());
     Err(envelope(StatusCode::FORBIDDEN, "insufficient_scope", &message, &json!({"scope": scope})).into())
+}
+
+/// A request that is no call and needs no scope: charged to the caller's plan.
+///
+/// # Errors
+/// 429 where that is full.
+fn charge(gateway: &Gateway, caller: &Caller) -> Result<(), Box<Response>> {
+    gateway.charge_request(&caller.principal).map_err(|refusal| over_limit(&refusal).into())
 }
 
 /// Where this gateway is reached: as configured, else as the request says, which the guard has checked.

@@ -36,7 +36,7 @@ pub(super) async fn list(State(gateway): State<Arc<Gateway>>) -> Response {
             "ok": true,
             "content": [{"type": "json", "json": {"score": 85}}],
             "governance": {
-                "decision": "allow", "policy": "default-allow-read", "dlp_result": "off",
+                "decision": "allow", "policy": "default-allow-read", "dlp_result": "passed",
                 "audit_event_id": "evt_0192f0c1a2b37c4d8e5f60718293a4b5",
             },
         })

@@ -107,6 +107,7 @@ fn agent(name: &str, roles: &[&str]) -> Principal {
             surface: Surface::Search,
         }),
         roles: roles.iter().map(|role| Arc::from(*role)).collect::<BTreeSet<_>>(),
+        grant: None,
         plan: None,
         until: None,
     }

@@ -189,12 +189,18 @@ impl Store {
         self.readers().read(move |connection| read::by_id(connection, &id)).await
     }
 
-    /// Closed records after `seq`, oldest first: for export, page by page.
+    /// Closed records that match and come after the entry `seq`, oldest first, at most `limit`; and the `seq` of the
+    /// next page. As with [`Self::audit_page`], a page may be short, or empty, and have a successor.
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub async fn audit_after(&self, seq: i64, limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
-        self.readers().read(move |connection| read::after(connection, seq, limit)).await
+    pub async fn audit_after(
+        &self,
+        filter: Filter,
+        seq: i64,
+        limit: usize,
+    ) -> Result<(Vec<AuditRecord>, Option<i64>), StoreError> {
+        self.readers().read(move |connection| read::after(connection, &filter, seq, limit)).await
     }
 
     /// Closed records that match and come before the entry `before`, newest first, at most `limit`; and the `before`

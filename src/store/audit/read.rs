@@ -33,10 +33,41 @@ pub(super) fn by_id(connection: &Connection, id: &str) -> rusqlite::Result<Optio
     connection.prepare_cached(&sql)?.query_row([id], record).optional()
 }
 
-/// Closed records after `seq`, oldest first.
-pub(super) fn after(connection: &Connection, seq: i64, limit: usize) -> rusqlite::Result<Vec<AuditRecord>> {
-    let sql = format!("{RECORD} WHERE o.seq > ?1 AND o.phase = 'outcome' ORDER BY o.seq LIMIT ?2");
-    connection.prepare_cached(&sql)?.query_map([seq, sql_limit(limit)], record)?.collect()
+/// Closed records that match, after `seq`, oldest first; and where the next page begins.
+pub(super) fn after(
+    connection: &Connection,
+    filter: &Filter,
+    seq: i64,
+    limit: usize,
+) -> rusqlite::Result<(Vec<AuditRecord>, Option<i64>)> {
+    let snapshot = connection.unchecked_transaction()?;
+    let from = filter.since.map_or(Ok(seq), |since| first_since(&snapshot, since).map(|first| first.max(seq)))?;
+    let mut visit = snapshot.prepare_cached(
+        "SELECT seq, time, key, server, tool, decision, outcome FROM audit
+         WHERE seq > ?1 AND phase = 'outcome' ORDER BY seq",
+    )?;
+    let mut fetch = snapshot.prepare_cached(&format!("{RECORD} WHERE o.seq = ?1"))?;
+    let (mut found, mut visited) = (Vec::new(), 0_usize);
+    let mut rows = visit.query([from])?;
+    while let Some(row) = rows.next()? {
+        let seq: i64 = row.get(0)?;
+        if matches(filter, row)? {
+            found.push(fetch.query_row([seq], record)?);
+        }
+        visited += 1;
+        if found.len() >= limit.max(1) || visited >= VISITED_PER_PAGE {
+            return Ok((found, Some(seq)));
+        }
+    }
+    Ok((found, None))
+}
+
+/// The entry before the first block that holds anything as late as `since`.
+fn first_since(connection: &Connection, since: Moment) -> rusqlite::Result<i64> {
+    let sql = "SELECT min(block) FROM audit_spans WHERE latest >= ?1";
+    let block: Option<i64> = connection.prepare_cached(sql)?.query_row([since.0], |row| row.get(0))?;
+    let last: i64 = connection.query_row("SELECT coalesce(max(seq), 0) FROM audit", [], |row| row.get(0))?;
+    Ok(block.map_or_else(|| block_start(last), |block| block.saturating_mul(BLOCK)))
 }
 
 /// The texts of the intents that wait for their outcome.

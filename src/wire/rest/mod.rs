@@ -1,7 +1,10 @@
 //! REST: what its doors read of a body, and how a call that gave no result is told over HTTP. One file a shape.
 
+pub mod evals;
 pub mod invoke;
 pub mod schema;
+pub mod shield;
+pub mod shield_schema;
 pub mod tools;
 
 use std::collections::HashMap;
@@ -40,6 +43,18 @@ impl<'a> Body<'a> {
     /// A member that is there and not null.
     fn member(&self, name: &str) -> Option<&'a RawValue> {
         self.members.get(name).copied().filter(|text| text.get() != "null")
+    }
+
+    /// Refuses members of other names.
+    ///
+    /// # Errors
+    /// Where there is one.
+    pub(crate) fn only(&self, known: &[&str]) -> Result<(), String> {
+        let mut unknown: Vec<&String> = self.members.keys().filter(|name| !known.contains(&name.as_str())).collect();
+        unknown.sort_unstable();
+        let Some(name) = unknown.first() else { return Ok(()) };
+        let known: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+        Err(format!("unknown member `{name}`: known are {}", known.join(", ")))
     }
 
     /// A string.
@@ -117,7 +132,7 @@ fn refused(refusal: &Refusal) -> Unanswered {
         Refusal::Ambiguous { .. } | Refusal::InvalidRequest { .. } | Refusal::InvalidArguments(_) => {
             (400, "invalid_request")
         }
-        Refusal::Denied(_) => (403, "policy_denied"),
+        Refusal::Denied(_) | Refusal::DlpBlocked { .. } => (403, "policy_denied"),
         Refusal::ServerJwt { .. } => (403, refusal.code()),
         Refusal::ApprovalNeeded(_) => (202, "approval_required"),
         Refusal::LimitReached { .. } => (429, "rate_limited"),

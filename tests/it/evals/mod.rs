@@ -4,6 +4,7 @@ mod cli;
 mod hostile;
 mod page;
 mod reload;
+mod rest;
 mod run;
 mod scopes;
 

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::support::{Client, FakeUpstream, Say, Setup, without_ids};
 
-const GOVERNANCE: &str = r#""toolgate/governance":{"decision":"allow","policy":"default-allow-read","dlp_result":"off","audit_event_id":"evt_…"}"#;
+const GOVERNANCE: &str = r#""toolgate/governance":{"decision":"allow","policy":"default-allow-read","dlp_result":"passed","audit_event_id":"evt_…"}"#;
 const SERVER_INFO: &str = concat!(
     r#""io.modelcontextprotocol/serverInfo":{"name":"toolgate","title":"Toolgate","version":""#,
     env!("CARGO_PKG_VERSION"),

@@ -27,7 +27,7 @@ async fn a_result_passes_byte_for_byte() {
     assert_eq!(answer.status, 200);
     insta::assert_snapshot!(
         without_ids(&answer.text),
-        @r#"{"success":true,"result":{ "content":[ {"type":"text","text":"a\u0041"} ],"x": 1.50e2,"_meta":{"k":null} },"invocationId":"evt_…","governance":{"decision":"allow","policy":"default-allow-read","dlp_result":"off","audit_event_id":"evt_…"}}"#
+        @r#"{"success":true,"result":{ "content":[ {"type":"text","text":"a\u0041"} ],"x": 1.50e2,"_meta":{"k":null} },"invocationId":"evt_…","governance":{"decision":"allow","policy":"default-allow-read","dlp_result":"passed","audit_event_id":"evt_…"}}"#
     );
     assert_eq!(upstream.calls()[0].arguments().as_deref(), Some(r#"{ "n" : 1.50e2 }"#));
     let id = answer.json()["invocationId"].as_str().unwrap().to_owned();

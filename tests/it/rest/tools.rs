@@ -60,7 +60,7 @@ async fn text_is_text_and_all_else_json() {
     assert_eq!(answer.status, 200);
     insta::assert_snapshot!(
         without_ids(&answer.text),
-        @r#"{"ok":true,"content":[{"type":"json","json":{ "score" : 8.50e1 }},{"type":"text","text":"done"},{"type":"json","json":{ "type":"image","data":"eA==","mimeType":"image/png" }}],"governance":{"decision":"allow","policy":"default-allow-read","dlp_result":"off","audit_event_id":"evt_…"}}"#
+        @r#"{"ok":true,"content":[{"type":"json","json":{ "score" : 8.50e1 }},{"type":"text","text":"done"},{"type":"json","json":{ "type":"image","data":"eA==","mimeType":"image/png" }}],"governance":{"decision":"allow","policy":"default-allow-read","dlp_result":"passed","audit_event_id":"evt_…"}}"#
     );
     assert_eq!(upstream.calls()[0].arguments().as_deref(), Some(r#"{ "n" : 1.50e2 }"#));
     for spelling in ["up/read", "up.read", "up__read"] {

@@ -274,6 +274,14 @@ impl Draft {
         Some(Response { status, headers, text: String::from_utf8(body.to_vec()).unwrap() })
     }
 
+    /// Sends it and gives the body as it came.
+    pub(crate) async fn send_bytes(self) -> (u16, HeaderMap, Bytes) {
+        let response = self.head().await.expect("the gateway answers");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = soon("the body of an answer", response.into_body().collect()).await.unwrap().to_bytes();
+        (status, headers, body)
+    }
+
     /// Sends it and leaves the body to be read event by event.
     pub(crate) async fn open(self) -> Stream {
         Stream::new(self.head().await.expect("the gateway answers"))

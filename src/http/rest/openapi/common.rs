@@ -56,8 +56,10 @@ pub(super) fn complete(document: &mut Value) {
     }
 }
 
-fn is_call(path: &str) -> bool {
-    matches!(path, "/api/v1/mcp/invoke" | "/api/mcp/call")
+fn is_call(method: &str, path: &str) -> bool {
+    matches!(path, "/api/v1/mcp/invoke" | "/api/mcp/call" | "/v1/mcps/{id}/invoke" | "/v1/policies/simulate")
+        || path == "/v1/evals/{id}/quality"
+        || (method == "POST" && path == "/v1/evals/{id}/runs")
 }
 
 fn is_keyed(access: Access) -> bool {
@@ -85,12 +87,16 @@ fn secure(route: &Route, operation: &mut Map<String, Value>) {
 
 fn add_errors(route: &Route, operation: &mut Map<String, Value>) {
     let has_body = operation.contains_key("requestBody");
-    let call = is_call(route.path);
+    let call = is_call(route.method, route.path);
     let keyed = is_keyed(route.access);
-    let mcp = has_body && !call && matches!(route.access, Access::Key | Access::Token);
+    let mcp = has_body
+        && !call
+        && matches!(route.access, Access::Key | Access::Token)
+        && !route.path.starts_with("/v1/auth/");
     let schema = match route.path {
         "/api/v1/mcp/invoke" => "InvokeError",
         "/api/mcp/call" => "ToolCallError",
+        "/v1/mcps/{id}/invoke" => "GovernedError",
         _ if mcp => "JsonRpcAnswer",
         _ => "ErrorEnvelope",
     };

@@ -16,7 +16,7 @@ use serde_json::Value;
 use utoipa::OpenApi;
 
 use super::call::json;
-use crate::wire::rest::schema;
+use crate::wire::rest::{schema, shield_schema};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -31,6 +31,10 @@ use crate::wire::rest::schema;
         (name = "Calls", description = "One tool, one call"),
         (name = "Directory", description = "What there is"),
         (name = "Keys", description = "Who may do what"),
+        (name = "Tokens", description = "What keys are exchanged for"),
+        (name = "Policies", description = "What is allowed, and why"),
+        (name = "Evaluations", description = "Whether tools still do what they should"),
+        (name = "Audit", description = "What was asked, decided and answered"),
         (name = "MCP", description = "Streamable HTTP, revisions 2026-07-28, 2025-11-25 and 2025-06-18"),
         (name = "Operation", description = "Health, metrics, documentation"),
     ),
@@ -41,6 +45,29 @@ use crate::wire::rest::schema;
         super::directory::list,
         super::directory::one,
         super::llms::text,
+        super::shield::auth::issue,
+        super::shield::auth::refresh,
+        super::shield::auth::revoke,
+        super::shield::mcps::list,
+        super::shield::mcps::one,
+        super::shield::mcps::invoke,
+        super::shield::policies::list,
+        super::shield::policies::one,
+        super::shield::policies::create,
+        super::shield::policies::replace,
+        super::shield::policies::remove,
+        super::shield::policies::simulate,
+        super::shield::evals::list,
+        super::shield::evals::one,
+        super::shield::evals::create,
+        super::shield::evals::quality,
+        super::shield::evals::runs,
+        super::shield::evals::run,
+        super::shield::evals::one_run,
+        super::shield::evals::publish,
+        super::shield::audit::list,
+        super::shield::audit::one,
+        super::shield::audit::export,
         self::document,
         self::docs,
         crate::http::keys::profiles,
@@ -55,6 +82,10 @@ use crate::wire::rest::schema;
     components(schemas(
         schema::ErrorEnvelope,
         schema::InvokeError,
+        shield_schema::GovernedError,
+        shield_schema::ExportFormat,
+        shield_schema::RecordDecision,
+        shield_schema::RecordOutcome,
         schema::ToolCallError,
         schema::JsonRpcMessage,
         schema::JsonRpcAnswer,

@@ -1,0 +1,116 @@
+//! What a query string asks: only what is known, each once. And the cursors that lead from page to page.
+
+use std::collections::HashMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::Uri;
+use url::form_urlencoded;
+
+use super::{No, invalid};
+
+/// Items of a page, unless more or fewer are asked for.
+const DEFAULT_LIMIT: usize = 50;
+const MAX_LIMIT: usize = 200;
+
+/// The parameters of one request.
+#[derive(Debug)]
+pub(super) struct Query(HashMap<String, String>);
+
+impl Query {
+    /// Reads the query string.
+    pub(super) fn read(uri: &Uri, known: &[&str]) -> Result<Self, No> {
+        let mut found = HashMap::new();
+        for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+            if !known.contains(&&*name) {
+                let name: String = name.chars().filter(|c| !c.is_control()).take(80).collect();
+                return Err(invalid(&format!("unknown parameter `{name}`: known are `{}`", known.join("`, `"))));
+            }
+            if found.insert(name.to_string(), value.into_owned()).is_some() {
+                return Err(invalid(&format!("the parameter `{name}` stands twice")));
+            }
+        }
+        Ok(Self(found))
+    }
+
+    /// A text; an empty one is none.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// A value that `parse` understands; `expected` says what it should be.
+    pub(super) fn parsed<T>(
+        &self,
+        name: &str,
+        expected: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, No> {
+        let Some(text) = self.0.get(name) else { return Ok(None) };
+        parse(text).map(Some).ok_or_else(|| invalid(&format!("`{name}` must be {expected}")))
+    }
+
+    /// One of these words.
+    pub(super) fn word(&self, name: &str, words: &[&str]) -> Result<Option<String>, No> {
+        let expected = format!("one of `{}`", words.join("`, `"));
+        self.parsed(name, &expected, |text| words.contains(&text).then(|| text.to_owned()))
+    }
+
+    pub(super) fn flag(&self, name: &str) -> Result<bool, No> {
+        let word = self.word(name, &["true", "false"])?;
+        Ok(word.as_deref() == Some("true"))
+    }
+
+    /// How many items a page has.
+    pub(super) fn limit(&self) -> Result<usize, No> {
+        let expected = format!("a number from 1 to {MAX_LIMIT}");
+        let fits = |text: &str| text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+        Ok(self.parsed("limit", &expected, fits)?.unwrap_or(DEFAULT_LIMIT))
+    }
+
+    /// Where the page begins: what [`cursor`] was made of.
+    pub(super) fn place(&self, kind: &str) -> Result<Option<String>, No> {
+        if self.text("cursor").is_none() {
+            return Ok(None);
+        }
+        self.parsed("cursor", "the `next_cursor` of an earlier page of this list", |text| {
+            let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+            Some(std::str::from_utf8(&bytes).ok()?.strip_prefix(kind)?.strip_prefix('\n')?.to_owned())
+        })
+    }
+}
+
+/// A place in a list of this kind, as clients carry it.
+pub(super) fn cursor(kind: &str, place: &str) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{kind}\n{place}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(uri: &str) -> Result<Query, No> {
+        Query::read(&uri.parse().unwrap(), &["limit", "cursor", "q"])
+    }
+
+    #[test]
+    fn only_what_is_known_and_each_once() {
+        let query = read("/x?limit=7&q=a%20b+c&cursor=").unwrap();
+        assert_eq!((query.limit().unwrap(), query.text("q")), (7, Some("a b c")));
+        assert_eq!(query.place("x").unwrap(), None);
+        for bad in ["/x?other=1", "/x?q=1&q=2", "/x?q=&q=2"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        for bad in ["", "0", "201", "-1", "x"] {
+            assert!(read(&format!("/x?limit={bad}")).unwrap().limit().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_is_good_for_its_own_list() {
+        let there = cursor("tools", "a:\u{e9}\nb");
+        let query = read(&format!("/x?cursor={there}")).unwrap();
+        assert_eq!(query.place("tools").unwrap().as_deref(), Some("a:\u{e9}\nb"));
+        assert!(query.place("tool").is_err() && query.place("events").is_err());
+        assert!(read("/x?cursor=!!").unwrap().place("tools").is_err());
+    }
+}

@@ -1,0 +1,242 @@
+//! Secrets and personal data on their way: arguments before the decision that lets them go, answers before they leave.
+//!
+//! What is rewritten is judged as it was and as it is: nothing that policy denies goes because something was taken out
+//! of it, and what is sent is, byte for byte, what was judged last.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::record::Record;
+use super::resolve::Resolved;
+use super::{Pipeline, State};
+use crate::backend::{Aside, Catalog};
+use crate::domain::dlp::{Direction, DlpMode, DlpResult};
+use crate::domain::json::Json;
+use crate::domain::outcome::{Answer, Outcome, Refusal, UpstreamError, UpstreamFault};
+use crate::domain::tool::{Kind, Tool};
+use crate::policy::refused_by;
+use crate::scan::{Report, Scanner, redact};
+
+/// A longer text is scanned where it holds nobody up.
+const LONG: usize = 128 << 10;
+/// Progress of a backend that waits to be scanned.
+const NOTICES: usize = 64;
+/// Stands among the rules where a text was not scanned whole.
+const INCOMPLETE: &str = "incomplete";
+
+/// What a scan came to, and what was done about it.
+#[derive(Debug, Default)]
+pub struct Scanned {
+    pub result: DlpResult,
+    /// How often each rule found something.
+    pub counts: BTreeMap<&'static str, usize>,
+    /// The text as it may travel, where that is another.
+    pub rewritten: Option<Json>,
+}
+
+impl Scanned {
+    fn blocked(counts: BTreeMap<&'static str, usize>) -> Self {
+        Self { result: DlpResult::Blocked, counts, rewritten: None }
+    }
+
+    /// Takes the rewritten arguments and their tree; where there are none, or they do not fit the schema any more,
+    /// nothing may travel.
+    #[must_use]
+    pub fn fit(&mut self, catalog: &Catalog, tool: &Tool) -> Option<(Json, Value)> {
+        let rewritten = self.rewritten.take().and_then(|text| {
+            let value = text.tree().ok()?;
+            // What the arguments of a prompt must be, redaction leaves them: strings.
+            let fits = tool.kind != Kind::Tool || catalog.validate(tool, &value).is_ok();
+            fits.then_some((text, value))
+        });
+        if rewritten.is_none() {
+            self.result = DlpResult::Blocked;
+        }
+        rewritten
+    }
+
+    /// What stands in place of what may not travel.
+    #[must_use]
+    pub fn refusal(&self, direction: Direction) -> Refusal {
+        Refusal::DlpBlocked { direction, rules: self.counts.keys().copied().collect() }
+    }
+}
+
+/// Scans a text and does with it what the mode asks. A text that could not be scanned whole, or rewritten, is one that
+/// may not travel, unless findings are only noted.
+#[must_use]
+pub fn examine(scanner: &Scanner, mode: DlpMode, text: &Json) -> Scanned {
+    if mode == DlpMode::Off {
+        return Scanned::default();
+    }
+    let report = scanner.scan(text.bytes());
+    if report.is_clean() {
+        return Scanned { result: DlpResult::Passed, ..Scanned::default() };
+    }
+    let counts = counts(&report);
+    match mode {
+        DlpMode::Off | DlpMode::Observe => Scanned { result: DlpResult::Flagged, counts, rewritten: None },
+        DlpMode::Block => Scanned::blocked(counts),
+        DlpMode::Redact if report.incomplete => Scanned::blocked(counts),
+        DlpMode::Redact => match redact(text.as_str(), &report.findings) {
+            Ok(text) => Scanned { result: DlpResult::Redacted, counts, rewritten: Some(Json::from_parts(text)) },
+            Err(_) => Scanned::blocked(counts),
+        },
+    }
+}
+
+fn counts(report: &Report) -> BTreeMap<&'static str, usize> {
+    let mut counts = report.counts();
+    if report.incomplete {
+        counts.insert(INCOMPLETE, 1);
+    }
+    counts
+}
+
+/// The same, off this thread where it takes long.
+async fn examined(scanner: &Arc<Scanner>, mode: DlpMode, text: &Json) -> Scanned {
+    if mode == DlpMode::Off || text.bytes().len() < LONG {
+        return examine(scanner, mode, text);
+    }
+    let (scanner, text) = (Arc::clone(scanner), text.clone());
+    let scan = tokio::task::spawn_blocking(move || examine(&scanner, mode, &text)).await;
+    scan.unwrap_or_else(|error| {
+        tracing::error!(%error, "a scan broke off");
+        match mode {
+            DlpMode::Observe => {
+                Scanned { result: DlpResult::Flagged, counts: BTreeMap::from([(INCOMPLETE, 1)]), rewritten: None }
+            }
+            _ => Scanned::blocked(BTreeMap::from([(INCOMPLETE, 1)])),
+        }
+    })
+}
+
+impl Pipeline {
+    /// Scans the arguments of a call to a backend.
+    ///
+    /// # Errors
+    /// Where they may not travel, or policy denies the call as it came.
+    pub(super) async fn scan_arguments(
+        &self,
+        state: &State,
+        resolved: Resolved,
+        record: &mut Record,
+    ) -> Result<Resolved, Refusal> {
+        let Some(tool) = resolved.backend_tool().map(Arc::clone) else { return Ok(resolved) };
+        let mode = tool.settings.dlp.arguments;
+        let mut scanned = match resolved.arguments() {
+            Some(arguments) => examined(&state.settings.scanner, mode, arguments).await,
+            None => examine(&state.settings.scanner, mode, &Json::from_parts("{}".into())),
+        };
+        if scanned.result < DlpResult::Redacted {
+            record.scanned(Direction::Arguments, &scanned);
+            return Ok(resolved);
+        }
+        let judgement = resolved.judged(&state.policies, self.clock.now(), record)?;
+        let Some((text, value)) = scanned.fit(&state.catalog, &tool) else {
+            record.scanned(Direction::Arguments, &scanned);
+            let refusal = scanned.refusal(Direction::Arguments);
+            record.judged(&refused_by(judgement, "dlp:arguments", &refusal.to_string()));
+            return Err(refusal);
+        };
+        record.scanned(Direction::Arguments, &scanned);
+        record.resolved(&tool, Some(&text));
+        Ok(resolved.rewritten(text, value))
+    }
+
+    /// Scans what came back, be it a result or an error.
+    ///
+    /// # Errors
+    /// Where it may not travel; then nothing of it does.
+    pub(super) async fn scan_outcome(
+        &self,
+        state: &State,
+        tool: &Tool,
+        outcome: Outcome,
+        record: &mut Record,
+    ) -> Result<Outcome, Refusal> {
+        let mode = tool.settings.dlp.results;
+        let text = match &outcome {
+            Outcome::Answered(answer) => &answer.result,
+            Outcome::Failed(UpstreamError { fault: UpstreamFault::Rpc(error), .. }) => error,
+            _ => return Ok(outcome),
+        };
+        let scanned = examined(&state.settings.scanner, mode, text).await;
+        record.scanned(Direction::Results, &scanned);
+        if scanned.result == DlpResult::Blocked {
+            return Err(scanned.refusal(Direction::Results));
+        }
+        Ok(match (outcome, scanned.rewritten) {
+            (Outcome::Answered(answer), Some(result)) => Outcome::Answered(Answer { result, ..answer }),
+            (Outcome::Failed(error), Some(object)) => {
+                Outcome::Failed(UpstreamError { fault: UpstreamFault::Rpc(object), ..error })
+            }
+            (outcome, _) => outcome,
+        })
+    }
+}
+
+/// What a backend says before it answers, scanned like its answer where that may be rewritten or kept back.
+#[derive(Debug)]
+pub(super) struct Notices {
+    scanner: Arc<Scanner>,
+    mode: DlpMode,
+    /// From the backend, and to the caller; absent where nothing is scanned.
+    way: Option<(mpsc::Receiver<Aside>, mpsc::Sender<Aside>)>,
+}
+
+/// The channel that a backend's progress takes.
+pub(super) fn notices(
+    state: &State,
+    tool: &Tool,
+    progress: Option<mpsc::Sender<Aside>>,
+) -> (Option<mpsc::Sender<Aside>>, Notices) {
+    let (scanner, mode) = (Arc::clone(&state.settings.scanner), tool.settings.dlp.results);
+    match progress {
+        Some(sink) if matches!(mode, DlpMode::Redact | DlpMode::Block) => {
+            let (source, heard) = mpsc::channel(NOTICES);
+            (Some(source), Notices { scanner, mode, way: Some((heard, sink)) })
+        }
+        progress => (progress, Notices { scanner, mode, way: None }),
+    }
+}
+
+impl Notices {
+    /// Passes on what may travel until the call ends.
+    pub(super) async fn beside<T>(self, call: impl Future<Output = T>) -> T {
+        let Self { scanner, mode, way } = self;
+        let Some((mut heard, sink)) = way else { return call.await };
+        let pass = |mut notice: Aside| {
+            let params = match &mut notice {
+                Aside::Notification { params, .. } => params,
+                Aside::Question(question) => &mut question.params,
+            };
+            if let Some(text) = params {
+                let scanned = examine(&scanner, mode, text);
+                if scanned.result == DlpResult::Blocked {
+                    return;
+                }
+                if let Some(rewritten) = scanned.rewritten {
+                    *text = rewritten;
+                }
+            }
+            // A full channel loses progress, as it does without a scan.
+            drop(sink.try_send(notice));
+        };
+        let mut call = std::pin::pin!(call);
+        let answer = loop {
+            tokio::select! {
+                answer = &mut call => break answer,
+                Some(notice) = heard.recv() => pass(notice),
+            }
+        };
+        while let Ok(notice) = heard.try_recv() {
+            pass(notice);
+        }
+        answer
+    }
+}

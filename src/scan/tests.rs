@@ -1,0 +1,267 @@
+//! The scanner as a whole.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::engine::MAX_FINDINGS;
+use super::eval::{Evaluation, evaluate};
+use super::tokens::TOKENS;
+use super::*;
+
+fn labelled() -> Evaluation {
+    let all =
+        [include_str!("../../tests/data/dlp/positive.jsonl"), include_str!("../../tests/data/dlp/negative.jsonl")];
+    evaluate(&Scanner::default(), &all.concat()).unwrap()
+}
+
+fn found(text: &str) -> Vec<&'static str> {
+    Scanner::default().scan(text.as_bytes()).findings.iter().map(|finding| finding.rule).collect()
+}
+
+/// A GitHub token with its checksum, put together here so that no file holds one.
+fn token(seed: u64) -> String {
+    let digits: Vec<u8> = (b'0'..=b'9').chain(b'A'..=b'Z').chain(b'a'..=b'z').collect();
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let body: Vec<u8> = (0..30)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            digits[(state >> 33) as usize % digits.len()]
+        })
+        .collect();
+    format!("gh{}_{}{}", "p", String::from_utf8_lossy(&body), String::from_utf8_lossy(&text::checksum(&body)))
+}
+
+#[test]
+fn the_labelled_set_is_judged_right() {
+    let evaluation = labelled();
+    let faults = evaluation.faults.join("\n");
+    println!("{:?} of {} lines\n{faults}", evaluation.all, evaluation.lines);
+    assert!(evaluation.lines >= 600 && evaluation.clean_lines * 100 >= evaluation.lines * 45, "{}", evaluation.lines);
+    assert!(evaluation.all.precision() >= 0.98, "{faults}");
+    assert!(evaluation.all.recall() >= 0.95, "{faults}");
+    assert_eq!(evaluation.leaks, 0);
+    let named: Vec<&str> = RULES.iter().map(|rule| rule.id).filter(|id| !evaluation.rules.contains_key(*id)).collect();
+    assert!(named.is_empty(), "the set has nothing for {named:?}");
+}
+
+/// What is written here, in every text file of the repository, is neither secret nor anybody's. Tests make things up,
+/// and so does the demo database.
+#[test]
+fn the_repository_itself_is_clean() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut waiting: Vec<_> = ["src", "tests", "docs", "examples", "policies", "benches", "migrations", ".ci"]
+        .iter()
+        .map(|name| root.join(name))
+        .collect();
+    waiting.extend(
+        ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "Cargo.toml", "Cargo.lock", "deny.toml"]
+            .iter()
+            .map(|name| root.join(name)),
+    );
+    let (mut faults, mut files) = (Vec::new(), 0);
+    while let Some(path) = waiting.pop() {
+        if path.is_dir() {
+            let inside = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap());
+            // What a run of the suites puts beside them is no part of the repository.
+            let ours = inside.filter(|entry| {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                !name.starts_with('.') && !["node_modules", "tools"].contains(&name.as_str())
+            });
+            waiting.extend(ours.map(|entry| entry.path()));
+            continue;
+        }
+        let name = path.display().to_string();
+        let made_up = ["tests/", "tests.rs", "demo/database.rs"].iter().any(|part| name.contains(part));
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        let text = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_owned();
+        files += 1;
+        let fit = |finding: &&Finding| !(made_up && (finding.kind == Kind::Personal || finding.rule == "password"));
+        for finding in Scanner::default().scan(text.as_bytes()).findings.iter().filter(fit) {
+            let line = text[..finding.range.start].matches('\n').count() + 1;
+            faults.push(format!("{}:{line}: {}", path.display(), finding.rule));
+        }
+    }
+    assert!(files > 100, "{files}: where are the files?");
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn every_form_of_key_has_its_rule() {
+    for token in TOKENS {
+        let known = Scanner::default();
+        assert!(known.disabled.is_empty());
+        let text = format!("{}x", token.prefix);
+        assert!(found(&text).is_empty(), "{text}: a prefix alone is no key");
+    }
+    let mut ids: Vec<&str> = RULES.iter().map(|rule| rule.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), RULES.len());
+}
+
+#[test]
+fn a_key_is_found_through_every_encoding() {
+    let key = token(7);
+    let escaped: String = key.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
+    let json_in_json = json!({"text": json!({"a": format!("x\n{key}\n")}).to_string()}).to_string();
+    let thrice = json!({"text": json_in_json}).to_string();
+    let base64 = STANDARD.encode(format!("GITHUB_TOKEN={key}\n"));
+    for text in [
+        format!("\"{key}\""),
+        format!(r#"{{"a":"\n{key}\t"}}"#),
+        format!(r#"{{"a":"{escaped}"}}"#),
+        json_in_json,
+        thrice,
+        format!(r#"{{"blob":"{base64}"}}"#),
+        format!(r#"{{"url":"https://h/?t={}"}}"#, key.replace('_', "%5F").replace("ghp", "gh%70")),
+    ] {
+        let report = Scanner::default().scan(text.as_bytes());
+        assert_eq!(report.findings.iter().map(|finding| finding.rule).collect::<Vec<_>>(), ["github-token"], "{text}");
+        let plain = redact(&text, &report.findings).unwrap();
+        assert!(plain.contains("[redacted:github-token]"), "{plain}");
+        let _: Value = serde_json::from_str(&plain).unwrap();
+        assert!(found(&plain).is_empty(), "{plain}");
+    }
+}
+
+#[test]
+fn checksums_make_findings_certain() {
+    let key = token(3);
+    let wrong = format!("{}{}", &key[..39], if key.ends_with('a') { 'b' } else { 'a' });
+    let confidence = |text: &str| Scanner::default().scan(text.as_bytes()).findings[0].confidence;
+    assert_eq!(confidence(&key), Confidence::Certain);
+    assert_eq!(confidence(&wrong), Confidence::Likely);
+    let body = "7Zk2Qw9LmX4cV1bN8sRt5yUp3eHa6gJd0fTiKoPzCvBnM2q";
+    let own =
+        |body: &str| format!("inv_{}_{body}{}", "live", String::from_utf8_lossy(&text::checksum(body.as_bytes())));
+    assert_eq!(found(&own(&body[..43])), ["toolgate-key"]);
+    assert!(found(&own(&body[..43]).replace("7Zk", "7Zl")).is_empty(), "a key of our own without its checksum is none");
+}
+
+#[test]
+fn nothing_of_a_finding_is_shown() {
+    let key = token(11);
+    let report = Scanner::default().scan(format!("{{\"a\":\"{key}\"}}").as_bytes());
+    assert!(!format!("{report:?}").contains(&key[8..20]));
+}
+
+#[test]
+fn names_and_numbers_cannot_be_rewritten() {
+    for text in [format!(r#"{{"{}": 1}}"#, token(1)), r#"{"card": 4111111111111111}"#.to_owned()] {
+        let report = Scanner::default().scan(text.as_bytes());
+        assert_eq!(report.findings.len(), 1, "{text}");
+        assert!(redact(&text, &report.findings).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn overlapping_findings_are_one() {
+    let key = token(5);
+    assert_eq!(
+        found(&format!("{{\"api_key\": \"{key}\", \"header\": \"Bearer {key}\"}}")),
+        ["github-token", "github-token"]
+    );
+}
+
+#[test]
+fn a_scan_has_an_end() {
+    let dense = [
+        "secret=".repeat(50_000),
+        format!("{{\"a\":\"{}\"}}", "\\\"token\\\":".repeat(30_000)),
+        "-----BEGIN EC PRIVATE KEY-----".repeat(10_000),
+        "\\u0041".repeat(50_000),
+        "%41".repeat(100_000),
+        "a@b.co ".repeat(50_000),
+        "eyJh.".repeat(15_000),
+        "4111 1111 1111 1112 ".repeat(15_000),
+        "\\".repeat(250_000) + "secret",
+        "Z2hwX".repeat(50_000),
+        "(".repeat(1 << 18),
+    ];
+    for text in dense {
+        // Ends, whatever it says; debug builds are slow, so time is no measure here, the bound on work is.
+        let report = Scanner::default().scan(text.as_bytes());
+        assert!(report.findings.len() <= MAX_FINDINGS);
+    }
+    assert!(Scanner::default().scan("a@bc.io ".repeat(2000).as_bytes()).incomplete, "more findings than are told");
+    assert!(Scanner::default().scan(&vec![b' '; MAX_BYTES + 1]).incomplete, "more bytes than are scanned");
+}
+
+/// JSON in which a token stands somewhere in a string.
+fn planted() -> impl Strategy<Value = (Value, String)> {
+    let text = prop_oneof![".{0,40}", "[a-z \\\\\"\n/%:={}@.-]{0,40}", Just(String::new())];
+    let leaf =
+        prop_oneof![Just(json!(null)), any::<i64>().prop_map(|n| json!(n)), text.clone().prop_map(Value::String)];
+    let tree = leaf.prop_recursive(3, 24, 5, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..5).prop_map(Value::Array),
+            proptest::collection::hash_map("[a-z]{1,6}", inner, 0..5)
+                .prop_map(|m| Value::Object(m.into_iter().collect())),
+        ]
+    });
+    let gap = prop_oneof!["[ \n\t,;:(\"'<\\[{]", Just(String::new())];
+    (tree.clone(), tree, text.clone(), gap.clone(), text, gap, any::<u64>(), 0..3u8).prop_map(
+        |(before, after, left, first, right, last, seed, depth)| {
+            let key = token(seed);
+            let (first, last) = (
+                if left.is_empty() { first } else { format!(" {first}") },
+                if right.is_empty() { last } else { format!("{last} ") },
+            );
+            let mut value = json!({"a": before, "b": [format!("{left}{first}{key}{last}{right}")], "c": after});
+            for _ in 0..depth {
+                value = json!({"content": [{"type": "text", "text": value.to_string()}]});
+            }
+            (value, key)
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn a_planted_secret_goes_and_the_rest_stays_json((value, key) in planted()) {
+        let text = value.to_string();
+        let report = Scanner::default().scan(text.as_bytes());
+        prop_assert!(report.findings.iter().any(|finding| finding.rule == "github-token"), "{}", text);
+        if let Ok(plain) = redact(&text, &report.findings) {
+            let read: Value = serde_json::from_str(&plain).unwrap();
+            prop_assert!(!plain.contains(&key));
+            prop_assert_eq!(shape(&read), shape(&value));
+        }
+    }
+
+    #[test]
+    fn what_is_clean_is_left_alone(text in ".{0,200}") {
+        let text = json!({"text": text}).to_string();
+        let report = Scanner::default().scan(text.as_bytes());
+        if report.findings.is_empty() {
+            prop_assert_eq!(redact(&text, &report.findings).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn any_bytes_end_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let report = Scanner::default().scan(&bytes);
+        prop_assert!(report.findings.iter().all(|finding| finding.range.end <= bytes.len()));
+    }
+
+    #[test]
+    fn hostile_text_ends_without_panic(parts in proptest::collection::vec(
+        prop_oneof!["password", "token", "\\\\u00", "\\\\", "\"", "[:=]", "eyJh", "@", "%4", "4111 1111", "DE89", "-----BEGIN ", "PRIVATE KEY-----",
+            "ghp_", "sk-ant-", "Z2hwX", "[0-9a-zA-Z]{1,40}", "é", "://"], 0..60)) {
+        let text = parts.concat();
+        let report = Scanner::default().scan(text.as_bytes());
+        prop_assert!(report.findings.iter().all(|finding| text.get(finding.range.clone()).is_some()), "{}", text);
+    }
+}
+
+/// A tree with its strings left out.
+fn shape(value: &Value) -> Value {
+    match value {
+        Value::String(_) => json!(""),
+        Value::Array(items) => items.iter().map(shape).collect(),
+        Value::Object(members) => members.iter().map(|(name, value)| (name.clone(), shape(value))).collect(),
+        other => other.clone(),
+    }
+}

@@ -1,0 +1,238 @@
+//! A text as it reads once it is decoded, with the way back to where each byte came from.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+
+use super::text::{at, part, run, run_back};
+
+/// Stands for a quotation mark that ends a string of the text around, in a text whose escapes are resolved.
+pub(super) const QUOTE: u8 = 0x01;
+
+/// A piece of a text, or of what it encodes.
+#[derive(Debug)]
+pub(super) struct View<'a> {
+    pub text: Cow<'a, [u8]>,
+    map: Map<'a>,
+}
+
+#[derive(Debug)]
+enum Map<'a> {
+    /// The text itself, from here on.
+    From(usize),
+    /// Where each byte begins; one more for the end.
+    Each(Cow<'a, [u32]>),
+    /// All of it encodes all of that.
+    Whole(Range<usize>),
+}
+
+impl<'a> View<'a> {
+    /// The text itself.
+    pub(super) const fn of(text: &'a [u8]) -> Self {
+        Self { text: Cow::Borrowed(text), map: Map::From(0) }
+    }
+
+    /// Where a part of the view stands in the text.
+    pub(super) fn origin(&self, range: &Range<usize>) -> Range<usize> {
+        match &self.map {
+            Map::From(base) => base + range.start..base + range.end,
+            Map::Each(places) => {
+                let place = |index: usize| places.get(index).or(places.last()).map_or(0, |place| *place as usize);
+                place(range.start)..place(range.end)
+            }
+            Map::Whole(whole) => whole.clone(),
+        }
+    }
+
+    /// Whether a part of the view can be told from the rest in the text.
+    pub(super) const fn is_exact(&self) -> bool {
+        !matches!(self.map, Map::Whole(_))
+    }
+
+    /// A part of the view.
+    pub(super) fn window(&self, range: Range<usize>) -> View<'_> {
+        let range = range.start.min(self.text.len())..range.end.min(self.text.len());
+        let text = Cow::Borrowed(part(&self.text, range.start, range.end));
+        let map = match &self.map {
+            Map::From(base) => Map::From(base + range.start),
+            Map::Each(places) => Map::Each(Cow::Borrowed(places.get(range.start..=range.end).unwrap_or_default())),
+            Map::Whole(whole) => Map::Whole(whole.clone()),
+        };
+        View { text, map }
+    }
+
+    /// Resolves the escapes of JSON strings. What was a quotation mark without an escape becomes [`QUOTE`].
+    pub(super) fn unescaped(&self) -> View<'static> {
+        let mut out = Decoded::with_capacity(self.text.len());
+        let text = &*self.text;
+        let mut place = 0;
+        while place < text.len() {
+            let start = place;
+            let byte = at(text, place);
+            place += 1;
+            if byte == b'"' {
+                out.push(QUOTE, start);
+                continue;
+            }
+            if byte != b'\\' {
+                out.push(byte, start);
+                continue;
+            }
+            place += 1;
+            match at(text, start + 1) {
+                b'n' => out.push(b'\n', start),
+                b't' => out.push(b'\t', start),
+                b'r' => out.push(b'\r', start),
+                b'b' | b'f' => out.push(b' ', start),
+                mark @ (b'"' | b'\\' | b'/') => out.push(mark, start),
+                b'u' => match unicode(text, start) {
+                    Some((symbol, length)) => {
+                        place = start + length;
+                        let mut buffer = [0; 4];
+                        symbol.encode_utf8(&mut buffer).bytes().for_each(|byte| out.push(byte, start));
+                    }
+                    None => place = out.literal(byte, start),
+                },
+                _ => place = out.literal(byte, start),
+            }
+        }
+        self.decoded(out, text.len())
+    }
+
+    /// Resolves percent encoding.
+    pub(super) fn percent_decoded(&self) -> View<'static> {
+        let mut out = Decoded::with_capacity(self.text.len());
+        let text = &*self.text;
+        let mut place = 0;
+        while place < text.len() {
+            match (at(text, place), hex(text, place + 1, 2)) {
+                (b'%', Some(code)) => {
+                    out.push(u8::try_from(code).unwrap_or(b'?'), place);
+                    place += 3;
+                }
+                (byte, _) => {
+                    out.push(byte, place);
+                    place += 1;
+                }
+            }
+        }
+        self.decoded(out, text.len())
+    }
+
+    /// Where the base64 around a place stands in the text, and what it encodes, where that is text.
+    pub(super) fn base64_decoded(&self, place: usize) -> (Range<usize>, Option<View<'static>>) {
+        let is = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_');
+        let start = run_back(&self.text, place, LONGEST_BASE64, is);
+        let end = run(&self.text, place, LONGEST_BASE64, is);
+        let padded = run(&self.text, end, 2, |byte| byte == b'=');
+        let whole = self.origin(&(start..padded));
+        let run = part(&self.text, start, end);
+        let url_safe = run.iter().any(|byte| matches!(byte, b'-' | b'_'));
+        let alphabet = if url_safe { &alphabet::URL_SAFE } else { &alphabet::STANDARD };
+        let lenient = GeneralPurposeConfig::new()
+            .with_decode_allow_trailing_bits(true)
+            .with_decode_padding_mode(DecodePaddingMode::Indifferent);
+        // A last digit alone encodes nothing.
+        let length = if run.len() % 4 == 1 { run.len() - 1 } else { run.len() };
+        let bytes = GeneralPurpose::new(alphabet, lenient).decode(part(run, 0, length)).ok();
+        let text = bytes.filter(|bytes| std::str::from_utf8(bytes).is_ok() && !bytes.contains(&0));
+        let inside = text.map(|text| View { text: Cow::Owned(text), map: Map::Whole(whole.clone()) });
+        (whole, inside)
+    }
+
+    /// Where a byte of this view stands in one that was decoded from it.
+    pub(super) fn index_in(&self, decoded: &View<'_>, place: usize) -> usize {
+        let origin = self.origin(&(place..place)).start;
+        match &decoded.map {
+            Map::Each(places) => places.partition_point(|other| (*other as usize) < origin),
+            _ => 0,
+        }
+    }
+
+    fn decoded(&self, out: Decoded, length: usize) -> View<'static> {
+        if let Map::Whole(whole) = &self.map {
+            return View { text: Cow::Owned(out.text), map: Map::Whole(whole.clone()) };
+        }
+        let origin = |place: u32| {
+            let place = place as usize;
+            u32::try_from(self.origin(&(place..place)).start).unwrap_or(u32::MAX)
+        };
+        let mut places: Vec<u32> = out.places.iter().map(|place| origin(*place)).collect();
+        places.push(origin(u32::try_from(length).unwrap_or(u32::MAX)));
+        View { text: Cow::Owned(out.text), map: Map::Each(Cow::Owned(places)) }
+    }
+}
+
+/// The longest base64 that is decoded, to either side of a place.
+const LONGEST_BASE64: usize = 32 << 10;
+
+struct Decoded {
+    text: Vec<u8>,
+    places: Vec<u32>,
+}
+
+impl Decoded {
+    fn with_capacity(capacity: usize) -> Self {
+        Self { text: Vec::with_capacity(capacity), places: Vec::with_capacity(capacity + 1) }
+    }
+
+    fn push(&mut self, byte: u8, place: usize) {
+        self.text.push(byte);
+        self.places.push(u32::try_from(place).unwrap_or(u32::MAX));
+    }
+
+    /// A backslash that escapes nothing; gives the next place.
+    fn literal(&mut self, byte: u8, place: usize) -> usize {
+        self.push(byte, place);
+        place + 1
+    }
+}
+
+/// The character of `\uXXXX` at a place, or of a pair of them, and its length.
+fn unicode(text: &[u8], place: usize) -> Option<(char, usize)> {
+    let first = hex(text, place + 2, 4)?;
+    if !(0xD800..0xDC00).contains(&first) {
+        return Some((char::from_u32(first)?, 6));
+    }
+    let second = hex(text, place + 8, 4).filter(|_| part(text, place + 6, place + 8) == b"\\u")?;
+    let low = second.checked_sub(0xDC00).filter(|low| *low < 0x400)?;
+    Some((char::from_u32(0x10000 + ((first - 0xD800) << 10) + low)?, 12))
+}
+
+fn hex(text: &[u8], from: usize, digits: usize) -> Option<u32> {
+    let digits = text.get(from..from.checked_add(digits)?)?;
+    digits.iter().try_fold(0, |number, digit| Some(number * 16 + char::from(*digit).to_digit(16)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_are_resolved_and_lead_back() {
+        let text = br#"{"a":"x\ny\u0041\ud83d\ude00\"q"}"#;
+        let view = View::of(text);
+        let plain = view.unescaped();
+        assert_eq!(plain.text, "{\u{1}a\u{1}:\u{1}x\nyA😀\"q\u{1}}".as_bytes());
+        let letter = plain.text.iter().position(|byte| *byte == b'A').unwrap();
+        assert_eq!(&text[plain.origin(&(letter..letter + 1))], br"\u0041");
+        assert_eq!(view.index_in(&plain, 10), letter);
+        let window = plain.window(letter..plain.text.len());
+        assert_eq!(&text[window.origin(&(0..1))], br"\u0041");
+    }
+
+    #[test]
+    fn percent_and_base64_are_resolved() {
+        let view = View::of(b"x=a%40b%zz");
+        assert_eq!(&*view.percent_decoded().text, b"x=a@b%zz");
+        let view = View::of(b"data: aGVsbG8gd29ybGQ= end");
+        let decoded = view.base64_decoded(10).1.unwrap();
+        assert_eq!(&*decoded.text, b"hello world");
+        assert_eq!(decoded.origin(&(3..4)), 6..22);
+        assert!(View::of(b"iVBORw0KGgoAAAANSUhEUg").base64_decoded(4).1.is_none());
+    }
+}
