@@ -17,9 +17,10 @@ pub mod wire;
 pub mod config;
 pub mod fetch;
 pub mod store;
-// 4: who calls, who answers, what is charged, what is recorded
+// 4: who calls, who answers, what is known, what is charged, what is recorded
 pub mod authn;
 pub mod backend;
+pub mod brain;
 pub mod journal;
 pub mod ledger;
 // 5: the sentence

@@ -78,7 +78,7 @@ impl Meters {
         let durations = match kind {
             Kind::Tool => &self.calls,
             Kind::Prompt => &self.prompts,
-            Kind::Resource => &self.resources,
+            Kind::Resource | Kind::Entity => &self.resources,
         };
         match ending {
             Ending::Ok => durations.ok.record(seconds),

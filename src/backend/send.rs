@@ -118,7 +118,7 @@ impl Backends {
         let (method, params) = question(tool, arguments);
         let mirrored = match tool.kind {
             Kind::Tool => mirror::headers(self.hub.catalog.load().mirrors(tool), arguments),
-            Kind::Prompt | Kind::Resource => Vec::new(),
+            Kind::Prompt | Kind::Resource | Kind::Entity => Vec::new(),
         };
         let progress = options.progress.clone().map(|sink| Progress::new(deadline.clone(), sink));
         let ask = Ask {
@@ -199,7 +199,8 @@ fn question<'a>(tool: &'a Tool, arguments: Option<&'a Json>) -> (&'static str, P
     match tool.kind {
         Kind::Tool => ("tools/call", Params::Call { name, arguments }),
         Kind::Prompt => ("prompts/get", Params::Call { name, arguments }),
-        Kind::Resource => ("resources/read", Params::Read { uri: name }),
+        // No call is ever of an entity.
+        Kind::Resource | Kind::Entity => ("resources/read", Params::Read { uri: name }),
     }
 }
 

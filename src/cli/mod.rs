@@ -5,6 +5,7 @@
 
 mod ask;
 mod audit;
+mod brain;
 pub mod demo;
 mod dlp;
 mod doctor;
@@ -132,6 +133,9 @@ enum Command {
     /// Look for secrets and personal data in texts, as the gateway does
     #[command(subcommand)]
     Dlp(dlp::Command),
+    /// Import what the company knows, and ask for it
+    #[command(subcommand)]
+    Brain(brain::Command),
     /// Ask a running gateway whether it works; changes nothing
     Smoke(remote::Place),
     /// An MCP server on standard input and output that carries everything to a running gateway
@@ -191,6 +195,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<Ended> {
         Some(Command::Policy(command)) => policy::run(&common, command).await,
         Some(Command::Audit(command)) => audit::run(&common, command).await,
         Some(Command::Eval(command)) => eval::run(&common, command).await,
+        Some(Command::Brain(command)) => brain::run(&common, command).await,
         Some(Command::Smoke(options)) => smoke::run(&common, &options).await,
         Some(Command::Stdio(options)) => stdio::run(&common, options).await,
         Some(Command::Dlp(command)) => dlp::run(&common, command),

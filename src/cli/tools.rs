@@ -73,7 +73,7 @@ async fn call(common: &Common, tool: String, arguments: Value) -> anyhow::Result
     Ok(ended(&answer))
 }
 
-fn show(common: &Common, answer: &Value) {
+pub(super) fn show(common: &Common, answer: &Value) {
     if common.json {
         print::json(answer);
         return;

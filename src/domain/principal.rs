@@ -171,7 +171,7 @@ impl Profile {
     pub fn admits(&self, tool: &Tool) -> bool {
         match tool.kind {
             Kind::Tool => (!self.read_only || tool.risk == Risk::Read) && self.names(&tool.label),
-            Kind::Prompt | Kind::Resource => {
+            Kind::Prompt | Kind::Resource | Kind::Entity => {
                 self.allowed_tools.iter().any(|glob| !glob.is_literal() && glob.matches(&tool.label))
             }
         }

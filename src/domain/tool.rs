@@ -12,13 +12,15 @@ use super::dlp::DlpModes;
 use super::id::ToolId;
 use super::json::Json;
 
-/// What is asked of a backend. All three are resolved, decided, charged, sent and recorded alike.
+/// What is judged. Tools, prompts and resources are resolved, decided, charged, sent and recorded alike; entities are
+/// judged alone, by type and by field, for what a query may show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     Tool,
     Prompt,
     Resource,
+    Entity,
 }
 
 impl Kind {
@@ -28,6 +30,7 @@ impl Kind {
             Self::Tool => "tool",
             Self::Prompt => "prompt",
             Self::Resource => "resource",
+            Self::Entity => "entity",
         }
     }
 }
@@ -175,6 +178,13 @@ impl Tool {
             digest: Arc::default(),
             settings: Arc::default(),
         }
+    }
+
+    /// A type of entities, or a field of one.
+    #[must_use]
+    pub fn entity(entity_type: &str, field: Option<&str>) -> Self {
+        let name = field.map_or_else(|| entity_type.to_owned(), |field| format!("{entity_type}.{field}"));
+        Self { label: name.as_str().into(), ..Self::readable(Kind::Entity, ToolId::own(&name)) }
     }
 
     /// Whether sending the same call twice does no more than sending it once.

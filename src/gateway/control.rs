@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::brain::BrainCommand;
 use super::{EvalsCommand, Gateway, Keyring, Leaving, Line, NewKey, PolicyChange};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::{EventId, KeyId, OWN_SERVER, RequestId};
@@ -75,6 +76,7 @@ pub enum Command {
     PolicyRemove {
         name: String,
     },
+    Brain(BrainCommand),
     AuditTail {
         count: usize,
     },
@@ -174,6 +176,7 @@ impl Gateway {
                 let removed = self.change_policy_here(&Actor::owner(), PolicyChange::Remove { name }).await;
                 removed.map_err(|refused| Failed::of(&refused))
             }
+            Command::Brain(command) => self.brain_command(command).await,
             audit => self.audit(audit).await,
         }
     }

@@ -1,5 +1,6 @@
 //! Floor 7: everything together. A [`Gateway`] is built from its sources, owns every task, and is what the doors call.
 
+pub mod brain;
 pub mod control;
 mod desk;
 mod directory;
@@ -70,6 +71,7 @@ use self::persistent::Persistent;
 use self::sessions::Sessions;
 use self::tallies::Tallies;
 use self::visitors::Visitors;
+use crate::brain::Brain;
 use crate::domain::call::{CallRequest, Entrance};
 use crate::domain::crowd::{Crowd, Seat};
 use crate::domain::dlp::DlpResult;
@@ -101,6 +103,7 @@ pub struct Gateway {
     pipeline: Arc<Pipeline>,
     state: Arc<ArcSwap<State>>,
     keys: Arc<Keyring>,
+    brain: Brain,
     sessions: Sessions,
     inflight: Inflight,
     visitors: Visitors,

@@ -99,8 +99,8 @@ impl Gateway {
         let (now, sealer) = (clock.now(), sealer(&inputs, &store)?);
         let sessions = Sessions::new(sealer, store.ended_sessions(now).await?, store.clone(), now);
         let backends = backends(&inputs, &store, &clock, opening.backends).await?;
-        let tasks = TaskTracker::new();
-        let own = Own::new(Arc::clone(&keys), store.clone(), tasks.clone());
+        let (brain, tasks) = (store.brain(), TaskTracker::new());
+        let own = Own::new(Arc::clone(&keys), brain.clone(), store.clone(), tasks.clone());
         let definitions = own.definitions();
         let (state, report) = first_state(&inputs, &backends, &definitions);
         if opening.serve && !report.acceptable {
@@ -123,6 +123,7 @@ impl Gateway {
             pipeline: Arc::new(pipeline(clock, journal, backends, own)),
             state,
             keys,
+            brain,
             sessions,
             inflight: Inflight::default(),
             visitors: Visitors::default(),
@@ -139,6 +140,9 @@ impl Gateway {
             metrics,
             was_settled: AtomicBool::new(false),
         });
+        if opening.serve && demo {
+            gateway.know_the_demo().await;
+        }
         gateway.follow(opening.serve);
         Ok(gateway)
     }

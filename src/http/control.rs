@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -17,9 +17,16 @@ pub const PATH: &str = "/control";
 /// Where the gateway says under which URL it serves.
 pub const URL_PATH: &str = "/url";
 
+/// Bytes of a command: a batch of an import.
+const MAX_BODY: usize = 64 << 20;
+
 /// The router of the socket of a gateway that serves at `url`.
 pub fn router(gateway: Arc<Gateway>, url: String) -> Router {
-    Router::new().route(PATH, post(command)).route(URL_PATH, get(move || async { url })).with_state(gateway)
+    Router::new()
+        .route(PATH, post(command))
+        .route(URL_PATH, get(move || async { url }))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(gateway)
 }
 
 async fn command(State(gateway): State<Arc<Gateway>>, Json(command): Json<Command>) -> Response {

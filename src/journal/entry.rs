@@ -217,7 +217,7 @@ impl OpenEntry {
             entry.server = Some(Arc::from(&tool.server));
             entry.tool = Some(match kind {
                 Kind::Resource => redact::uri(&tool.tool, self.journal.0.config.arguments).into(),
-                Kind::Tool | Kind::Prompt => Arc::clone(&tool.tool),
+                Kind::Tool | Kind::Prompt | Kind::Entity => Arc::clone(&tool.tool),
             });
         }
     }

@@ -3,6 +3,7 @@
 //! Their canonical names may be dotted (`policy.simulate`); hosts are listed the safe spelling (`policy_simulate`), and
 //! every spelling is understood, `invoke.` in front included.
 
+pub mod brain;
 pub mod eval;
 mod invoke;
 mod search;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 
 use crate::authn::Keyring;
+use crate::brain::Brain;
 use crate::domain::call::{CallRequest, ToolRef};
 use crate::domain::id::{OWN_SERVER, ToolId};
 use crate::domain::json::{Json, sha256_hex};
@@ -28,21 +30,25 @@ use crate::wire::rest::tools::LONG_RUNNING;
 /// Listed wherever their scope is granted; every other own tool only where a profile names it.
 const ALWAYS_LISTED: [&str; 3] = [search::NAME, invoke::NAME, simulate::NAME];
 
+/// Open only to profiles whose `allowed_tools` has them, as tools of backends are: they hold data of the company.
+const GRANTED: [&str; 1] = [brain::NAME];
+
 /// All own tools, and what they need to know.
 #[derive(Debug)]
 pub struct Own {
     tools: Vec<OwnTool>,
     keys: Arc<Keyring>,
+    brain: Brain,
     evals: eval::Evals,
 }
 
 impl Own {
     /// `tasks` is where calls live that a tool makes in turn.
     #[must_use]
-    pub fn new(keys: Arc<Keyring>, store: Store, tasks: TaskTracker) -> Self {
-        let mut tools = vec![search::tool(), invoke::tool(), simulate::tool()];
+    pub fn new(keys: Arc<Keyring>, brain: Brain, store: Store, tasks: TaskTracker) -> Self {
+        let mut tools = vec![search::tool(), invoke::tool(), simulate::tool(), brain::tool()];
         tools.extend(eval::tools());
-        Self { tools, keys, evals: eval::Evals::new(store, tasks) }
+        Self { tools, keys, brain, evals: eval::Evals::new(store, tasks) }
     }
 
     /// The definitions, for the policy's schema.
@@ -86,6 +92,7 @@ impl OwnTools for Own {
             match &*call.tool().id.tool {
                 search::NAME => search::run(state, call),
                 simulate::NAME => simulate::run(pipeline, state, &self.keys, call),
+                brain::NAME => brain::run(&self.brain, state, call).await,
                 name if name.starts_with("eval.") => self.evals.call(pipeline, state, call, origin, line).await,
                 // `gateway_invoke` was unwrapped before, and there is no other.
                 _ => Err(Refusal::Internal),
@@ -164,6 +171,7 @@ impl Description {
             scope,
             by_scope: ALWAYS_LISTED.contains(&name),
             opens: name == invoke::NAME,
+            granted: GRANTED.contains(&name),
         }
     }
 }

@@ -154,7 +154,7 @@ impl Simulation<'_> {
         }
         let faults = match tool.kind {
             Kind::Tool => self.state.catalog.validate(tool, value).err().unwrap_or_default(),
-            Kind::Prompt | Kind::Resource => Vec::new(),
+            Kind::Prompt | Kind::Resource | Kind::Entity => Vec::new(),
         };
         let limits = self.limits(tool);
         let breaker = self.pipeline.backends.breaker(&tool.id.server);
@@ -230,6 +230,10 @@ impl Simulation<'_> {
     fn of_own(&self, own: &OwnTool, given: Option<&Value>) -> Value {
         let empty = Value::Object(Map::new());
         let faults = self.state.catalog.validate(&own.tool, given.unwrap_or(&empty)).err().unwrap_or_default();
+        if !own.by_scope {
+            let judgement = self.of_judged(own, given.unwrap_or(&empty));
+            return report(&judgement, Some(&own.tool), &json!(faults), &json!([]), &Value::Null, &unscanned());
+        }
         let allowed = self.who.profile.has(own.scope);
         if !own.by_scope {
             let mut judgement = self.judged(&own.tool, given.unwrap_or(&empty));
@@ -246,6 +250,27 @@ impl Simulation<'_> {
         let judgement =
             self.judgement(verdict, vec![RuleMark::built_in(id, effect, Some(reason))], reason, None, given);
         report(&judgement, Some(&own.tool), &json!(faults), &json!([]), &Value::Null, &unscanned())
+    }
+
+    /// An own tool that policy judges like any other.
+    fn of_judged(&self, own: &OwnTool, value: &Value) -> Judgement {
+        let effects = of_call(&own.tool, value);
+        let (surface, now) = (self.who.profile.surface, self.pipeline.clock.now());
+        let facts = Facts { effects: &effects.effects, surface, now, source: None };
+        let judgement = self.state.policies.judge(self.who, &own.tool, Some(value), &facts);
+        let profile = &self.who.profile;
+        if !profile.has(own.scope) {
+            let reason = format!("the profile `{}` has no scope `{}`", profile.name, own.scope.as_str());
+            refused_by_profile(judgement, &profile.name, &reason)
+        } else if !own.lies_in(profile) {
+            refused_by_profile(
+                judgement,
+                &profile.name,
+                &format!("the profile `{}` does not hold this tool", profile.name),
+            )
+        } else {
+            judgement
+        }
     }
 
     /// A tool that does not exist is a deny; what its arguments would do is said all the same.

@@ -125,7 +125,11 @@ impl Pipeline {
         let resolved = self.scan_arguments(state, resolved, record).await?;
         let (call, road) = resolved.decide(&state.policies, self.clock.now(), record)?;
         match road {
-            Road::Own(origin) => self.own.call(self, state, &call, &origin, line).await.map(Outcome::Answered),
+            Road::Own(origin) => {
+                let answer = self.own.call(self, state, &call, &origin, line).await;
+                record.worked(&call);
+                answer.map(Outcome::Answered)
+            }
             Road::Backend { trace, timeout } => {
                 let outcome = self.send(state, &call, &trace, timeout, line, record).await?;
                 self.scan_outcome(state, call.tool(), outcome, record).await

@@ -66,6 +66,13 @@ impl Record {
         self.entry.note(&format!("with a JWT of `{subject}`"));
     }
 
+    /// Notes what the gateway's own tool says of its work.
+    pub(super) fn worked(&mut self, call: &PermittedCall) {
+        for note in call.notes() {
+            self.entry.note(&note);
+        }
+    }
+
     pub(super) fn judged(&mut self, judgement: &Judgement) {
         self.entry.judged(judgement);
         self.decision = judgement.verdict.as_str();

@@ -19,7 +19,7 @@ use crate::domain::decision::{Judgement, Verdict};
 use crate::domain::id::RequestId;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, Misfit, Refusal};
-use crate::domain::principal::{Principal, Scope, Surface};
+use crate::domain::principal::{Principal, Profile, Scope, Surface};
 use crate::domain::secret::Secret;
 use crate::domain::tool::{Kind, Tool};
 use crate::policy::effects::of_call;
@@ -36,11 +36,20 @@ pub struct OwnTool {
     pub scope: Scope,
     /// Whether the scope alone opens it; other own tools are judged by policy as `toolgate:NAME`.
     pub by_scope: bool,
+    /// Whether it is open only to profiles whose globs have it, by any of its names.
+    pub granted: bool,
     /// Whether its arguments hold another call, which is judged in its place.
     pub opens: bool,
 }
 
 impl OwnTool {
+    /// Whether the tool lies inside a profile that has its scope.
+    #[must_use]
+    pub fn lies_in(&self, profile: &Profile) -> bool {
+        let name = &*self.tool.id.tool;
+        !self.granted || [&*self.tool.label, name, &format!("invoke.{name}")].iter().any(|name| profile.names(name))
+    }
+
     /// The call inside the arguments of `gateway_invoke`, which is what is judged.
     #[must_use]
     pub fn unwrapped(&self, arguments: Option<&Value>) -> Option<(ToolRef, Option<Value>)> {
@@ -177,7 +186,13 @@ impl Pipeline {
         record: &mut Record,
     ) -> Result<Resolved, Refusal> {
         let (tool, own) = match self.own.find(&request.tool) {
-            Some(own) if principal.profile.has(own.scope) => (Arc::clone(&own.tool), Some(own)),
+            Some(own) if principal.profile.has(own.scope) => {
+                if !own.lies_in(&principal.profile) {
+                    record.outside_profile(&principal.profile.name);
+                    return Err(Refusal::UnknownTool { asked: request.tool.label(), nearest: Vec::new() });
+                }
+                (Arc::clone(&own.tool), Some(own))
+            }
             Some(own) => {
                 return Err(Refusal::InsufficientScope { asked: request.tool.label(), scope: own.scope.as_str() });
             }
@@ -198,7 +213,7 @@ impl Pipeline {
         };
         match tool.kind {
             Kind::Tool => check_arguments(&state.catalog, &tool, &value)?,
-            Kind::Prompt | Kind::Resource => check_texts(&value)?,
+            Kind::Prompt | Kind::Resource | Kind::Entity => check_texts(&value)?,
         }
         Ok(Resolved {
             call: Call::resolved(principal, tool, request.arguments, value),
@@ -291,7 +306,7 @@ fn readable(state: &State, principal: &Principal, asked: &ToolRef, record: &mut 
             }
             Err(match asked.kind() {
                 Kind::Resource => Refusal::UnknownResource { uri: name },
-                Kind::Tool | Kind::Prompt => Refusal::UnknownPrompt { name },
+                Kind::Tool | Kind::Prompt | Kind::Entity => Refusal::UnknownPrompt { name },
             })
         }
     }

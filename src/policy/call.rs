@@ -1,13 +1,15 @@
 //! A call on its way: resolved, then decided, and only what is permitted can be sent.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 
+use crate::domain::clock::Moment;
 use crate::domain::decision::{Judgement, PolicyEffect, RuleMark, Verdict};
 use crate::domain::json::Json;
-use crate::domain::principal::{Principal, Scope};
+use crate::domain::principal::{Principal, Scope, Surface};
 use crate::domain::tool::Tool;
 
 use super::decide::Facts;
@@ -65,6 +67,23 @@ impl Call {
 pub struct PermittedCall {
     call: Call,
     judgement: Judgement,
+    circumstances: Circumstances,
+    /// What its record is to say besides, where the gateway itself answers it.
+    notes: Mutex<Vec<String>>,
+}
+
+/// The facts of a call but for its effects: for judging what it reads while it runs.
+#[derive(Debug, Clone, Copy)]
+struct Circumstances {
+    surface: Surface,
+    now: Moment,
+    source: Option<IpAddr>,
+}
+
+impl Circumstances {
+    const fn of(facts: &Facts<'_>) -> Self {
+        Self { surface: facts.surface, now: facts.now, source: facts.source }
+    }
 }
 
 impl PermittedCall {
@@ -94,6 +113,28 @@ impl PermittedCall {
     pub const fn judgement(&self) -> &Judgement {
         &self.judgement
     }
+
+    /// Where it was judged, for what it reads while it runs; a reading has no effects.
+    #[must_use]
+    pub const fn facts(&self) -> Facts<'static> {
+        let Circumstances { surface, now, source } = self.circumstances;
+        Facts { effects: &[], surface, now, source }
+    }
+
+    /// Has the record say so too.
+    pub fn note(&self, note: String) {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(note);
+    }
+
+    /// What was noted since it was asked last.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        std::mem::take(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn new(call: Call, judgement: Judgement, circumstances: Circumstances) -> Self {
+        Self { call, judgement, circumstances, notes: Mutex::default() }
+    }
 }
 
 /// A call that policy permits once a person has approved it.
@@ -101,6 +142,7 @@ impl PermittedCall {
 pub struct PendingCall {
     call: Call,
     judgement: Judgement,
+    circumstances: Circumstances,
 }
 
 impl PendingCall {
@@ -119,12 +161,12 @@ impl PendingCall {
     /// then names.
     #[must_use]
     pub fn approved(self, id: &str) -> PermittedCall {
-        let Self { call, mut judgement } = self;
+        let Self { call, mut judgement, circumstances } = self;
         judgement.verdict = Verdict::Allow;
         judgement.shadow = None;
         let at = judgement.rules.iter().take_while(|rule| rule.mode == crate::domain::decision::Mode::Enforce).count();
         judgement.rules.insert(at, RuleMark::built_in(format!("approval:{id}"), PolicyEffect::Permit, None));
-        PermittedCall { call, judgement }
+        PermittedCall::new(call, judgement, circumstances)
     }
 
     /// The judgement alone, where nobody has approved.
@@ -148,10 +190,11 @@ impl Policies {
     pub fn decide(&self, call: Call, facts: &Facts<'_>) -> Decision {
         let arguments = call.arguments.is_some().then_some(&call.value);
         let judgement = self.judge(&call.principal, &call.tool, arguments, facts);
+        let circumstances = Circumstances::of(facts);
         match judgement.verdict {
-            Verdict::Allow => Decision::Permit(Box::new(PermittedCall { call, judgement })),
+            Verdict::Allow => Decision::Permit(Box::new(PermittedCall::new(call, judgement, circumstances))),
             Verdict::Deny => Decision::Deny(Box::new(judgement)),
-            Verdict::Approval => Decision::Approval(Box::new(PendingCall { call, judgement })),
+            Verdict::Approval => Decision::Approval(Box::new(PendingCall { call, judgement, circumstances })),
         }
     }
 
@@ -163,7 +206,7 @@ impl Policies {
             let reason = format!("the scope `{}` opens `{}`", scope.as_str(), call.tool.id.tool).into();
             let rules = mark(PolicyEffect::Permit);
             let judgement = Judgement { verdict: Verdict::Allow, rules, reason, ..self.blank(facts) };
-            return Decision::Permit(Box::new(PermittedCall { call, judgement }));
+            return Decision::Permit(Box::new(PermittedCall::new(call, judgement, Circumstances::of(facts))));
         }
         let reason = format!("the key lacks the scope `{}`: ask for a profile that has it", scope.as_str()).into();
         Decision::Deny(Box::new(Judgement { rules: mark(PolicyEffect::Forbid), reason, ..self.blank(facts) }))

@@ -14,11 +14,12 @@ pub(super) const ROLE: &str = "Role";
 pub(super) const TOOL: &str = "Tool";
 pub(super) const PROMPT: &str = "Prompt";
 pub(super) const RESOURCE: &str = "Resource";
+pub(super) const ENTITY: &str = "Entity";
 pub(super) const SERVER: &str = "Server";
 pub(super) const ACTION: &str = "Action";
 /// The group that every action is in.
 pub(super) const CALL: &str = "call";
-/// The group of the tools that only read, and the action that prompts and resources are got by.
+/// The group of the tools that only read, and the action that prompts, resources and entities are got by.
 pub(super) const READ: &str = "read";
 /// The action groups, outermost first.
 pub(super) const GROUPS: [&str; 4] = [CALL, READ, "write", "destructive"];
@@ -44,6 +45,7 @@ pub(super) static ROLES: Kind = Kind(LazyLock::new(|| name("Toolgate::Role")));
 pub(super) static TOOLS: Kind = Kind(LazyLock::new(|| name("Toolgate::Tool")));
 pub(super) static PROMPTS: Kind = Kind(LazyLock::new(|| name("Toolgate::Prompt")));
 pub(super) static RESOURCES: Kind = Kind(LazyLock::new(|| name("Toolgate::Resource")));
+pub(super) static ENTITIES: Kind = Kind(LazyLock::new(|| name("Toolgate::Entity")));
 pub(super) static SERVERS: Kind = Kind(LazyLock::new(|| name("Toolgate::Server")));
 pub(super) static ACTIONS: Kind = Kind(LazyLock::new(|| name("Toolgate::Action")));
 
@@ -53,6 +55,7 @@ pub(super) fn called(kind: tool::Kind) -> &'static Kind {
         tool::Kind::Tool => &TOOLS,
         tool::Kind::Prompt => &PROMPTS,
         tool::Kind::Resource => &RESOURCES,
+        tool::Kind::Entity => &ENTITIES,
     }
 }
 
@@ -78,6 +81,7 @@ mod tests {
             (&TOOLS, TOOL),
             (&PROMPTS, PROMPT),
             (&RESOURCES, RESOURCE),
+            (&ENTITIES, ENTITY),
             (&SERVERS, SERVER),
             (&ACTIONS, ACTION),
         ] {

@@ -1,9 +1,10 @@
-//! The policies of prompts and resources, by kind and server: what a server has is known to it alone, so nothing can be
-//! made ready for one of them before it is asked for.
+//! The policies of prompts and resources, by kind and server, and of entities: what there is of them is known elsewhere,
+//! so nothing can be made ready for one of them before it is asked for.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::domain::id::OWN_SERVER;
 use crate::domain::tool::{Kind, Tool};
 
 use super::bundle::Policy;
@@ -13,7 +14,7 @@ use super::slice::Slice;
 use super::snapshot::{Builder, Withheld};
 use super::subject::{Subject, action, entities, resource};
 
-/// What judging prompts and resources takes.
+/// What judging prompts, resources and entities takes.
 #[derive(Debug, Default)]
 pub(super) struct Readables {
     /// By kind, and by server where a policy names it; `None` for every other server.
@@ -57,7 +58,7 @@ impl Builder<'_> {
         let policies = self.bundle.policies();
         let servers: HashSet<&str> = policies.iter().filter_map(|policy| policy.scope.server()).collect();
         let applies = |policy: &Policy| {
-            [Kind::Prompt, Kind::Resource]
+            [Kind::Prompt, Kind::Resource, Kind::Entity]
                 .into_iter()
                 .any(|kind| policy.scope.admits_readable(kind, policy.scope.server()))
         };
@@ -70,6 +71,8 @@ impl Builder<'_> {
                 grounds.insert((kind, server.map(Arc::from)), self.grounds(kind, server, &checked));
             }
         }
+        // All entities are the gateway's own.
+        grounds.insert((Kind::Entity, None), self.grounds(Kind::Entity, Some(OWN_SERVER), &checked));
         Readables { grounds, checked }
     }
 

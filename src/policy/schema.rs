@@ -1,6 +1,6 @@
 //! The Cedar schema of one tool: the fixed vocabulary, the tool's action, and the actions that policies name.
 //!
-//! Prompts and resources have a schema of their own, for all of them: what their backend takes, only it knows.
+//! Prompts, resources and entities have a schema of their own, for all of them: what there is, no schema can list.
 //! It is built as JSON values, never as text, so a tool's name may hold any characters.
 
 use cedar_policy::Schema;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::domain::tool::Risk;
 
 use super::input::InputPlan;
-use super::names::{AGENT, CALL, GROUPS, NAMESPACE, PROMPT, READ, RESOURCE, ROLE, SERVER, TOOL};
+use super::names::{AGENT, CALL, ENTITY, GROUPS, NAMESPACE, PROMPT, READ, RESOURCE, ROLE, SERVER, TOOL};
 
 /// The schema for checking policies against one tool.
 ///
@@ -87,7 +87,7 @@ fn action(risk: Risk, plan: &InputPlan) -> Value {
 
 /// The group `read` as an action of its own. Nothing is in `context.input`, so what tests for a member of it fits.
 fn reading() -> Value {
-    applied(CALL, &[PROMPT, RESOURCE], &InputPlan::default())
+    applied(CALL, &[PROMPT, RESOURCE, ENTITY], &InputPlan::default())
 }
 
 fn applied(group: &str, resources: &[&str], plan: &InputPlan) -> Value {
@@ -130,6 +130,18 @@ fn called(more: &[&str]) -> Value {
     json!({ "memberOfTypes": [SERVER], "shape": { "type": "Record", "attributes": attributes } })
 }
 
+/// A type of entities, or a field of one, which is a member of its type.
+fn entity() -> Value {
+    let mut entity = called(&["type"]);
+    if let Some(attributes) = entity.pointer_mut("/shape/attributes").and_then(Value::as_object_mut) {
+        attributes.insert("field".into(), json!({ "type": "String", "required": false }));
+    }
+    if let Some(parents) = entity.get_mut("memberOfTypes").and_then(Value::as_array_mut) {
+        parents.push(json!(ENTITY));
+    }
+    entity
+}
+
 fn entity_types() -> Value {
     let (text, flag) = (json!({ "type": "String" }), json!({ "type": "Boolean" }));
     json!({
@@ -150,5 +162,6 @@ fn entity_types() -> Value {
         TOOL: called(&[]),
         PROMPT: called(&[]),
         RESOURCE: called(&["uri", "scheme"]),
+        ENTITY: entity(),
     })
 }

@@ -6,10 +6,11 @@ use cedar_policy::pst::{
     ActionConstraint, EntityOrSlot, EntityType, EntityUID, PrincipalConstraint, ResourceConstraint, Template,
 };
 
+use crate::domain::id::OWN_SERVER;
 use crate::domain::principal::Principal;
 use crate::domain::tool::{Kind, Tool};
 
-use super::names::{AGENT, CALL, GROUPS, NAMESPACE, PROMPT, READ, RESOURCE, ROLE, SERVER, TOOL, nearest};
+use super::names::{AGENT, CALL, ENTITY, GROUPS, NAMESPACE, PROMPT, READ, RESOURCE, ROLE, SERVER, TOOL, nearest};
 use super::source::{Piece, PolicyFault};
 
 /// Which tools a policy's scope admits.
@@ -127,6 +128,9 @@ impl Scope {
             ActionScope::Among(names) => (names.iter().find(|name| !name.contains(':') && !is_group(name))?, false),
         };
         let at = piece.text.find(&format!("{name:?}")).unwrap_or(0);
+        if equal && &**name == READ && self.is_of_readables() {
+            return None;
+        }
         if equal && is_group(name) {
             let message = format!("`action == {NAMESPACE}::Action::\"{name}\"` never matches a tool: it is a group");
             return Some(piece.fault(at, message, Some("write `action in` for a group".into())));
@@ -166,7 +170,7 @@ impl Scope {
     pub(super) fn admits_readable(&self, asked: Kind, of: Option<&str>) -> bool {
         let action = match &self.action {
             ActionScope::Any => true,
-            ActionScope::Is(_) => false,
+            ActionScope::Is(name) => &**name == READ,
             ActionScope::Among(names) => names.iter().any(|name| &**name == READ || &**name == CALL),
         };
         action
@@ -185,20 +189,32 @@ impl Scope {
     pub(super) fn server(&self) -> Option<&str> {
         match &self.resource {
             ResourceScope::Of(_, server) => Some(server),
+            ResourceScope::One(Kind::Entity, _) => Some(OWN_SERVER),
             ResourceScope::One(_, label) => label.split_once(':').map(|(server, _)| server),
             ResourceScope::Any | ResourceScope::Every(_) | ResourceScope::Nothing => None,
         }
     }
 
-    /// Whether it names one prompt or one resource: that is asked again with each call, for no slice is of one alone.
+    /// Whether it names one prompt, resource or entity: that is asked again each time, for no slice is of one alone.
     pub(super) const fn names_readable(&self) -> bool {
-        matches!(self.resource, ResourceScope::One(Kind::Prompt | Kind::Resource, _))
+        matches!(self.resource, ResourceScope::One(Kind::Prompt | Kind::Resource | Kind::Entity, _))
+    }
+
+    /// Whether it is about nothing that is called by an action of its own.
+    const fn is_of_readables(&self) -> bool {
+        let (ResourceScope::Every(kind) | ResourceScope::One(kind, _) | ResourceScope::Of(Some(kind), _)) =
+            &self.resource
+        else {
+            return false;
+        };
+        !matches!(kind, Kind::Tool)
     }
 
     /// The tools and servers that the scope names one by one.
     pub(super) fn named(&self) -> Vec<Named> {
         let mut found: Vec<Named> = match &self.action {
             ActionScope::Any => Vec::new(),
+            ActionScope::Is(name) if is_group(name) => Vec::new(),
             ActionScope::Is(name) => vec![Named::Tool(Arc::clone(name))],
             ActionScope::Among(names) => {
                 names.iter().filter(|name| !is_group(name)).map(|name| Named::Tool(Arc::clone(name))).collect()
@@ -207,6 +223,7 @@ impl Scope {
         match &self.resource {
             ResourceScope::One(Kind::Tool, name) => found.push(Named::Tool(Arc::clone(name))),
             ResourceScope::Of(_, name) => found.push(Named::Server(Arc::clone(name))),
+            ResourceScope::One(Kind::Entity, _) => {}
             ResourceScope::One(..) => found.extend(self.server().map(|name| Named::Server(name.into()))),
             ResourceScope::Any | ResourceScope::Every(_) | ResourceScope::Nothing => {}
         }
@@ -249,7 +266,7 @@ fn ancestor(within: &EntityOrSlot) -> ResourceScope {
 }
 
 fn kind_of(name: &EntityType) -> Option<Kind> {
-    let kinds = [(TOOL, Kind::Tool), (PROMPT, Kind::Prompt), (RESOURCE, Kind::Resource)];
+    let kinds = [(TOOL, Kind::Tool), (PROMPT, Kind::Prompt), (RESOURCE, Kind::Resource), (ENTITY, Kind::Entity)];
     kinds.into_iter().find_map(|(known, kind)| is_kind(name, known).then_some(kind))
 }
 

@@ -8,11 +8,11 @@ use cedar_policy::{Entities, Entity, EntityUid, RestrictedExpression};
 use crate::domain::tool::{Hints, Kind, Risk, Tool};
 
 use super::input::InputPlan;
-use super::names::{ACTIONS, CALL, READ, SERVERS, called};
+use super::names::{ACTIONS, CALL, ENTITIES, READ, SERVERS, called};
 use super::slice::Slice;
 use super::who::{text, texts};
 
-/// A tool, a prompt or a resource.
+/// A tool, a prompt, a resource, or a type or field of entities.
 #[derive(Debug, Clone)]
 pub(super) struct Subject {
     /// Its number in the snapshot; prompts and resources, of which nobody knows how many there are, have none.
@@ -27,11 +27,11 @@ pub(super) struct Subject {
     pub(super) outlook: Option<usize>,
 }
 
-/// A tool's action is its own; prompts and resources are read.
+/// A tool's action is its own; everything else is read.
 pub(super) fn action(tool: &Tool) -> EntityUid {
     match tool.kind {
         Kind::Tool => ACTIONS.uid(&tool.label),
-        Kind::Prompt | Kind::Resource => ACTIONS.uid(READ),
+        Kind::Prompt | Kind::Resource | Kind::Entity => ACTIONS.uid(READ),
     }
 }
 
@@ -62,8 +62,18 @@ pub(super) fn entities(tool: &Tool) -> Result<Entities, String> {
         attributes.insert("uri".to_owned(), text(uri));
         attributes.insert("scheme".to_owned(), text(&scheme));
     }
-    let server = HashSet::from([SERVERS.uid(tool.id.server.as_str())]);
-    let resource = Entity::new(resource(tool), attributes, server).map_err(|error| error.to_string())?;
+    let mut parents = HashSet::from([SERVERS.uid(tool.id.server.as_str())]);
+    if tool.kind == Kind::Entity {
+        // No name of a type has a dot in it.
+        let (entity_type, field) =
+            tool.label.split_once('.').map_or((&*tool.label, None), |(of, name)| (of, Some(name)));
+        attributes.insert("type".to_owned(), text(entity_type));
+        if let Some(field) = field {
+            attributes.insert("field".to_owned(), text(field));
+            parents.insert(ENTITIES.uid(entity_type));
+        }
+    }
+    let resource = Entity::new(resource(tool), attributes, parents).map_err(|error| error.to_string())?;
     let mut groups = HashSet::from([ACTIONS.uid(CALL)]);
     groups.extend((tool.kind == Kind::Tool).then(|| ACTIONS.uid(tool.risk.as_str())));
     let action = Entity::new_no_attrs(action(tool), groups);

@@ -5,10 +5,11 @@
 //! ever waits inside SQLite: a call commits by itself only where that is a write to the page cache, and leaves to a
 //! thread whatever may wait for the disk or for a lock.
 //!
-//! The data folder holds `toolgate.db` with its `-wal` and `-shm`, `lock`, `NAME.secret` files and `audit-head`, all
-//! readable by their owner alone.
+//! The data folder holds `toolgate.db` and, once entities were imported, `brain.db`, each with its `-wal` and `-shm`,
+//! `lock`, `NAME.secret` files and `audit-head`, all readable by their owner alone.
 
 mod audit;
+pub mod brain;
 pub mod chain;
 mod checkpoint;
 mod documents;
@@ -65,6 +66,7 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     writer: Writer,
     readers: Arc<Readers>,
+    brain: brain::Cabinet,
     folder: PathBuf,
     durability: Durability,
     _lock: File,
@@ -92,7 +94,8 @@ impl Store {
         schema::migrate(&mut connection, &path)?;
         let readers = Readers::open(&path).map_err(failed)?;
         let writer = Writer::start(connection, &path, durability)?;
-        Ok(Self(Arc::new(Inner { writer, readers, folder: folder.to_owned(), durability, _lock: lock })))
+        let brain = brain::Cabinet::new(folder);
+        Ok(Self(Arc::new(Inner { writer, readers, brain, folder: folder.to_owned(), durability, _lock: lock })))
     }
 
     /// Writes what is queued, checkpoints and ends the writer; later writes are refused. Closing twice is no error.

@@ -61,25 +61,35 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, rusqlite::Error> {
 
 /// Brings the schema up to this version, in one exclusive transaction; says how many steps that took.
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<usize, StoreError> {
+    migrate_to(connection, path, MIGRATIONS, APPLICATION_ID)
+}
+
+/// The same for any database of ours: its steps, and the id in its header.
+pub(super) fn migrate_to(
+    connection: &mut Connection,
+    path: &Path,
+    migrations: &[&str],
+    application_id: i64,
+) -> Result<usize, StoreError> {
     let failed = |error: rusqlite::Error| StoreError::File { path: path.to_owned(), reason: error.to_string().into() };
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive).map_err(failed)?;
     let number = |pragma: &str| transaction.query_row(pragma, [], |row| row.get::<_, i64>(0)).map_err(failed);
     let found = number("PRAGMA user_version")?;
     let owner = number("PRAGMA application_id")?;
     let tables = number("SELECT count(*) FROM sqlite_schema")?;
-    if owner != APPLICATION_ID && !(owner == 0 && found == 0 && tables == 0) {
+    if owner != application_id && !(owner == 0 && found == 0 && tables == 0) {
         return Err(StoreError::Foreign(path.to_owned()));
     }
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let known = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
     let done = usize::try_from(found).unwrap_or(0);
-    let Some(pending) = MIGRATIONS.get(done..) else {
+    let Some(pending) = migrations.get(done..) else {
         return Err(StoreError::NewerSchema { path: path.to_owned(), found, known });
     };
     for migration in pending {
         transaction.execute_batch(migration).map_err(failed)?;
     }
     if !pending.is_empty() {
-        transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed)?;
+        transaction.pragma_update(None, "application_id", application_id).map_err(failed)?;
         transaction.pragma_update(None, "user_version", known).map_err(failed)?;
     }
     transaction.commit().map_err(failed)?;

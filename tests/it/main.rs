@@ -11,6 +11,7 @@
 mod support;
 
 mod audit;
+mod brain;
 mod channels;
 mod cli;
 mod connections;

@@ -42,6 +42,7 @@ pub fn of_call(tool: &Tool, arguments: &Value) -> Recognised {
     match tool.kind {
         Kind::Tool | Kind::Prompt => recognise(arguments, &tool.settings.effects),
         Kind::Resource => of_resource(&tool.id.tool),
+        Kind::Entity => Recognised::default(),
     }
 }
 

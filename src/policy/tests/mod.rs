@@ -17,6 +17,7 @@ use super::*;
 
 mod build;
 mod bundle;
+mod entities;
 mod judge;
 mod oracle;
 mod readable;

@@ -21,15 +21,24 @@ fn the_long_way(policies: &str, who: &Principal, tool: &Tool, input: &Value, fac
         Kind::Tool => ("Tool", &*tool.label),
         Kind::Prompt => ("Prompt", "read"),
         Kind::Resource => ("Resource", "read"),
+        Kind::Entity => ("Entity", "read"),
     };
     let mut attributes = json!({ "name": &*tool.id.tool, "read_only": tool.risk == Risk::Read });
     if tool.kind == Kind::Resource {
         attributes["uri"] = json!(&*tool.id.tool);
         attributes["scheme"] = json!(tool.id.tool.split(':').next());
     }
+    let mut parents = vec![parent("Server", tool.id.server.as_str())];
+    if let (Kind::Entity, (of, field)) = (tool.kind, tool.label.split_once('.').unwrap_or((&tool.label, ""))) {
+        attributes["type"] = json!(of);
+        if !field.is_empty() {
+            attributes["field"] = json!(field);
+            parents.push(parent("Entity", of));
+        }
+    }
     let entities = json!([
         entity("Agent", &who.agent, json!({ "agent": &*who.agent, "roles": who.roles }), json!(roles)),
-        entity(kind, &tool.label, attributes, json!([parent("Server", tool.id.server.as_str())])),
+        entity(kind, &tool.label, attributes, json!(parents)),
         action("a:b", json!([parent("Action", "read")])),
         action("a:c", json!([parent("Action", "write")])),
         action("read", json!([parent("Action", "call")])),
@@ -68,9 +77,10 @@ proptest! {
         ];
         let (policies, report) = Policies::build(&bundle(&text), &tools, None);
         prop_assert!(report.faults.is_empty(), "{}", lines(&report.faults));
+        let entities = [("b", None), ("b", Some("n")), ("c", Some("n"))].map(|(of, field)| Arc::new(Tool::entity(of, field)));
         let readables = [prompt("a:b"), prompt("b:b"), resource("a:file:///b"), resource("a:x"), resource("b:file:///b")];
         for who in [agent("x", &["audit"]), agent("y", &["writer"])] {
-            for tool in tools.iter().chain(&readables) {
+            for tool in tools.iter().chain(&readables).chain(&entities) {
                 for (effects, input, surface, now) in [
                     (&[][..], json!({}), Surface::Search, -1),
                     (&["sql.drop"], json!({ "n": 2 }), Surface::Both, 0),

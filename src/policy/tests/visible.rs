@@ -97,6 +97,9 @@ pub(super) fn policy() -> impl Strategy<Value = String> {
             "resource is Toolgate::Prompt in Toolgate::Server::\"a\"",
             "resource == Toolgate::Resource::\"a:file:///b\"",
             "resource in Toolgate::Prompt::\"a:b\"",
+            "resource in Toolgate::Entity::\"b\"",
+            "resource == Toolgate::Entity::\"b.n\"",
+            "resource is Toolgate::Entity in Toolgate::Server::\"toolgate\"",
         ]),
         prop::collection::vec(clause, 0..3),
     )
@@ -119,7 +122,8 @@ proptest! {
             tool_with("b:d", Risk::Write, schema, roles),
         ];
         let (policies, _) = Policies::build(&bundle(&policies.concat()), &tools, None);
-        let readables = [prompt("a:b"), resource("a:file:///b"), resource("b:x:c")];
+        let entity = Arc::new(Tool::entity("b", Some("n")));
+        let readables = [prompt("a:b"), resource("a:file:///b"), resource("b:x:c"), entity];
         for who in [agent("x", &[]), agent("y", &["writer"]), agent("z", &["audit"])] {
             for tool in tools.iter().chain(&readables) {
                 let shown = policies.could_permit(&who, tool);

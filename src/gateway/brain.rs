@@ -1,0 +1,110 @@
+//! What the company knows, from outside: importing rows, and which types there are.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::Gateway;
+use super::control::{Actor, Failed, close_act};
+pub use crate::brain::{Entity, Format, Relation, Row, Rows, RowsOptions, entity_of, relation};
+use crate::brain::{Everything, QUERY_TIME, Sight, demo, types};
+use crate::domain::principal::Principal;
+use crate::own::brain::Judged;
+use crate::policy::Facts;
+
+/// What the command line asks about entities.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "brain", rename_all = "snake_case")]
+pub enum BrainCommand {
+    /// Writes a batch of rows, each with its line.
+    Import {
+        rows: Vec<(u64, Entity)>,
+        relations: Vec<Relation>,
+    },
+    Types,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Imported {
+    pub created: u64,
+    pub updated: u64,
+    pub unchanged: u64,
+    /// Line, or place in the batch, and reason.
+    pub faults: Vec<(u64, String)>,
+    /// Relations that were not kept, and why.
+    pub undeclared: Vec<String>,
+}
+
+impl Gateway {
+    pub(super) async fn brain_command(&self, command: BrainCommand) -> Result<Value, Failed> {
+        match command {
+            BrainCommand::Import { rows, relations } => Ok(json!(self.import(&Actor::owner(), rows, relations).await?)),
+            BrainCommand::Types => {
+                let read = self.brain.read(QUERY_TIME, |reading| types(reading, &mut Everything)).await;
+                Ok(json!({"types": read.map_err(|error| Failed::of(&error))?}))
+            }
+        }
+    }
+
+    /// Writes entities for `actor`, and records that.
+    ///
+    /// # Errors
+    /// Where nothing was written, or it cannot be recorded.
+    pub async fn import(
+        &self,
+        actor: &Actor,
+        rows: Vec<(u64, Entity)>,
+        relations: Vec<Relation>,
+    ) -> Result<Imported, Failed> {
+        let mut entry = self.open_act(actor, "brain.import").await?;
+        let kinds: BTreeSet<&str> = rows.iter().map(|(_, entity)| entity.entity_type.as_str()).take(1000).collect();
+        let kinds: String = kinds.into_iter().collect::<Vec<_>>().join(", ").chars().take(500).collect();
+        entry.note(&format!("entity types: {kinds}"));
+        for relation in relations.iter().take(20) {
+            let Relation { source, attribute, target, target_attribute } = relation;
+            entry.note(&format!("relation {source}.{attribute}={target}.{target_attribute}"));
+        }
+        let (lines, entities): (Vec<u64>, Vec<Entity>) = rows.into_iter().unzip();
+        let written = self.brain.write(entities, relations).await;
+        if let Ok(written) = &written {
+            let (created, updated, same) = (written.created, written.updated, written.unchanged);
+            let faults = written.faults.len();
+            entry.note(&format!("{created} created, {updated} updated, {same} unchanged, {faults} refused"));
+        }
+        close_act(entry, written.is_ok()).await?;
+        let written = written.map_err(|error| Failed::of(&error))?;
+        let faults =
+            written.faults.into_iter().map(|fault| (lines.get(fault.at).copied().unwrap_or_default(), fault.reason));
+        Ok(Imported {
+            created: written.created,
+            updated: written.updated,
+            unchanged: written.unchanged,
+            faults: faults.collect(),
+            undeclared: written.undeclared,
+        })
+    }
+
+    /// The types of entities that somebody may see.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn entity_types(&self, principal: &Principal) -> Result<Value, Failed> {
+        let facts = Facts { effects: &[], surface: principal.profile.surface, now: self.now(), source: None };
+        let mut sight: Box<dyn Sight + Send> = Box::new(Judged::new(&self.state(), principal, facts));
+        let read = self.brain.read(QUERY_TIME, move |reading| types(reading, &mut *sight)).await;
+        read.map_err(|error| Failed::of(&error))
+    }
+
+    /// Gives the demo something to know, once: whoever has imported anything keeps what he has.
+    pub(super) async fn know_the_demo(self: &Arc<Self>) {
+        if self.brain.exists() {
+            return;
+        }
+        if let Err(error) = self.brain.write(demo(), Vec::new()).await {
+            tracing::warn!(%error, "the demo's entities could not be written");
+        }
+    }
+}
