@@ -14,6 +14,8 @@ impl Server {
     pub(super) fn learn(&self, answer: &Result<Json, Fault>, ticket: Ticket<'_>, by_caller: bool, hub: &Arc<Hub>) {
         match answer {
             Err(fault) if fault.kind == FaultKind::Timeout && by_caller => drop(ticket),
+            // One user's account says nothing of the server.
+            Err(Fault { kind: FaultKind::Rejected, .. }) if self.settings().provider.is_some() => drop(ticket),
             Err(fault) if fault.counts() => {
                 self.note(&fault.detail);
                 let was_closed = self.breaker.state() == BreakerState::Closed;

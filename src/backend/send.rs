@@ -59,9 +59,17 @@ impl Backends {
         call: &'a PermittedCall,
         mut options: SendOptions<'a>,
     ) -> Result<Answer, UpstreamError> {
-        let apart = |server: &Arc<Server>| server.settings().sessions == SessionsOf::Principal;
-        if options.peer.is_none() && self.hub.servers.load().get(&call.tool().id.server).is_some_and(apart) {
-            options.peer = Some(Arc::new(Peer::silent(&call.principal().key)));
+        if let Some(server) = self.hub.servers.load().get(&call.tool().id.server) {
+            let (settings, principal) = (server.settings(), call.principal());
+            let apart = settings.sessions == SessionsOf::Principal || settings.provider.is_some();
+            match &options.peer {
+                None if apart => options.peer = Some(Arc::new(Peer::silent(&principal.key, &principal.user))),
+                // Whose account is used is what was permitted, whatever a door says.
+                Some(peer) if settings.provider.is_some() && peer.user != principal.user => {
+                    options.peer = Some(Arc::new(Peer { user: Arc::clone(&principal.user), ..Peer::clone(peer) }));
+                }
+                _ => {}
+            }
         }
         options.key = Some(&call.principal().key);
         self.dispatch(call.tool(), call.arguments(), options).await
@@ -285,6 +293,19 @@ pub(super) fn gone(server: &ServerName) -> UpstreamError {
     }
 }
 
+/// Whose credentials the server does not take.
+fn rejection(server: &Server) -> String {
+    let name = &server.name;
+    match &server.settings().provider {
+        Some(provider) => format!(
+            "the server `{name}` does not accept the credentials of your account with {}: it may lack rights; else connect it \
+             anew with `POST /v1/providers/{}/connect`",
+            provider.title, provider.slug
+        ),
+        None => format!("the server `{name}` does not accept the gateway's credentials; tell the operator"),
+    }
+}
+
 /// A fault in words for the caller: which server and what to do, nothing of its inside.
 pub(super) fn told(server: &Server, asked: &str, repeatable: bool, fault: Fault) -> UpstreamError {
     if !matches!(fault.kind, FaultKind::Rpc(_)) {
@@ -310,11 +331,7 @@ pub(super) fn told(server: &Server, asked: &str, repeatable: bool, fault: Fault)
             format!("the server `{name}` had lost its session; a new one is open, try again"),
             None,
         ),
-        FaultKind::Rejected => (
-            UpstreamFault::Down,
-            format!("the server `{name}` does not accept the gateway's credentials; tell the operator"),
-            None,
-        ),
+        FaultKind::Rejected => (UpstreamFault::Down, rejection(server), None),
         FaultKind::Timeout => {
             (UpstreamFault::Timeout, format!("the server `{name}` gave no answer in time{again}"), None)
         }

@@ -22,12 +22,12 @@ use super::lists::Lists;
 use super::meters::Meters;
 use super::oauth::Authorization;
 use super::pace::Pace;
-use super::peer::{Changes, Peer};
+use super::peer::Changes;
 use super::registry::Hub;
 use super::sessions::Sessions;
 use super::status::{ServerState, ServerStatus, era_word};
 use super::transport::Tail;
-use crate::config::{ServerSettings, SessionsOf};
+use crate::config::ServerSettings;
 use crate::domain::clock::Clock;
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
@@ -332,15 +332,6 @@ impl Server {
         }
     }
 
-    /// Whether what is done for this client is done in a session of its own.
-    fn keeps_apart(&self, peer: &Peer) -> bool {
-        match self.settings.load().sessions {
-            SessionsOf::Auto => peer.needs_session(),
-            SessionsOf::Shared => false,
-            SessionsOf::Principal => true,
-        }
-    }
-
     /// Sends one request within the deadline, and tells the breaker how it went.
     ///
     /// `by_caller`: the caller's own impatience set the deadline, so running into it says nothing of the server.
@@ -352,14 +343,8 @@ impl Server {
         hub: &Arc<Hub>,
     ) -> Result<Json, Fault> {
         let clock = &*hub.clock;
-        let late = || Fault::new(FaultKind::Timeout, "not connected in time");
-        let mut link = deadline.bound(self.link()).await.map_err(|_| late())??;
-        let mut lease = None;
-        if let Some(peer) = ask.peer.filter(|peer| link.hello().era == Era::Legacy && self.keeps_apart(peer)) {
-            let leased = deadline.bound(Box::pin(self.sessions.lease(self, hub, peer))).await.map_err(|_| late())??;
-            link = Arc::clone(&leased.link);
-            lease = Some(leased);
-        }
+        let reached = deadline.bound(Box::pin(self.reach(ask, hub))).await;
+        let (link, lease) = reached.map_err(|_| Fault::new(FaultKind::Timeout, "not connected in time"))??;
         let ticket = self.breaker.admit(clock.ticks()).map_err(|rest| {
             let seconds = u64::try_from(rest.retry_after.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1);
             Fault::new(FaultKind::Resting(seconds), "the breaker is open")

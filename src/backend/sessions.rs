@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::breaker::{backoff, jitter};
 use super::fault::{Fault, FaultKind};
 use super::link::{Destination, Link};
+use super::oauth::Authorization;
 use super::peer::{Aside, Audience, Changes, Peer};
 use super::registry::Hub;
 use super::server::Server;
@@ -49,6 +50,8 @@ fn owner(session: &str) -> &str {
 
 #[derive(Debug)]
 struct Slot {
+    /// Whose account it is opened with, where it is.
+    user: Option<Arc<str>>,
     link: OnceCell<Arc<Link>>,
     in_flight: AtomicUsize,
     /// Clock ticks of the last use.
@@ -95,16 +98,22 @@ impl Sessions {
     ///
     /// # Errors
     /// Where it cannot be opened, or too many clients have one.
-    pub(crate) async fn lease(&self, server: &Arc<Server>, hub: &Arc<Hub>, peer: &Peer) -> Result<Lease, Fault> {
+    pub(crate) async fn lease(
+        &self,
+        server: &Arc<Server>,
+        hub: &Arc<Hub>,
+        peer: &Peer,
+        account: Option<&Arc<Authorization>>,
+    ) -> Result<Lease, Fault> {
         let now = hub.clock.ticks();
         self.rested(peer, now)?;
-        let (slot, evicted) = self.place(server, peer, now)?;
+        let (slot, evicted) = self.place(server, peer, account.is_some(), now)?;
         let mut taken = Taken(Some(Arc::clone(&slot)));
         if let Some(evicted) = evicted {
             evicted.stop.cancel();
         }
         slot.used.store(now, Ordering::Relaxed);
-        let link = slot.link.get_or_try_init(|| self.open(server, hub, peer, &slot)).await;
+        let link = slot.link.get_or_try_init(|| self.open(server, hub, peer, account, &slot)).await;
         let link = match link {
             Ok(link) => Arc::clone(link),
             Err(fault) => {
@@ -153,7 +162,13 @@ impl Sessions {
     }
 
     /// A slot for the client, counted as in flight; with the one that had to make room for it.
-    fn place(&self, server: &Server, peer: &Peer, now: u64) -> Result<(Arc<Slot>, Option<Arc<Slot>>), Fault> {
+    fn place(
+        &self,
+        server: &Server,
+        peer: &Peer,
+        with_account: bool,
+        now: u64,
+    ) -> Result<(Arc<Slot>, Option<Arc<Slot>>), Fault> {
         // On one pipe nothing says which request a question belongs to: a client that keeps no session gets one link a call.
         let settings = server.settings();
         let piped = !matches!(settings.transport, Transport::Http { .. });
@@ -172,6 +187,7 @@ impl Sessions {
                 None => {
                     let evicted = if slots.len() < most { None } else { Some(idlest(&mut slots)?) };
                     let slot = Arc::new(Slot {
+                        user: with_account.then(|| Arc::clone(&peer.user)),
                         link: OnceCell::new(),
                         in_flight: AtomicUsize::new(1),
                         used: AtomicU64::new(now),
@@ -191,6 +207,7 @@ impl Sessions {
         server: &Arc<Server>,
         hub: &Arc<Hub>,
         peer: &Peer,
+        account: Option<&Arc<Authorization>>,
         slot: &Arc<Slot>,
     ) -> Result<Arc<Link>, Fault> {
         // Of several that wait for one link each would try.
@@ -199,13 +216,29 @@ impl Sessions {
         let audience =
             Audience { capabilities: peer.capabilities.clone(), ambient, changes: Arc::clone(&server.changes) };
         let settings = Arc::clone(&server.settings());
-        let to = Destination { transport: &settings.transport, authorization: server.authorization.as_ref() };
-        let open = Link::open(to, Some(Era::Legacy), &hub.environment, &hub.tracker, &server.tail, audience);
+        let authorization = account.or(server.authorization.as_ref());
+        let to = Destination { transport: &settings.transport, authorization };
+        // Without an account only legacy servers keep sessions.
+        let before = if account.is_some() { server.era() } else { Some(Era::Legacy) };
+        let open = Link::open(to, before, &hub.environment, &hub.tracker, &server.tail, audience);
         let link = Arc::new(Box::pin(open).await?);
         self.failed().remove(owner(&peer.session));
         hub.tracker.spawn(tend(Arc::clone(&link), Arc::clone(slot), Arc::clone(&server.changes)));
-        link.heard().await;
+        if link.hello().era == Era::Legacy {
+            link.heard().await;
+        }
         Ok(link)
+    }
+
+    /// Closes every link that was opened with the account of this user.
+    pub(crate) fn end_account(&self, user: &str) {
+        self.slots().retain(|_, slot| {
+            let over = slot.user.as_deref() == Some(user);
+            if over {
+                slot.stop.cancel();
+            }
+            !over
+        });
     }
 
     /// Closes what nobody has used for a while and has nothing in flight; all of a session's where it is named.
@@ -236,10 +269,17 @@ fn idlest(slots: &mut Slots) -> Result<Arc<Slot>, Fault> {
 
 /// Keeps a client's link until it ends or is not wanted any more.
 async fn tend(link: Arc<Link>, slot: Arc<Slot>, changes: Arc<Changes>) {
+    // What a modern server says outside of requests, it says to everybody.
+    let follow = async {
+        match link.hello().era {
+            Era::Legacy => link.follow(&changes).await,
+            Era::Modern => std::future::pending().await,
+        }
+    };
     tokio::select! {
         () = slot.stop.cancelled() => {}
         why = link.ended() => tracing::debug!(why, "a client's session with a backend ended"),
-        () = link.follow(&changes) => {}
+        () = follow => {}
     }
     slot.gone.store(true, Ordering::Release);
     link.close().await;

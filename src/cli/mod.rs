@@ -17,6 +17,7 @@ mod login;
 mod policy;
 mod preflight;
 mod print;
+mod providers;
 mod remote;
 mod serve;
 mod servers;
@@ -132,6 +133,9 @@ enum Command {
     /// List, show and decide calls that wait for a person
     #[command(subcommand)]
     Approvals(approvals::Command),
+    /// Accounts that users connect: list the providers, change what seals the credentials
+    #[command(subcommand)]
+    Providers(providers::Command),
     /// Read, export and verify the audit log
     #[command(subcommand)]
     Audit(audit::Command),
@@ -201,6 +205,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<Ended> {
         Some(Command::Preflight(options)) => preflight::run(&common, options).await,
         Some(Command::Readiness) => preflight::readiness(&common).await,
         Some(Command::Approvals(command)) => approvals::run(&common, command).await,
+        Some(Command::Providers(command)) => providers::run(&common, command).await,
         Some(Command::Audit(command)) => audit::run(&common, command).await,
         Some(Command::Executions(command)) => executions::run(&common, command).await,
         Some(Command::Stats(options)) => stats::run(&common, options).await,

@@ -7,6 +7,7 @@ pub mod approvals;
 mod dlp;
 pub mod file;
 pub mod profiles;
+pub mod providers;
 pub mod reader;
 pub mod settings;
 pub mod telemetry;

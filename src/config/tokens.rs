@@ -220,10 +220,10 @@ fn key_set_url(section: &Section<'_>) -> Option<Option<Url>> {
     Some(url)
 }
 
-const HTTPS: &str = "http is for this machine alone";
+pub(super) const HTTPS: &str = "http is for this machine alone";
 
 /// A URL that the gateway may ask: https, or http of this machine.
-fn askable(text: &str) -> Option<Url> {
+pub(super) fn askable(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     let safe = match url.scheme() {
         "https" => url.has_host(),

@@ -66,6 +66,30 @@ pub struct Misfit {
     pub schema: Arc<Value>,
 }
 
+/// A server is asked with an account of the caller's, and there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoAccount {
+    pub server: ServerName,
+    /// The provider's name in paths.
+    pub provider: Arc<str>,
+    /// Its name for people.
+    pub title: Arc<str>,
+    /// What is wrong with the account.
+    pub why: String,
+    /// Where one is connected.
+    pub connect: String,
+}
+
+impl NoAccount {
+    fn sentence(&self) -> String {
+        let Self { server, title, why, connect, .. } = self;
+        format!(
+            "the server `{server}` is asked with your own account with {title}, and {why}: connect it with `POST {connect}`, \
+             then call again"
+        )
+    }
+}
+
 /// The gateway's own no.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Refusal {
@@ -99,6 +123,8 @@ pub enum Refusal {
         /// Why the token is refused; absent where there is none.
         fault: Option<String>,
     },
+    #[error("{}", .0.sentence())]
+    NoAccount(Box<NoAccount>),
     #[error("over the limit of {limit} on {scope}: try again in {retry_after} s")]
     LimitReached { scope: String, limit: String, retry_after: u64 },
     #[error("the audit log cannot be written, so nothing is called: {0}")]
@@ -138,6 +164,7 @@ impl Refusal {
             Self::ApprovalNeeded(_) => "approval_required",
             Self::ServerJwt { fault: None, .. } => "jwt_required",
             Self::ServerJwt { .. } => "jwt_invalid",
+            Self::NoAccount(_) => "account_required",
             Self::LimitReached { .. } => "rate_limited",
             Self::Unrecorded(_) => "audit_unavailable",
             Self::Stopping => "stopping",

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::brain::BrainCommand;
-use super::{ApprovalsCommand, Gateway, Keyring, Leaving, NewKey, PolicyChange};
+use super::{ApprovalsCommand, Gateway, Keyring, Leaving, NewKey, PolicyChange, ProvidersCommand};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::{EventId, KeyId, OWN_SERVER, RequestId};
 use crate::domain::json::{Json, hex};
@@ -76,6 +76,7 @@ pub enum Command {
     PolicyRemove {
         name: String,
     },
+    Providers(ProvidersCommand),
     Brain(BrainCommand),
     AuditTail {
         count: usize,
@@ -180,6 +181,7 @@ impl Gateway {
                 let removed = self.change_policy_here(&Actor::owner(), PolicyChange::Remove { name }).await;
                 removed.map_err(|refused| Failed::of(&refused))
             }
+            Command::Providers(command) => self.control_providers(command).await,
             Command::Brain(command) => self.brain_command(command).await,
             audit => self.audit(audit).await,
         }

@@ -13,6 +13,7 @@ mod opening;
 mod parking;
 mod persistent;
 mod policies;
+mod providers;
 mod records;
 mod relay;
 mod servers;
@@ -47,6 +48,7 @@ pub use self::list::Listing;
 pub use self::opening::{FirstKeys, OpenError, Opening};
 pub use self::parking::{Resumed, Underway};
 pub use self::policies::{PolicyChange, PolicyRefused};
+pub use self::providers::{Landing, ProviderRefused, ProvidersCommand};
 pub use self::records::Export;
 pub use self::sessions::Visit;
 pub use self::shown::ToolFilter;
@@ -56,7 +58,7 @@ pub use self::visitors::Visitor;
 pub use crate::authn::jwt::TokenFault;
 pub use crate::authn::session::Session;
 pub use crate::authn::{Credential, Keyring, NewKey, NotAdmitted, NotIssued};
-pub use crate::backend::{Aside, Greeting, ListKind, ListVersions, Passed, Peer, Question};
+pub use crate::backend::{Aside, Greeting, ListKind, ListVersions, Passed, Peer, Question, Returned};
 pub use crate::ledger::Standing;
 pub use crate::pipeline::{Line, State};
 pub use crate::store::Filter as RecordFilter;
@@ -94,6 +96,8 @@ pub enum Leaving {
 const MAX_STREAMS: usize = 32;
 /// What cancelled calls get to close their records.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// What a receiver of spans gets at most to take the last of them.
+const LAST_SPANS: Duration = Duration::from_secs(5);
 
 /// The running gateway.
 #[derive(Debug)]
@@ -341,7 +345,8 @@ impl Gateway {
         self.pipeline.backends.stop(Duration::ZERO).await;
         self.pipeline.approvals.sweep().await;
         if let Some(telemetry) = &self.pipeline.telemetry {
-            telemetry.stop(end.saturating_duration_since(tokio::time::Instant::now()).max(LAST_WORDS)).await;
+            let left = end.saturating_duration_since(tokio::time::Instant::now());
+            telemetry.stop(left.clamp(LAST_WORDS, LAST_SPANS)).await;
         }
         if let Err(error) = self.keys.write_uses().await {
             tracing::warn!(%error, "the last uses of keys could not be written");

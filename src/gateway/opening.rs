@@ -227,6 +227,7 @@ fn pipeline(
 
 async fn backends(inputs: &Inputs, store: &Store, clock: &Arc<dyn Clock>, start: bool) -> Result<Backends, StoreError> {
     let backends = Backends::with_store(Arc::clone(clock), inputs.environment.clone(), Some(store.clone()));
+    backends.seal_with(&inputs.settings.gateway.credentials_keys).await;
     if !start {
         return Ok(backends);
     }

@@ -4,6 +4,7 @@
 //! policy, where that says so *approved* by a person, *charged* to the limits, and as a `PermittedCall` *sent*; the
 //! `Outcome`, *scanned*, *closes* the record.
 
+mod account;
 mod approval;
 mod record;
 mod resolve;
@@ -154,7 +155,7 @@ impl Pipeline {
         }
     }
 
-    /// From the permit to the answer: the cache, the limits, the intent, the backend.
+    /// From the permit to the answer: the caller's account, the cache, the limits, the intent, the backend.
     async fn send(
         &self,
         state: &State,
@@ -164,6 +165,9 @@ impl Pipeline {
         line: &Line,
         record: &mut Record,
     ) -> Result<Outcome, Refusal> {
+        if let Some(failed) = self.account(state, call).await? {
+            return Ok(failed);
+        }
         let tool = call.tool();
         let cache_digest: Option<Arc<str>> = tool.settings.cache.map(|_| cache_digest(call).into());
         if let Some(answer) = cache_digest.as_ref().and_then(|digest| self.backends.cached(call, digest)) {

@@ -163,24 +163,9 @@ impl Record {
         if let Some(execution) = execution {
             execution.ended(ended(&outcome, tool.as_deref(), sent)).await;
         }
-        match &outcome {
-            Outcome::Refused(Refusal::LimitReached { scope, .. }) => {
-                decision = "deny";
-                policy = format!("limit:{scope}").into();
-            }
-            Outcome::Refused(Refusal::DlpBlocked { direction, .. }) => {
-                if *direction == Direction::Arguments {
-                    decision = "deny";
-                }
-                policy = format!("dlp:{direction}").into();
-            }
-            Outcome::Refused(Refusal::ServerJwt { server, .. }) => {
-                decision = "deny";
-                policy = format!("jwt:{server}").into();
-            }
-            Outcome::Refused(refusal) if refusal.hides() => decision = "deny",
-            _ => {}
-        }
+        let (verdict, ground) = refused_by(&outcome);
+        decision = verdict.unwrap_or(decision);
+        policy = ground.unwrap_or(policy);
         let noted = trail.noted();
         entry.travelled(&noted);
         let id = entry.id().clone();
@@ -215,6 +200,22 @@ impl Record {
                 tool,
             },
         }
+    }
+}
+
+/// The decision and the policy's name, where something else than policy refused.
+fn refused_by(outcome: &Outcome) -> (Option<&'static str>, Option<Arc<str>>) {
+    let Outcome::Refused(refusal) = outcome else { return (None, None) };
+    match refusal {
+        Refusal::LimitReached { scope, .. } => (Some("deny"), Some(format!("limit:{scope}").into())),
+        // What the scan of an answer stops had been allowed.
+        Refusal::DlpBlocked { direction, .. } => {
+            ((*direction == Direction::Arguments).then_some("deny"), Some(format!("dlp:{direction}").into()))
+        }
+        Refusal::ServerJwt { server, .. } => (Some("deny"), Some(format!("jwt:{server}").into())),
+        Refusal::NoAccount(no) => (Some("deny"), Some(format!("provider:{}", no.provider).into())),
+        refusal if refusal.hides() => (Some("deny"), None),
+        _ => (None, None),
     }
 }
 

@@ -51,10 +51,12 @@ pub use grants::GrantRecord;
 pub use insight::{BreakerChange, Counts, Group, Narrow, Resolution, Rolled, Summary};
 pub use keys::KeyRecord;
 pub use policies::{NewVersion, PolicyRecord};
+pub use sealed::Resealed;
 
 use chain::Tip;
 use queue::Job;
 use readers::Readers;
+use sealed::SealingKeys;
 use writer::Writer;
 
 const DATABASE: &str = "toolgate.db";
@@ -72,6 +74,7 @@ struct Inner {
     brain: brain::Cabinet,
     folder: PathBuf,
     durability: Durability,
+    sealing: SealingKeys,
     _lock: File,
 }
 
@@ -97,8 +100,9 @@ impl Store {
         schema::migrate(&mut connection, &path)?;
         let readers = Readers::open(&path).map_err(failed)?;
         let writer = Writer::start(connection, &path, durability)?;
-        let brain = brain::Cabinet::new(folder);
-        Ok(Self(Arc::new(Inner { writer, readers, brain, folder: folder.to_owned(), durability, _lock: lock })))
+        let (brain, sealing) = (brain::Cabinet::new(folder), SealingKeys::default());
+        let folder = folder.to_owned();
+        Ok(Self(Arc::new(Inner { writer, readers, brain, folder, durability, sealing, _lock: lock })))
     }
 
     /// Writes what is queued, checkpoints and ends the writer; later writes are refused. Closing twice is no error.

@@ -155,7 +155,9 @@ fn unread(refusal: &Refusal, kind: Kind, era: Era, host: bool) -> Reply {
         Refusal::UnknownPrompt { name: asked } | Refusal::InsufficientScope { asked, .. } => unknown_prompt(asked),
         Refusal::LimitReached { retry_after, .. } if !host => return over_limit(refusal, *retry_after),
         Refusal::LimitReached { .. } => error(429),
-        Refusal::Denied(_) | Refusal::DlpBlocked { .. } | Refusal::ServerJwt { .. } => error(403),
+        Refusal::Denied(_) | Refusal::DlpBlocked { .. } | Refusal::ServerJwt { .. } | Refusal::NoAccount(_) => {
+            error(403)
+        }
         Refusal::ApprovalNeeded(_) => error(409),
         Refusal::Unrecorded(_) | Refusal::Stopping => error(503),
         Refusal::Internal => error(-32603),
@@ -285,6 +287,9 @@ pub fn details(refusal: &Refusal) -> Value {
         }
         Refusal::Unrecorded(_) | Refusal::Stopping => {
             json!({"code": code, "message": refusal.to_string(), "retryable": true})
+        }
+        Refusal::NoAccount(no) => {
+            json!({"code": code, "message": refusal.to_string(), "provider": no.provider, "connect": no.connect})
         }
         other => json!({"code": code, "message": other.to_string()}),
     }

@@ -30,6 +30,7 @@ mod parity;
 mod peers;
 mod policy;
 mod preflight;
+mod providers;
 mod readable;
 mod readiness;
 mod reading;

@@ -2,6 +2,7 @@
 
 pub mod brain_schema;
 pub mod invoke;
+pub mod provider_schema;
 pub mod schema;
 pub mod shield;
 pub mod shield_schema;
@@ -133,7 +134,7 @@ fn refused(refusal: &Refusal) -> Unanswered {
             (400, "invalid_request")
         }
         Refusal::Denied(_) | Refusal::DlpBlocked { .. } => (403, "policy_denied"),
-        Refusal::ServerJwt { .. } => (403, refusal.code()),
+        Refusal::ServerJwt { .. } | Refusal::NoAccount(_) => (403, refusal.code()),
         Refusal::ApprovalNeeded(_) => (202, "approval_required"),
         Refusal::LimitReached { .. } => (429, "rate_limited"),
         Refusal::Unrecorded(_) => (503, "audit_unavailable"),

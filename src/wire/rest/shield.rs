@@ -121,7 +121,13 @@ fn error(carried: &Carried, outcome: &Outcome) -> (Unanswered, Value) {
         (code, Outcome::Refused(Refusal::Denied(judgement))) => {
             (code, json!({"policy": judgement.policy(), "reason": judgement.reason}))
         }
-        (code @ ("jwt_required" | "jwt_invalid"), _) => ("unauthorized", json!({"reason": code})),
+        (code @ ("jwt_required" | "jwt_invalid" | "account_required"), _) => {
+            let mut details = no.details.clone();
+            if let Some(members) = details.as_object_mut() {
+                members.insert("reason".into(), json!(code));
+            }
+            ("unauthorized", details)
+        }
         // These pages have no word of their own for it.
         (code @ ("audit_unavailable" | "stopping" | "cancelled"), _) => {
             ("internal_error", json!({"reason": code, "retryable": true}))

@@ -196,6 +196,17 @@ async fn a_call_is_a_servers_span_with_a_clients_below_it() {
     assert_eq!(resource["service.name"], "gw");
 }
 
+/// How many calls a histogram holds, by tool and error.
+fn summed(collector: &Collector, name: &str) -> BTreeMap<(String, Option<String>), u64> {
+    let point = |point: &HistogramDataPoint| {
+        let mut said = attributes(&point.attributes);
+        assert_eq!(point.bucket_counts.iter().sum::<u64>(), point.count);
+        assert_eq!((said.remove("mcp.method.name").as_deref(), point.explicit_bounds.len()), (Some("tools/call"), 14));
+        ((said.remove("gen_ai.tool.name").unwrap(), said.remove("error.type")), point.count)
+    };
+    collector.points(name).iter().map(point).collect()
+}
+
 #[tokio::test]
 async fn retries_refusals_and_faults_are_told() {
     let (upstream, collector) = (FakeUpstream::legacy().await, Collector::start().await);
@@ -246,18 +257,7 @@ async fn retries_refusals_and_faults_are_told() {
     assert_ne!(clients[0].trace_id, clients[2].trace_id, "each call without a trace begins its own");
 
     // The metrics tell the same, summed up; names that callers make up are none of their own.
-    let points = |name: &str| -> BTreeMap<(String, Option<String>), u64> {
-        let point = |point: &HistogramDataPoint| {
-            let mut said = attributes(&point.attributes);
-            assert_eq!(point.bucket_counts.iter().sum::<u64>(), point.count);
-            assert_eq!(
-                (said.remove("mcp.method.name").as_deref(), point.explicit_bounds.len()),
-                (Some("tools/call"), 14)
-            );
-            ((said.remove("gen_ai.tool.name").unwrap(), said.remove("error.type")), point.count)
-        };
-        collector.points(name).iter().map(point).collect()
-    };
+    let points = |name: &str| summed(&collector, name);
     assert_eq!(
         points("mcp.server.operation.duration"),
         BTreeMap::from([
@@ -374,8 +374,8 @@ async fn a_receiver_that_hangs_holds_up_neither_calls_nor_the_end() {
         assert_eq!(client.invoke("up", "read", "{}").await.told(), "done");
     }
     // `finish` fails where this takes longer than the grace period and a little.
-    soon("the gateway stops", gateway.finish()).await;
+    Box::pin(soon("the gateway stops", gateway.finish())).await;
     let dead = Setup::with(&upstream).config("[telemetry]\notlp_endpoint = \"http://127.0.0.1:9\"\n").start().await;
     dead.agent().await.invoke("up", "read", "{}").await;
-    soon("the gateway stops", dead.finish()).await;
+    Box::pin(soon("the gateway stops", dead.finish())).await;
 }

@@ -249,6 +249,18 @@ fn shield() -> Vec<Asked> {
         ("DELETE", policy, "/doc", Value::Null),
         ("POST", "/v1/policies/simulate", "", json!({"action": "up.write", "params": {"sql": "drop table x"}})),
         ("POST", "/v1/policies/simulate", "", json!({})),
+        get("/v1/audit/events", "?limit=3"),
+        get("/v1/audit/events", "?from=soon"),
+        get("/v1/audit/events/{id}", "/evt_none"),
+        get("/v1/audit/export", ""),
+        get("/v1/audit/export", "?format=csv"),
+    ]
+}
+
+/// The routes of who watches over calls: beforehand, while they wait, and afterwards.
+fn watched() -> Vec<Asked> {
+    let get = |path: &'static str, rest: &'static str| ("GET", path, rest, Value::Null);
+    vec![
         ("POST", "/v1/preflight", "", json!({"calls": [{"server": "up", "tool": "write"}, {"tool": "up:nothing"}]})),
         ("POST", "/v1/preflight", "", json!({"calls": []})),
         get("/v1/governance/readiness", ""),
@@ -258,16 +270,18 @@ fn shield() -> Vec<Asked> {
         ("POST", "/v1/approvals/{id}", "/apr_none", json!({})),
         ("POST", "/v1/approvals/{id}/approve", "/apr_none/approve", json!({"comment": "x"})),
         ("POST", "/v1/approvals/{id}/deny", "/apr_none/deny", json!({"coment": "x"})),
-        get("/v1/audit/events", "?limit=3"),
-        get("/v1/audit/events", "?from=soon"),
-        get("/v1/audit/events/{id}", "/evt_none"),
+        get("/v1/providers", ""),
+        get("/v1/providers", "?limit=x"),
+        ("POST", "/v1/providers/{slug}/connect", "/example/connect", json!({})),
+        ("POST", "/v1/providers/{slug}/connect", "/nothing/connect", json!({})),
+        get("/v1/providers/{slug}/callback", "/example/callback?state=x&code=y"),
+        ("DELETE", "/v1/providers/{id}", "/example", Value::Null),
+        ("POST", "/v1/providers/{id}/refresh", "/example/refresh", json!({})),
         get("/v1/executions", "?limit=3"),
         get("/v1/executions", "?since=soon"),
         get("/v1/executions/{id}", "/evt_none"),
         get("/v1/observability/summary", ""),
         get("/v1/observability/summary", "?window=1y"),
-        get("/v1/audit/export", ""),
-        get("/v1/audit/export", "?format=csv"),
     ]
 }
 
@@ -311,6 +325,7 @@ async fn what_the_doors_answer_is_described() {
     let gateway = Setup::new()
         .config(&upstream.section("up", rows))
         .config("[servers.gone]\nurl = \"http://127.0.0.1:9/mcp\"\n[plans.tight]\nrequests_per_minute = 1000")
+        .config("[providers.example]\nauthorize_url = \"http://127.0.0.1:9/a\"\ntoken_url = \"http://127.0.0.1:9/t\"\nclient_id = \"x\"")
         .profile("none", "scopes = []\nallowed_tools = [\"*\"]")
         .start()
         .await;
@@ -318,7 +333,8 @@ async fn what_the_doors_answer_is_described() {
     let admin = gateway.client(&gateway.writer("admin").await);
     let none = gateway.client(&gateway.key("none").await);
     let stranger = gateway.stranger();
-    let requests: Vec<Asked> = calls().into_iter().chain(others()).chain(shield()).chain(brain()).collect();
+    let requests: Vec<Asked> =
+        calls().into_iter().chain(others()).chain(shield()).chain(watched()).chain(brain()).collect();
     let asked: BTreeSet<String> = requests.iter().map(|(method, path, _, _)| format!("{method} {path}")).collect();
     let all: BTreeSet<String> =
         operations(&document).iter().map(|(method, path, _)| format!("{method} {path}")).collect();

@@ -1,5 +1,5 @@
-//! The doors under `/v1`: tokens, tools one by one, policies, approvals, the company brain, the audit log and what it comes
-//! to. Every answer is `data` or `error` with
+//! The doors under `/v1`: tokens, tools one by one, policies, approvals, accounts of users, the company brain, the audit log
+//! and what it comes to. Every answer is `data` or `error` with
 //! `meta`; a call's has its `governance` besides.
 
 mod approval_page;
@@ -7,9 +7,11 @@ pub(super) mod approvals;
 pub(super) mod audit;
 pub(super) mod auth;
 pub(super) mod brain;
+pub(super) mod callback;
 pub(super) mod insight;
 pub(super) mod mcps;
 pub(super) mod policies;
+pub(super) mod providers;
 mod query;
 
 use std::sync::Arc;
@@ -46,6 +48,11 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Arc<Gateway>>)> {
         ("/v1/approvals/{id}", get(approvals::one).post(approvals::reveal)),
         ("/v1/approvals/{id}/approve", post(approvals::approve)),
         ("/v1/approvals/{id}/deny", post(approvals::deny)),
+        ("/v1/providers", get(providers::list)),
+        ("/v1/providers/{slug}/connect", post(providers::connect)),
+        ("/v1/providers/{slug}/callback", get(callback::callback)),
+        ("/v1/providers/{id}", delete(providers::disconnect)),
+        ("/v1/providers/{id}/refresh", post(providers::refresh)),
         ("/v1/audit/events", get(audit::list)),
         ("/v1/audit/events/{id}", get(audit::one)),
         ("/v1/audit/export", get(audit::export)),
