@@ -161,6 +161,10 @@ impl Sessions {
         let to = Destination { transport: &settings.transport, authorization: server.authorization.as_ref() };
         let open = Link::open(to, Some(Era::Legacy), &hub.environment, &hub.tracker, &server.tail, audience);
         let link = Arc::new(Box::pin(open).await?);
+        if let Some(level) = &peer.log_level {
+            // A modern client says it with each request; its sessions are kept apart by it.
+            link.set_level(level).await;
+        }
         hub.tracker.spawn(tend(Arc::clone(&link), Arc::clone(slot), Arc::clone(&server.changes)));
         link.heard().await;
         Ok(link)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::domain::call::CallRequest;
+use crate::domain::call::{CallRequest, Errand};
 use crate::domain::decision::Judgement;
 use crate::domain::id::EventId;
 use crate::domain::json::{Json, canonical, sha256_hex};
@@ -57,6 +57,11 @@ impl Record {
     /// Notes the true reason where the caller is only told that what it asks for is unknown.
     pub(super) fn outside_profile(&mut self, profile: &str) {
         self.entry.note(&format!("the {} lies outside the profile `{profile}`", self.kind.as_str()));
+    }
+
+    /// Notes what is asked in place of the call.
+    pub(super) fn errand(&mut self, errand: &Errand) {
+        self.entry.note(errand.method());
     }
 
     /// Notes whose token was brought for the server.

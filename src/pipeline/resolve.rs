@@ -12,9 +12,11 @@ use serde_json::{Map, Value};
 
 use super::record::Record;
 use super::{Pipeline, State};
+use crate::authn::jwt::Claims;
 use crate::backend::{Catalog, Resolved as Found};
-use crate::domain::call::{CallRequest, ToolRef};
+use crate::domain::call::{CallRequest, Errand, ToolRef};
 use crate::domain::clock::Moment;
+use crate::domain::id::ServerName;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, Misfit, Refusal};
 use crate::domain::principal::{Principal, Scope, Surface};
@@ -84,6 +86,8 @@ pub(super) struct Resolved {
     surface: Surface,
     source: Option<IpAddr>,
     jwt: Option<Secret>,
+    /// It is about what an earlier call of the tool began.
+    again: bool,
 }
 
 impl Resolved {
@@ -98,6 +102,7 @@ impl Resolved {
         let facts = Facts { effects: &effects.effects, surface: self.surface, now, source: self.source };
         let decision = match self.by_scope {
             Some(scope) => policies.permit_by_scope(self.call, scope, &facts),
+            None if self.again => policies.decide_again(self.call, &facts),
             None => policies.decide(self.call, &facts),
         };
         match decision {
@@ -124,8 +129,13 @@ impl Pipeline {
         state: &State,
         principal: Principal,
         mut request: CallRequest,
+        errand: Option<&Errand>,
         record: &mut Record,
     ) -> Result<Resolved, Refusal> {
+        if let Some(errand) = errand {
+            record.errand(errand);
+        }
+        let again = matches!(errand, Some(Errand::Task { .. }));
         let (tool, own) = match self.own.find(&request.tool) {
             Some(own) if principal.profile.has(own.scope) => (Arc::clone(&own.tool), Some(own)),
             Some(own) => {
@@ -147,6 +157,7 @@ impl Pipeline {
             })?,
         };
         match tool.kind {
+            Kind::Tool if again => {}
             Kind::Tool => check_arguments(&state.catalog, &tool, &value)?,
             Kind::Prompt | Kind::Resource => check_texts(&value)?,
         }
@@ -160,6 +171,7 @@ impl Pipeline {
             surface: request.surface,
             source: request.source,
             jwt: request.jwt,
+            again,
         })
     }
 
@@ -170,16 +182,27 @@ impl Pipeline {
         resolved: Resolved,
         record: &mut Record,
     ) -> Result<Resolved, Refusal> {
-        let server = state.settings.servers.get(&resolved.call.tool().id.server);
-        let Some((server, settings)) = server.and_then(|server| Some((server, server.jwt.as_ref()?))) else {
-            return Ok(resolved);
-        };
-        let refused = |fault: Option<String>| Refusal::ServerJwt { server: server.name.clone(), fault };
-        let token = resolved.jwt.as_ref().ok_or_else(|| refused(None))?;
-        let checked = self.tokens.checker(settings).check(token).await;
-        let claims = checked.map_err(|fault| refused(Some(fault.to_string())))?;
+        let server = &resolved.call.tool().id.server;
+        let Some(claims) = self.claims(state, server, resolved.jwt.as_ref()).await? else { return Ok(resolved) };
         record.vouched(claims.text("sub").unwrap_or("nobody"));
         Ok(Resolved { call: resolved.call.vouched(claims.roles()), ..resolved })
+    }
+
+    /// What the token says that a server asks its callers for; `None` where it asks for none.
+    pub(super) async fn claims(
+        &self,
+        state: &State,
+        server: &ServerName,
+        jwt: Option<&Secret>,
+    ) -> Result<Option<Claims>, Refusal> {
+        let server = state.settings.servers.get(server);
+        let Some((server, settings)) = server.and_then(|server| Some((server, server.jwt.as_ref()?))) else {
+            return Ok(None);
+        };
+        let refused = |fault: Option<String>| Refusal::ServerJwt { server: server.name.clone(), fault };
+        let token = jwt.ok_or_else(|| refused(None))?;
+        let checked = self.tokens.checker(settings).check(token).await;
+        checked.map(Some).map_err(|fault| refused(Some(fault.to_string())))
     }
 }
 

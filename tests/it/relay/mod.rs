@@ -2,5 +2,6 @@
 
 mod asking;
 mod fidelity;
+mod judged;
 mod streams;
 mod surfaces;
