@@ -8,6 +8,7 @@
 // 1: words
 pub mod domain;
 // 2: pure judgement, and bytes to words
+pub mod evals;
 pub mod policy;
 pub mod scan;
 pub mod search;

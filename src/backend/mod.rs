@@ -48,3 +48,4 @@ pub use relay::Passed;
 pub use resolve::Resolved;
 pub use send::SendOptions;
 pub use status::{ServerState, ServerStatus};
+pub use validator::fits;

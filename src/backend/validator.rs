@@ -90,6 +90,20 @@ impl Checker {
     }
 }
 
+/// Holds any value against any schema, within the bounds that the schemas of tools have.
+///
+/// # Errors
+/// What does not fit; that the schema cannot be used.
+pub fn fits(schema: &Value, value: &Value) -> Result<(), Vec<SchemaFault>> {
+    match Checker::compile(schema) {
+        Checker::Unusable(why) => {
+            let expected = format!("a schema that can be used: {why}");
+            Err(vec![SchemaFault { path: String::new(), expected }])
+        }
+        checker => checker.check(schema, value),
+    }
+}
+
 /// Refuses references to other documents, and schemas that could keep a validator busy for ever with one value.
 fn check_refs(schema: &Value) -> Result<(), String> {
     let mut weights = HashMap::new();

@@ -1,7 +1,7 @@
 //! Floor 9: the command line. One file a command; tables for people, `--json` for scripts.
 //!
-//! Exit codes: 0 done, 1 anything wrong (usage errors too), 2 denied (found, of `dlp scan`; failed, of `readiness`), 3
-//! approval needed.
+//! Exit codes: 0 done, 1 anything wrong (usage errors too), 2 denied (found, of `dlp scan`; failed, of `readiness`; worse, of
+//! `eval run`), 3 approval needed.
 
 mod approvals;
 mod ask;
@@ -10,6 +10,7 @@ mod brain;
 pub mod demo;
 mod dlp;
 mod doctor;
+mod eval;
 mod executions;
 mod import;
 mod keys;
@@ -40,6 +41,8 @@ pub(crate) enum Ended {
     Well,
     Wrong,
     Denied,
+    /// A run of a suite that is worse than it may be.
+    Worse,
     ApprovalNeeded,
 }
 
@@ -48,7 +51,7 @@ impl From<Ended> for ExitCode {
         Self::from(match ended {
             Ended::Well => 0,
             Ended::Wrong => 1,
-            Ended::Denied => 2,
+            Ended::Denied | Ended::Worse => 2,
             Ended::ApprovalNeeded => 3,
         })
     }
@@ -144,6 +147,9 @@ enum Command {
     Executions(executions::Command),
     /// Sum up what was called: counts, errors, refusals, latencies
     Stats(stats::Options),
+    /// Run suites of test cases for tools, and compare their scores
+    #[command(subcommand)]
+    Eval(eval::Command),
     /// Look for secrets and personal data in texts, as the gateway does
     #[command(subcommand)]
     Dlp(dlp::Command),
@@ -158,7 +164,12 @@ enum Command {
     Doctor,
     /// A demo MCP server on standard input and output: github or database
     #[command(hide = true)]
-    DemoServer { name: String },
+    DemoServer {
+        name: String,
+        /// Which release of it to play
+        #[arg(long, default_value_t = 1)]
+        release: u8,
+    },
 }
 
 /// Runs the program.
@@ -209,11 +220,12 @@ async fn run(arguments: Arguments) -> anyhow::Result<Ended> {
         Some(Command::Audit(command)) => audit::run(&common, command).await,
         Some(Command::Executions(command)) => executions::run(&common, command).await,
         Some(Command::Stats(options)) => stats::run(&common, options).await,
+        Some(Command::Eval(command)) => eval::run(&common, command).await,
         Some(Command::Brain(command)) => brain::run(&common, command).await,
         Some(Command::Smoke(options)) => smoke::run(&common, &options).await,
         Some(Command::Stdio(options)) => stdio::run(&common, options).await,
         Some(Command::Dlp(command)) => dlp::run(&common, command),
         Some(Command::Doctor) => doctor::run(&common).await,
-        Some(Command::DemoServer { name }) => demo::run(&name).await.map(|()| Ended::Well),
+        Some(Command::DemoServer { name, release }) => demo::run(&name, release).await.map(|()| Ended::Well),
     }
 }

@@ -44,6 +44,7 @@ pub fn read(file: &str, text: &str, lookup: Lookup<'_>) -> Result<Settings, Faul
             approvals: top
                 .section("approvals")
                 .map_or_else(Arc::default, |section| Arc::new(ApprovalSettings::read(&section))),
+            evals: Arc::default(),
             tokens: top.section("tokens").map_or_else(TokenSettings::default, |section| lives(&section)),
             scanner: Arc::new(top.section("dlp").map_or_else(Scanner::default, |section| dlp::scanner(&section))),
         }
@@ -62,6 +63,7 @@ impl Default for Settings {
             tokens: TokenSettings::default(),
             scanner: Arc::default(),
             oauth: None,
+            evals: Arc::default(),
             telemetry: None,
         }
     }

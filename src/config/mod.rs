@@ -5,6 +5,7 @@
 
 pub mod approvals;
 mod dlp;
+pub mod evals;
 pub mod file;
 pub mod profiles;
 pub mod providers;

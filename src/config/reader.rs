@@ -9,6 +9,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+pub use crate::domain::duration::parse_duration;
 use crate::domain::tool::Rate;
 
 /// One thing wrong in one file.
@@ -337,23 +338,6 @@ impl<'d> Section<'d> {
             self.document.fault(key.span(), format!("unknown key `{}`", self.name(name)), Some(hint));
         }
     }
-}
-
-/// `500ms`, `20s`, `5m`, `1h`, `30d`.
-#[must_use]
-pub fn parse_duration(text: &str) -> Option<Duration> {
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().ok()?;
-    let millis = match unit.trim() {
-        "ms" => 1,
-        "s" | "sec" => 1000,
-        "m" | "min" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    number.checked_mul(millis).filter(|millis| *millis > 0).map(Duration::from_millis)
 }
 
 /// `600/min`, `10/s`, `1000/h`, `5/30s`.

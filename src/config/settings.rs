@@ -16,6 +16,7 @@ use crate::domain::dlp::DlpModes;
 use crate::domain::id::ServerName;
 use crate::domain::secret::Secret;
 use crate::domain::tool::{Rate, ToolSettings};
+use crate::evals::Suites;
 use crate::scan::Scanner;
 
 /// One immutable configuration; a reload makes another.
@@ -33,6 +34,8 @@ pub struct Settings {
     pub oauth: Option<Arc<OauthSettings>>,
     /// Absent: nothing is sent.
     pub telemetry: Option<Arc<TelemetrySettings>>,
+    /// The suites of the folder `evals`.
+    pub evals: Arc<Suites>,
     /// `[dlp]`: the rules in force.
     pub scanner: Arc<Scanner>,
 }

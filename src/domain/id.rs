@@ -172,6 +172,14 @@ text_id!(
     ApprovalId, "apr_"
 );
 text_id!(
+    /// One run of an evaluation.
+    RunId, "run_"
+);
+text_id!(
+    /// One trace that a client brings: digits alone, as W3C Trace Context has them.
+    TraceId, ""
+);
+text_id!(
     /// The tokens that a key was exchanged for.
     GrantId, "grant_"
 );

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod crowd;
 pub mod decision;
 pub mod dlp;
+pub mod duration;
 pub mod glob;
 pub mod id;
 pub mod json;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::brain::BrainCommand;
-use super::{ApprovalsCommand, Gateway, Keyring, Leaving, NewKey, PolicyChange, ProvidersCommand};
+use super::{ApprovalsCommand, EvalsCommand, Gateway, Keyring, Leaving, Line, NewKey, PolicyChange, ProvidersCommand};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::{EventId, KeyId, OWN_SERVER, RequestId};
 use crate::domain::json::{Json, hex};
@@ -72,6 +72,7 @@ pub enum Command {
         policies: Vec<(String, String)>,
     },
     Approvals(ApprovalsCommand),
+    Evals(EvalsCommand),
     /// Takes out a policy that was made over the API.
     PolicyRemove {
         name: String,
@@ -177,6 +178,7 @@ impl Gateway {
             Command::Simulate { arguments, key } => self.simulate(arguments, key.as_deref()).await,
             Command::PolicyCheck { policies } => self.check_policies(&policies).await,
             Command::Approvals(command) => self.approvals_command(command).await,
+            Command::Evals(command) => self.evaluations(command).await,
             Command::PolicyRemove { name } => {
                 let removed = self.change_policy_here(&Actor::owner(), PolicyChange::Remove { name }).await;
                 removed.map_err(|refused| Failed::of(&refused))
@@ -348,8 +350,13 @@ impl Gateway {
         json!({"tools": tools.collect::<Vec<_>>()})
     }
 
-    /// Calls a tool as the machine's owner: the admin profile, on the one path.
+    /// Calls a tool as the machine's owner.
     async fn call(&self, tool: String, arguments: &Value) -> Result<Value, Failed> {
+        Ok(carried_view(&self.call_as_owner(tool, arguments, self.line(None, None)).await?))
+    }
+
+    /// Carries a call of the machine's owner: the admin profile, on the one path.
+    pub(super) async fn call_as_owner(&self, tool: String, arguments: &Value, line: Line) -> Result<Carried, Failed> {
         let owner = Keyring::owner(&self.state().profiles);
         let owner = owner.ok_or_else(|| Failed("there is no profile `admin`".into()))?;
         let request = CallRequest {
@@ -365,8 +372,7 @@ impl Gateway {
             timeout: None,
             metered: false,
         };
-        let carried = self.carry(owner, request, self.line(None, None), Leaving::Cancels).await;
-        Ok(carried_view(&carried))
+        Ok(self.carry(owner, request, line, Leaving::Cancels).await)
     }
 }
 

@@ -6,6 +6,7 @@ pub mod control;
 mod desk;
 mod directory;
 pub mod dlp;
+mod evals;
 mod exchange;
 mod inflight;
 mod list;
@@ -20,6 +21,7 @@ mod servers;
 mod sessions;
 mod shown;
 pub mod sources;
+mod suites;
 mod surface;
 mod tallies;
 mod tape;
@@ -43,6 +45,7 @@ use tokio_util::task::TaskTracker;
 pub use self::approvals::{ApprovalsCommand, Undecided, Viewer, waits_for};
 pub use self::desk::Refused;
 pub use self::directory::DirectoryEntry;
+pub use self::evals::EvalsCommand;
 pub use self::exchange::TokenRefused;
 pub use self::list::Listing;
 pub use self::opening::{FirstKeys, OpenError, Opening};
@@ -52,6 +55,7 @@ pub use self::providers::{Landing, ProviderRefused, ProvidersCommand};
 pub use self::records::Export;
 pub use self::sessions::Visit;
 pub use self::shown::ToolFilter;
+pub use self::suites::SuiteRefused;
 pub use self::tape::{Tape, position};
 pub use self::token::Resource;
 pub use self::visitors::Visitor;
@@ -64,6 +68,7 @@ pub use crate::pipeline::{Line, State};
 pub use crate::store::Filter as RecordFilter;
 
 use self::desk::Desk;
+use self::evals::Progress;
 use self::inflight::Inflight;
 use self::parking::Parking;
 use self::persistent::Persistent;
@@ -81,6 +86,7 @@ use crate::domain::tool::Kind;
 use crate::domain::trace::Provenance;
 use crate::journal::TurnedAway;
 use crate::own::Surroundings;
+use crate::own::eval::Library;
 use crate::pipeline::{OwnTool, Pipeline};
 
 /// Whether a call goes on when the client that asked for it goes away.
@@ -114,6 +120,9 @@ pub struct Gateway {
     streams: Crowd<KeyId>,
     desk: Desk,
     surroundings: Arc<Surroundings>,
+    evals: Library,
+    /// The runs of evaluations that the command line follows.
+    evaluations: Progress,
     tasks: TaskTracker,
     /// Falls when the gateway starts to stop: nothing new is taken, streams end.
     stopping: CancellationToken,

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::desk::{Desk, tell};
+use super::evals::Progress;
 use super::inflight::Inflight;
 use super::parking::Parking;
 use super::sessions::Sessions;
@@ -25,13 +26,14 @@ use crate::authn::{Keyring, NewKey, NotCreated, SecretKey};
 use crate::backend::Backends;
 use crate::brain::Brain;
 use crate::config::{Fault, Faults};
-use crate::domain::clock::Clock;
+use crate::domain::clock::{Clock, Moment};
 use crate::domain::crowd::Crowd;
 use crate::domain::json::Json;
 use crate::domain::secret::Secret;
 use crate::domain::tool::Tool;
 use crate::journal::{Journal, JournalConfig, JournalError};
 use crate::ledger::Ledger;
+use crate::own::eval::{Evals, Library};
 use crate::own::{Own, Surroundings};
 use crate::pipeline::{Pipeline, State};
 use crate::policy::{PolicyFault, Report};
@@ -91,7 +93,7 @@ impl Gateway {
     /// Faults of the configuration, all of them; a store that is held elsewhere or cannot be used.
     pub async fn open(opening: Opening) -> Result<Arc<Self>, OpenError> {
         let (inputs, store) = read(&opening).await?;
-        let clock = opening.clock;
+        let (clock, demo) = (opening.clock, inputs.demo);
         let audit = inputs.settings.audit;
         let config = JournalConfig { arguments: audit.arguments, announce: opening.serve };
         let (journal, _) = Journal::start(store.clone(), Arc::clone(&clock), config).await?;
@@ -102,14 +104,15 @@ impl Gateway {
         let backends = backends(&inputs, &store, &clock, opening.backends).await?;
         let (approvals, hooks) =
             Approvals::start(store.clone(), Arc::clone(&clock), inputs.environment.clone()).await?;
-        let (brain, demo) = (store.brain(), inputs.demo);
+        let (brain, tasks) = (store.brain(), TaskTracker::new());
         let telemetry = telemetry(&inputs, &clock, opening.serve);
-        let (own, definitions, surroundings) = own_tools(&keys, &brain, &backends);
+        let (own, definitions, surroundings) = own_tools(&keys, &brain, &backends, &store, &tasks);
         let (state, report) = first_state(&inputs, &backends, &definitions);
         if opening.serve && !report.acceptable {
             return Err(not_opened(&backends, &journal, report).await);
         }
         tell(&report);
+        let evals = library(&store, &state, demo && (opening.serve || opening.backends), now).await;
         let (changes, _) = channel::channel(0);
         let state = Arc::new(ArcSwap::from_pointee(state));
         let desk = Desk::new(
@@ -121,9 +124,8 @@ impl Gateway {
             store,
             changes.clone(),
         );
-        let pipeline = Arc::new(pipeline(clock, journal, approvals, backends, own, telemetry));
         let gateway = Arc::new(Self {
-            pipeline,
+            pipeline: Arc::new(pipeline(clock, journal, approvals, backends, own, telemetry)),
             state,
             keys,
             brain,
@@ -134,7 +136,9 @@ impl Gateway {
             streams: Crowd::default(),
             desk,
             surroundings,
-            tasks: TaskTracker::new(),
+            tasks,
+            evals,
+            evaluations: Progress::default(),
             stopping: CancellationToken::new(),
             giving_up: CancellationToken::new(),
             changes,
@@ -188,20 +192,18 @@ impl Gateway {
 }
 
 /// The own tools, their definitions, and what they know of this process.
-fn own_tools(keys: &Arc<Keyring>, brain: &Brain, backends: &Backends) -> (Own, Vec<Arc<Tool>>, Arc<Surroundings>) {
+fn own_tools(
+    keys: &Arc<Keyring>,
+    brain: &Brain,
+    backends: &Backends,
+    store: &Store,
+    tasks: &TaskTracker,
+) -> (Own, Vec<Arc<Tool>>, Arc<Surroundings>) {
     let surroundings = Arc::new(Surroundings::new(&backends.catalog()));
-    let own = Own::new(Arc::clone(keys), brain.clone(), Arc::clone(&surroundings));
+    let evals = Evals::new(store.clone(), tasks.clone());
+    let own = Own::new(Arc::clone(keys), brain.clone(), Arc::clone(&surroundings), evals);
     let definitions = own.definitions();
     (own, definitions, surroundings)
-}
-
-/// What the sources say, with the policies that the store holds; how durable that is, the sources say.
-async fn read(opening: &Opening) -> Result<(Inputs, Store), OpenError> {
-    let inputs = opening.sources.read()?;
-    let store = Store::open(&opening.data, inputs.settings.audit.durability)?;
-    let api = store.policies().await?;
-    let inputs = if api.is_empty() { inputs } else { opening.sources.read_with(api)? };
-    Ok((inputs, store))
 }
 
 fn pipeline(
@@ -223,6 +225,24 @@ fn pipeline(
         own: Box::new(own),
         telemetry,
     }
+}
+
+/// The suites and their runs; `demo` says whether those that ship are among them.
+async fn library(store: &Store, state: &State, demo: bool, now: Moment) -> Library {
+    let library = Library::new(store.clone());
+    if demo && library.seed(state, now).await.is_err() {
+        tracing::warn!("the recorded runs of the demo suite could not be stored");
+    }
+    library
+}
+
+/// What the sources say, with the policies that the store holds; how durable that is, the sources say.
+async fn read(opening: &Opening) -> Result<(Inputs, Store), OpenError> {
+    let inputs = opening.sources.read()?;
+    let store = Store::open(&opening.data, inputs.settings.audit.durability)?;
+    let api = store.policies().await?;
+    let inputs = if api.is_empty() { inputs } else { opening.sources.read_with(api)? };
+    Ok((inputs, store))
 }
 
 async fn backends(inputs: &Inputs, store: &Store, clock: &Arc<dyn Clock>, start: bool) -> Result<Backends, StoreError> {

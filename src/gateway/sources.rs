@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::telemetry::of_environment;
-use crate::config::{Fault, Faults, Profiles, Settings, file, profiles};
+use crate::config::{Fault, Faults, Profiles, Settings, evals, file, profiles};
+use crate::evals::Suites;
 use crate::policy::{Bundle, PolicyFault, PolicySource};
 use crate::scan::Scanner;
 use crate::store::PolicyRecord;
@@ -18,12 +19,13 @@ const SHIPPED_POLICIES: [(&str, &str); 4] = [
     ("policies/destructive-needs-approval.cedar", include_str!("../../policies/destructive-needs-approval.cedar")),
 ];
 
-/// The three inputs of a configuration.
+/// The inputs of a configuration.
 #[derive(Debug, Clone)]
 pub struct Sources {
     /// A file that was named must be there; one of the working directory may be.
     pub config: Place,
     pub profiles: Place,
+    /// Beside it lies `evals`, the folder of suites.
     pub policies: Place,
     /// The program that runs the demo servers.
     pub program: String,
@@ -153,9 +155,10 @@ impl Sources {
             Ok((policies, bundle))
         });
         let policies = policies.map_err(|found| faults.extend(found.0)).ok();
-        match (settings, profiles, policies) {
-            (Some((settings, demo)), Some(profiles), Some((policies, bundle))) => Ok(Inputs {
-                settings: Arc::new(settings),
+        let suites = self.suites(&mut texts).map_err(|found| faults.extend(found.0)).ok();
+        match (settings, profiles, policies, suites) {
+            (Some((settings, demo)), Some(profiles), Some((policies, bundle)), Some(suites)) => Ok(Inputs {
+                settings: Arc::new(Settings { evals: Arc::new(suites), ..settings }),
                 profiles: Arc::new(profiles),
                 bundle: Arc::new(bundle),
                 demo,
@@ -163,7 +166,10 @@ impl Sources {
                 policies,
                 api,
                 texts,
-                files: places.into_iter().filter(|place| place.is_there()).map(|place| place.path.clone()).collect(),
+                files: {
+                    let named = places.into_iter().filter(|place| place.is_there()).map(|place| place.path.clone());
+                    named.chain(self.evals()).collect()
+                },
             }),
             _ => Err(Faults(faults)),
         }
@@ -183,7 +189,7 @@ impl Sources {
     /// Where a file cannot be read.
     pub fn policy_texts(&self) -> Result<Vec<(String, String)>, Faults> {
         if self.policies.is_there() {
-            policy_files(&self.policies.path)
+            files_in(&self.policies.path, "cedar")
         } else {
             Ok(SHIPPED_POLICIES.map(|(name, text)| (name.to_owned(), text.to_owned())).to_vec())
         }
@@ -201,6 +207,7 @@ impl Sources {
             parent(&self.policies.path),
             self.policies.path.clone(),
         ];
+        folders.extend(self.evals());
         folders.extend(active.read_along().map(parent));
         folders.retain(|folder| folder.is_dir());
         folders.sort();
@@ -230,6 +237,24 @@ impl Sources {
         let profiles = profiles::read(&name, &text)?;
         texts.push((name, text));
         Ok(profiles)
+    }
+
+    /// The folder of suites, beside that of the policies, where there is one.
+    fn evals(&self) -> Option<PathBuf> {
+        let folder = self.policies.path.parent()?.join("evals");
+        folder.is_dir().then_some(folder)
+    }
+
+    /// The suites of the folder; where nothing is configured at all, the one that ships for the demo servers.
+    fn suites(&self, texts: &mut Vec<(String, String)>) -> Result<Suites, Faults> {
+        let sources = match self.evals() {
+            Some(folder) => files_in(&folder, "toml")?,
+            None if self.config.is_there() => Vec::new(),
+            None => vec![(evals::SHIPPED.0.to_owned(), evals::SHIPPED.1.to_owned())],
+        };
+        let suites = evals::read_all(&sources)?;
+        texts.extend(sources);
+        Ok(suites)
     }
 }
 
@@ -272,11 +297,11 @@ fn read_text(path: &Path) -> Result<(String, String), Faults> {
     Ok((path.display().to_string(), text))
 }
 
-/// The `*.cedar` files of a folder in the order of their names.
-fn policy_files(folder: &Path) -> Result<Vec<(String, String)>, Faults> {
+/// The files of a folder that end so, in the order of their names.
+fn files_in(folder: &Path, ending: &str) -> Result<Vec<(String, String)>, Faults> {
     let entries = std::fs::read_dir(folder).map_err(|error| unreadable(folder, &error))?;
     let mut paths: Vec<PathBuf> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "cedar"));
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == ending));
     paths.sort();
     paths.iter().map(|path| read_text(path)).collect()
 }

@@ -5,6 +5,7 @@
 
 mod approvals;
 mod brain;
+pub mod eval;
 mod executions;
 mod invoke;
 mod observability;
@@ -26,8 +27,9 @@ use crate::domain::json::{Json, sha256_hex};
 use crate::domain::outcome::Refusal;
 use crate::domain::principal::{Principal, Profile, Scope};
 use crate::domain::tool::{Hints, Kind, Risk, Tool, ToolSettings};
-use crate::pipeline::{OwnTool, OwnTools, Pipeline, Running, State};
+use crate::pipeline::{Line, Origin, OwnTool, OwnTools, Pipeline, Running, State};
 use crate::policy::PermittedCall;
+use crate::wire::rest::tools::LONG_RUNNING;
 
 /// Listed wherever their scope is granted; every other own tool only where a profile names it.
 const ALWAYS_LISTED: [&str; 3] = [search::NAME, invoke::NAME, simulate::NAME];
@@ -42,12 +44,13 @@ pub struct Own {
     keys: Arc<Keyring>,
     brain: Brain,
     surroundings: Arc<Surroundings>,
+    evals: eval::Evals,
 }
 
 impl Own {
     #[must_use]
-    pub fn new(keys: Arc<Keyring>, brain: Brain, surroundings: Arc<Surroundings>) -> Self {
-        let tools = vec![
+    pub fn new(keys: Arc<Keyring>, brain: Brain, surroundings: Arc<Surroundings>, evals: eval::Evals) -> Self {
+        let mut tools = vec![
             search::tool(),
             invoke::tool(),
             simulate::tool(),
@@ -60,7 +63,8 @@ impl Own {
             preflight::tool(),
             readiness::tool(),
         ];
-        Self { tools, keys, brain, surroundings }
+        tools.extend(eval::tools());
+        Self { tools, keys, brain, surroundings, evals }
     }
 
     /// The definitions, for the policy's schema.
@@ -92,7 +96,14 @@ impl OwnTools for Own {
         invoke::unwrap(self, principal, request)
     }
 
-    fn call<'a>(&'a self, pipeline: &'a Pipeline, state: &'a Arc<State>, call: &'a PermittedCall) -> Running<'a> {
+    fn call<'a>(
+        &'a self,
+        pipeline: &'a Arc<Pipeline>,
+        state: &'a Arc<State>,
+        call: &'a PermittedCall,
+        origin: &'a Origin,
+        line: &'a Line,
+    ) -> Running<'a> {
         Box::pin(async move {
             match &*call.tool().id.tool {
                 search::NAME => search::run(state, call),
@@ -105,6 +116,7 @@ impl OwnTools for Own {
                 readiness::NAME => readiness::run(pipeline, state, &self.keys, &self.surroundings).await,
                 approvals::LIST => approvals::run_list(pipeline, state, call).await,
                 approvals::GET => approvals::run_get(pipeline, state, call).await,
+                name if name.starts_with("eval.") => self.evals.call(pipeline, state, call, origin, line).await,
                 // `gateway_invoke` was unwrapped before, and there is no other.
                 _ => Err(Refusal::Internal),
             }
@@ -142,15 +154,27 @@ struct Description {
 
 impl Description {
     fn into_tool(self) -> OwnTool {
+        self.defined(&Value::Null)
+    }
+
+    /// A tool whose calls take longer than one that asks may want to wait without a word.
+    fn into_long_running(self) -> OwnTool {
+        self.defined(&json!({LONG_RUNNING: true}))
+    }
+
+    fn defined(self, meta: &Value) -> OwnTool {
         let Self { name, title, description, scope, hints, input_schema } = self;
         let mut annotations = json!({"title": title, "readOnlyHint": hints.read_only.unwrap_or(false)});
         if let (Some(open), Some(members)) = (hints.open_world, annotations.as_object_mut()) {
             members.insert("openWorldHint".into(), json!(open));
         }
-        let definition = json!({
+        let mut definition = json!({
             "name": name, "title": title, "description": description,
             "inputSchema": input_schema, "annotations": annotations,
         });
+        if let (Some(members), false) = (definition.as_object_mut(), meta.is_null()) {
+            members.insert("_meta".into(), meta.clone());
+        }
         let definition = Json::of(&definition);
         let id = ToolId::own(name);
         OwnTool {

@@ -159,15 +159,7 @@ impl Simulation<'_> {
     fn of_backend(&self, tool: &Arc<Tool>, given: Option<&Value>) -> Value {
         let empty = Value::Object(Map::new());
         let value = given.unwrap_or(&empty);
-        let effects = of_call(tool, value);
-        let facts = Facts {
-            effects: &effects.effects,
-            surface: self.who.profile.surface,
-            now: self.pipeline.clock.now(),
-            source: None,
-        };
-        let judgement = self.state.policies.judge(self.who, tool, Some(value), &facts);
-        let (mut judgement, dlp) = self.scanned(tool, value, judgement);
+        let (mut judgement, dlp) = self.scanned(tool, value, self.judged(tool, value));
         if let Some(reason) = self.profile_refuses(tool) {
             judgement = refused_by_profile(judgement, &self.who.profile.name, &reason);
         }
@@ -230,6 +222,18 @@ impl Simulation<'_> {
         (judgement, json!({"result": scanned.result, "findings": findings.collect::<Vec<_>>()}))
     }
 
+    /// What the policies say.
+    fn judged(&self, tool: &Arc<Tool>, value: &Value) -> Judgement {
+        let effects = of_call(tool, value);
+        let facts = Facts {
+            effects: &effects.effects,
+            surface: self.who.profile.surface,
+            now: self.pipeline.clock.now(),
+            source: None,
+        };
+        self.state.policies.judge(self.who, tool, Some(value), &facts)
+    }
+
     /// How every window stands that a call would be charged to; nothing is charged.
     fn limits(&self, tool: &Tool) -> Vec<Value> {
         let now = self.pipeline.clock.ticks();
@@ -266,6 +270,14 @@ impl Simulation<'_> {
             return report(&judgement, Some(&own.tool), &json!(faults), &json!([]), &Value::Null, &unscanned());
         }
         let allowed = self.who.profile.has(own.scope);
+        if !own.by_scope {
+            let mut judgement = self.judged(&own.tool, given.unwrap_or(&empty));
+            if !allowed {
+                let reason = format!("the profile `{}` has no scope `{}`", self.who.profile.name, own.scope.as_str());
+                judgement = refused_by_profile(judgement, &self.who.profile.name, &reason);
+            }
+            return report(&judgement, Some(&own.tool), &json!(faults), &json!([]), &Value::Null, &unscanned());
+        }
         let id = format!("scope:{}", own.scope.as_str());
         let (verdict, effect) =
             if allowed { (Verdict::Allow, PolicyEffect::Permit) } else { (Verdict::Deny, PolicyEffect::Forbid) };

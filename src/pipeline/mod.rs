@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use self::approval::unapproved;
 use self::record::{Record, cache_digest};
 use self::resolve::Decided;
-pub use self::resolve::{OwnTool, OwnTools, Road, Running, own_answer};
+pub use self::resolve::{Origin, OwnTool, OwnTools, Road, Running, own_answer};
 pub use self::scan::{Scanned, examine};
 pub use self::state::{Sight, State};
 use crate::approvals::Approvals;
@@ -94,7 +94,7 @@ impl Pipeline {
 
     /// Carries one call from request to recorded outcome. `state` is what this request sees, whatever changes meanwhile.
     pub async fn carry(
-        &self,
+        self: &Arc<Self>,
         state: &Arc<State>,
         principal: Principal,
         mut request: CallRequest,
@@ -122,7 +122,7 @@ impl Pipeline {
     }
 
     async fn attempt(
-        &self,
+        self: &Arc<Self>,
         state: &Arc<State>,
         principal: Principal,
         request: CallRequest,
@@ -143,9 +143,9 @@ impl Pipeline {
             Decided::Pending(pending) => self.approved(state, pending, record).await?,
         };
         match road {
-            Road::Own => {
+            Road::Own(origin) => {
                 record.sent();
-                let answer = self.own.call(self, state, &call).await;
+                let answer = self.own.call(self, state, &call, &origin, line).await;
                 record.worked(&call);
                 answer.map(Outcome::Answered)
             }

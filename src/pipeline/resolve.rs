@@ -11,13 +11,13 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::record::Record;
-use super::{Pipeline, State};
+use super::{Line, Pipeline, State};
 use crate::authn::jwt::Claims;
 use crate::backend::{Catalog, Resolved as Found};
-use crate::domain::call::{CallRequest, Errand, ToolRef};
+use crate::domain::call::{CallRequest, Entrance, Errand, ToolRef};
 use crate::domain::clock::Moment;
 use crate::domain::decision::{Judgement, Verdict};
-use crate::domain::id::ServerName;
+use crate::domain::id::{RequestId, ServerName};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, Misfit, Refusal};
 use crate::domain::principal::{Principal, Profile, Scope, Surface};
@@ -77,13 +77,30 @@ pub trait OwnTools: Send + Sync + fmt::Debug {
     /// Where the arguments of `gateway_invoke` do not fit, or the key may not invoke.
     fn unwrap(&self, principal: &Principal, request: &mut CallRequest) -> Result<(), Refusal>;
     /// Runs a permitted call of an own tool.
-    fn call<'a>(&'a self, pipeline: &'a Pipeline, state: &'a Arc<State>, call: &'a PermittedCall) -> Running<'a>;
+    fn call<'a>(
+        &'a self,
+        pipeline: &'a Arc<Pipeline>,
+        state: &'a Arc<State>,
+        call: &'a PermittedCall,
+        origin: &'a Origin,
+        line: &'a Line,
+    ) -> Running<'a>;
+}
+
+/// Where a call comes from: what the calls share that an own tool makes in turn.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    pub request: RequestId,
+    pub entrance: Entrance,
+    pub trace: Vec<(&'static str, String)>,
+    pub surface: Surface,
+    pub source: Option<IpAddr>,
 }
 
 /// Where a resolved call goes.
 #[derive(Debug)]
 pub enum Road {
-    Own,
+    Own(Box<Origin>),
     Backend { trace: Vec<(&'static str, String)>, timeout: Option<Duration> },
 }
 
@@ -218,7 +235,13 @@ impl Pipeline {
         Ok(Resolved {
             call: call.bringing(own.and(request.jwt.clone())),
             road: match own {
-                Some(_) => Road::Own,
+                Some(_) => Road::Own(Box::new(Origin {
+                    request: request.id,
+                    entrance: request.entrance,
+                    trace: request.trace,
+                    surface: request.surface,
+                    source: request.source,
+                })),
                 None => Road::Backend { trace: request.trace, timeout: request.timeout },
             },
             by_scope: own.filter(|own| own.by_scope).map(|own| own.scope),

@@ -15,6 +15,7 @@ pub mod chain;
 mod checkpoint;
 mod documents;
 mod error;
+mod evals;
 mod files;
 mod grants;
 mod insight;
@@ -29,6 +30,7 @@ mod sealed;
 pub(crate) mod tamper;
 #[cfg(test)]
 mod tests;
+mod traces;
 mod transaction;
 mod writer;
 
@@ -46,12 +48,14 @@ pub use approvals::{
 };
 pub use audit::{AuditRecord, Filter, Found, IntentLink, Link, Links, Row};
 pub use error::StoreError;
+pub use evals::{MOST_SUITES, RunPick, RunRecord, SuiteRecord};
 pub use files::Key32;
 pub use grants::GrantRecord;
 pub use insight::{BreakerChange, Counts, Group, Narrow, Resolution, Rolled, Summary};
 pub use keys::KeyRecord;
 pub use policies::{NewVersion, PolicyRecord};
 pub use sealed::Resealed;
+pub use traces::TraceRecord;
 
 use chain::Tip;
 use queue::Job;

@@ -28,6 +28,7 @@ fn filled(path: &str) -> String {
         .replace("{user}", "ada")
         .replace("{slug}", "example")
         .replace("{id}", "key_x")
+        .replace("{run}", "run_x")
         .replace("{*path}", "x")
         .replace("{server}", "up")
         .replace("{namespace}", "local")

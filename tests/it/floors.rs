@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// From the ground up. A module uses what lies below it, and never its neighbours.
 const FLOORS: [&[&str]; 9] = [
     &["domain"],
-    &["policy", "scan", "search", "wire"],
+    &["evals", "policy", "scan", "search", "wire"],
     &["config", "fetch", "store"],
     &["approvals", "authn", "backend", "brain", "journal", "ledger", "telemetry"],
     &["pipeline"],

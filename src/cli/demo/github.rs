@@ -80,6 +80,14 @@ const REPOSITORIES: &[Repository] = &[
     },
 ];
 
+/// Which release of the server to play. The second one breaks what the first promised, as upgrades do: `list_repos`
+/// leaves the owner out of the names, which `get_repo` then does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Release {
+    First,
+    Second,
+}
+
 /// Which repositories to list.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -172,14 +180,15 @@ struct Issue {
 /// The server: the repositories are fixed, the issues live as long as it does.
 #[derive(Debug)]
 pub(super) struct Github {
+    release: Release,
     issues: Mutex<Vec<Issue>>,
     tool_router: ToolRouter<Self>,
 }
 
 #[tool_router]
 impl Github {
-    pub(super) fn new() -> Self {
-        Self { issues: Mutex::default(), tool_router: Self::tool_router() }
+    pub(super) fn new(release: Release) -> Self {
+        Self { release, issues: Mutex::default(), tool_router: Self::tool_router() }
     }
 
     fn issues(&self) -> MutexGuard<'_, Vec<Issue>> {
@@ -199,8 +208,12 @@ impl Github {
     )]
     fn list_repos(&self, Parameters(wanted): Parameters<ListRepos>) -> Json<Repositories> {
         let limit = wanted.limit.map_or(DEFAULT_LIMIT, |limit| usize::try_from(limit).unwrap_or(MAX_LIMIT));
+        let name = |repo: &Repository| match self.release {
+            Release::First => repo.name,
+            Release::Second => repo.name.split_once('/').map_or(repo.name, |(_, name)| name),
+        };
         let summary =
-            |repo: &Repository| Summary { name: repo.name, visibility: repo.visibility, updated_at: repo.updated_at };
+            |repo: &Repository| Summary { name: name(repo), visibility: repo.visibility, updated_at: repo.updated_at };
         Json(Repositories { repositories: REPOSITORIES.iter().take(limit.min(MAX_LIMIT)).map(summary).collect() })
     }
 

@@ -17,13 +17,20 @@ use rmcp::{ServerHandler, ServiceExt};
 /// The names of the demo servers.
 pub const NAMES: [&str; 2] = ["github", "database"];
 
-/// Serves the demo server `name` on stdin and stdout until stdin closes.
+/// Serves the demo server `name` on stdin and stdout until stdin closes; `github` has two releases.
 ///
 /// # Errors
-/// Where there is no server of that name, or stdin or stdout fail.
-pub async fn run(name: &str) -> anyhow::Result<()> {
+/// Where there is no server or release of that name, or stdin or stdout fail.
+pub async fn run(name: &str, release: u8) -> anyhow::Result<()> {
     match name {
-        "github" => serve(github::Github::new()).await,
+        "github" => {
+            let release = match release {
+                1 => github::Release::First,
+                2 => github::Release::Second,
+                other => bail!("no release {other} of the demo server `github`: there are 1 and 2"),
+            };
+            serve(github::Github::new(release)).await
+        }
         "database" => serve(database::Database::open().context("cannot make the demo database")?).await,
         other => bail!("no demo server `{other}`: there are `github` and `database`"),
     }

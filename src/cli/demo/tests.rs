@@ -49,7 +49,9 @@ async fn every_tool_and_parameter_is_described_and_annotated() {
         ("execute", "destructive"),
     ];
     let mut tools = Vec::new();
-    for client in [connect(github::Github::new()).await, connect(database::Database::open().unwrap()).await] {
+    for client in
+        [connect(github::Github::new(github::Release::First)).await, connect(database::Database::open().unwrap()).await]
+    {
         assert!(client.peer_info().unwrap().instructions.is_some());
         tools.extend(client.list_all_tools().await.unwrap());
     }
@@ -74,7 +76,7 @@ async fn every_tool_and_parameter_is_described_and_annotated() {
 
 #[tokio::test]
 async fn repositories_are_listed_and_described() {
-    let client = connect(github::Github::new()).await;
+    let client = connect(github::Github::new(github::Release::First)).await;
     let all = structured(&call(&client, "list_repos", json!({})).await);
     assert_eq!(
         all["repositories"][0],
@@ -90,7 +92,7 @@ async fn repositories_are_listed_and_described() {
 
 #[tokio::test]
 async fn issues_are_kept() {
-    let client = connect(github::Github::new()).await;
+    let client = connect(github::Github::new(github::Release::First)).await;
     for number in 1..=2 {
         let issue = json!({ "repo": "demo/project-a", "title": "It broke", "body": "Badly." });
         let created = structured(&call(&client, "create_issue", issue).await);
@@ -169,7 +171,19 @@ async fn no_statement_reaches_a_file() {
 #[tokio::test]
 async fn a_name_that_is_none_is_an_error() {
     assert_eq!(
-        run("nothing").await.unwrap_err().to_string(),
+        run("nothing", 1).await.unwrap_err().to_string(),
         "no demo server `nothing`: there are `github` and `database`"
     );
+}
+
+/// The second release breaks what the first promised, and nothing says so but its answers.
+#[tokio::test]
+async fn the_second_release_leaves_out_the_owner() {
+    let first = connect(github::Github::new(github::Release::First)).await;
+    let second = connect(github::Github::new(github::Release::Second)).await;
+    assert_eq!(first.list_all_tools().await.unwrap(), second.list_all_tools().await.unwrap());
+    let listed = structured(&call(&second, "list_repos", json!({"limit": 1})).await);
+    assert_eq!(listed["repositories"][0]["name"], "project-a");
+    assert!(failure(&call(&second, "get_repo", json!({"repo": "project-a"})).await).contains("no repository"));
+    assert!(run("github", 3).await.unwrap_err().to_string().contains("no release 3"));
 }

@@ -1,6 +1,7 @@
 //! REST: what its doors read of a body, and how a call that gave no result is told over HTTP. One file a shape.
 
 pub mod brain_schema;
+pub mod evals;
 pub mod invoke;
 pub mod provider_schema;
 pub mod schema;

@@ -13,6 +13,9 @@ use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Outcome};
 use crate::domain::tool::Tool;
 
+/// The member of a definition's `_meta` that says that a call of the tool takes long.
+pub const LONG_RUNNING: &str = "toolgate/longRunning";
+
 /// What a caller asks for.
 #[derive(Debug)]
 pub struct ToolCall {
@@ -57,6 +60,8 @@ struct Definition<'a> {
     input_schema: Option<&'a RawValue>,
     #[serde(default)]
     execution: Value,
+    #[serde(default, rename = "_meta")]
+    meta: Value,
 }
 
 impl<'a> Definition<'a> {
@@ -68,9 +73,10 @@ impl<'a> Definition<'a> {
         self.input_schema.map_or(r#"{"type":"object"}"#, RawValue::get)
     }
 
-    /// Whether the backend offers to run the tool as a task.
+    /// Whether the backend offers to run the tool as a task, or the tool says that it takes long.
     fn long_running(&self) -> bool {
         matches!(self.execution.get("taskSupport").and_then(Value::as_str), Some("optional" | "required"))
+            || self.meta.get(LONG_RUNNING) == Some(&Value::Bool(true))
     }
 }
 
@@ -167,12 +173,14 @@ impl<'a> Answered<'a> {
         block.text.filter(|text| block.kind == "text" && text.get().starts_with('"'))
     }
 
-    /// `json` for what is structured, then the blocks: `text` as text, every other whole as `json`.
+    /// `json` for what is structured, then the blocks: `text` as text, every other whole as `json`. A text that only
+    /// repeats what is structured, for clients that read nothing else, is left out.
     fn content(&self, result: &Json) -> String {
         let json = |value: &str| format!(r#"{{"type":"json","json":{value}}}"#);
         let mut items: Vec<String> = self.structured.iter().map(|value| json(value.get())).collect();
         for block in self.content.iter().flatten() {
             items.push(match Self::text(block) {
+                Some(text) if self.repeats(text) => continue,
                 Some(text) => format!(r#"{{"type":"text","text":{}}}"#, text.get()),
                 None => json(block.get()),
             });
@@ -181,6 +189,14 @@ impl<'a> Answered<'a> {
             items.push(json(result.as_str()));
         }
         format!("[{}]", items.join(","))
+    }
+
+    /// Whether a text is what is structured, byte for byte.
+    fn repeats(&self, text: &RawValue) -> bool {
+        let Some(structured) = self.structured.filter(|structured| structured.get().len() <= text.get().len()) else {
+            return false;
+        };
+        serde_json::from_str::<Cow<'_, str>>(text.get()).is_ok_and(|text| text == structured.get())
     }
 
     /// What the tool says of its own error.

@@ -310,6 +310,33 @@ fn brain() -> Vec<Asked> {
     ]
 }
 
+/// The routes of evaluations: one is made and run, and nothing is there besides.
+fn evaluations() -> Vec<Asked> {
+    let get = |path: &'static str, rest: &'static str| ("GET", path, rest, Value::Null);
+    let case = json!({"name": "reads", "tool": "up:read", "weight": 2, "expect": {"max_latency": "10s"}});
+    let suite = json!({"id": 7, "name": "made", "tolerance": 1.5, "cases": [case, {"name": "gap", "tool": "up:gap"}]});
+    let (all, one, runs) = ("/v1/evals", "/v1/evals/{id}", "/v1/evals/{id}/runs");
+    vec![
+        get(all, ""),
+        ("POST", all, "", suite.clone()),
+        ("POST", all, "", suite),
+        ("POST", all, "", json!({"id": "x"})),
+        get(one, "/7"),
+        get(one, "/8"),
+        get("/v1/evals/{id}/quality", "/7/quality"),
+        ("POST", runs, "/7/runs", json!({"environment": "dev"})),
+        ("POST", runs, "/8/runs", json!({})),
+        ("POST", runs, "/7/runs", json!({"environment": "mars"})),
+        get("/v1/evals/{id}/quality", "/7/quality?baseline=published"),
+        get("/v1/evals/{id}/quality", "/7/quality?baseline=best"),
+        get(runs, "/7/runs?limit=1"),
+        get(runs, "/8/runs"),
+        get("/v1/evals/{id}/runs/{run}", "/7/runs/run_none"),
+        ("POST", "/v1/evals/{id}/runs/{run}/publish", "/7/runs/run_none/publish", Value::Null),
+        get(all, "?cursor=none"),
+    ]
+}
+
 #[tokio::test]
 async fn what_the_doors_answer_is_described() {
     let upstream = FakeUpstream::legacy().await;
@@ -333,8 +360,14 @@ async fn what_the_doors_answer_is_described() {
     let admin = gateway.client(&gateway.writer("admin").await);
     let none = gateway.client(&gateway.key("none").await);
     let stranger = gateway.stranger();
-    let requests: Vec<Asked> =
-        calls().into_iter().chain(others()).chain(shield()).chain(watched()).chain(brain()).collect();
+    let requests: Vec<Asked> = calls()
+        .into_iter()
+        .chain(others())
+        .chain(shield())
+        .chain(watched())
+        .chain(brain())
+        .chain(evaluations())
+        .collect();
     let asked: BTreeSet<String> = requests.iter().map(|(method, path, _, _)| format!("{method} {path}")).collect();
     let all: BTreeSet<String> =
         operations(&document).iter().map(|(method, path, _)| format!("{method} {path}")).collect();

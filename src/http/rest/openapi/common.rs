@@ -56,8 +56,8 @@ pub(super) fn complete(document: &mut Value) {
     }
 }
 
-fn is_call(path: &str) -> bool {
-    const CALLS: [&str; 11] = [
+fn is_call(method: &str, path: &str) -> bool {
+    const CALLS: [&str; 12] = [
         "/api/v1/mcp/invoke",
         "/api/mcp/call",
         "/v1/mcps/{id}/invoke",
@@ -69,8 +69,9 @@ fn is_call(path: &str) -> bool {
         "/v1/executions",
         "/v1/executions/{id}",
         "/v1/observability/summary",
+        "/v1/evals/{id}/quality",
     ];
-    CALLS.contains(&path)
+    CALLS.contains(&path) || (method == "POST" && path == "/v1/evals/{id}/runs")
 }
 
 fn is_keyed(access: Access) -> bool {
@@ -98,7 +99,7 @@ fn secure(route: &Route, operation: &mut Map<String, Value>) {
 
 fn add_errors(route: &Route, operation: &mut Map<String, Value>) {
     let has_body = operation.contains_key("requestBody");
-    let call = is_call(route.path);
+    let call = is_call(route.method, route.path);
     let keyed = is_keyed(route.access);
     let mcp = has_body
         && !call

@@ -1,5 +1,5 @@
-//! The doors under `/v1`: tokens, tools one by one, policies, approvals, accounts of users, the company brain, the audit log
-//! and what it comes to. Every answer is `data` or `error` with
+//! The doors under `/v1`: tokens, tools one by one, policies, approvals, accounts of users, the company brain, evaluations,
+//! the audit log and what it comes to. Every answer is `data` or `error` with
 //! `meta`; a call's has its `governance` besides.
 
 mod approval_page;
@@ -8,6 +8,7 @@ pub(super) mod audit;
 pub(super) mod auth;
 pub(super) mod brain;
 pub(super) mod callback;
+pub(super) mod evals;
 pub(super) mod insight;
 pub(super) mod mcps;
 pub(super) mod policies;
@@ -53,6 +54,12 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Arc<Gateway>>)> {
         ("/v1/providers/{slug}/callback", get(callback::callback)),
         ("/v1/providers/{id}", delete(providers::disconnect)),
         ("/v1/providers/{id}/refresh", post(providers::refresh)),
+        ("/v1/evals", get(evals::list).post(evals::create)),
+        ("/v1/evals/{id}", get(evals::one)),
+        ("/v1/evals/{id}/quality", get(evals::quality)),
+        ("/v1/evals/{id}/runs", get(evals::runs).post(evals::run)),
+        ("/v1/evals/{id}/runs/{run}", get(evals::one_run)),
+        ("/v1/evals/{id}/runs/{run}/publish", post(evals::publish)),
         ("/v1/audit/events", get(audit::list)),
         ("/v1/audit/events/{id}", get(audit::one)),
         ("/v1/audit/export", get(audit::export)),

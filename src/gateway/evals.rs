@@ -1,0 +1,235 @@
+//! Evaluations as the command line and REST ask about them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::control::{Actor, Failed, close_act};
+use super::{Aside, Gateway};
+use crate::domain::json::Json;
+use crate::domain::outcome::{Outcome, Refusal};
+use crate::evals::{Baseline, Suite, Verdict, junit, score_value};
+use crate::own::eval::{Kept, Quality};
+use crate::wire::mcp::advice;
+
+/// Notices of progress that may wait to be noted.
+const NOTICES: usize = 64;
+
+/// Runs that are listed at most.
+const MOST_RUNS: usize = 200;
+
+/// What the command line asks about evaluations.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "evaluations", rename_all = "snake_case")]
+pub enum EvalsCommand {
+    List,
+    Runs {
+        suite: String,
+        limit: usize,
+    },
+    /// `ticket` is made up by who asks, to ask for the progress of this run meanwhile.
+    Run {
+        suite: String,
+        environment: Option<String>,
+        baseline: Option<String>,
+        junit: bool,
+        ticket: String,
+    },
+    Progress {
+        ticket: String,
+    },
+    Publish {
+        run: String,
+    },
+}
+
+/// How far the runs have come that the command line follows, by ticket.
+#[derive(Debug, Default)]
+pub(super) struct Progress(Mutex<HashMap<String, Value>>);
+
+/// Somebody follows a run, until this is dropped.
+struct Followed<'p>(&'p Progress, String);
+
+impl Progress {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Value>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn of(&self, ticket: &str) -> Value {
+        self.lock().get(ticket).cloned().unwrap_or_default()
+    }
+
+    fn follow(&self, ticket: String) -> Followed<'_> {
+        self.lock().insert(ticket.clone(), Value::Null);
+        Followed(self, ticket)
+    }
+}
+
+impl Followed<'_> {
+    /// Notes what is said beside the answer, until nothing more is.
+    async fn note(&self, mut heard: mpsc::Receiver<Aside>) {
+        while let Some(aside) = heard.recv().await {
+            if let Aside::Notification { params: Some(params), .. } = aside {
+                self.0.lock().insert(self.1.clone(), params.value());
+            }
+        }
+    }
+}
+
+impl Drop for Followed<'_> {
+    fn drop(&mut self) {
+        self.0.lock().remove(&self.1);
+    }
+}
+
+/// A refusal as the sentence that the command line shows.
+pub(super) fn failed(refusal: &Refusal) -> Failed {
+    Failed(refusal.to_string())
+}
+
+impl Gateway {
+    /// Carries out a command about evaluations.
+    pub(super) async fn evaluations(&self, command: EvalsCommand) -> Result<Value, Failed> {
+        match command {
+            EvalsCommand::List => {
+                let list: Vec<Value> = self.list_evaluations().await?.into_iter().map(|(_, view)| view).collect();
+                Ok(json!({"evaluations": list}))
+            }
+            EvalsCommand::Runs { suite, limit } => {
+                let suite = self.named_suite(&suite).await?;
+                let runs =
+                    self.evals.runs(suite.id, None, limit.min(MOST_RUNS)).await.map_err(|refusal| failed(&refusal))?;
+                Ok(json!({"runs": runs.iter().map(Kept::view).collect::<Vec<_>>()}))
+            }
+            EvalsCommand::Run { suite, environment, baseline, junit, ticket } => {
+                self.run_evaluation(&suite, environment, baseline.as_deref(), junit, ticket).await
+            }
+            EvalsCommand::Progress { ticket } => Ok(self.evaluations.of(&ticket)),
+            EvalsCommand::Publish { run } => {
+                if self.publish_run(&Actor::owner(), &run).await? {
+                    return Ok(json!({"published": run}));
+                }
+                Err(Failed(format!("there is no run `{run}`: `toolgate eval runs SUITE` lists them")))
+            }
+        }
+    }
+
+    /// Every suite with its latest run, by id.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn list_evaluations(&self) -> Result<Vec<(u64, Value)>, Failed> {
+        let mut list = Vec::new();
+        for (suite, author) in self.evals.suites(&self.state()).await.map_err(|refusal| failed(&refusal))? {
+            let latest = self.evals.latest(suite.id).await.map_err(|refusal| failed(&refusal))?;
+            list.push((suite.id, suite_view(&suite, author.as_deref(), latest.as_ref())));
+        }
+        Ok(list)
+    }
+
+    /// Makes a run what others are compared with. False where there is none of this id.
+    ///
+    /// # Errors
+    /// Where it cannot be stored or recorded.
+    pub async fn publish_run(&self, actor: &Actor, run: &str) -> Result<bool, Failed> {
+        let mut entry = self.open_act(actor, "evals.publish").await?;
+        entry.note(&format!("run {run}"));
+        let published = self.evals.publish(run, self.now()).await;
+        close_act(entry, matches!(published, Ok(true))).await?;
+        published.map_err(|refusal| failed(&refusal))
+    }
+
+    /// The suite that a person names by its id or its name.
+    async fn named_suite(&self, named: &str) -> Result<Arc<Suite>, Failed> {
+        let suites = self.evals.suites(&self.state()).await.map_err(|refusal| failed(&refusal))?;
+        let fits = |suite: &Suite| suite.id.to_string() == named || suite.name == named;
+        let mut found = suites.into_iter().map(|(suite, _)| suite).filter(|suite| fits(suite));
+        match (found.next(), found.next()) {
+            (Some(suite), None) => Ok(suite),
+            (Some(_), Some(_)) => Err(Failed(format!("more than one suite is named `{named}`: give its id"))),
+            (None, _) => Err(Failed(format!("there is no suite `{named}`: see `toolgate eval list`"))),
+        }
+    }
+
+    async fn run_evaluation(
+        &self,
+        named: &str,
+        environment: Option<String>,
+        baseline: Option<&str>,
+        as_junit: bool,
+        ticket: String,
+    ) -> Result<Value, Failed> {
+        let baseline = baseline.map(|text| {
+            let known = Baseline::ALL.map(Baseline::as_str).join(", ");
+            Baseline::parse(text).ok_or_else(|| Failed(format!("there is no baseline `{text}`: known are {known}")))
+        });
+        let baseline = baseline.transpose()?;
+        let suite = self.named_suite(named).await?;
+        let mut arguments = json!({"evaluationId": suite.id});
+        if let (Some(environment), Some(members)) = (environment, arguments.as_object_mut()) {
+            members.insert("environment".into(), json!(environment));
+        }
+        let followed = self.evaluations.follow(ticket);
+        let (sender, heard) = mpsc::channel(NOTICES);
+        let running = self.call_as_owner("toolgate:eval.run.create".into(), &arguments, self.line(Some(sender), None));
+        let (carried, ()) = tokio::join!(running, followed.note(heard));
+        let run = match carried?.outcome {
+            Outcome::Answered(answer) => run_of(&answer.result),
+            Outcome::Refused(refusal) => return Err(Failed(advice(&refusal))),
+            Outcome::Failed(error) => return Err(Failed(error.message)),
+            Outcome::Cancelled => return Err(Failed("the run was cancelled".into())),
+        };
+        let kept = self.evals.run(&run).await.map_err(|refusal| failed(&refusal))?;
+        let kept = kept.ok_or_else(|| Failed("the run that has ended is not in the store".into()))?;
+        let against = match baseline {
+            Some(baseline) => self.evals.baseline(&kept, baseline).await.map_err(|refusal| failed(&refusal))?,
+            None => None,
+        };
+        let xml = as_junit.then(|| junit::document(&kept.run));
+        let quality = Quality::of(kept, against, suite.tolerance);
+        Ok(json!({"run": quality.latest.view(), "comparison": comparison_view(&quality), "junit": xml}))
+    }
+}
+
+/// The id of the run in the answer of `eval.run.create`.
+fn run_of(result: &Json) -> String {
+    let id = result.value().pointer("/structuredContent/runId").and_then(Value::as_str).map(str::to_owned);
+    id.unwrap_or_default()
+}
+
+/// A suite as lists show it.
+pub(super) fn suite_view(suite: &Suite, author: Option<&str>, latest: Option<&Kept>) -> Value {
+    json!({
+        "id": suite.id,
+        "name": suite.name,
+        "description": suite.description,
+        "environments": suite.environments.keys().collect::<Vec<_>>(),
+        "tolerance": suite.tolerance,
+        "testCases": suite.cases.len(),
+        "source": if author.is_some() { "api" } else { "file" },
+        "author": author,
+        "latest": latest.map(|kept| json!({
+            "runId": kept.run.id,
+            "score": score_value(kept.run.score),
+            "startedAt": kept.run.started_at,
+        })),
+    })
+}
+
+/// What has changed since the baseline; null without one.
+fn comparison_view(quality: &Quality) -> Value {
+    let (Some(baseline), Some(comparison)) = (&quality.baseline, &quality.comparison) else { return Value::Null };
+    json!({
+        "baselineRunId": baseline.run.id,
+        "baselineScore": score_value(baseline.run.score),
+        "baselineStartedAt": baseline.run.started_at,
+        "regressionDetected": comparison.regression,
+        "newlyFailing": comparison.with(Verdict::NewlyFailing),
+        "newFailing": comparison.with(Verdict::NewFailing),
+        "stillFailing": comparison.with(Verdict::StillFailing),
+        "fixed": comparison.with(Verdict::Fixed),
+    })
+}

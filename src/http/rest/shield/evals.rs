@@ -1,0 +1,255 @@
+//! `/v1/evals`: suites of test cases, their runs, and how good the latest one is.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use http::{HeaderMap, StatusCode, Uri};
+use serde_json::{Map, Value, json};
+
+use super::super::super::body;
+use super::super::super::caller::Caller;
+use super::super::super::error::{envelope, plain};
+use super::super::super::request::with_more_meta;
+use super::super::call::{self, Asked, Done};
+use super::super::{Segments, enter};
+use super::query::{Query, cursor};
+use super::{No, data, invalid, is_empty, missing, page};
+use crate::domain::call::ToolRef;
+use crate::domain::id::OWN_SERVER;
+use crate::domain::json::Json;
+use crate::domain::principal::Scope;
+use crate::gateway::control::Actor;
+use crate::gateway::{Gateway, SuiteRefused};
+use crate::wire::rest::schema::ErrorEnvelope;
+use crate::wire::rest::{evals as schema, shield};
+
+/// The lists that cursors belong to.
+const SUITES: &str = "evals";
+const RUNS: &str = "eval runs";
+
+#[utoipa::path(
+    get, path = "/v1/evals", operation_id = "evaluations", tag = "Evaluations", summary = "The suites of test cases",
+    params(
+        ("limit" = Option<u32>, Query, description = "Items on the page", minimum = 1, maximum = 200, nullable = false),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before", nullable = false),
+    ),
+    responses((status = 200, description = "A page of them, by id", body = schema::EvaluationPage))
+)]
+/// `GET /v1/evals`.
+pub(super) async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, uri: Uri) -> Result<Response, No> {
+    enter(&gateway, &caller, Scope::EvalsRead)?;
+    let query = Query::read(&uri, &["limit", "cursor"])?;
+    let (limit, after) = (query.limit()?, place::<u64>(&query, SUITES)?);
+    let mut suites = gateway.list_evaluations().await?;
+    suites.retain(|(id, _)| after.is_none_or(|after| *id > after));
+    let more = suites.len() > limit;
+    suites.truncate(limit);
+    let next = suites.last().filter(|_| more).map(|(id, _)| cursor(SUITES, &id.to_string()));
+    let items: Vec<String> = suites.iter().map(|(_, view)| view.to_string()).collect();
+    Ok(page(&items, limit, next.as_deref(), Map::new()))
+}
+
+#[utoipa::path(
+    get, path = "/v1/evals/{id}", operation_id = "evaluation", tag = "Evaluations", summary = "One suite with its cases",
+    params(("id" = u64, Path, description = "The suite's id", example = 42)),
+    responses((status = 200, description = "The suite", body = schema::EvaluationAnswer))
+)]
+/// `GET /v1/evals/{id}`.
+pub(super) async fn one(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    Segments(id): Segments<String>,
+) -> Result<Response, No> {
+    enter(&gateway, &caller, Scope::EvalsRead)?;
+    let suite = match id.parse() {
+        Ok(number) => gateway.evaluation(number).await?,
+        Err(_) => None,
+    };
+    Ok(data(StatusCode::OK, &suite.ok_or_else(|| unknown(&id))?))
+}
+
+#[utoipa::path(
+    post, path = "/v1/evals", operation_id = "create_evaluation", tag = "Evaluations", summary = "Make a suite",
+    description = "The members are those of a file in `evals/`. A suite with a fault is refused with all of them, each with a JSON \
+                   Pointer to its place.",
+    request_body = schema::NewEvaluation,
+    responses(
+        (status = 201, description = "The suite", body = schema::EvaluationAnswer),
+        (status = 409, description = "The id is taken", body = ErrorEnvelope),
+    )
+)]
+/// `POST /v1/evals`: 201 with the new suite.
+pub(super) async fn create(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, No> {
+    enter(&gateway, &caller, Scope::EvalsWrite)?;
+    let limit = gateway.state().settings.gateway.max_body;
+    let bytes = body::read(&headers, body, limit).await;
+    let bytes = bytes.map_err(|(status, why)| No::from(plain(status, "invalid_request", why)))?;
+    let actor = Actor::holder(&caller.principal, &caller.request);
+    match gateway.create_suite(&actor, bytes).await {
+        Ok(suite) => Ok(data(StatusCode::CREATED, &suite)),
+        Err(refused) => Err(no(refused)),
+    }
+}
+
+#[utoipa::path(
+    post, path = "/v1/evals/{id}/runs", operation_id = "run_evaluation", tag = "Evaluations", summary = "Run a suite",
+    description = "A call of `eval.run.create`: it answers when every case has ended.",
+    params(("id" = u64, Path, description = "The suite's id", example = 42)),
+    request_body = Option<schema::RunRequest>,
+    responses((status = 200, description = "How it ended", body = schema::RunEndedAnswer))
+)]
+/// `POST /v1/evals/{id}/runs`.
+pub(super) async fn run(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    Segments(id): Segments<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let arguments = if is_empty(&headers) {
+        Ok(Some(Json::of(&schema::quality(&id, None))))
+    } else {
+        call::read(&gateway, &headers, body, |bytes| schema::run(&id, bytes)).await
+    };
+    let asked = arguments.map(|arguments| asked("eval.run.create", arguments));
+    told(&call::carry(&gateway, caller, &headers, asked).await)
+}
+
+#[utoipa::path(
+    get, path = "/v1/evals/{id}/runs", operation_id = "evaluation_runs", tag = "Evaluations", summary = "The runs of a suite",
+    params(
+        ("id" = u64, Path, description = "The suite's id", example = 42),
+        ("limit" = Option<u32>, Query, description = "Items on the page", minimum = 1, maximum = 200, nullable = false),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before", nullable = false),
+    ),
+    responses((status = 200, description = "A page of them, the latest first", body = schema::EvalRunPage))
+)]
+/// `GET /v1/evals/{id}/runs`.
+pub(super) async fn runs(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    Segments(id): Segments<String>,
+    uri: Uri,
+) -> Result<Response, No> {
+    enter(&gateway, &caller, Scope::EvalsRead)?;
+    let query = Query::read(&uri, &["limit", "cursor"])?;
+    let (limit, before) = (query.limit()?, place::<i64>(&query, RUNS)?);
+    let number = id.parse().map_err(|_| unknown(&id))?;
+    if gateway.evaluation(number).await?.is_none() {
+        return Err(unknown(&id));
+    }
+    let mut runs = gateway.runs_of(number, before, limit + 1).await?;
+    let more = runs.len() > limit;
+    runs.truncate(limit);
+    let next = runs.last().filter(|_| more).map(|(seq, _)| cursor(RUNS, &seq.to_string()));
+    let items: Vec<String> = runs.iter().map(|(_, view)| view.to_string()).collect();
+    Ok(page(&items, limit, next.as_deref(), Map::new()))
+}
+
+#[utoipa::path(
+    get, path = "/v1/evals/{id}/runs/{run}", operation_id = "evaluation_run", tag = "Evaluations",
+    summary = "One run with what came of each case",
+    params(
+        ("id" = u64, Path, description = "The suite's id", example = 42),
+        ("run" = String, Path, description = "`run_…`"),
+    ),
+    responses((status = 200, description = "The run", body = schema::EvalRunAnswer))
+)]
+/// `GET /v1/evals/{id}/runs/{run}`.
+pub(super) async fn one_run(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    Segments((id, run)): Segments<(String, String)>,
+) -> Result<Response, No> {
+    enter(&gateway, &caller, Scope::EvalsRead)?;
+    Ok(data(StatusCode::OK, &found(&gateway, &id, &run).await?))
+}
+
+#[utoipa::path(
+    post, path = "/v1/evals/{id}/runs/{run}/publish", operation_id = "publish_run", tag = "Evaluations",
+    summary = "Make a run the one that later ones are compared with",
+    params(
+        ("id" = u64, Path, description = "The suite's id", example = 42),
+        ("run" = String, Path, description = "`run_…`"),
+    ),
+    responses((status = 200, description = "The run", body = schema::EvalRunAnswer))
+)]
+/// `POST /v1/evals/{id}/runs/{run}/publish`.
+pub(super) async fn publish(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    Segments((id, run)): Segments<(String, String)>,
+) -> Result<Response, No> {
+    enter(&gateway, &caller, Scope::EvalsWrite)?;
+    found(&gateway, &id, &run).await?;
+    gateway.publish_run(&Actor::holder(&caller.principal, &caller.request), &run).await?;
+    Ok(data(StatusCode::OK, &found(&gateway, &id, &run).await?))
+}
+
+#[utoipa::path(
+    get, path = "/v1/evals/{id}/quality", operation_id = "evaluation_quality", tag = "Evaluations",
+    summary = "How good the latest run is", description = "A call of `eval.quality.latest`.",
+    params(
+        ("id" = u64, Path, description = "The suite's id", example = 42),
+        ("baseline" = Option<schema::EvalBaseline>, Query, description = "What to compare it with", nullable = false),
+    ),
+    responses((status = 200, description = "The score, beside the baseline's", body = schema::QualityAnswer))
+)]
+/// `GET /v1/evals/{id}/quality`.
+pub(super) async fn quality(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    Segments(id): Segments<String>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, No> {
+    let query = Query::read(&uri, &["baseline"])?;
+    let arguments = Json::of(&schema::quality(&id, query.text("baseline")));
+    Ok(told(&call::carry(&gateway, caller, &headers, Ok(asked("eval.quality.latest", Some(arguments)))).await))
+}
+
+/// A call of an own tool.
+fn asked(tool: &str, arguments: Option<Json>) -> Asked {
+    Asked { tool: ToolRef::Pair { server: OWN_SERVER.into(), tool: tool.into() }, arguments, jwt: None }
+}
+
+/// What an own tool answered, as `data`.
+fn told(done: &Done) -> Response {
+    let told = shield::simulated(&done.carried);
+    call::answer_with(done, told, |status, text| with_more_meta(status, text, Map::new()))
+}
+
+async fn found(gateway: &Gateway, id: &str, run: &str) -> Result<Value, No> {
+    let number = id.parse().map_err(|_| unknown(id))?;
+    let run = gateway.run_of(number, run).await?;
+    run.ok_or_else(|| missing("there is no such run of this evaluation"))
+}
+
+/// Where a page begins, in a list that is ordered by number.
+fn place<N: std::str::FromStr>(query: &Query, list: &str) -> Result<Option<N>, No> {
+    let read = |text: String| text.parse().map_err(|_| invalid("`cursor` is of another list"));
+    query.place(list)?.map(read).transpose()
+}
+
+fn unknown(id: &str) -> No {
+    let id: String = id.chars().filter(|c| !c.is_control()).take(40).collect();
+    missing(&format!("there is no evaluation `{id}`"))
+}
+
+fn no(refused: SuiteRefused) -> No {
+    let message = refused.to_string();
+    match refused {
+        SuiteRefused::Unfit { faults, .. } => {
+            envelope(StatusCode::BAD_REQUEST, "invalid_request", &message, &json!({"faults": faults})).into()
+        }
+        SuiteRefused::Conflict(_) => plain(StatusCode::CONFLICT, "conflict", &message).into(),
+        SuiteRefused::Failed(failed) => failed.into(),
+    }
+}

@@ -1,0 +1,250 @@
+//! `eval.run.create`: every case of a suite as a call of the principal's own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::observe::observe;
+use super::{Evals, RUN, answer, evaluation};
+use crate::backend::{Aside, fits};
+use crate::domain::call::{CallRequest, ToolRef};
+use crate::domain::id::{EventId, RunId};
+use crate::domain::json::Json;
+use crate::domain::outcome::{Answer, Carried, Refusal};
+use crate::domain::principal::Principal;
+use crate::domain::trace::Provenance;
+use crate::evals::{Case, CaseResult, Environment, Run, Suite, judge, score, score_value};
+use crate::pipeline::{Line, Origin, Pipeline, State};
+use crate::policy::PermittedCall;
+
+/// Runs that one key may have under way.
+const MAX_RUNS: usize = 4;
+/// How long a run may take; a case that has not ended then has failed.
+const MAX_DURATION: Duration = Duration::from_secs(600);
+/// How long one case may take.
+const MAX_CASE: Duration = Duration::from_secs(60);
+
+/// What all cases of a run share.
+#[derive(Clone)]
+struct Bench {
+    pipeline: Arc<Pipeline>,
+    state: Arc<State>,
+    principal: Principal,
+    origin: Origin,
+    suite: Arc<Suite>,
+    environment: Option<Environment>,
+    cancel: CancellationToken,
+    /// Every case is a call of this run's.
+    provenance: Provenance,
+    deadline: Instant,
+}
+
+impl Evals {
+    pub(super) async fn run(
+        &self,
+        pipeline: &Arc<Pipeline>,
+        state: &Arc<State>,
+        call: &PermittedCall,
+        origin: &Origin,
+        line: &Line,
+    ) -> Result<Answer, Refusal> {
+        let suite = self.library.suite(state, evaluation(call)?).await?;
+        let environment = call.value().get("environment").and_then(Value::as_str).and_then(Environment::parse);
+        check_environment(&suite, environment)?;
+        let principal = call.principal();
+        let seat = self.runs.seat(principal.key.clone(), MAX_RUNS);
+        let _seat = seat.ok_or_else(|| Refusal::LimitReached {
+            scope: "the runs under way of this key".into(),
+            limit: MAX_RUNS.to_string(),
+            retry_after: 1,
+        })?;
+        let cancel = line.cancel.child_token();
+        // A run that is given up ends its calls, and they close their records.
+        let _ending = cancel.clone().drop_guard();
+        let bench = Bench {
+            pipeline: Arc::clone(pipeline),
+            state: Arc::clone(state),
+            principal: principal.clone(),
+            origin: origin.clone(),
+            suite: Arc::clone(&suite),
+            environment,
+            cancel,
+            provenance: call.nested(),
+            deadline: Instant::now() + MAX_DURATION,
+        };
+        let (started, ticks) = (pipeline.clock.now(), pipeline.clock.ticks());
+        let (done, total) = (AtomicUsize::new(0), suite.cases.len());
+        let one = async |at: usize| {
+            let result = self.case(&bench, at).await;
+            tell(line, done.fetch_add(1, Ordering::Relaxed) + 1, total, &suite.name);
+            result
+        };
+        let cases: Vec<CaseResult> = stream::iter(0..total).map(one).buffered(suite.concurrency).collect().await;
+        let passed = cases.iter().filter(|case| case.passed).count();
+        let run = Run {
+            id: RunId::fresh().to_string(),
+            evaluation_id: suite.id,
+            name: suite.name.clone(),
+            suite_digest: suite.digest.to_string(),
+            environment,
+            started_at: started.rfc3339(),
+            duration_ms: pipeline.clock.ticks().saturating_sub(ticks) / 1000,
+            agent: Some(principal.agent.to_string()),
+            policy_version: state.policies.bundle().version().to_string(),
+            score: score(&cases),
+            passed,
+            failed: total - passed,
+            cases,
+        };
+        self.library.put_run(&run, pipeline.clock.now(), None).await?;
+        Ok(answer(&json!({
+            "runId": run.id,
+            "evaluationId": run.evaluation_id,
+            "environment": run.environment,
+            "status": "completed",
+            "score": score_value(run.score),
+            "passed": run.passed,
+            "failed": run.failed,
+            "total": total,
+        })))
+    }
+
+    /// Runs one case.
+    async fn case(&self, bench: &Bench, at: usize) -> CaseResult {
+        let Some(case) = bench.suite.cases.get(at) else { return blank("", "", 0, "there is no such case") };
+        let tool = case.tool_in(bench.servers());
+        let failed = |why: &str| blank(&case.name, &tool, case.weight, why);
+        if bench.runs_suites(case, &tool) {
+            return failed("a suite runs no suites: the case was not called");
+        }
+        let ticks = bench.pipeline.clock.ticks();
+        let line = Line { cancel: bench.cancel.child_token(), provenance: bench.provenance.clone(), ..Line::default() };
+        let _ending = line.cancel.clone().drop_guard();
+        let (request, of_call) = (bench.request(case, &tool), bench.clone());
+        let calling = self
+            .tasks
+            .spawn(async move { of_call.pipeline.carry(&of_call.state, of_call.principal, request, line).await });
+        let limit = bench.deadline.min(Instant::now() + MAX_CASE + Duration::from_secs(5));
+        let carried = match tokio::time::timeout_at(limit, calling).await {
+            Ok(Ok(carried)) => carried,
+            Ok(Err(_)) => return failed("an internal error: the log says more"),
+            Err(_) => return failed("the run took too long: the case was given up"),
+        };
+        let latency = Duration::from_micros(bench.pipeline.clock.ticks().saturating_sub(ticks));
+        let (suite, seen) = (Arc::clone(&bench.suite), observe(&carried, latency));
+        // Judging may take a while, on what comes from outside.
+        let judging = tokio::task::spawn_blocking(move || suite.cases.get(at).map(|case| judge(case, &seen, &holds)));
+        let reasons = match judging.await {
+            Ok(Some(reasons)) => reasons,
+            Ok(None) | Err(_) => vec!["the result could not be judged".into()],
+        };
+        result(case, &tool, &carried, latency, reasons)
+    }
+}
+
+impl Bench {
+    fn servers(&self) -> Option<&BTreeMap<String, String>> {
+        self.suite.environments.get(&self.environment?)
+    }
+
+    fn request(&self, case: &Case, tool: &str) -> CallRequest {
+        CallRequest {
+            id: self.origin.request.clone(),
+            event: EventId::fresh(),
+            entrance: self.origin.entrance,
+            tool: ToolRef::Text(tool.to_owned()),
+            arguments: Some(Json::of(&case.arguments)),
+            jwt: None,
+            trace: self.origin.trace.clone(),
+            surface: self.origin.surface,
+            source: self.origin.source,
+            timeout: Some(MAX_CASE),
+            // The run was a request; its calls are charged as calls.
+            metered: false,
+        }
+    }
+
+    /// Whether a case would run a suite in turn, and that for ever.
+    fn runs_suites(&self, case: &Case, tool: &str) -> bool {
+        let mut request = self.request(case, tool);
+        let own = &self.pipeline.own;
+        // What cannot be unwrapped is refused where it is carried.
+        let _unfit = own.unwrap(&self.principal, &mut request);
+        own.find(&request.tool).is_some_and(|own| &*own.tool.id.tool == RUN)
+    }
+}
+
+/// A suite without environments runs on the servers that it names, whatever the environment.
+fn check_environment(suite: &Suite, environment: Option<Environment>) -> Result<(), Refusal> {
+    let Some(environment) =
+        environment.filter(|one| !suite.environments.is_empty() && !suite.environments.contains_key(one))
+    else {
+        return Ok(());
+    };
+    let known: Vec<&str> = suite.environments.keys().map(|known| known.as_str()).collect();
+    let message = format!(
+        "the evaluation {} has no environment `{}`: it has {}",
+        suite.id,
+        environment.as_str(),
+        known.join(", ")
+    );
+    Err(Refusal::InvalidRequest { message })
+}
+
+/// Tells a client that asked how far the run has come.
+fn tell(line: &Line, done: usize, total: usize, name: &str) {
+    let Some(progress) = &line.progress else { return };
+    let message = format!("{name}: {done} of {total} cases");
+    let params = Json::of(&json!({"progress": done, "total": total, "message": message}));
+    let notification = Aside::Notification { method: "notifications/progress".into(), params: Some(params) };
+    // Nobody waits for progress.
+    let _gone = progress.try_send(notification);
+}
+
+/// Holds a value against a schema of a case.
+fn holds(schema: &Value, value: &Value) -> Result<(), String> {
+    fits(schema, value).map_err(|faults| {
+        let fault = |fault: &crate::domain::outcome::SchemaFault| match fault.path.as_str() {
+            "" => fault.expected.clone(),
+            path => format!("{path}: {}", fault.expected),
+        };
+        format!("does not fit the schema: {}", faults.iter().map(fault).collect::<Vec<_>>().join("; "))
+    })
+}
+
+fn result(case: &Case, tool: &str, carried: &Carried, latency: Duration, reasons: Vec<String>) -> CaseResult {
+    CaseResult {
+        name: case.name.clone(),
+        tool: tool.to_owned(),
+        weight: case.weight,
+        passed: reasons.is_empty(),
+        reasons,
+        decision: carried.governance.decision.to_owned(),
+        policy: carried.governance.policy.to_string(),
+        latency_ms: u64::try_from(latency.as_millis()).unwrap_or(u64::MAX),
+        tool_digest: carried.tool.as_ref().map(|tool| tool.digest.to_string()),
+        audit_event_id: carried.governance.audit_event_id.to_string(),
+    }
+}
+
+/// A case of which there is no call.
+fn blank(name: &str, tool: &str, weight: u64, why: &str) -> CaseResult {
+    CaseResult {
+        name: name.to_owned(),
+        tool: tool.to_owned(),
+        weight,
+        passed: false,
+        reasons: vec![why.to_owned()],
+        decision: String::from("error"),
+        policy: String::from("none"),
+        latency_ms: 0,
+        tool_digest: None,
+        audit_event_id: String::new(),
+    }
+}

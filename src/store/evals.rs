@@ -1,0 +1,269 @@
+//! Evaluations: suites that were made over the API, and the runs of all suites.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{Store, StoreError};
+use crate::domain::clock::Moment;
+
+/// Suites made over the API at most.
+pub const MOST_SUITES: usize = 1000;
+/// Runs that are kept of one suite; the oldest go first, but for what others are compared with.
+const MOST_RUNS: i64 = 1000;
+
+const COLUMNS: &str = "seq, id, evaluation, environment, created, published, body";
+
+/// A finished run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunRecord {
+    /// Grows from run to run; zero for one that is not stored yet.
+    pub seq: i64,
+    pub id: String,
+    pub evaluation: u64,
+    pub environment: Option<String>,
+    pub created: Moment,
+    /// When it became what others are compared with.
+    pub published: Option<Moment>,
+    /// JSON.
+    pub body: String,
+}
+
+/// A suite that was made over the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SuiteRecord {
+    pub id: u64,
+    pub created: Moment,
+    /// Whose key made it.
+    pub author: String,
+    /// JSON, as it was given.
+    pub body: String,
+}
+
+/// Which run of a suite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunPick {
+    Latest,
+    /// The last one before this.
+    Before(i64),
+    /// The one that was published last.
+    Published,
+    /// The last one before this in an environment.
+    In(&'static str, i64),
+}
+
+impl Store {
+    /// Keeps a run; forgets the oldest of its suite where there are too many.
+    ///
+    /// # Errors
+    /// Where it was not committed.
+    pub async fn put_run(&self, run: RunRecord) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            let evaluation = number(run.evaluation);
+            let sql = "INSERT INTO eval_runs (id, evaluation, environment, created, published, body)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+            connection.prepare_cached(sql)?.execute(params![
+                run.id,
+                evaluation,
+                run.environment,
+                run.created.0,
+                run.published.map(|moment| moment.0),
+                run.body
+            ])?;
+            let forget = "DELETE FROM eval_runs WHERE evaluation = ?1 AND published IS NULL AND seq <= (
+                              SELECT seq FROM eval_runs WHERE evaluation = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)
+                          AND seq IS NOT (
+                              SELECT max(seq) FROM eval_runs WHERE evaluation = ?1 AND environment = 'prod')";
+            connection.prepare_cached(forget)?.execute(params![evaluation, MOST_RUNS]).map(drop)
+        })
+        .await
+    }
+
+    /// The run of this id.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn run(&self, id: &str) -> Result<Option<RunRecord>, StoreError> {
+        let id = id.to_owned();
+        let sql = format!("SELECT {COLUMNS} FROM eval_runs WHERE id = ?1");
+        self.readers().read(move |connection| connection.prepare_cached(&sql)?.query_row([id], run).optional()).await
+    }
+
+    /// One run of a suite.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn pick_run(&self, evaluation: u64, pick: RunPick) -> Result<Option<RunRecord>, StoreError> {
+        let (condition, order, before, environment) = match pick {
+            RunPick::Latest => ("1", "seq", i64::MAX, None),
+            RunPick::Before(seq) => ("1", "seq", seq, None),
+            RunPick::Published => ("published IS NOT NULL", "published DESC, seq", i64::MAX, None),
+            RunPick::In(environment, seq) => ("environment = ?3", "seq", seq, Some(environment)),
+        };
+        let sql = format!(
+            "SELECT {COLUMNS} FROM eval_runs WHERE evaluation = ?1 AND seq < ?2 AND ?3 IS ?3 AND {condition}
+             ORDER BY {order} DESC LIMIT 1"
+        );
+        let read = move |connection: &Connection| {
+            let of = params![number(evaluation), before, environment];
+            connection.prepare_cached(&sql)?.query_row(of, run).optional()
+        };
+        self.readers().read(read).await
+    }
+
+    /// Runs of a suite that came before `before`, newest first.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn runs(&self, evaluation: u64, before: Option<i64>, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
+        let sql =
+            format!("SELECT {COLUMNS} FROM eval_runs WHERE evaluation = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3");
+        let read = move |connection: &Connection| {
+            let of = params![number(evaluation), before.unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX)];
+            connection.prepare_cached(&sql)?.query_map(of, run)?.collect()
+        };
+        self.readers().read(read).await
+    }
+
+    /// Makes a run what others are compared with. False where there is none of this id.
+    ///
+    /// # Errors
+    /// Where it was not committed.
+    pub async fn publish_run(&self, id: &str, now: Moment) -> Result<bool, StoreError> {
+        let id = id.to_owned();
+        let sql = "UPDATE eval_runs SET published = ?2 WHERE id = ?1";
+        self.write(move |connection| Ok(connection.prepare_cached(sql)?.execute(params![id, now.0])? > 0)).await
+    }
+
+    /// Keeps a suite. False where there is one of this id, or there are too many.
+    ///
+    /// # Errors
+    /// Where it was not committed.
+    pub async fn put_suite(&self, suite: SuiteRecord) -> Result<bool, StoreError> {
+        self.write(move |connection| {
+            let sql = "INSERT INTO eval_suites (id, created, author, body)
+                       SELECT ?1, ?2, ?3, ?4 WHERE (SELECT count(*) FROM eval_suites) < ?5
+                       ON CONFLICT (id) DO NOTHING";
+            let most = i64::try_from(MOST_SUITES).unwrap_or(i64::MAX);
+            let row = params![number(suite.id), suite.created.0, suite.author, suite.body, most];
+            Ok(connection.prepare_cached(sql)?.execute(row)? > 0)
+        })
+        .await
+    }
+
+    /// The suite of this id that was made over the API.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn suite(&self, id: u64) -> Result<Option<SuiteRecord>, StoreError> {
+        let sql = "SELECT id, created, author, body FROM eval_suites WHERE id = ?1";
+        self.readers()
+            .read(move |connection| connection.prepare_cached(sql)?.query_row([number(id)], suite).optional())
+            .await
+    }
+
+    /// Every suite that was made over the API, by id.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn suites(&self) -> Result<Vec<SuiteRecord>, StoreError> {
+        let sql = "SELECT id, created, author, body FROM eval_suites ORDER BY id";
+        self.readers().read(move |connection| connection.prepare_cached(sql)?.query_map([], suite)?.collect()).await
+    }
+}
+
+/// Ids are below 2^53.
+fn number(id: u64) -> i64 {
+    i64::try_from(id).unwrap_or(i64::MAX)
+}
+
+fn run(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
+    Ok(RunRecord {
+        seq: row.get(0)?,
+        id: row.get(1)?,
+        evaluation: u64::try_from(row.get::<_, i64>(2)?).unwrap_or_default(),
+        environment: row.get(3)?,
+        created: Moment(row.get(4)?),
+        published: row.get::<_, Option<i64>>(5)?.map(Moment),
+        body: row.get(6)?,
+    })
+}
+
+fn suite(row: &Row<'_>) -> rusqlite::Result<SuiteRecord> {
+    Ok(SuiteRecord {
+        id: u64::try_from(row.get::<_, i64>(0)?).unwrap_or_default(),
+        created: Moment(row.get(1)?),
+        author: row.get(2)?,
+        body: row.get(3)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::store::Durability;
+
+    fn record(id: &str, environment: Option<&str>, created: i64) -> RunRecord {
+        let environment = environment.map(str::to_owned);
+        let (id, body) = (id.to_owned(), "{}".to_owned());
+        RunRecord { seq: 0, id, evaluation: 7, environment, created: Moment(created), published: None, body }
+    }
+
+    #[tokio::test]
+    async fn runs_are_picked_by_what_they_are() {
+        let folder = TempDir::new().unwrap();
+        let store = Store::open(folder.path(), Durability::Process).unwrap();
+        for (at, (id, environment)) in
+            [("a", Some("prod")), ("b", None), ("c", Some("prod")), ("d", Some("dev"))].into_iter().enumerate()
+        {
+            store.put_run(record(id, environment, i64::try_from(at).unwrap())).await.unwrap();
+        }
+        let pick = async |pick| store.pick_run(7, pick).await.unwrap().map(|run| (run.id, run.seq));
+        let (_, latest) = pick(RunPick::Latest).await.unwrap();
+        assert_eq!(pick(RunPick::Before(latest)).await.unwrap().0, "c");
+        assert_eq!(pick(RunPick::In("prod", latest)).await.unwrap().0, "c");
+        let (_, third) = pick(RunPick::Before(latest)).await.unwrap();
+        assert_eq!(pick(RunPick::In("prod", third)).await.unwrap().0, "a");
+        assert_eq!(pick(RunPick::Published).await, None);
+        assert!(store.publish_run("b", Moment(9)).await.unwrap());
+        assert!(store.publish_run("a", Moment(8)).await.unwrap());
+        assert!(!store.publish_run("nothing", Moment(8)).await.unwrap());
+        assert_eq!(pick(RunPick::Published).await.unwrap().0, "b", "what was published last, not what ran last");
+        assert_eq!(store.pick_run(8, RunPick::Latest).await.unwrap(), None);
+        let ids = async |before, limit| {
+            let runs = store.runs(7, before, limit).await.unwrap();
+            runs.into_iter().map(|run| run.id).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (ids(None, 2).await, ids(Some(third), 9).await),
+            (vec!["d".into(), "c".into()], vec!["b".into(), "a".into()])
+        );
+        assert!(matches!(store.put_run(record("a", None, 9)).await, Err(StoreError::Conflict(_))));
+    }
+
+    #[tokio::test]
+    async fn old_runs_go_but_for_what_others_are_compared_with() {
+        let folder = TempDir::new().unwrap();
+        let store = Store::open(folder.path(), Durability::Process).unwrap();
+        store.put_run(record("published", None, 1)).await.unwrap();
+        store.publish_run("published", Moment(1)).await.unwrap();
+        store.put_run(record("prod", Some("prod"), 2)).await.unwrap();
+        store.put_run(record("old", None, 3)).await.unwrap();
+        for n in 0..MOST_RUNS {
+            store.put_run(record(&format!("run {n}"), None, n)).await.unwrap();
+        }
+        let kept = async |id: &str| store.run(id).await.unwrap().is_some();
+        assert!(kept("published").await && kept("prod").await && !kept("old").await && kept("run 0").await);
+    }
+
+    #[tokio::test]
+    async fn an_id_holds_one_suite() {
+        let folder = TempDir::new().unwrap();
+        let store = Store::open(folder.path(), Durability::Process).unwrap();
+        let suite = |id: u64, body: &str| SuiteRecord { id, created: Moment(1), author: "a".into(), body: body.into() };
+        assert!(store.put_suite(suite(7, "{}")).await.unwrap());
+        assert!(!store.put_suite(suite(7, "[]")).await.unwrap());
+        assert_eq!(store.suite(7).await.unwrap(), Some(suite(7, "{}")));
+        assert_eq!((store.suite(8).await.unwrap(), store.suites().await.unwrap().len()), (None, 1));
+    }
+}

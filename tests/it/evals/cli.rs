@@ -1,0 +1,104 @@
+//! `toolgate eval`, with and without a server.
+
+use std::path::Path;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::demo;
+use crate::support::{Program, toolgate_in};
+
+/// A suite that passes whole, and one case more that does not.
+fn suite(more: &str) -> String {
+    format!(
+        "id = 7\nname = \"small\"\n[[cases]]\nname = \"lists\"\ntool = \"github:list_repos\"\n\
+         expect = {{ jsonpath = [{{ path = \"$.repositories[0].name\", equals = \"demo/project-a\" }}] }}\n{more}"
+    )
+}
+
+const GAP: &str = "[[cases]]\nname = \"gap\"\ntool = \"github:nothing\"\nweight = 4\n";
+
+fn put(folder: &Path, name: &str, text: &str) {
+    let path = folder.join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+}
+
+/// From the first run to a regression, and every exit code on the way.
+#[tokio::test]
+async fn runs_are_compared_and_the_exit_code_says_how() {
+    let folder = TempDir::new().unwrap();
+    put(folder.path(), "toolgate.toml", &demo(1));
+    put(folder.path(), "evals/small.toml", &suite(""));
+    let run = async |arguments: &[&str]| toolgate_in(folder.path(), &[&["eval"], arguments].concat(), &[]).await;
+    let good = run(&["run", "7"]).await;
+    assert_eq!(good.code, Some(0), "{good:?}");
+    assert!(good.out.starts_with("small (7): score 100, 1 of 1 cases passed"), "{good:?}");
+    let first = run(&["run", "small", "--baseline", "published", "--json"]).await;
+    assert_eq!((first.code, &first.json()["comparison"]), (Some(0), &json!(null)), "nothing is published yet");
+    let id = first.json()["run"]["id"].as_str().unwrap().to_owned();
+    assert_eq!(run(&["publish", &id]).await.code, Some(0));
+    let nobody = run(&["publish", "run_nothing"]).await;
+    assert!(nobody.code == Some(1) && nobody.err.contains("there is no run `run_nothing`"), "{nobody:?}");
+    // A case that fails and is new is no regression, and not good.
+    put(folder.path(), "evals/small.toml", &suite(GAP));
+    let gap = run(&["run", "7"]).await;
+    assert_eq!(gap.code, Some(2), "{gap:?}");
+    assert!(gap.out.contains("failed: gap (github:nothing)"), "{gap:?}");
+    assert_eq!(run(&["run", "7", "--baseline", "previous"]).await.code, Some(0), "it failed before");
+    // An upgrade of the backend.
+    put(folder.path(), "toolgate.toml", &demo(2));
+    let worse = run(&["run", "7", "--baseline", "published", "--junit", "out.xml"]).await;
+    assert_eq!(worse.code, Some(2), "{worse:?}");
+    for line in
+        [&format!("against {id}, score 100:"), "newly failing: lists", "failing, and new: gap", "this is a regression"]
+    {
+        assert!(worse.out.contains(line), "{line}: {worse:?}");
+    }
+    let xml = std::fs::read_to_string(folder.path().join("out.xml")).unwrap();
+    let report = quick_junit::Report::deserialize_from_str(&xml).unwrap();
+    assert_eq!((report.tests, report.failures, report.test_suites.len()), (2, 2, 1));
+    assert!(xml.contains("&quot;demo/project-a&quot;") || xml.contains("demo/project-a"), "{xml}");
+    let runs = run(&["runs", "7", "--json"]).await.json()["runs"].clone();
+    let scores: Vec<_> = runs.as_array().unwrap().iter().map(|run| run["score"].clone()).collect();
+    assert_eq!(scores, [json!(0), json!(20), json!(20), json!(100), json!(100)]);
+    let published: Vec<_> = runs.as_array().unwrap().iter().map(|run| run["publishedAt"].is_string()).collect();
+    assert_eq!(published, [false, false, false, true, false]);
+    for wrong in [
+        &["run", "8"][..],
+        &["run", "7", "--baseline", "best"],
+        &["run", "7", "--env", "mars"],
+        &["run", "7", "--junit", "/nowhere/at/all.xml"],
+        &["run"],
+    ] {
+        let ended = run(wrong).await;
+        assert!(ended.code == Some(1) && !ended.err.is_empty(), "{wrong:?}: {ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_running_server_answers_the_same() {
+    let program = Program::start().await;
+    program.ready().await;
+    let list = program.run(&["eval", "list"]).await;
+    assert!(list.code == Some(0) && list.out.contains("Demo servers") && list.out.contains("85"), "{list:?}");
+    let run = program.run(&["eval", "run", "42", "--baseline", "published"]).await;
+    assert_eq!(run.code, Some(0), "{run:?}");
+    for line in
+        ["fixed: refuses to drop a table", "failing as before: finds repositories by their language", "no regression"]
+    {
+        assert!(run.out.contains(line), "{line}: {run:?}");
+    }
+    assert!(run.err.is_empty(), "no bar where there is no terminal: {run:?}");
+    let bare = program.run(&["eval", "run", "42", "--json"]).await;
+    assert_eq!((bare.code, &bare.json()["run"]["score"]), (Some(2), &json!(85)));
+    let tail = program.run(&["audit", "tail", "-n", "100", "--json"]).await.json()["records"].clone();
+    let of = |tool: &str| tail.as_array().unwrap().iter().filter(|record| record["tool"] == tool).count();
+    assert_eq!((of("eval.run.create"), of("list_repos"), of("execute")), (2, 8, 2));
+    let first =
+        program.run(&["eval", "runs", "42", "--json"]).await.json()["runs"][3]["id"].as_str().unwrap().to_owned();
+    assert_eq!(program.run(&["eval", "publish", &first]).await.code, Some(0));
+    let tail = program.run(&["audit", "tail", "-n", "100", "--json"]).await.out;
+    assert!(tail.contains("evals.publish") && tail.contains(&format!("run {first}")), "{tail}");
+    program.stop().await;
+}

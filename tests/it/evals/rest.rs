@@ -1,0 +1,133 @@
+//! `/v1/evals`: suites over the API, their runs and their quality.
+
+use serde_json::{Value, json};
+
+use super::with_suite;
+use crate::support::{Client, FakeUpstream, Response, Setup};
+
+const EVALS: &str = "/v1/evals";
+
+fn suite(id: u64) -> Value {
+    json!({
+        "id": id,
+        "name": format!("suite {id}"),
+        "cases": [
+            {"name": "reads", "tool": "up:read", "weight": 3},
+            {"name": "gap", "tool": "up:nothing", "expect": {"text_contains": "planets"}},
+        ],
+    })
+}
+
+fn data(answer: &Response) -> Value {
+    assert!((200..300).contains(&answer.status), "{} {}", answer.status, answer.text);
+    assert!(answer.json()["meta"]["request_id"].is_string(), "{}", answer.text);
+    answer.json()["data"].clone()
+}
+
+fn code(answer: &Response) -> (u16, String) {
+    (answer.status, answer.error()["code"].as_str().unwrap().to_owned())
+}
+
+async fn create(client: &Client, body: &Value) -> Response {
+    client.post(EVALS).json(body).send().await
+}
+
+#[tokio::test]
+async fn a_suite_is_made_run_published_and_survives() {
+    let upstream = FakeUpstream::legacy().await;
+    let gateway = Setup::with(&upstream).start().await;
+    let key = gateway.writer("operator").await;
+    let operator = gateway.client(&key);
+    let made = create(&operator, &suite(7)).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    let view = data(&made);
+    assert_eq!((&view["source"], &view["author"], &view["testCases"]), (&json!("api"), &json!(key.id), &json!(2)));
+    assert_eq!((&view["cases"][0]["tool"], &view["latest"]), (&json!("up:read"), &Value::Null));
+    let quality = operator.get("/v1/evals/7/quality").send().await;
+    assert_eq!(code(&quality), (404, "not_found".into()), "never run");
+    let run = operator.post("/v1/evals/7/runs").text("").with("content-length", "0").send().await;
+    let first = data(&run);
+    assert_eq!((&first["score"], &first["passed"], &first["total"]), (&json!(75), &json!(1), &json!(2)));
+    assert!(run.header("toolgate-audit-id").is_some());
+    let second = data(&operator.post("/v1/evals/7/runs").json(&json!({"environment": "prod"})).send().await);
+    let page = operator.get("/v1/evals/7/runs?limit=1").send().await;
+    let (listed, cursor) = (data(&page), page.json()["meta"]["next_cursor"].as_str().unwrap().to_owned());
+    assert_eq!(
+        (&listed[0]["id"], listed.as_array().unwrap().len(), &listed[0]["cases"]),
+        (&second["runId"], 1, &Value::Null)
+    );
+    let rest = operator.get(&format!("/v1/evals/7/runs?cursor={cursor}")).send().await;
+    assert_eq!((&data(&rest)[0]["id"], &rest.json()["meta"]["next_cursor"]), (&first["runId"], &Value::Null));
+    let path = format!("/v1/evals/7/runs/{}", first["runId"].as_str().unwrap());
+    let whole = data(&operator.get(&path).send().await);
+    assert_eq!((&whole["cases"][0]["passed"], &whole["publishedAt"]), (&json!(true), &Value::Null));
+    let elsewhere = operator.get(&path.replace("/7/", "/8/")).send().await;
+    assert_eq!(code(&elsewhere), (404, "not_found".into()));
+    let published = data(&operator.post(&format!("{path}/publish")).send().await);
+    assert!(published["publishedAt"].is_string(), "{published}");
+    let gateway = gateway.restart().await;
+    let operator = gateway.client(&key);
+    let quality = data(&operator.get("/v1/evals/7/quality?baseline=published").send().await);
+    assert_eq!(quality, json!({"score": 75, "baselineScore": 75, "regressionDetected": false, "evaluationId": 7}));
+    let list = data(&operator.get(EVALS).send().await);
+    assert_eq!((&list[0]["latest"]["score"], &list[0]["name"]), (&json!(75), &json!("suite 7")));
+    let records = gateway.records().await;
+    for (tool, count) in [("evals.create", 1), ("evals.publish", 1), ("eval.run.create", 2)] {
+        let of = records.iter().filter(|record| record["tool"] == tool && record["outcome"] == "answered").count();
+        assert_eq!(of, count, "{tool}");
+    }
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn what_is_no_suite_is_refused_with_every_fault() {
+    let file = "id = 9\nname = \"mine\"\n[[cases]]\nname = \"c\"\ntool = \"up:read\"\n";
+    let gateway = with_suite(Setup::new(), "mine.toml", file).start().await;
+    let operator = gateway.client(&gateway.writer("operator").await);
+    let bad =
+        create(&operator, &json!({"id": 7, "nam": "x", "cases": [{"name": "c", "tool": "t", "weight": 0}]})).await;
+    assert_eq!(code(&bad), (400, "invalid_request".into()));
+    let faults = bad.error()["details"]["faults"].clone();
+    let places: Vec<&str> = faults.as_array().unwrap().iter().map(|fault| fault["at"].as_str().unwrap()).collect();
+    assert_eq!(places, ["", "/cases/0/weight", "/nam"]);
+    for text in ["[]", "3", "{", r#"{"id":7,"id":8}"#, "null"] {
+        let answer = operator.post(EVALS).text(text).send().await;
+        assert_eq!(code(&answer), (400, "invalid_request".into()), "{text}");
+    }
+    assert_eq!(create(&operator, &suite(7)).await.status, 201);
+    for taken in [7, 9] {
+        let answer = create(&operator, &suite(taken)).await;
+        assert_eq!(code(&answer), (409, "conflict".into()));
+        assert_eq!(answer.error()["message"], format!("there is an evaluation {taken} already"));
+    }
+    let ids: Vec<Value> =
+        data(&operator.get(EVALS).send().await).as_array().unwrap().iter().map(|it| it["id"].clone()).collect();
+    assert_eq!(ids, [json!(7), json!(9)]);
+    for path in ["/v1/evals/8", "/v1/evals/x", "/v1/evals/8/runs", "/v1/evals/8/quality", "/v1/evals/8/runs/run_x"] {
+        assert_eq!(code(&operator.get(path).send().await), (404, "not_found".into()), "{path}");
+    }
+    let run = operator.post("/v1/evals/8/runs").json(&json!({})).send().await;
+    assert_eq!(code(&run), (404, "not_found".into()));
+    gateway.finish().await;
+}
+
+/// The scopes of the tools are those of the doors; what writes wants the policies' leave besides.
+#[tokio::test]
+async fn scopes_hold() {
+    let gateway = Setup::new().profile("reads", "scopes = [\"evals:read\"]").start().await;
+    let operator = gateway.client(&gateway.writer("operator").await);
+    assert_eq!(create(&operator, &suite(7)).await.status, 201);
+    let agent = gateway.agent().await;
+    for path in [EVALS, "/v1/evals/7", "/v1/evals/7/runs", "/v1/evals/7/quality"] {
+        assert_eq!(code(&agent.get(path).send().await), (403, "insufficient_scope".into()), "{path}");
+    }
+    let reads = gateway.client(&gateway.writer("reads").await);
+    assert_eq!(reads.get("/v1/evals/7").send().await.status, 200);
+    assert_eq!(code(&create(&reads, &suite(8)).await), (403, "insufficient_scope".into()));
+    let run = reads.post("/v1/evals/7/runs").json(&json!({})).send().await;
+    assert_eq!(code(&run), (403, "insufficient_scope".into()));
+    let no_writer = gateway.client(&gateway.key("operator").await);
+    let denied = no_writer.post("/v1/evals/7/runs").json(&json!({})).send().await;
+    assert_eq!(code(&denied), (403, "policy_denied".into()));
+    gateway.finish().await;
+}
