@@ -105,6 +105,9 @@ impl Record {
     /// Notes what is asked in place of the call.
     pub(super) fn errand(&mut self, errand: &Errand) {
         self.entry.note(errand.method());
+        if let Some(traced) = &mut self.traced {
+            traced.provenance.method = Some(errand.method());
+        }
     }
 
     /// Notes whose token was brought for the server.

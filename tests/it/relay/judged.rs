@@ -260,3 +260,44 @@ async fn a_hidden_tool_is_as_absent_as_one_that_is_not_there() {
     assert_eq!(answer("hidden").await, answer("absent").await);
     gateway.finish().await;
 }
+
+/// What completes an argument travels as it came: where its secrets would be taken out, it does not go at all.
+#[tokio::test]
+async fn a_secret_goes_nowhere_in_a_completion() {
+    let secret = concat!("sk_", "live_4eC39HqLyjWDarjtT1zdp7dc");
+    let upstream = upstream(false).await;
+    for mode in ["redact", "block"] {
+        let section = upstream.section("up", &format!("dlp = {{ arguments = \"{mode}\" }}"));
+        let gateway = Setup::new().config(&section).start().await;
+        let client = gateway.agent().await.at(ROUTE).legacy().await;
+        for (kind, member) in [("ref/prompt", "name"), ("ref/resource", "uri")] {
+            let mut params = completion(kind, member, "x://p");
+            assert!(client.rpc("completion/complete", &params).await.json().get("result").is_some());
+            params["argument"]["value"] = secret.into();
+            let answer = client.rpc("completion/complete", &params).await;
+            assert!(answer.json().get("error").is_some(), "{mode} {kind}: {}", answer.text);
+        }
+        let records = noted(&gateway, "completion/complete").await;
+        let blocked = records.iter().filter(|record| record["dlp_result"] == "blocked").count();
+        assert_eq!((records.len(), blocked), (4, 2), "{records:?}");
+        gateway.finish().await;
+    }
+    assert!(!upstream.seen().iter().any(|seen| seen.text.contains(secret)));
+}
+
+/// An approval is of a call: nobody is asked for one by a completion, and none is used up.
+#[tokio::test]
+async fn nobody_is_asked_to_approve_a_completion() {
+    let upstream = upstream(false).await;
+    let policy = r#"@id("ask") @reason("a person decides") @requires("approval") permit(principal, action, resource);"#;
+    let gateway = Setup::with(&upstream).policy("ask", policy).start().await;
+    let client = gateway.agent().await.at(ROUTE).legacy().await;
+    upstream.forget();
+    let answer = client.rpc("completion/complete", &completion("ref/prompt", "name", "p")).await;
+    assert!(answer.json().get("error").is_some(), "{}", answer.text);
+    assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());
+    let records = noted(&gateway, "completion/complete").await;
+    assert_eq!((&records[0]["decision"], &records[0]["policies"][0]), (&json!("deny"), &json!("approval")));
+    assert!(!records[0]["notes"].to_string().contains("approval "), "{records:?}");
+    gateway.finish().await;
+}
