@@ -94,19 +94,18 @@ impl Gateway {
     pub async fn open(opening: Opening) -> Result<Arc<Self>, OpenError> {
         let (inputs, store) = read(&opening).await?;
         let (clock, demo) = (opening.clock, inputs.demo);
-        let audit = inputs.settings.audit;
-        let config = JournalConfig { arguments: audit.arguments, announce: opening.serve };
+        let config = JournalConfig { arguments: inputs.settings.audit.arguments, announce: opening.serve };
         let (journal, _) = Journal::start(store.clone(), Arc::clone(&clock), config).await?;
         let keys = Arc::new(Keyring::load(store.clone(), Arc::clone(&clock), opening.admin_key).await?);
         let metrics = opening.serve.then(recorder).flatten();
         let (now, sealer) = (clock.now(), sealer(&inputs, &store)?);
         let sessions = Sessions::new(sealer, store.ended_sessions(now).await?, store.clone(), now);
-        let backends = backends(&inputs, &store, &clock, opening.backends).await?;
+        let (backends, surroundings) = backends(&inputs, &store, &clock, opening.backends).await?;
         let (approvals, hooks) =
             Approvals::start(store.clone(), Arc::clone(&clock), inputs.environment.clone()).await?;
         let (brain, tasks) = (store.brain(), TaskTracker::new());
         let telemetry = telemetry(&inputs, &clock, opening.serve);
-        let (own, definitions, surroundings) = own_tools(&keys, &brain, &backends, &store, &tasks);
+        let (own, definitions) = own_tools(&keys, &brain, &surroundings, &store, &tasks);
         let (state, report) = first_state(&inputs, &backends, &definitions);
         if opening.serve && !report.acceptable {
             return Err(not_opened(&backends, &journal, report).await);
@@ -191,19 +190,18 @@ impl Gateway {
     }
 }
 
-/// The own tools, their definitions, and what they know of this process.
+/// The own tools, and their definitions.
 fn own_tools(
     keys: &Arc<Keyring>,
     brain: &Brain,
-    backends: &Backends,
+    surroundings: &Arc<Surroundings>,
     store: &Store,
     tasks: &TaskTracker,
-) -> (Own, Vec<Arc<Tool>>, Arc<Surroundings>) {
-    let surroundings = Arc::new(Surroundings::new(&backends.catalog()));
+) -> (Own, Vec<Arc<Tool>>) {
     let evals = Evals::new(store.clone(), tasks.clone());
-    let own = Own::new(Arc::clone(keys), brain.clone(), Arc::clone(&surroundings), evals);
+    let own = Own::new(Arc::clone(keys), brain.clone(), Arc::clone(surroundings), evals);
     let definitions = own.definitions();
-    (own, definitions, surroundings)
+    (own, definitions)
 }
 
 fn pipeline(
@@ -245,11 +243,17 @@ async fn read(opening: &Opening) -> Result<(Inputs, Store), OpenError> {
     Ok((inputs, store))
 }
 
-async fn backends(inputs: &Inputs, store: &Store, clock: &Arc<dyn Clock>, start: bool) -> Result<Backends, StoreError> {
+/// The backends, and what was known of them before any was asked.
+async fn backends(
+    inputs: &Inputs,
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+    start: bool,
+) -> Result<(Backends, Arc<Surroundings>), StoreError> {
     let backends = Backends::with_store(Arc::clone(clock), inputs.environment.clone(), Some(store.clone()));
     backends.seal_with(&inputs.settings.gateway.credentials_keys).await;
     if !start {
-        return Ok(backends);
+        return Ok((backends, Arc::default()));
     }
     let mut kept = Vec::new();
     for name in inputs.settings.servers.keys() {
@@ -262,7 +266,8 @@ async fn backends(inputs: &Inputs, store: &Store, clock: &Arc<dyn Clock>, start:
     for server in backends.seed(&kept) {
         tracing::warn!(%server, "the kept tool definitions cannot be read");
     }
-    Ok(backends)
+    let surroundings = Arc::new(Surroundings::new(&backends.catalog()));
+    Ok((backends, surroundings))
 }
 
 fn first_state(inputs: &Inputs, backends: &Backends, own: &[Arc<Tool>]) -> (State, Report) {
