@@ -27,6 +27,8 @@ pub(crate) enum Params<'a> {
     Read {
         uri: &'a str,
     },
+    /// `resources/subscribe` and its opposite, which `Mcp-Name` does not mirror.
+    Uri(&'a str),
     /// `tasks/get` and its like.
     Task(&'a str),
 }
@@ -75,7 +77,7 @@ impl<'a> Ask<'a> {
     pub(crate) const fn name(&self) -> Option<&'a str> {
         match self.params {
             Params::Call { name, .. } | Params::Read { uri: name } | Params::Task(name) => Some(name),
-            Params::None | Params::Members(_) => None,
+            Params::None | Params::Members(_) | Params::Uri(_) => None,
         }
     }
 
@@ -100,7 +102,7 @@ impl<'a> Ask<'a> {
                     body.push_str(arguments);
                 }
             }
-            Params::Read { uri } => {
+            Params::Read { uri } | Params::Uri(uri) => {
                 body.push_str("\"uri\":");
                 push_text(&mut body, uri);
             }

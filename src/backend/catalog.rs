@@ -174,13 +174,20 @@ impl Catalog {
         }
     }
 
-    /// Which arguments the tool wants in headers.
-    /// What the `Mcp-Param-…` headers of a call must say (MCP 2026-07-28, SEP-2243).
+    /// What the `Mcp-Param-…` headers of a call must say (MCP 2026-07-28, SEP-2243): nothing, of a tool that is not inside.
     #[must_use]
-    pub fn parameter_headers(&self, server: &str, tool: &str, arguments: Option<&Json>) -> Vec<(HeaderName, String)> {
-        self.get(server, tool).map_or_else(Vec::new, |entry| mirror::texts(&entry.indexed.mirrors, arguments))
+    pub fn parameter_headers(
+        &self,
+        server: &str,
+        tool: &str,
+        arguments: Option<&Json>,
+        inside: impl Fn(&Tool) -> bool,
+    ) -> Vec<(HeaderName, String)> {
+        let entry = self.get(server, tool).filter(|entry| inside(entry.tool()));
+        entry.map_or_else(Vec::new, |entry| mirror::texts(&entry.indexed.mirrors, arguments))
     }
 
+    /// Which arguments the tool wants in headers.
     pub(crate) fn mirrors(&self, tool: &Tool) -> &[Mirror] {
         self.get(tool.id.server.as_str(), &tool.id.tool).map_or(&[], |entry| &entry.indexed.mirrors)
     }

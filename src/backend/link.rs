@@ -109,6 +109,18 @@ impl Link {
         }
     }
 
+    /// Tells a legacy backend from which level on its log messages are wanted, where it has any.
+    pub(crate) async fn set_level(&self, level: &str) {
+        if self.hello().capabilities.value().get("logging").is_none() {
+            return;
+        }
+        let level = format!("\"level\":{}", serde_json::Value::from(level));
+        let ask = Ask::plain("logging/setLevel", Params::Members(&level));
+        if !matches!(tokio::time::timeout(LIST_TIMEOUT, self.ask(&ask)).await, Ok(Ok(_))) {
+            tracing::debug!("the level of log messages was not taken");
+        }
+    }
+
     /// Sends a notification; the peer's `rest` are its params.
     pub(crate) fn notify(&self, method: &str, peer: &Peer) {
         let params = peer.rest.strip_prefix(',').unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What a client asks of one server beside governed calls: completion, log levels, subscriptions, tasks.
+//! What a client asks of one server beside governed calls: greetings, log levels, subscriptions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +20,11 @@ use crate::domain::outcome::UpstreamError;
 /// A subscription has no answer until it ends.
 const ENDLESS: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// A request that is passed on. Its params are those of the peer's `rest`.
+/// A request that is passed on: one of a client about its own session, or a subscription to what it may hear. Its params are
+/// those of the peer's `rest`.
 #[derive(Debug, Clone, Copy)]
 pub struct Passed<'a> {
     pub method: &'a str,
-    /// The id of the task that it names.
-    pub task: Option<&'a str>,
     pub peer: &'a Peer,
     /// Whether it stays open, as `subscriptions/listen` does.
     pub endless: bool,
@@ -79,8 +78,8 @@ impl Backends {
         let settings = Arc::clone(&server.settings());
         let (idle, hard) = (settings.timeout, settings.max_timeout.max(settings.timeout));
         let deadline = if passed.endless { Deadline::start(ENDLESS, ENDLESS) } else { Deadline::start(idle, hard) };
-        let params = passed.task.map_or(Params::None, Params::Task);
-        let ask = Ask { deadline: Some(&deadline), peer: Some(passed.peer), ..Ask::plain(passed.method, params) };
+        let plain = Ask::plain(passed.method, Params::None);
+        let ask = Ask { deadline: Some(&deadline), peer: Some(passed.peer), ..plain };
         let answer = async {
             let _place = match (passed.endless, deadline.bound(server.place()).await) {
                 (true, _) => None,

@@ -19,6 +19,7 @@ use super::server::Server;
 use super::status::era_word;
 use super::transport::Allowance;
 use crate::config::SessionsOf;
+use crate::domain::call::Errand;
 use crate::domain::id::{KeyId, ServerName};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, UpstreamError, UpstreamFault};
@@ -47,6 +48,18 @@ pub struct SendOptions<'a> {
     pub key: Option<&'a KeyId>,
     /// Takes note of the attempts; makes spans of them where it has one itself.
     pub trail: Option<&'a Trail>,
+    /// What is asked in place of the call.
+    pub errand: Option<&'a Errand>,
+}
+
+impl SendOptions<'_> {
+    fn writes(&self, tool: &Tool) -> bool {
+        self.errand.map_or(tool.risk != Risk::Read, Errand::writes)
+    }
+
+    fn repeatable(&self, tool: &Tool) -> bool {
+        self.errand.map_or_else(|| tool.repeatable(), |errand| !errand.writes())
+    }
 }
 
 impl Backends {
@@ -99,7 +112,8 @@ impl Backends {
         };
         let clock = &*self.hub.clock;
         let began = clock.ticks();
-        if tool.risk != Risk::Read {
+        let wrote = options.writes(tool);
+        if wrote {
             server.writes.fetch_add(1, Ordering::AcqRel);
         }
         let writes = server.writes.load(Ordering::Acquire);
@@ -108,7 +122,7 @@ impl Backends {
         {
             return Ok(answer);
         }
-        let written = Written { server: &server, wrote: tool.risk != Risk::Read };
+        let written = Written { server: &server, wrote };
         let outcome = self.carry(&server, tool, arguments, &options).await;
         drop(written);
         let micros = clock.ticks().saturating_sub(began);
@@ -120,7 +134,7 @@ impl Backends {
                 }
                 Ok(answer)
             }
-            Err(fault) => Err(told(&server, &tool.label, tool.repeatable(), fault)),
+            Err(fault) => Err(told(&server, &tool.label, options.repeatable(tool), fault)),
         }
     }
 
@@ -135,7 +149,8 @@ impl Backends {
             return Err(Fault::new(FaultKind::Stopped, "the server is stopping"));
         }
         let (deadline, by_caller) = limits(server, tool, options.timeout);
-        let (method, params) = question(tool, arguments);
+        let reference = options.errand.map(|_| reference(tool)).unwrap_or_default();
+        let (method, params) = question(tool, arguments, options.errand, &reference);
         let mirrored = match tool.kind {
             Kind::Tool => mirror::headers(self.hub.catalog.load().mirrors(tool), arguments),
             Kind::Prompt | Kind::Resource | Kind::Entity => Vec::new(),
@@ -148,7 +163,7 @@ impl Backends {
             trace: options.trace,
             progress: progress.as_ref(),
             mirrored: &mirrored,
-            repeatable: tool.repeatable(),
+            repeatable: options.repeatable(tool),
             deadline: Some(&deadline),
             peer: options.peer.as_deref(),
             more: "",
@@ -239,14 +254,33 @@ impl Sending<'_> {
 }
 
 /// What the backend is asked.
-fn question<'a>(tool: &'a Tool, arguments: Option<&'a Json>) -> (&'static str, Params<'a>) {
+fn question<'a>(
+    tool: &'a Tool,
+    arguments: Option<&'a Json>,
+    errand: Option<&'a Errand>,
+    reference: &'a str,
+) -> (&'static str, Params<'a>) {
     let name = &*tool.id.tool;
+    if let Some(errand) = errand {
+        let params = match errand {
+            Errand::Complete => Params::Members(reference),
+            Errand::Follow { .. } => Params::Uri(name),
+            Errand::Task { id, .. } => Params::Task(id),
+        };
+        return (errand.method(), params);
+    }
     match tool.kind {
         Kind::Tool => ("tools/call", Params::Call { name, arguments }),
         Kind::Prompt => ("prompts/get", Params::Call { name, arguments }),
         // No call is ever of an entity.
         Kind::Resource | Kind::Entity => ("resources/read", Params::Read { uri: name }),
     }
+}
+
+/// What completion calls a prompt or a template.
+fn reference(tool: &Tool) -> String {
+    let (kind, member) = if tool.kind == Kind::Prompt { ("ref/prompt", "name") } else { ("ref/resource", "uri") };
+    format!("\"ref\":{}", serde_json::json!({"type": kind, member: tool.id.tool}))
 }
 
 /// Counts a write at its end too: what was read meanwhile may be half of it.

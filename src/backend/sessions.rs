@@ -223,6 +223,10 @@ impl Sessions {
         let open = Link::open(to, before, &hub.environment, &hub.tracker, &server.tail, audience);
         let link = Arc::new(Box::pin(open).await?);
         self.failed().remove(owner(&peer.session));
+        if let (Some(level), Era::Legacy) = (&peer.log_level, link.hello().era) {
+            // A modern client says it with each request; its sessions are kept apart by it.
+            link.set_level(level).await;
+        }
         hub.tracker.spawn(tend(Arc::clone(&link), Arc::clone(slot), Arc::clone(&server.changes)));
         if link.hello().era == Era::Legacy {
             link.heard().await;

@@ -81,6 +81,36 @@ impl ToolRef {
     }
 }
 
+/// What is asked about a tool, a prompt or a resource, in place of calling, getting or reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Errand {
+    /// Values for an argument of a prompt or a template.
+    Complete,
+    /// To be told when a resource changes, or no more. Where nothing is sent, somebody listens to its server.
+    Follow { on: bool, sends: bool },
+    /// A task that a call of the tool began.
+    Task { method: &'static str, id: String },
+}
+
+impl Errand {
+    /// The method of MCP.
+    #[must_use]
+    pub const fn method(&self) -> &'static str {
+        match self {
+            Self::Complete => "completion/complete",
+            Self::Follow { on: true, .. } => "resources/subscribe",
+            Self::Follow { on: false, .. } => "resources/unsubscribe",
+            Self::Task { method, .. } => method,
+        }
+    }
+
+    /// Whether it may change something.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        matches!(self, Self::Task { method, .. } if *method != "tasks/get")
+    }
+}
+
 /// What every entrance decodes to. Well-formed, the transport forgotten, trusted by nobody.
 #[derive(Debug)]
 pub struct CallRequest {

@@ -23,6 +23,12 @@ impl Glob {
         !self.0.contains('*')
     }
 
+    /// True where the pattern says how a text begins, and nothing of how it goes on.
+    #[must_use]
+    pub fn is_prefix(&self) -> bool {
+        self.0.split_once('*').is_some_and(|(_, rest)| rest.is_empty())
+    }
+
     /// Whether it matches any text that begins with `head`.
     #[must_use]
     pub fn may_begin(&self, head: &str) -> bool {

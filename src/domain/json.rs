@@ -136,6 +136,17 @@ impl Serialize for Json {
     }
 }
 
+/// A member's name as the most lenient reader of JSON takes it: without case, in any script.
+#[must_use]
+pub fn folded(name: &str) -> String {
+    if name.is_ascii() {
+        return name.to_ascii_lowercase();
+    }
+    // Both ways, as readers differ; a dotted capital I leaves its dot behind.
+    let lower = name.to_uppercase().to_lowercase();
+    lower.chars().filter(|c| *c != '\u{307}').collect()
+}
+
 /// The canonical text of a value: members sorted by name, no white space. Two texts that mean the same have one.
 #[must_use]
 pub fn canonical(value: &Value) -> String {

@@ -166,14 +166,16 @@ impl Profile {
         Self { scopes, ..self.clone() }
     }
 
-    /// Whether a backend's tool, prompt or resource lies inside this profile. A glob without a wildcard names a tool.
+    /// Whether a backend's tool, prompt or resource lies inside this profile. A glob without a wildcard names a tool, and
+    /// so does one with a wildcard before its end: of a URI the caller writes every letter, the last ones too.
     #[must_use]
     pub fn admits(&self, tool: &Tool) -> bool {
         match tool.kind {
             Kind::Tool => (!self.read_only || tool.risk == Risk::Read) && self.names(&tool.label),
-            Kind::Prompt | Kind::Resource | Kind::Entity => {
+            Kind::Prompt | Kind::Entity => {
                 self.allowed_tools.iter().any(|glob| !glob.is_literal() && glob.matches(&tool.label))
             }
+            Kind::Resource => self.allowed_tools.iter().any(|glob| glob.is_prefix() && glob.matches(&tool.label)),
         }
     }
 

@@ -119,6 +119,8 @@ pub struct Provenance {
     pub session: Option<String>,
     pub protocol: Option<String>,
     pub rpc_id: Option<String>,
+    /// The method, where it is none of those that make a call; for spans alone.
+    pub method: Option<&'static str>,
     /// A context that came besides the one that counts: that of the HTTP request, where `_meta` has another.
     pub beside: Option<Context>,
 }

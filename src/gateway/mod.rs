@@ -198,7 +198,8 @@ impl Gateway {
     /// The line of a new call.
     #[must_use]
     pub fn line(&self, progress: Option<mpsc::Sender<Aside>>, peer: Option<Arc<Peer>>) -> Line {
-        Line { cancel: self.giving_up.child_token(), progress, peer, provenance: Provenance::default() }
+        let cancel = self.giving_up.child_token();
+        Line { cancel, progress, peer, provenance: Provenance::default(), errand: None }
     }
 
     /// Carries a call to its end, whatever becomes of the client: where the client leaves, and this future is dropped, the

@@ -11,10 +11,12 @@ use super::{Gateway, Visitor};
 use crate::authn::session::Session;
 use crate::backend::{Aside, Greeting, ListKind, ListVersions, Passed};
 use crate::domain::call::ToolRef;
+use crate::domain::crowd::Seat;
 use crate::domain::id::{KeyId, ServerName};
 use crate::domain::json::Json;
-use crate::domain::outcome::UpstreamError;
+use crate::domain::outcome::{Refusal, UpstreamError};
 use crate::domain::principal::{Principal, Scope};
+use crate::domain::secret::Secret;
 use crate::domain::tool::Tool;
 
 /// How long a changed list may take to be taken in before it is told of.
@@ -96,12 +98,17 @@ impl Gateway {
         Shown { items: shown.cloned().collect(), ttl_ms: items.ttl_ms }
     }
 
-    /// Whether a prompt, a resource or a template exists for a principal.
-    #[must_use]
-    pub fn may_read(&self, principal: &Principal, server: &ServerName, kind: ListKind, name: &str) -> bool {
-        let state = self.state();
-        let readable = state.readable(&reference(server, kind, name));
-        readable.is_some_and(|readable| state.sight(principal).shows(&readable))
+    /// Lets a principal tell a server something that is no call.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub async fn admit_aside(
+        &self,
+        principal: &Principal,
+        server: &ServerName,
+        jwt: Option<&Secret>,
+    ) -> Result<Seat<KeyId>, Refusal> {
+        self.pipeline.admit_aside(&self.state(), principal, server, jwt).await
     }
 
     /// Passes on a request that is no call.
@@ -134,13 +141,17 @@ impl Gateway {
         known.map_or_else(|| Json::of(&serde_json::json!({"name": server})), |greeting| greeting.info)
     }
 
-    /// What the `Mcp-Param-…` headers of a call must say.
+    /// What the `Mcp-Param-…` headers of a principal's call must say.
     #[must_use]
-    pub fn parameter_headers(&self, asked: &ToolRef, arguments: Option<&Json>) -> Vec<(http::HeaderName, String)> {
-        match asked {
-            ToolRef::Exact { server, tool } => self.state.load().catalog.parameter_headers(server, tool, arguments),
-            _ => Vec::new(),
-        }
+    pub fn parameter_headers(
+        &self,
+        principal: &Principal,
+        asked: &ToolRef,
+        arguments: Option<&Json>,
+    ) -> Vec<(http::HeaderName, String)> {
+        let ToolRef::Exact { server, tool } = asked else { return Vec::new() };
+        let state = self.state.load();
+        state.catalog.parameter_headers(server, tool, arguments, |tool| state.admits(principal, tool))
     }
 
     /// Waits a while until what the servers last listed is what requests see.
@@ -159,21 +170,22 @@ impl Gateway {
         self.pipeline.backends.versions(server)
     }
 
-    /// The name under which a principal knows a task of a server's.
+    /// The name under which a principal knows a task that its call of a server's tool began.
     #[must_use]
-    pub fn task_name(&self, principal: &Principal, server: &ServerName, task: &str) -> Option<String> {
-        self.sessions.sealer().seal_name(&task_purpose(principal, server), task).ok()
+    pub fn task_name(&self, principal: &Principal, server: &ServerName, tool: &str, task: &str) -> Option<String> {
+        let plain = serde_json::to_string(&(tool, task)).ok()?;
+        self.sessions.sealer().seal_name(&task_purpose(principal, server), &plain).ok()
     }
 
-    /// The server's own name for a task; `None` where it is not one of this principal's.
+    /// The tool that began a task, and the server's own name for it; `None` where it is not one of this principal's.
     #[must_use]
-    pub fn task_of(&self, principal: &Principal, server: &ServerName, name: &str) -> Option<String> {
-        self.sessions.sealer().open_text(&task_purpose(principal, server), name)
+    pub fn task_of(&self, principal: &Principal, server: &ServerName, name: &str) -> Option<(String, String)> {
+        serde_json::from_str(&self.sessions.sealer().open_text(&task_purpose(principal, server), name)?).ok()
     }
 }
 
 fn task_purpose(principal: &Principal, server: &ServerName) -> Vec<u8> {
-    format!("toolgate task 1\n{}\n{server}", principal.key).into_bytes()
+    format!("toolgate task 2\n{}\n{server}", principal.key).into_bytes()
 }
 
 /// What names an item of a list.

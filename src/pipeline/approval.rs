@@ -1,12 +1,14 @@
 //! A call that a person has to approve: it goes on where somebody has approved exactly it, else that is asked for.
 
+use std::sync::Arc;
+
 use super::record::Record;
 use super::{Pipeline, State};
 use crate::approvals::{Asking, Ended, Word};
 use crate::domain::approval::Awaited;
 use crate::domain::outcome::{Outcome, Refusal, UpstreamFault};
 use crate::domain::tool::Tool;
-use crate::policy::{PendingCall, PermittedCall};
+use crate::policy::{PendingCall, PermittedCall, refused_by};
 
 /// Seconds after which there may be room for one more request.
 const TRY_AGAIN: u64 = 60;
@@ -58,6 +60,15 @@ impl Pipeline {
     }
 }
 
+/// Nobody is asked to approve what is only asked about a call: that would use up the approval of the call itself.
+pub(super) fn unapproved(pending: Box<PendingCall>, record: &mut Record) -> Refusal {
+    let label = Arc::clone(&pending.call().tool().label);
+    let reason = format!("a person has to approve what `{label}` is asked for, and that is asked for by a call alone");
+    let judgement = refused_by(pending.into_judgement(), "approval", &reason);
+    record.judged(&judgement);
+    Refusal::Denied(Box::new(judgement))
+}
+
 /// What an outcome says of the approval that let the call go. `sent` says whether anything may have left.
 pub(super) fn ended(outcome: &Outcome, tool: Option<&Tool>, sent: bool) -> Ended {
     match outcome {
@@ -77,8 +88,6 @@ pub(super) fn ended(outcome: &Outcome, tool: Option<&Tool>, sent: bool) -> Ended
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::domain::id::ToolId;
     use crate::domain::json::Json;

@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use self::approval::unapproved;
 use self::record::{Record, cache_digest};
 use self::resolve::Decided;
 pub use self::resolve::{Origin, OwnTool, OwnTools, Road, Running, own_answer};
@@ -26,12 +27,14 @@ pub use self::state::{Sight, State};
 use crate::approvals::Approvals;
 use crate::authn::jwt::Tokens;
 use crate::backend::{Aside, Backends, Peer, SendOptions};
-use crate::domain::call::CallRequest;
+use crate::domain::call::{CallRequest, Errand};
 use crate::domain::clock::Clock;
-use crate::domain::crowd::Crowd;
-use crate::domain::id::KeyId;
-use crate::domain::outcome::{Carried, Outcome, Refusal};
+use crate::domain::crowd::{Crowd, Seat};
+use crate::domain::id::{KeyId, ServerName};
+use crate::domain::json::Json;
+use crate::domain::outcome::{Answer, Carried, Outcome, Refusal};
 use crate::domain::principal::Principal;
+use crate::domain::secret::Secret;
 use crate::domain::tool::Risk;
 use crate::domain::trace::Provenance;
 use crate::journal::Journal;
@@ -70,6 +73,8 @@ pub struct Line {
     pub peer: Option<Arc<Peer>>,
     /// Where the call comes from.
     pub provenance: Provenance,
+    /// What is asked in place of the call.
+    pub errand: Option<Errand>,
 }
 
 impl Pipeline {
@@ -124,21 +129,17 @@ impl Pipeline {
         line: &Line,
         record: &mut Record,
     ) -> Result<Outcome, Refusal> {
-        let place = self.in_flight.seat(principal.key.clone(), MAX_IN_FLIGHT);
-        let _place = place.ok_or_else(|| Refusal::LimitReached {
-            scope: "the calls in flight of this key".into(),
-            limit: MAX_IN_FLIGHT.to_string(),
-            retry_after: 1,
-        })?;
+        let _place = self.seat(&principal)?;
         if request.metered {
             self.charge(state.request_charge(&principal).as_slice())?;
         }
-        let resolved = self.resolve(state, principal, request, record)?;
+        let resolved = self.resolve(state, principal, request, line.errand.as_ref(), record)?;
         let resolved = self.vouch(state, resolved, record).await?;
-        let resolved = self.scan_arguments(state, resolved, record).await?;
+        let resolved = self.scan_arguments(state, resolved, line, record).await?;
         let (decided, road) = resolved.decide(&state.policies, self.clock.now(), record)?;
         let call = match decided {
             Decided::Permitted(call) => call,
+            Decided::Pending(pending) if line.errand.is_some() => return Err(unapproved(pending, record)),
             Decided::Pending(pending) => self.approved(state, pending, record).await?,
         };
         match road {
@@ -155,6 +156,34 @@ impl Pipeline {
         }
     }
 
+    /// A place among the principal's calls in flight.
+    fn seat(&self, principal: &Principal) -> Result<Seat<KeyId>, Refusal> {
+        let seat = self.in_flight.seat(principal.key.clone(), MAX_IN_FLIGHT);
+        seat.ok_or_else(|| Refusal::LimitReached {
+            scope: "the calls in flight of this key".into(),
+            limit: MAX_IN_FLIGHT.to_string(),
+            retry_after: 1,
+        })
+    }
+
+    /// Lets a principal tell a server something about its own session there, which is no call: the log has no word for it,
+    /// but the server's token and the limits hold.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub async fn admit_aside(
+        &self,
+        state: &State,
+        principal: &Principal,
+        server: &ServerName,
+        jwt: Option<&Secret>,
+    ) -> Result<Seat<KeyId>, Refusal> {
+        let seat = self.seat(principal)?;
+        self.claims(state, server, jwt).await?;
+        self.charge(&state.server_charges(principal, server))?;
+        Ok(seat)
+    }
+
     /// From the permit to the answer: the caller's account, the cache, the limits, the intent, the backend.
     async fn send(
         &self,
@@ -169,18 +198,27 @@ impl Pipeline {
             return Ok(failed);
         }
         let tool = call.tool();
-        let cache_digest: Option<Arc<str>> = tool.settings.cache.map(|_| cache_digest(call).into());
+        let errand = line.errand.as_ref();
+        let cached = tool.settings.cache.filter(|_| errand.is_none());
+        let cache_digest: Option<Arc<str>> = cached.map(|_| cache_digest(call).into());
         if let Some(answer) = cache_digest.as_ref().and_then(|digest| self.backends.cached(call, digest)) {
             return Ok(Outcome::Answered(answer));
         }
-        self.charge(&state.charges(call.principal(), tool))?;
-        if tool.risk != Risk::Read {
+        self.charge(&match errand {
+            None => state.charges(call.principal(), tool),
+            Some(_) => state.server_charges(call.principal(), &tool.id.server),
+        })?;
+        if errand.map_or(tool.risk != Risk::Read, Errand::writes) {
             record.intend().await?;
+        }
+        if let Some(Errand::Follow { sends: false, .. }) = errand {
+            let result = Json::from_parts(String::from("{}"));
+            return Ok(Outcome::Answered(Answer { result, is_error: false, cached: false, partial: false }));
         }
         record.sent();
         let (progress, notices) = scan::notices(state, tool, line.progress.clone());
         let (peer, trail) = (line.peer.clone(), Some(record.trail()));
-        let options = SendOptions { trace, timeout, progress, peer, cache_digest, key: None, trail };
+        let options = SendOptions { trace, timeout, progress, peer, cache_digest, errand, key: None, trail };
         let sending = pin!(self.backends.send(call, options));
         Ok(match notices.beside(sending).await {
             Ok(answer) => Outcome::Answered(answer),

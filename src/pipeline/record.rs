@@ -6,7 +6,7 @@ use super::Pipeline;
 use super::approval::ended;
 use super::scan::Scanned;
 use crate::approvals::Execution;
-use crate::domain::call::{CallRequest, Entrance};
+use crate::domain::call::{CallRequest, Entrance, Errand};
 use crate::domain::decision::Judgement;
 use crate::domain::dlp::{Direction, DlpResult};
 use crate::domain::id::EventId;
@@ -100,6 +100,14 @@ impl Record {
     /// Notes the true reason where the caller is only told that what it asks for is unknown.
     pub(super) fn outside_profile(&mut self, profile: &str) {
         self.entry.note(&format!("the {} lies outside the profile `{profile}`", self.kind.as_str()));
+    }
+
+    /// Notes what is asked in place of the call.
+    pub(super) fn errand(&mut self, errand: &Errand) {
+        self.entry.note(errand.method());
+        if let Some(traced) = &mut self.traced {
+            traced.provenance.method = Some(errand.method());
+        }
     }
 
     /// Notes whose token was brought for the server.

@@ -12,11 +12,12 @@ use serde_json::{Map, Value};
 
 use super::record::Record;
 use super::{Line, Pipeline, State};
+use crate::authn::jwt::Claims;
 use crate::backend::{Catalog, Resolved as Found};
-use crate::domain::call::{CallRequest, Entrance, ToolRef};
+use crate::domain::call::{CallRequest, Entrance, Errand, ToolRef};
 use crate::domain::clock::Moment;
 use crate::domain::decision::{Judgement, Verdict};
-use crate::domain::id::RequestId;
+use crate::domain::id::{RequestId, ServerName};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, Misfit, Refusal};
 use crate::domain::principal::{Principal, Profile, Scope, Surface};
@@ -112,6 +113,8 @@ pub(super) struct Resolved {
     surface: Surface,
     source: Option<IpAddr>,
     jwt: Option<Secret>,
+    /// It is about what an earlier call of the tool began.
+    again: bool,
 }
 
 /// A call that policy permits, or would once a person has approved it.
@@ -166,6 +169,7 @@ impl Resolved {
         let call = self.call.recorded(record.event().clone(), record.trail().context());
         let decision = match self.by_scope {
             Some(scope) => policies.permit_by_scope(call, scope, &facts),
+            None if self.again => policies.decide_again(call, &facts),
             None => policies.decide(call, &facts),
         };
         match decision {
@@ -189,8 +193,13 @@ impl Pipeline {
         state: &State,
         principal: Principal,
         mut request: CallRequest,
+        errand: Option<&Errand>,
         record: &mut Record,
     ) -> Result<Resolved, Refusal> {
+        if let Some(errand) = errand {
+            record.errand(errand);
+        }
+        let again = matches!(errand, Some(Errand::Task { .. }));
         let (tool, own) = match self.own.find(&request.tool) {
             Some(own) if principal.profile.has(own.scope) => {
                 if !own.lies_in(&principal.profile) {
@@ -218,6 +227,7 @@ impl Pipeline {
             })?,
         };
         match tool.kind {
+            Kind::Tool if again => {}
             Kind::Tool => check_arguments(&state.catalog, &tool, &value)?,
             Kind::Prompt | Kind::Resource | Kind::Entity => check_texts(&value)?,
         }
@@ -238,6 +248,7 @@ impl Pipeline {
             surface: request.surface,
             source: request.source,
             jwt: request.jwt,
+            again,
         })
     }
 
@@ -248,16 +259,27 @@ impl Pipeline {
         resolved: Resolved,
         record: &mut Record,
     ) -> Result<Resolved, Refusal> {
-        let server = state.settings.servers.get(&resolved.call.tool().id.server);
-        let Some((server, settings)) = server.and_then(|server| Some((server, server.jwt.as_ref()?))) else {
-            return Ok(resolved);
-        };
-        let refused = |fault: Option<String>| Refusal::ServerJwt { server: server.name.clone(), fault };
-        let token = resolved.jwt.as_ref().ok_or_else(|| refused(None))?;
-        let checked = self.tokens.checker(settings).check(token).await;
-        let claims = checked.map_err(|fault| refused(Some(fault.to_string())))?;
+        let server = &resolved.call.tool().id.server;
+        let Some(claims) = self.claims(state, server, resolved.jwt.as_ref()).await? else { return Ok(resolved) };
         record.vouched(claims.text("sub").unwrap_or("nobody"));
         Ok(Resolved { call: resolved.call.vouched(claims.roles()), ..resolved })
+    }
+
+    /// What the token says that a server asks its callers for; `None` where it asks for none.
+    pub(super) async fn claims(
+        &self,
+        state: &State,
+        server: &ServerName,
+        jwt: Option<&Secret>,
+    ) -> Result<Option<Claims>, Refusal> {
+        let server = state.settings.servers.get(server);
+        let Some((server, settings)) = server.and_then(|server| Some((server, server.jwt.as_ref()?))) else {
+            return Ok(None);
+        };
+        let refused = |fault: Option<String>| Refusal::ServerJwt { server: server.name.clone(), fault };
+        let token = jwt.ok_or_else(|| refused(None))?;
+        let checked = self.tokens.checker(settings).check(token).await;
+        checked.map(Some).map_err(|fault| refused(Some(fault.to_string())))
     }
 }
 

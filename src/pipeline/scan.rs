@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::record::Record;
 use super::resolve::Resolved;
-use super::{Pipeline, State};
+use super::{Line, Pipeline, State};
 use crate::backend::{Aside, Catalog};
 use crate::domain::dlp::{Direction, DlpMode, DlpResult};
 use crate::domain::json::Json;
@@ -115,8 +115,14 @@ async fn examined(scanner: &Arc<Scanner>, mode: DlpMode, text: &Json) -> Scanned
     })
 }
 
+/// What of an errand's params goes to the backend beside the name that is judged.
+fn travels(line: &Line) -> Json {
+    let rest = line.peer.as_ref().map_or("", |peer| peer.rest.trim_start_matches(','));
+    Json::from_parts(format!("{{{rest}}}"))
+}
+
 impl Pipeline {
-    /// Scans the arguments of a call to a backend.
+    /// Scans the arguments of a call to a backend; of an errand all that travels, which cannot be rewritten.
     ///
     /// # Errors
     /// Where they may not travel, or policy denies the call as it came.
@@ -124,11 +130,16 @@ impl Pipeline {
         &self,
         state: &State,
         resolved: Resolved,
+        line: &Line,
         record: &mut Record,
     ) -> Result<Resolved, Refusal> {
         let Some(tool) = resolved.backend_tool().map(Arc::clone) else { return Ok(resolved) };
-        let mode = tool.settings.dlp.arguments;
-        let mut scanned = match resolved.arguments() {
+        let aside = line.errand.as_ref().map(|_| travels(line));
+        let mode = match tool.settings.dlp.arguments {
+            DlpMode::Redact if aside.is_some() => DlpMode::Block,
+            mode => mode,
+        };
+        let mut scanned = match aside.as_ref().or(resolved.arguments()) {
             Some(arguments) => examined(&state.settings.scanner, mode, arguments).await,
             None => examine(&state.settings.scanner, mode, &Json::from_parts("{}".into())),
         };

@@ -105,13 +105,18 @@ impl State {
     /// The windows that a call of `tool` by `principal` is charged to.
     #[must_use]
     pub fn charges(&self, principal: &Principal, tool: &Tool) -> Vec<Charge> {
-        let mut charges = Vec::new();
-        let mut add = |scope: LimitScope, rate: Option<Rate>| charges.extend(rate.map(|rate| Charge { scope, rate }));
-        add(LimitScope::Tool(tool.id.clone()), tool.settings.rate_limit);
-        let server = self.settings.servers.get(&tool.id.server);
-        add(LimitScope::Server(tool.id.server.clone()), server.and_then(|server| server.rate_limit));
-        charges.extend(self.invocation_charge(principal));
+        let own = tool.settings.rate_limit.map(|rate| Charge { scope: LimitScope::Tool(tool.id.clone()), rate });
+        let mut charges = Vec::from_iter(own);
+        charges.extend(self.server_charges(principal, &tool.id.server));
         charges
+    }
+
+    /// Those of anything that a principal asks of a server.
+    #[must_use]
+    pub fn server_charges(&self, principal: &Principal, server: &ServerName) -> Vec<Charge> {
+        let rate = self.settings.servers.get(server).and_then(|server| server.rate_limit);
+        let charge = rate.map(|rate| Charge { scope: LimitScope::Server(server.clone()), rate });
+        charge.into_iter().chain(self.invocation_charge(principal)).collect()
     }
 
     /// The windows of a principal's plan.

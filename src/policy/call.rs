@@ -257,6 +257,21 @@ impl Policies {
         }
     }
 
+    /// Decides about what a call of the tool began. That call was judged with its arguments, which nobody has any more; now
+    /// it counts whether one could still be permitted.
+    pub fn decide_again(&self, call: Call, facts: &Facts<'_>) -> Decision {
+        let label = &call.tool.label;
+        if self.could_permit(&call.principal, &call.tool) {
+            let rules = vec![RuleMark::built_in("task", PolicyEffect::Permit, None)];
+            let reason = format!("`{label}` may still be called, so what it began may be asked about").into();
+            let judgement = Judgement { verdict: Verdict::Allow, rules, reason, ..self.blank(facts) };
+            return Decision::Permit(Box::new(PermittedCall::new(call, judgement, Circumstances::of(facts))));
+        }
+        let rules = vec![RuleMark::built_in("task", PolicyEffect::Forbid, None)];
+        let reason = format!("`{label}` may not be called any more").into();
+        Decision::Deny(Box::new(Judgement { rules, reason, ..self.blank(facts) }))
+    }
+
     /// Decides a call of an own tool that its scope alone opens; no policy is asked.
     pub fn permit_by_scope(&self, call: Call, scope: Scope, facts: &Facts<'_>) -> Decision {
         let id = format!("scope:{}", scope.as_str());

@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, Histogram, HistogramDataPoint, Metric};
 
 use super::Ended;
-use super::span::{method, target, text};
+use super::span::{method, method_of, target, text};
 use crate::domain::clock::Moment;
 use crate::domain::tool::Kind;
 
@@ -72,11 +72,15 @@ impl Meters {
         let tool = call.tool.as_ref();
         let label = tool.map_or(OTHER, |tool| &*tool.label);
         let error = call.error.map(str::to_owned);
-        add(&mut self.server, series(call.kind, label, None, error), call.ended.saturating_sub(call.began));
+        add(
+            &mut self.server,
+            series(call.kind, method_of(call), label, None, error),
+            call.ended.saturating_sub(call.began),
+        );
         for attempt in &call.noted.attempts {
             let Some(tool) = tool else { continue };
             let error = (attempt.ending != "ok").then(|| attempt.ending.to_owned());
-            let series = series(call.kind, &tool.id.tool, Some(tool.id.server.as_str()), error);
+            let series = series(call.kind, method_of(call), &tool.id.tool, Some(tool.id.server.as_str()), error);
             let ended = attempt.ended.unwrap_or(call.ended);
             add(&mut self.client, series, ended.saturating_sub(attempt.began));
         }
@@ -127,8 +131,8 @@ impl Meters {
     }
 }
 
-fn series(kind: Kind, name: &str, server: Option<&str>, error: Option<String>) -> Series {
-    Series::Of { kind: method(kind), name: target(kind, name), server: server.map(str::to_owned), error }
+fn series(kind: Kind, method: &'static str, name: &str, server: Option<&str>, error: Option<String>) -> Series {
+    Series::Of { kind: method, name: target(kind, name), server: server.map(str::to_owned), error }
 }
 
 fn add(metered: &mut Metered, series: Series, micros: u64) {
@@ -169,9 +173,9 @@ mod tests {
     fn there_is_an_end_of_series() {
         let mut metered = Metered::new();
         for n in 0..MAX_SERIES + 50 {
-            add(&mut metered, series(Kind::Tool, &format!("t{n}"), None, None), 1);
+            add(&mut metered, series(Kind::Tool, "tools/call", &format!("t{n}"), None, None), 1);
         }
-        add(&mut metered, series(Kind::Tool, "t0", None, None), 1);
+        add(&mut metered, series(Kind::Tool, "tools/call", "t0", None, None), 1);
         assert_eq!(metered.len(), MAX_SERIES + 1);
         assert_eq!(metered.get(&Series::Rest).map(|rest| rest.count), Some(50));
         assert_eq!(attributes(&Series::Rest)[0].key, "otel.metric.overflow");

@@ -37,6 +37,11 @@ impl Anchor {
 }
 
 /// The request's method.
+pub(super) fn method_of(call: &Ended) -> &'static str {
+    call.provenance.method.unwrap_or(method(call.kind))
+}
+
+/// The method of a call.
 pub(super) const fn method(kind: Kind) -> &'static str {
     match kind {
         Kind::Tool | Kind::Entity => "tools/call",
@@ -60,10 +65,10 @@ pub(super) fn target(kind: Kind, name: &str) -> Option<(&'static str, String)> {
 }
 
 /// What every span of a call says.
-fn common(kind: Kind, name: Option<&str>) -> (String, Vec<KeyValue>) {
-    let method = method(kind);
+fn common(call: &Ended, name: Option<&str>) -> (String, Vec<KeyValue>) {
+    let (kind, method) = (call.kind, method_of(call));
     let mut attributes = vec![text("mcp.method.name", method)];
-    if kind == Kind::Tool {
+    if method == self::method(Kind::Tool) {
         attributes.push(text("gen_ai.operation.name", "execute_tool"));
     }
     match name.and_then(|name| target(kind, name)) {
@@ -86,7 +91,7 @@ pub(super) fn of(call: &Ended, anchor: &Anchor) -> Vec<Span> {
 
 fn server(call: &Ended, anchor: &Anchor) -> Span {
     let Ended { context, parent, provenance, .. } = call;
-    let (name, mut attributes) = common(call.kind, call.tool.as_ref().map(|tool| &*tool.label));
+    let (name, mut attributes) = common(call, call.tool.as_ref().map(|tool| &*tool.label));
     let also = [
         ("mcp.session.id", provenance.session.clone()),
         ("mcp.protocol.version", provenance.protocol.clone()),
@@ -126,7 +131,7 @@ fn server(call: &Ended, anchor: &Anchor) -> Span {
 /// One attempt; what never ended ended with the call.
 fn client(call: &Ended, attempt: &Attempt, anchor: &Anchor) -> Option<Span> {
     let (tool, context) = (call.tool.as_ref()?, attempt.span?);
-    let (name, mut attributes) = common(call.kind, Some(&tool.id.tool));
+    let (name, mut attributes) = common(call, Some(&tool.id.tool));
     let error = (attempt.ending != "ok").then_some(attempt.ending);
     let (transport, protocol) = match call.noted.transport {
         Some("stdio") => (Some("pipe"), None),

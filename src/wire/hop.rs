@@ -13,7 +13,7 @@ use super::era::Era;
 use super::mcp::SERVER_INFO_KEY;
 use super::reply::{self, ResultType};
 use super::splice::{Additions, splice};
-use crate::domain::json::Json;
+use crate::domain::json::{Json, folded};
 
 /// The members of an object, in their order, each as the text that came.
 #[derive(Debug, Default)]
@@ -67,22 +67,50 @@ pub struct Onward {
     pub meta: String,
 }
 
+/// Members that the gateway reads or writes itself, in whichever request. Readers that take no notice of case, and let the
+/// last of several count, would take another spelling for them (CVE-2026-27896).
+const OWN_MEMBERS: [&str; 13] = [
+    "name",
+    "arguments",
+    "uri",
+    "taskId",
+    "requestState",
+    "inputResponses",
+    "_meta",
+    "ref",
+    "argument",
+    "context",
+    "cursor",
+    "level",
+    "notifications",
+];
+
 /// Reads what travels on of `params`; members in `judged` are put in by whoever sends them.
-#[must_use]
-pub fn onward(params: Option<&Json>, judged: &[&str]) -> Onward {
-    let Some(params) = params else { return Onward::default() };
+///
+/// # Errors
+/// A sentence for the client, where a member is spelled almost like one that the gateway reads itself.
+pub fn onward(params: Option<&Json>, judged: &[&str]) -> Result<Onward, String> {
+    let Some(params) = params else { return Ok(Onward::default()) };
     let all = members(params);
+    for (name, _) in &all.0 {
+        let plain = folded(name);
+        let alike = |own: &&&str| ***own != **name && own.eq_ignore_ascii_case(&plain);
+        if let Some(own) = OWN_MEMBERS.iter().find(alike) {
+            let name: String = name.chars().take(100).collect();
+            return Err(format!("the member `{name}` of `params` is spelled almost like `{own}`: leave it out"));
+        }
+    }
     let rest = joined(&all, |name| name != "_meta" && !judged.contains(&name));
     let meta = all.0.iter().find(|(name, _)| name == "_meta").map(|(_, value)| {
         let inner: Members<'_> = serde_json::from_str(value.get()).unwrap_or_default();
-        joined(&inner, |name| !hop_by_hop(name))
+        joined(&inner, |name| !hop_by_hop(&folded(name)))
     });
-    Onward { rest, meta: meta.unwrap_or_default() }
+    Ok(Onward { rest, meta: meta.unwrap_or_default() })
 }
 
-/// Members of `_meta` that belong to one hop, or are for the gateway itself.
+/// Members of `_meta`, folded, that belong to one hop or are for the gateway itself.
 fn hop_by_hop(name: &str) -> bool {
-    matches!(name, "progressToken" | "traceparent" | "tracestate" | "baggage")
+    matches!(name, "progresstoken" | "traceparent" | "tracestate" | "baggage")
         || name.starts_with("io.modelcontextprotocol/")
         || name.starts_with("toolgate/")
 }
@@ -262,11 +290,25 @@ mod tests {
         let params = json(
             r#"{"name":"x","arguments":{"n":1.0},"task":{ "ttl":1e3 },"_meta":{"progressToken":7,"vendor/x": [1.50],"io.modelcontextprotocol/protocolVersion":"y","toolgate/jwt":"z"}}"#,
         );
-        let onward = onward(Some(&params), &["name", "arguments"]);
+        let onward = onward(Some(&params), &["name", "arguments"]).unwrap();
         assert_eq!(onward.rest, r#","task":{ "ttl":1e3 }"#);
         assert_eq!(onward.meta, r#","vendor/x":[1.50]"#);
         assert_eq!(member(Some(&params), "task").unwrap().as_str(), r#"{ "ttl":1e3 }"#);
-        assert_eq!(super::onward(None, &[]), Onward::default());
+        assert_eq!(super::onward(None, &[]), Ok(Onward::default()));
+    }
+
+    #[test]
+    fn another_spelling_of_what_is_judged_never_travels_on() {
+        for name in
+            ["Name", "NAME", "argument\u{17f}", "_Meta", "_META", "uRI", "ur\u{131}", "Tas\u{212a}Id", "RequestState"]
+        {
+            let params = Json::of(&json!({"name": "x", name: "y"}));
+            assert!(onward(Some(&params), &["name"]).is_err(), "{name}");
+        }
+        let params = json(
+            r#"{"_meta":{"ProgressToken":7,"IO.modelcontextprotocol/protocolVersion":"y","Toolgate/jwt":"z","Vendor":1}}"#,
+        );
+        assert_eq!(onward(Some(&params), &[]).unwrap().meta, r#","Vendor":1"#);
     }
 
     #[test]

@@ -50,7 +50,13 @@ impl Reply {
 /// say no: there everything but an answer is a JSON-RPC error.
 #[must_use]
 pub fn tell(carried: &Carried, era: Era, host: bool) -> Reply {
-    match (&carried.outcome, carried.kind) {
+    tell_as(carried, carried.kind, era, host)
+}
+
+/// The same for a request whose result is that of another kind.
+#[must_use]
+pub fn tell_as(carried: &Carried, kind: Kind, era: Era, host: bool) -> Reply {
+    match (&carried.outcome, kind) {
         (Outcome::Answered(answer), Kind::Resource) if era == Era::Modern => {
             Reply::result(with_governance(&answer.result, &carried.governance, &UNCACHED))
         }
@@ -141,6 +147,12 @@ pub fn unknown_prompt(name: &str) -> RpcError {
 pub fn unknown_resource(uri: &str, era: Era) -> RpcError {
     let code = if era == Era::Modern { -32602 } else { -32002 };
     RpcError::new(200, code, "resource not found").with(json!({"uri": uri}))
+}
+
+/// A refusal of what has no result that could say no.
+#[must_use]
+pub fn refusal(refusal: &Refusal, era: Era, host: bool) -> Reply {
+    unread(refusal, Kind::Prompt, era, host)
 }
 
 /// A refusal to read, as an error: the number is HTTP's for the like, outside what JSON-RPC keeps for itself.

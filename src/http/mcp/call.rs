@@ -7,13 +7,14 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::StatusCode;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::approval::Approval;
 use super::relayed::{Via, notification, parked_event};
+use super::told::{self, AUDIT_ID, answered, event, text};
 use super::{Asked, failure, json};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::EventId;
@@ -26,8 +27,6 @@ use crate::wire::hop;
 use crate::wire::mcp::{Reply, tell};
 use crate::wire::rpc::{self, RpcError};
 
-/// Names the audit record of a call on every answer.
-const AUDIT_ID: HeaderName = HeaderName::from_static("toolgate-audit-id");
 /// A call that runs longer is answered on a stream, kept alive by comments: clients give up on silent bodies.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// A legacy client that can take a stream up again gets one sooner: whatever breaks, it does not lose the answer.
@@ -38,17 +37,6 @@ pub(super) const NOTICES: usize = 256;
 /// How calls of this client are named for cancellation; without a session nobody can tell whose they are.
 pub(super) fn session_name(asked: &Asked) -> Option<String> {
     asked.session.as_ref().map(|session| format!("{}\n{session}", asked.principal.key))
-}
-
-/// A request over its plan's limit: 429 for a script.
-pub(super) fn over_limit(id: &Id, refusal: &Refusal) -> Response {
-    let Refusal::LimitReached { retry_after, .. } = refusal else {
-        return failure(Some(id), &RpcError::new(503, -32603, refusal.to_string()));
-    };
-    let error = RpcError::new(429, 429, refusal.to_string()).with(serde_json::json!({"retry_after": retry_after}));
-    let mut response = failure(Some(id), &error);
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(*retry_after));
-    response
 }
 
 pub(super) async fn answer(gateway: Arc<Gateway>, asked: Asked, id: Id, params: Option<Json>) -> Response {
@@ -72,6 +60,14 @@ pub(super) async fn plain(
     let progress = asked.meta.progress_token.as_ref().filter(|_| asked.streams).map(|_| sender);
     let line = gateway.line(progress, None);
     carry(gateway, asked, id, request, line, heard, None).await
+}
+
+/// What it means when a client of this era leaves.
+pub(super) const fn leaving(era: Era) -> Leaving {
+    match era {
+        Era::Modern => Leaving::Cancels,
+        Era::Legacy => Leaving::IsIgnored,
+    }
 }
 
 /// A call as this client asks for it.
@@ -102,7 +98,7 @@ pub(super) async fn carry(
     via: Option<Box<Via>>,
 ) -> Response {
     line.provenance = asked.provenance(&gateway, &id);
-    let leaving = if asked.era == Era::Modern { Leaving::Cancels } else { Leaving::IsIgnored };
+    let leaving = leaving(asked.era);
     let session = session_name(&asked).filter(|_| asked.era == Era::Legacy);
     let registered = session.map(|session| gateway.inflight().register(&session, id.text(), line.cancel.clone()));
     let approval = asked.approval.take().map(Arc::from);
@@ -219,10 +215,7 @@ impl Answering {
     }
 
     fn text(&self, reply: &Reply) -> String {
-        match &reply.body {
-            Ok(result) => rpc::result(&self.id, result),
-            Err(error) => rpc::error(Some(&self.id), error),
-        }
+        text(&self.id, reply)
     }
 
     fn tell(&self, carried: &Carried, host: bool) -> Reply {
@@ -250,19 +243,11 @@ impl Answering {
 
     fn whole(&self, carried: &Carried) -> Response {
         let reply = self.tell(carried, self.host);
-        let text = carried.outcome.beside(self.text(&reply));
-        let mut response = json(StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK), text);
-        if let Some(seconds) = reply.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        self.named(response)
+        self.named(answered(&reply, carried.outcome.beside(self.text(&reply))))
     }
 
-    /// Names the record of the call.
     fn named(&self, mut response: Response) -> Response {
-        if let Ok(id) = HeaderValue::from_str(self.event.as_str()) {
-            response.headers_mut().insert(AUDIT_ID, id);
-        }
+        told::name(&mut response, &self.event);
         response
     }
 
@@ -381,16 +366,4 @@ async fn record(mut streaming: Option<Streaming>, tape: Arc<Tape>, gateway: Opti
         streaming = rest;
     }
     tape.end(last.as_deref(), gateway.map_or(0, |gateway| gateway.ticks()));
-}
-
-/// One server-sent event. JSON has no raw line breaks in strings; breaks between tokens would end the line.
-pub(super) fn event(text: &str) -> Bytes {
-    let mut out = String::with_capacity(text.len() + 8);
-    for line in text.split(['\n', '\r']) {
-        out.push_str("data: ");
-        out.push_str(line);
-        out.push('\n');
-    }
-    out.push('\n');
-    Bytes::from(out)
 }

@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
 use super::pages::page;
-use super::{Asked, SESSION, approval, call, failure, stream};
+use super::{Asked, SESSION, approval, call, failure, stream, told};
 use crate::domain::json::Json;
 use crate::gateway::{Gateway, ListKind};
 use crate::wire::envelope::{Id, Message, call_params};
@@ -63,7 +63,7 @@ async fn request(gateway: Arc<Gateway>, mut asked: Asked, id: Id, method: &str, 
     }
     let bare = !asked.host;
     if bare && let Err(refusal) = gateway.charge_request(&asked.principal) {
-        return call::over_limit(&id, &refusal);
+        return told::over_limit(&id, &refusal);
     }
     match (asked.era, method) {
         (Era::Legacy, "initialize") => initialize(&gateway, &asked, &id, params.as_ref()),

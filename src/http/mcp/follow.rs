@@ -1,6 +1,7 @@
 //! Streams of the transparent route: what a server says outside of requests. A legacy session hears everything on its
 //! `GET`; a modern client hears what it asked for, under the id of its subscription.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -14,16 +15,17 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Interval;
 use tokio_util::sync::DropGuard;
 
-use super::call::{NOTICES, event};
+use super::call::NOTICES;
 use super::relayed::{Via, notification, request};
 use super::stream::{LOOK, LOOKS_PER_COMMENT, SUBSCRIPTION, response, too_many};
 use super::subscribe::{ACKNOWLEDGED, subscribe};
+use super::told::event;
 use super::{Asked, failure};
 use crate::domain::crowd::Seat;
 use crate::domain::id::{KeyId, ServerName};
 use crate::domain::json::Json;
 use crate::domain::principal::Principal;
-use crate::gateway::{Aside, Gateway, ListKind, ListVersions, Visitor};
+use crate::gateway::{Aside, Gateway, ListVersions, Visitor};
 use crate::wire::envelope::Id;
 use crate::wire::era::Era;
 use crate::wire::hop;
@@ -54,15 +56,14 @@ impl Wanted {
         resource_subscriptions: Vec::new(),
     };
 
-    /// Of what is wanted, what the server offers and the principal may read.
-    fn offered(self, gateway: &Gateway, principal: &Principal, server: &ServerName, capabilities: &Value) -> Self {
+    /// Of what is wanted, what the server offers.
+    fn offered(self, capabilities: &Value) -> Self {
         let tells =
             |list: &str, what: &str| capabilities.get(list).and_then(|list| list.get(what)) == Some(&Value::Bool(true));
         let mut followed = self.resource_subscriptions;
-        followed.retain(|uri| {
-            tells("resources", "subscribe") && gateway.may_read(principal, server, ListKind::Resources, uri)
-        });
-        followed.truncate(MAX_RESOURCES);
+        followed.truncate(if tells("resources", "subscribe") { MAX_RESOURCES } else { 0 });
+        let mut seen = HashSet::new();
+        followed.retain(|uri| seen.insert(uri.clone()));
         Self {
             tools_list_changed: self.tools_list_changed && tells("tools", "listChanged"),
             prompts_list_changed: self.prompts_list_changed && tells("prompts", "listChanged"),
@@ -88,7 +89,7 @@ pub(super) async fn listen(
         Ok(greeting) => greeting,
         Err(error) => return failure(Some(id), &RpcError::new(200, -32603, error.message)),
     };
-    let wanted = wanted.offered(&gateway, &asked.principal, &server, &greeting.capabilities.value());
+    let mut wanted = wanted.offered(&greeting.capabilities.value());
     let Some(seat) = gateway.stream_seat(&asked.principal.key) else { return failure(Some(id), &too_many()) };
     let Some(versions) = gateway.list_versions(&server) else {
         return failure(Some(id), &RpcError::new(200, -32603, "the server is not configured any more"));
@@ -99,8 +100,9 @@ pub(super) async fn listen(
     if !wanted.resource_subscriptions.is_empty() {
         let via = Via::new(Arc::clone(&gateway), &asked, server, greeting.clone(), None, "subscriptions/listen");
         let (sink, receiver) = mpsc::channel(NOTICES);
-        match subscribe(&gateway, &via, &wanted.resource_subscriptions, sink).await {
-            Ok(subscribed) => guard = Some(subscribed),
+        let uris = std::mem::take(&mut wanted.resource_subscriptions);
+        match subscribe(&gateway, (&asked, id), &via, uris, sink).await {
+            Ok((uris, subscribed)) => (wanted.resource_subscriptions, guard) = (uris, Some(subscribed)),
             Err(error) => return failure(Some(id), &error),
         }
         heard = Some(receiver);

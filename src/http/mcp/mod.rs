@@ -10,6 +10,8 @@ mod relayed;
 mod server;
 mod stream;
 mod subscribe;
+mod told;
+mod wanted;
 
 use std::sync::Arc;
 

@@ -7,18 +7,19 @@ use http::HeaderMap;
 use tokio::sync::mpsc;
 
 use super::Asked;
-use super::call::event;
+use super::told::event;
+use super::wanted::Wanted;
 use crate::domain::call::ToolRef;
 use crate::domain::id::ServerName;
-use crate::domain::json::{Json, canonical, sha256_hex};
+use crate::domain::json::{Json, sha256_hex};
 use crate::domain::outcome::{Carried, Outcome, UpstreamFault};
 use crate::domain::principal::Principal;
 use crate::domain::tool::Kind;
-use crate::gateway::{Aside, Gateway, Greeting, Passed, Peer, Question, Resumed, Tape, Underway, Visitor};
-use crate::wire::envelope::{Id, call_params};
+use crate::gateway::{Aside, Gateway, Greeting, Peer, Question, Resumed, Tape, Underway, Visitor};
+use crate::wire::envelope::Id;
 use crate::wire::era::{self, Era, LATEST_LEGACY};
 use crate::wire::hop::{self, Onward};
-use crate::wire::mcp::{GOVERNANCE_KEY, Reply, tell};
+use crate::wire::mcp::{GOVERNANCE_KEY, Reply, tell_as};
 use crate::wire::reply::{self, ResultType};
 use crate::wire::rpc::{self, RpcError};
 
@@ -30,45 +31,6 @@ const LOG: &str = "notifications/message";
 /// The levels of RFC 5424, from the least.
 pub(super) const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
 
-/// What a governed request of the transparent route asks for.
-#[derive(Debug)]
-pub(super) struct Wanted {
-    pub(super) tool: ToolRef,
-    pub(super) arguments: Option<Json>,
-    /// Members of the params that are judged, and put in by whoever sends them.
-    judged: &'static [&'static str],
-    /// What is asked, whoever asks and however often.
-    digest: String,
-}
-
-impl Wanted {
-    /// Reads the params of `tools/call`, `prompts/get` or `resources/read`.
-    ///
-    /// # Errors
-    /// A sentence for the client.
-    pub(super) fn read(method: &str, server: &ServerName, params: Option<&Json>) -> Result<Self, String> {
-        let server = server.to_string();
-        let (tool, arguments, judged): (_, _, &'static [&'static str]) = match method {
-            "resources/read" => {
-                let uri = hop::member(params, "uri").and_then(|uri| uri.decode::<String>().ok());
-                let uri = uri.ok_or("`params.uri` is required: the resource to read")?;
-                (ToolRef::Resource { server, uri }, None, &["uri"])
-            }
-            _ => {
-                let call = call_params(params)?;
-                let tool = match method {
-                    "prompts/get" => ToolRef::Prompt { server, name: call.name },
-                    _ => ToolRef::Exact { server, tool: call.name },
-                };
-                (tool, call.arguments, &["name", "arguments"])
-            }
-        };
-        let text = arguments.as_ref().map(|arguments| canonical(&arguments.value())).unwrap_or_default();
-        let digest = sha256_hex(format!("{method}\n{tool:?}\n{text}").as_bytes());
-        Ok(Self { tool, arguments, judged, digest })
-    }
-}
-
 /// The way between a client and the one server that it speaks to.
 pub(super) struct Via {
     pub(super) gateway: Arc<Gateway>,
@@ -77,6 +39,8 @@ pub(super) struct Via {
     pub(super) greeting: Greeting,
     pub(super) visitor: Option<Arc<Visitor>>,
     pub(super) method: String,
+    /// The tool that is called, or began the task.
+    tool: String,
     digest: String,
     log_level: Option<String>,
     capabilities: Json,
@@ -104,9 +68,9 @@ impl Via {
         };
         let resumes = asked.opened.as_ref().is_some_and(|session| session.version == LATEST_LEGACY);
         let method = method.to_owned();
-        let digest = String::new();
+        let (tool, digest) = Default::default();
         let principal = asked.principal.clone();
-        Self { gateway, principal, server, greeting, visitor, method, digest, log_level, capabilities, resumes }
+        Self { gateway, principal, server, greeting, visitor, method, tool, digest, log_level, capabilities, resumes }
     }
 
     /// Whether the client knows how to take a stream up again.
@@ -119,12 +83,12 @@ impl Via {
         self.visitor.as_ref().filter(|_| self.resumes)?.tape(self.gateway.ticks())
     }
 
-    /// What the request asks for.
+    /// The kind of result that the request has: but for a call's none can say no.
     pub(super) fn kind(&self) -> Kind {
         match self.method.as_str() {
-            "prompts/get" => Kind::Prompt,
-            "resources/read" => Kind::Resource,
-            _ => Kind::Tool,
+            "tools/call" => Kind::Tool,
+            "resources/read" | "resources/subscribe" | "resources/unsubscribe" => Kind::Resource,
+            _ => Kind::Prompt,
         }
     }
 
@@ -151,20 +115,31 @@ impl Via {
         }
     }
 
-    /// What of a governed request's params travels on beside what is judged.
-    pub(super) fn governed(&mut self, wanted: &Wanted, params: Option<&Json>, state: Option<Json>) -> Onward {
+    /// Remembers what is asked for; gives what of its params travels on beside what is judged.
+    ///
+    /// # Errors
+    /// A sentence for the client.
+    pub(super) fn governed(
+        &mut self,
+        wanted: &Wanted,
+        params: Option<&Json>,
+        state: Option<Json>,
+    ) -> Result<Onward, String> {
         self.digest.clone_from(&wanted.digest);
-        let mut judged = wanted.judged.to_vec();
-        if self.greeting.era == Era::Legacy {
-            judged.push("inputResponses");
+        if let ToolRef::Exact { tool, .. } = &wanted.tool {
+            self.tool.clone_from(tool);
         }
-        judged.push("requestState");
-        let mut onward = hop::onward(params, &judged);
-        if let Some(state) = state {
-            onward.rest.push_str(",\"requestState\":");
-            onward.rest.push_str(state.as_str());
-        }
-        onward
+        wanted.onward(params, self.greeting.era, state)
+    }
+
+    /// Carries an errand to its end, with nobody who hears anything meanwhile.
+    pub(super) async fn errand(&self, asked: &Asked, id: &Id, wanted: Wanted, peer: Peer) -> Carried {
+        let mut line = self.gateway.line(None, Some(Arc::new(peer)));
+        line.errand = wanted.errand;
+        line.provenance = asked.provenance(&self.gateway, id);
+        let request = super::call::request(asked, wanted.tool, wanted.arguments);
+        let leaving = super::call::leaving(asked.era);
+        self.gateway.carry(asked.principal.clone(), request, line, leaving).await
     }
 
     /// What a modern client's `requestState` leads to.
@@ -179,20 +154,6 @@ impl Via {
     ) -> Result<Resumed, &'static str> {
         self.digest.clone_from(&wanted.digest);
         self.gateway.resume(&self.principal, &wanted.digest, state, responses)
-    }
-
-    /// A modern client says the level with each request; a legacy server is told for the session.
-    pub(super) async fn set_level(&self, peer: &Peer) {
-        let (Some(level), None, Era::Legacy) = (&self.log_level, &self.visitor, self.greeting.era) else { return };
-        if self.greeting.capabilities.value().get("logging").is_none() {
-            return;
-        }
-        let rest = format!(",\"level\":{}", serde_json::Value::from(level.as_str()));
-        let peer = Peer { rest, meta: String::new(), ..peer.clone() };
-        let passed = Passed { method: "logging/setLevel", task: None, peer: &peer, endless: false };
-        if let Err(error) = self.gateway.pass(&self.server, passed).await {
-            tracing::debug!(server = %self.server, "the level of log messages was not taken: {}", error.message);
-        }
     }
 
     /// An event for what the server says beside its answer, where this client wants it.
@@ -248,13 +209,13 @@ impl Via {
                 Reply { status: 200, body: self.answered(&answer.result, era), retry_after: None }
             }
             Outcome::Failed(error) => {
-                let told = tell(carried, era, host);
+                let told = tell_as(carried, self.kind(), era, host);
                 match &error.fault {
                     UpstreamFault::Rpc(object) => self.failed(object, era, told.retry_after),
                     _ => plain(told),
                 }
             }
-            Outcome::Refused(_) | Outcome::Cancelled => plain(tell(carried, era, host)),
+            Outcome::Refused(_) | Outcome::Cancelled => plain(tell_as(carried, self.kind(), era, host)),
         }
     }
 
@@ -285,6 +246,9 @@ impl Via {
                 Ok(hop::with_member(&told, "requestState", &format!("\"{state}\"")))
             }
             ResultType::Other => Ok(self.tasks_named(&told)),
+            ResultType::Absent | ResultType::Complete if self.method.starts_with("tasks/") => {
+                Ok(self.tasks_named(&told))
+            }
             ResultType::Absent | ResultType::Complete => Ok(told),
         }
     }
@@ -293,7 +257,7 @@ impl Via {
     pub(super) fn tasks_named(&self, result: &Json) -> Json {
         let name = |holder: &Json| {
             let task: String = hop::member(Some(holder), "taskId")?.decode().ok()?;
-            let name = self.gateway.task_name(&self.principal, &self.server, &task)?;
+            let name = self.gateway.task_name(&self.principal, &self.server, &self.tool, &task)?;
             Some(hop::with_member(holder, "taskId", &format!("\"{name}\"")))
         };
         let outer = name(result).unwrap_or_else(|| result.clone());

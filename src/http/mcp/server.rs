@@ -8,20 +8,23 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::call::{NOTICES, carry, event, go_on, over_limit};
+use super::call::{NOTICES, carry, go_on};
 use super::dispatch::{cancel, hello, unknown};
 use super::follow::listen;
 use super::pages::page;
-use super::relayed::{Via, Wanted, check_params};
+use super::relayed::{Via, check_params};
 use super::subscribe::follow_resource;
+use super::told::{self, answered, event, over_limit, text};
+use super::wanted::Wanted;
 use super::{Asked, SESSION, approval, failure, stream};
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
-use crate::domain::outcome::{UpstreamError, UpstreamFault};
-use crate::gateway::{Gateway, ListKind, Passed, Resumed, Visitor};
+use crate::domain::outcome::{Outcome, UpstreamError, UpstreamFault};
+use crate::gateway::{Gateway, Line, ListKind, Passed, Resumed, Visitor};
 use crate::wire::envelope::{Id, Message};
 use crate::wire::era::{Era, SUPPORTED, negotiate};
 use crate::wire::hop;
+use crate::wire::mcp::{Reply, refusal};
 use crate::wire::rpc::{self, RpcError};
 
 /// How long a modern client may keep a list, where the server does not say.
@@ -54,13 +57,8 @@ pub(super) async fn answer(
             match (method.as_str(), &visitor) {
                 ("notifications/cancelled", _) => cancel(&gateway, &asked, params.as_ref()),
                 ("notifications/roots/list_changed", Some(visitor)) => {
-                    let (sink, _) = mpsc::channel(1);
-                    if let Ok(greeting) = gateway.greeting(&server).await {
-                        let visitor = Some(Arc::clone(visitor));
-                        let via = Via::new(Arc::clone(&gateway), &asked, server.clone(), greeting, visitor, &method);
-                        let peer = via.peer(asked.era, hop::onward(params.as_ref(), &[]), sink);
-                        gateway.notify_server(&server, &method, &peer);
-                    }
+                    let visitor = Some(Arc::clone(visitor));
+                    roots_changed(&gateway, &asked, server, visitor, params.as_ref()).await;
                 }
                 _ => {}
             }
@@ -73,6 +71,24 @@ pub(super) async fn answer(
             StatusCode::ACCEPTED.into_response()
         }
     }
+}
+
+/// A client's roots are others now: where its session with the server exists, the server is told.
+async fn roots_changed(
+    gateway: &Arc<Gateway>,
+    asked: &Asked,
+    server: ServerName,
+    visitor: Option<Arc<Visitor>>,
+    params: Option<&Json>,
+) {
+    let method = "notifications/roots/list_changed";
+    let admitted = gateway.admit_aside(&asked.principal, &server, asked.jwt.as_ref()).await;
+    let (Ok(_seat), Ok(onward), Ok(greeting)) = (admitted, hop::onward(params, &[]), gateway.greeting(&server).await)
+    else {
+        return;
+    };
+    let via = Via::new(Arc::clone(gateway), asked, server.clone(), greeting, visitor, method);
+    gateway.notify_server(&server, method, &via.peer(asked.era, onward, mpsc::channel(1).0));
 }
 
 /// One request on the transparent route.
@@ -88,8 +104,11 @@ struct Conversation {
 
 impl Conversation {
     async fn answer(self, headers: &HeaderMap) -> Response {
-        if matches!(self.method.as_str(), "tools/call" | "prompts/get" | "resources/read") {
-            return self.governed(headers).await;
+        if matches!(self.method.as_str(), "tools/call" | "prompts/get" | "resources/read" | "completion/complete") {
+            return match Wanted::read(&self.method, &self.server, self.params.as_ref()) {
+                Ok(wanted) => self.governed(wanted, headers).await,
+                Err(why) => failure(Some(&self.id), &RpcError::new(200, -32602, why)),
+            };
         }
         if !self.asked.host
             && let Err(refusal) = self.gateway.charge_request(&self.asked.principal)
@@ -107,7 +126,6 @@ impl Conversation {
             (_, "prompts/list") => self.items(ListKind::Prompts).await,
             (_, "resources/list") => self.items(ListKind::Resources).await,
             (_, "resources/templates/list") => self.items(ListKind::Templates).await,
-            (_, "completion/complete") => self.complete().await,
             (Era::Legacy, "logging/setLevel") => self.set_level().await,
             (Era::Legacy, "resources/subscribe") => self.follow(true).await,
             (Era::Legacy, "resources/unsubscribe") => self.follow(false).await,
@@ -115,7 +133,9 @@ impl Conversation {
                 let Self { gateway, asked, server, id, params, .. } = self;
                 listen(gateway, asked, server, &id, params.as_ref()).await
             }
-            (Era::Modern, "tasks/get" | "tasks/update" | "tasks/cancel") => self.task().await,
+            (Era::Modern, "tasks/get") => self.task("tasks/get", headers).await,
+            (Era::Modern, "tasks/update") => self.task("tasks/update", headers).await,
+            (Era::Modern, "tasks/cancel") => self.task("tasks/cancel", headers).await,
             (Era::Modern, method) => failure(Some(&self.id), &unknown(404, method)),
             (Era::Legacy, method) => failure(Some(&self.id), &unknown(200, method)),
         }
@@ -127,6 +147,13 @@ impl Conversation {
             stream::response(event(&text).into())
         } else {
             super::json(StatusCode::OK, text)
+        }
+    }
+
+    fn told(&self, reply: &Reply) -> Response {
+        match &reply.body {
+            Ok(result) => self.reply(result),
+            Err(_) => answered(reply, text(&self.id, reply)),
         }
     }
 
@@ -147,21 +174,19 @@ impl Conversation {
         Ok(Via::new(gateway, &self.asked, self.server.clone(), greeting, visitor, &self.method))
     }
 
-    /// A call, a prompt or a resource: on the path of every call.
-    async fn governed(mut self, headers: &HeaderMap) -> Response {
+    /// A call, a prompt, a resource, or an errand about one: on the path of every call.
+    async fn governed(mut self, wanted: Wanted, headers: &HeaderMap) -> Response {
         self.asked.approval =
             match approval::read(&self.gateway, &self.asked, &self.method, self.params.as_ref(), false) {
                 Ok(approval) => approval,
                 Err(error) => return failure(Some(&self.id), &error),
             };
         let approving = self.asked.approval.as_ref().is_some_and(|approval| approval.is_resumed());
-        let wanted = match Wanted::read(&self.method, &self.server, self.params.as_ref()) {
-            Ok(wanted) => wanted,
-            Err(why) => return failure(Some(&self.id), &RpcError::new(200, -32602, why)),
-        };
+        let invalid = |why: &str| failure(Some(&self.id), &RpcError::new(200, -32602, why));
+        let expected = self.gateway.parameter_headers(&self.asked.principal, &wanted.tool, wanted.arguments.as_ref());
         if self.asked.era == Era::Modern
-            && let Err(error) =
-                check_params(&self.gateway.parameter_headers(&wanted.tool, wanted.arguments.as_ref()), headers)
+            && wanted.errand.is_none()
+            && let Err(error) = check_params(&expected, headers)
         {
             return failure(Some(&self.id), &error);
         }
@@ -170,9 +195,9 @@ impl Conversation {
             Err(error) => return self.fail(&error),
         };
         let mut inner = None;
-        if let (Era::Modern, Some(state)) = (self.asked.era, hop::member(self.params.as_ref(), "requestState"))
-            && !approving
-        {
+        let ours = wanted.errand.is_some() || approving;
+        let state = hop::member(self.params.as_ref(), "requestState").filter(|_| !ours);
+        if let (Era::Modern, Some(state)) = (self.asked.era, state) {
             let responses = hop::member(self.params.as_ref(), "inputResponses");
             match via.resume(&wanted, &state, responses.as_ref()) {
                 Ok(Resumed::Anew(state)) => inner = state,
@@ -180,20 +205,22 @@ impl Conversation {
                     let Self { gateway, asked, id, .. } = self;
                     return go_on(&gateway, &asked, id, underway, via).await;
                 }
-                Err(why) => return failure(Some(&self.id), &RpcError::new(200, -32602, why)),
+                Err(why) => return invalid(why),
             }
         }
         if approving {
             // What the client says of the page is nobody else's.
             self.params = self.params.map(|params| hop::without_member(&params, "inputResponses"));
         }
-        let onward = via.governed(&wanted, self.params.as_ref(), inner);
+        let onward = match via.governed(&wanted, self.params.as_ref(), inner) {
+            Ok(onward) => onward,
+            Err(why) => return invalid(&why),
+        };
         let Self { gateway, asked, id, .. } = self;
         let (sender, heard) = mpsc::channel(NOTICES);
         let peer = via.peer(asked.era, onward, sender.clone());
-        via.set_level(&peer).await;
         let progress = asked.meta.progress_token.as_ref().filter(|_| asked.streams).map(|_| sender);
-        let line = gateway.line(progress, Some(Arc::new(peer)));
+        let line = Line { errand: wanted.errand, ..gateway.line(progress, Some(Arc::new(peer))) };
         let request = super::call::request(&asked, wanted.tool, wanted.arguments);
         carry(gateway, asked, id, request, line, heard, Some(via)).await
     }
@@ -256,44 +283,6 @@ impl Conversation {
         self.reply(&hop::result_for(&result, self.asked.era, &info, Some(keep)))
     }
 
-    /// Passes a request on that is no call.
-    async fn pass(&self, via: &Via, task: Option<&str>, judged: &[&str]) -> Result<Json, UpstreamError> {
-        let (sink, _heard) = mpsc::channel(NOTICES);
-        let peer = via.peer(self.asked.era, hop::onward(self.params.as_ref(), judged), sink);
-        let passed = Passed { method: &self.method, task, peer: &peer, endless: false };
-        let result = self.gateway.pass(&self.server, passed).await?;
-        Ok(hop::result_for(&result, self.asked.era, &via.greeting.info, None))
-    }
-
-    async fn pass_on(&self) -> Response {
-        let via = match self.via().await {
-            Ok(via) => via,
-            Err(error) => return self.fail(&error),
-        };
-        match self.pass(&via, None, &[]).await {
-            Ok(result) => self.reply(&result),
-            Err(error) => self.fail(&error),
-        }
-    }
-
-    /// What completes an argument must exist for the principal.
-    async fn complete(self) -> Response {
-        let reference = hop::member(self.params.as_ref(), "ref");
-        let text = |name: &str| hop::member(reference.as_ref(), name).and_then(|text| text.decode::<String>().ok());
-        let (kind, name) = match text("type").as_deref() {
-            Some("ref/prompt") => (ListKind::Prompts, text("name")),
-            Some("ref/resource") => (ListKind::Templates, text("uri")),
-            _ => (ListKind::Prompts, None),
-        };
-        let Some(name) = name else {
-            return failure(Some(&self.id), &RpcError::new(200, -32602, "`params.ref` names a prompt or a resource"));
-        };
-        if !self.gateway.may_read(&self.asked.principal, &self.server, kind, &name) {
-            return failure(Some(&self.id), &RpcError::new(200, -32602, "`params.ref` is not known"));
-        }
-        self.pass_on().await
-    }
-
     async fn set_level(self) -> Response {
         let level = hop::member(self.params.as_ref(), "level").and_then(|level| level.decode::<String>().ok());
         let Some(level) = level.filter(|level| super::relayed::LEVELS.contains(&level.as_str())) else {
@@ -306,10 +295,23 @@ impl Conversation {
         if let Some(visitor) = &self.visitor {
             visitor.set_log_level(level);
         }
-        if via.greeting.era == Era::Legacy && self.visitor.is_some() {
-            return self.pass_on().await;
+        if via.greeting.era == Era::Modern || self.visitor.is_none() {
+            return self.reply(&Json::of(&json!({})));
         }
-        self.reply(&Json::of(&json!({})))
+        let admitted = self.gateway.admit_aside(&self.asked.principal, &self.server, self.asked.jwt.as_ref()).await;
+        let _seat = match admitted {
+            Ok(seat) => seat,
+            Err(refused) => return self.told(&refusal(&refused, self.asked.era, self.asked.host)),
+        };
+        let onward = match hop::onward(self.params.as_ref(), &[]) {
+            Ok(onward) => onward,
+            Err(why) => return failure(Some(&self.id), &RpcError::new(200, -32602, why)),
+        };
+        let peer = via.peer(self.asked.era, onward, mpsc::channel(NOTICES).0);
+        match self.gateway.pass(&self.server, Passed { method: &self.method, peer: &peer, endless: false }).await {
+            Ok(result) => self.reply(&result),
+            Err(error) => self.fail(&error),
+        }
     }
 
     /// `resources/subscribe` and its opposite.
@@ -318,25 +320,31 @@ impl Conversation {
         let Some(uri) = uri else {
             return failure(Some(&self.id), &RpcError::new(200, -32602, "`params.uri` is required"));
         };
-        if !self.gateway.may_read(&self.asked.principal, &self.server, ListKind::Resources, &uri) {
-            return failure(Some(&self.id), &crate::wire::mcp::unknown_resource(&uri, self.asked.era));
-        }
         let Some(visitor) = self.visitor.clone() else {
             return failure(Some(&self.id), &RpcError::new(200, -32600, "following a resource needs a session"));
         };
-        let via = match self.via().await {
+        let mut via = match self.via().await {
             Ok(via) => via,
             Err(error) => return self.fail(&error),
         };
-        if via.greeting.era == Era::Legacy {
-            return self.pass_on().await;
+        let sends = via.greeting.era == Era::Legacy;
+        let wanted = Wanted::follow(&self.server, &uri, on, sends);
+        let onward = match via.governed(&wanted, self.params.as_ref(), None) {
+            Ok(onward) => onward,
+            Err(why) => return failure(Some(&self.id), &RpcError::new(200, -32602, why)),
+        };
+        let peer = via.peer(self.asked.era, onward, mpsc::channel(NOTICES).0);
+        let carried = via.errand(&self.asked, &self.id, wanted, peer).await;
+        if !sends && matches!(carried.outcome, Outcome::Answered(_)) {
+            follow_resource(&self.gateway, &via, &visitor, &uri, on);
         }
-        follow_resource(&self.gateway, &via, &visitor, &uri, on);
-        self.reply(&Json::of(&json!({})))
+        let mut response = self.told(&via.tell(&carried, self.asked.era, self.asked.host));
+        told::name(&mut response, &carried.governance.audit_event_id);
+        response
     }
 
     /// A request about a task of this principal's.
-    async fn task(self) -> Response {
+    async fn task(self, method: &'static str, headers: &HeaderMap) -> Response {
         let declared =
             self.asked.meta.client_capabilities.as_ref().and_then(|it| it.get("extensions")?.get(hop::TASKS));
         if declared.is_none() {
@@ -346,16 +354,10 @@ impl Conversation {
         }
         let name = hop::member(self.params.as_ref(), "taskId").and_then(|name| name.decode::<String>().ok());
         let task = name.and_then(|name| self.gateway.task_of(&self.asked.principal, &self.server, &name));
-        let Some(task) = task else {
+        let Some((tool, task)) = task else {
             return failure(Some(&self.id), &RpcError::new(200, -32602, "`params.taskId` is not a task of yours"));
         };
-        let via = match self.via().await {
-            Ok(via) => via,
-            Err(error) => return self.fail(&error),
-        };
-        match self.pass(&via, Some(&task), &["taskId"]).await {
-            Ok(result) => self.reply(&via.tasks_named(&result)),
-            Err(error) => self.fail(&error),
-        }
+        let wanted = Wanted::task(&self.server, tool, method, task);
+        self.governed(wanted, headers).await
     }
 }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Interval;
 
-use super::call::event;
+use super::told::event;
 use super::{Asked, failure};
 use crate::domain::crowd::Seat;
 use crate::domain::id::KeyId;

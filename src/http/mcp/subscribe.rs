@@ -1,16 +1,21 @@
 //! Resources that are followed: somebody has to listen to the server for it, in the way of its era.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::Asked;
 use super::call::NOTICES;
 use super::relayed::Via;
+use super::wanted::Wanted;
 use crate::domain::id::ServerName;
+use crate::domain::outcome::Outcome;
 use crate::gateway::{Aside, Gateway, Passed, Peer, Visitor};
+use crate::wire::envelope::Id;
 use crate::wire::era::Era;
 use crate::wire::hop::Onward;
 use crate::wire::rpc::RpcError;
@@ -22,31 +27,40 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// The first message of a subscription.
 pub(super) const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
 
-/// Has a server tell of changes of resources, into `sink`. It ends when the guard is dropped.
+/// Has a server tell of changes of resources, into `sink`; gives those that the principal may hear of. It ends when the
+/// guard is dropped.
 pub(super) async fn subscribe(
     gateway: &Arc<Gateway>,
+    asked: (&Asked, &Id),
     via: &Via,
-    uris: &[String],
+    uris: Vec<String>,
     sink: mpsc::Sender<Aside>,
-) -> Result<DropGuard, RpcError> {
+) -> Result<(Vec<String>, DropGuard), RpcError> {
     let stop = CancellationToken::new();
     let taken = async {
         if via.greeting.era == Era::Modern {
+            let uris = permitted(asked, via, uris, |peer| peer).await?;
+            if uris.is_empty() {
+                return Ok(uris);
+            }
             let (acknowledged, taken) = tokio::sync::oneshot::channel();
             gateway.tasks().spawn(listen_upstream(
                 Arc::clone(gateway),
                 via.server.clone(),
-                via.peer(Era::Modern, filter(uris), sink.clone()),
+                via.peer(Era::Modern, filter(&uris), sink.clone()),
                 sink,
                 Some(acknowledged),
                 stop.clone(),
             ));
-            return taken.await.map_err(|_| RpcError::new(200, -32603, "the server did not take the subscription"));
+            return match taken.await {
+                Ok(()) => Ok(uris),
+                Err(_) => Err(RpcError::new(200, -32603, "the server did not take the subscription")),
+            };
         }
-        subscribe_legacy(gateway, via, uris, sink, stop.clone()).await
+        subscribe_legacy(gateway, asked, via, uris, sink, stop.clone()).await
     };
     match tokio::time::timeout(TAKE, taken).await {
-        Ok(Ok(())) => Ok(stop.drop_guard()),
+        Ok(Ok(uris)) => Ok((uris, stop.drop_guard())),
         Ok(Err(error)) => {
             stop.cancel();
             Err(error)
@@ -61,11 +75,12 @@ pub(super) async fn subscribe(
 /// A legacy server tells a session: this subscription gets one of its own.
 async fn subscribe_legacy(
     gateway: &Arc<Gateway>,
+    asked: (&Asked, &Id),
     via: &Via,
-    uris: &[String],
+    uris: Vec<String>,
     sink: mpsc::Sender<Aside>,
     stop: CancellationToken,
-) -> Result<(), RpcError> {
+) -> Result<Vec<String>, RpcError> {
     let session: Arc<str> = format!("{} listen {}", via.principal.key, crate::domain::id::RequestId::fresh()).into();
     gateway.hear_session(&via.server, &session, sink.clone());
     let (left, name, stopping) = (Arc::clone(gateway), Arc::clone(&session), gateway.stopping());
@@ -76,15 +91,30 @@ async fn subscribe_legacy(
         }
         left.leave_server(&name);
     });
-    for uri in uris {
-        let rest = format!(",\"uri\":{}", Value::from(uri.as_str()));
-        let peer = via.peer(Era::Modern, Onward { rest, meta: String::new() }, sink.clone());
-        let peer = Peer { session: Arc::clone(&session), lasting: true, ..peer };
-        let passed = Passed { method: "resources/subscribe", task: None, peer: &peer, endless: false };
-        let taken = gateway.pass(&via.server, passed).await;
-        taken.map_err(|error| RpcError::new(200, -32603, error.message))?;
+    permitted(asked, via, uris, |peer| Peer { session: Arc::clone(&session), lasting: true, ..peer }).await
+}
+
+/// Of these resources those that the principal may follow; a server of the older era is told of each, in the session that
+/// `of` names.
+async fn permitted(
+    asked: (&Asked, &Id),
+    via: &Via,
+    mut uris: Vec<String>,
+    of: impl Fn(Peer) -> Peer,
+) -> Result<Vec<String>, RpcError> {
+    let mut refused = HashSet::new();
+    for uri in &uris {
+        let wanted = Wanted::follow(&via.server, uri, true, via.greeting.era == Era::Legacy);
+        let peer = via.peer(Era::Modern, Onward::default(), mpsc::channel(NOTICES).0);
+        match via.errand(asked.0, asked.1, wanted, of(peer)).await.outcome {
+            Outcome::Answered(_) => {}
+            Outcome::Refused(_) => drop(refused.insert(uri.clone())),
+            Outcome::Failed(error) => return Err(RpcError::new(200, -32603, error.message)),
+            Outcome::Cancelled => return Err(RpcError::new(200, -32603, "the call was cancelled")),
+        }
     }
-    Ok(())
+    uris.retain(|uri| !refused.contains(uri));
+    Ok(uris)
 }
 
 /// The params of a subscription to resources.
@@ -106,7 +136,7 @@ async fn listen_upstream(
     let peer = Peer { asides: raw, ..peer };
     let listening = async {
         loop {
-            let passed = Passed { method: "subscriptions/listen", task: None, peer: &peer, endless: true };
+            let passed = Passed { method: "subscriptions/listen", peer: &peer, endless: true };
             if let Err(error) = gateway.pass(&server, passed).await {
                 tracing::debug!(server = %server, "a subscription broke off: {}", error.message);
             }

@@ -3,5 +3,6 @@
 mod asking;
 mod bounds;
 mod fidelity;
+mod judged;
 mod streams;
 mod surfaces;

@@ -1,0 +1,163 @@
+//! What a governed request of the transparent route asks for, and what of it travels on as it came.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::domain::call::{Errand, ToolRef};
+use crate::domain::id::ServerName;
+use crate::domain::json::{Json, canonical, sha256_hex};
+use crate::domain::tool::Kind;
+use crate::wire::envelope::call_params;
+use crate::wire::era::Era;
+use crate::wire::hop::{self, Onward};
+
+/// What a governed request asks for.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) tool: ToolRef,
+    pub(super) arguments: Option<Json>,
+    /// What is asked in place of the call.
+    pub(super) errand: Option<Errand>,
+    /// Members of the params that are judged, and put in by whoever sends them.
+    judged: &'static [&'static str],
+    /// Members that were made anew of what is judged, each with a comma before it.
+    anew: String,
+    /// What is asked, whoever asks and however often.
+    pub(super) digest: String,
+}
+
+impl Wanted {
+    /// Reads the params of `tools/call`, `prompts/get`, `resources/read` or `completion/complete`.
+    ///
+    /// # Errors
+    /// A sentence for the client.
+    pub(super) fn read(method: &str, server: &ServerName, params: Option<&Json>) -> Result<Self, String> {
+        match method {
+            "completion/complete" => Self::completion(server, params),
+            "resources/read" => {
+                let uri = hop::member(params, "uri").and_then(|uri| uri.decode::<String>().ok());
+                let uri = uri.ok_or("`params.uri` is required: the resource to read")?;
+                Ok(Self::plain(method, ToolRef::Resource { server: server.to_string(), uri }, None, &["uri"]))
+            }
+            _ => {
+                let call = call_params(params)?;
+                let server = server.to_string();
+                let tool = match method {
+                    "prompts/get" => ToolRef::Prompt { server, name: call.name },
+                    _ => ToolRef::Exact { server, tool: call.name },
+                };
+                Ok(Self::plain(method, tool, call.arguments, &["name", "arguments"]))
+            }
+        }
+    }
+
+    fn plain(method: &str, tool: ToolRef, arguments: Option<Json>, judged: &'static [&'static str]) -> Self {
+        let text = arguments.as_ref().map(|arguments| canonical(&arguments.value())).unwrap_or_default();
+        let digest = sha256_hex(format!("{method}\n{tool:?}\n{text}").as_bytes());
+        Self { tool, arguments, errand: None, judged, anew: String::new(), digest }
+    }
+
+    /// What completes an argument is judged as the prompt with the arguments that are there, or as the template.
+    fn completion(server: &ServerName, params: Option<&Json>) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Params {
+            #[serde(rename = "ref")]
+            reference: Reference,
+            argument: Argument,
+            #[serde(default)]
+            context: Context,
+        }
+        #[derive(Deserialize)]
+        struct Reference {
+            #[serde(rename = "type")]
+            kind: String,
+            name: Option<String>,
+            uri: Option<String>,
+        }
+        #[derive(Deserialize, Serialize)]
+        struct Argument {
+            name: String,
+            value: String,
+        }
+        #[derive(Deserialize, Default)]
+        struct Context {
+            #[serde(default)]
+            arguments: Option<BTreeMap<String, String>>,
+        }
+        let wrong =
+            "`params.ref` names a prompt or a resource, `params.argument` is an argument of it: a name and a value";
+        let Params { reference, argument, context } =
+            params.and_then(|params| params.decode().ok()).ok_or_else(|| wrong.to_owned())?;
+        let server = server.to_string();
+        let tool = match (reference.kind.as_str(), reference.name, reference.uri) {
+            ("ref/prompt", Some(name), _) => ToolRef::Prompt { server, name },
+            ("ref/resource", _, Some(uri)) => ToolRef::Resource { server, uri },
+            _ => return Err(wrong.to_owned()),
+        };
+        let mut anew = format!(",\"argument\":{}", json!(argument));
+        if let Some(arguments) = &context.arguments {
+            anew.push_str(&format!(",\"context\":{}", json!({"arguments": arguments})));
+        }
+        let mut all = context.arguments.unwrap_or_default();
+        all.insert(argument.name, argument.value);
+        let arguments = (tool.kind() == Kind::Prompt).then(|| Json::of(&all));
+        let plain = Self::plain("completion/complete", tool, arguments, &["ref", "argument", "context"]);
+        Ok(Self { errand: Some(Errand::Complete), anew, ..plain })
+    }
+
+    /// To be told of changes of a resource, or no more.
+    pub(super) fn follow(server: &ServerName, uri: &str, on: bool, sends: bool) -> Self {
+        let tool = ToolRef::Resource { server: server.to_string(), uri: uri.to_owned() };
+        let errand = Errand::Follow { on, sends };
+        Self { errand: Some(errand.clone()), ..Self::plain(errand.method(), tool, None, &["uri"]) }
+    }
+
+    /// About a task that a call of `tool` began.
+    pub(super) fn task(server: &ServerName, tool: String, method: &'static str, id: String) -> Self {
+        let tool = ToolRef::Exact { server: server.to_string(), tool };
+        Self { errand: Some(Errand::Task { method, id }), ..Self::plain(method, tool, None, &["taskId"]) }
+    }
+
+    /// What of the params travels on beside what is judged.
+    ///
+    /// # Errors
+    /// A sentence for the client.
+    pub(super) fn onward(&self, params: Option<&Json>, to: Era, state: Option<Json>) -> Result<Onward, String> {
+        let mut judged = self.judged.to_vec();
+        if to == Era::Legacy {
+            judged.push("inputResponses");
+        }
+        judged.push("requestState");
+        let mut onward = hop::onward(params, &judged)?;
+        onward.rest.push_str(&self.anew);
+        if let Some(state) = state {
+            onward.rest.push_str(",\"requestState\":");
+            onward.rest.push_str(state.as_str());
+        }
+        Ok(onward)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_completion_is_made_anew_of_what_is_judged() {
+        let server: ServerName = "up".parse().unwrap();
+        let params = Json::of(&json!({
+            "ref": {"type": "ref/prompt", "name": "p", "Name": "q"}, "argument": {"name": "a", "value": "x", "Value": "y"},
+            "context": {"arguments": {"b": "z"}, "Arguments": {}}, "vendor": 1.5,
+        }));
+        let wanted = Wanted::read("completion/complete", &server, Some(&params)).unwrap();
+        assert_eq!(wanted.tool, ToolRef::Prompt { server: "up".into(), name: "p".into() });
+        assert_eq!(wanted.arguments.as_ref().unwrap().as_str(), r#"{"a":"x","b":"z"}"#);
+        let rest = wanted.onward(Some(&params), Era::Legacy, None).unwrap().rest;
+        assert_eq!(rest, r#","vendor":1.5,"argument":{"name":"a","value":"x"},"context":{"arguments":{"b":"z"}}"#);
+        for wrong in [json!({}), json!({"ref": {"type": "ref/prompt"}, "argument": {"name": "a", "value": "x"}})] {
+            assert!(Wanted::read("completion/complete", &server, Some(&Json::of(&wrong))).is_err());
+        }
+    }
+}
