@@ -1,4 +1,4 @@
-"""Runs the examples of README.md and the pages in docs/ that have some, each against a fresh gateway, and compares what they answer.
+"""Runs the examples of README.md and of pages in docs/ against a fresh gateway and compares what they answer.
 
 In a ```console block a line that starts with `$ ` is typed (it goes on where it ends with a backslash or inside quotes);
 what follows is the answer, stdout and stderr together, runs of blanks alike, `…` standing for anything. A ```cedar,
@@ -15,7 +15,7 @@ import time
 
 from gateway import BIN, ROOT, environment
 
-FILES = ["README.md", "docs/policies.md", "docs/evals.md"]
+FILES = ["README.md", "docs/policies.md", "docs/brain.md", "docs/observability.md", "docs/evals.md"]
 DONE = "--done--"
 
 

@@ -15,10 +15,10 @@ EXAMPLES = os.path.join(ROOT, "examples")
 def settings_of_the_program():
     """Every key that the configuration's reader asks for."""
     code = ""
-    for name in ["file.rs", "transport.rs", "tokens.rs"]:
+    for name in ["file.rs", "transport.rs", "tokens.rs", "telemetry.rs"]:
         with open(os.path.join(ROOT, "src", "config", name), encoding="utf-8") as file:
             code += file.read().split("#[cfg(test)]")[0]
-    reader = r"\.(?:text|texts|text_map|flag|number|duration|rate|parsed|section|sections)\(\s*\"(\w+)\""
+    reader = r"\.(?:text|texts|text_map|flag|number|duration|rate|ratio|parsed|section|sections)\(\s*\"(\w+)\""
     return set(re.findall(reader, code))
 
 

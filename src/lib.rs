@@ -17,12 +17,14 @@ pub mod wire;
 pub mod config;
 pub mod fetch;
 pub mod store;
-// 4: who calls, who answers, what is known, what is charged, what is recorded
+// 4: who calls, who answers, what is known, charged, approved, recorded, told
+pub mod approvals;
 pub mod authn;
 pub mod backend;
 pub mod brain;
 pub mod journal;
 pub mod ledger;
+pub mod telemetry;
 // 5: the sentence
 pub mod pipeline;
 // 6: the gateway's own tools

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::backend::deadline::{Deadline, Progress};
 use crate::backend::peer::Peer;
+use crate::backend::transport::Allowance;
 use crate::domain::json::Json;
 use crate::wire::era::{Era, MODERN};
 
@@ -49,6 +50,8 @@ pub(crate) struct Ask<'a> {
     pub peer: Option<&'a Peer>,
     /// Members of the params besides, each with a comma before it.
     pub more: &'a str,
+    /// The room for a large answer.
+    pub allowance: Option<&'a Allowance>,
 }
 
 impl<'a> Ask<'a> {
@@ -64,6 +67,7 @@ impl<'a> Ask<'a> {
             deadline: None,
             peer: None,
             more: "",
+            allowance: None,
         }
     }
 

@@ -150,7 +150,14 @@ impl Catalog {
     /// At most ten faults, each with its place and what was expected there; one fault where the schema itself is of no
     /// use, because nothing may be sent unchecked.
     pub fn validate(&self, tool: &Tool, arguments: &Value) -> Result<(), Vec<SchemaFault>> {
-        self.with_checker(tool, |checker| checker.check(&tool.input_schema, arguments))
+        self.with_checker(tool, |checker| checker.check(&tool.input_schema, arguments))?;
+        match mirror::too_long(self.mirrors(tool), arguments) {
+            None => Ok(()),
+            Some(path) => {
+                let expected = format!("a text of at most {} bytes: it goes into a header", mirror::MAX_VALUE);
+                Err(vec![SchemaFault { path, expected }])
+            }
+        }
     }
 
     /// A corrected example of faulty arguments, where one can be made that fits the schema.

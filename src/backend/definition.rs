@@ -9,6 +9,7 @@ use super::validator::Checker;
 use crate::config::{Permissions, ServerSettings, Transport};
 use crate::domain::id::ToolId;
 use crate::domain::json::{Json, canonical, sha256_hex};
+use crate::domain::plain::{is_invisible, plain};
 use crate::domain::tool::{Hints, Kind, Risk, Tool};
 use crate::wire::mirror::{self, Mirror};
 
@@ -68,7 +69,8 @@ pub(crate) fn index(settings: &ServerSettings, definitions: &[Json], before: &[A
 impl Index {
     fn warn(&mut self, warning: String) {
         if self.warnings.len() < MAX_WARNINGS {
-            self.warnings.push(warning);
+            // It quotes what the server sent.
+            self.warnings.push(plain(warning));
         }
     }
 }
@@ -134,12 +136,6 @@ fn name(definition: &Value) -> Result<&str, String> {
     Ok(name)
 }
 
-/// Characters that make two names look alike: zero-width ones, direction marks, tags.
-const fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-        | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
-
 fn input_schema(definition: &Value) -> Result<Value, String> {
     let schema = match definition.get("inputSchema") {
         None | Some(Value::Null) => return Ok(json!({"type": "object"})),
@@ -193,7 +189,7 @@ pub(crate) mod tests {
     fn bad_definitions_are_left_out_and_the_others_stay() {
         let mut list = definitions(&json!([
             {"name":"z","inputSchema":{"type":"object"}},
-            {"name":""}, {"name":" x"}, {"name":"a\u{0}b"}, {"name":"a\u{200b}b"}, {"name":"x".repeat(129)}, {"name":7}, 7, {},
+            {"name":""}, {"name":" x"}, {"name":"a\u{0}b"}, {"name":"a\u{200b}b"}, {"name":"x".repeat(129)}, {"name":"a\u{3164}b"}, {"name":7}, 7, {},
             {"name":"no_schema"},
             {"name":"bad_schema","inputSchema":[]},
             {"name":"odd","title":3,"description":[],"annotations":{"readOnlyHint":"yes","destructiveHint":true}},
@@ -203,7 +199,10 @@ pub(crate) mod tests {
         list.push(Json::from_parts(r#"{"name":"twice","description":"a","description":"b"}"#.into()));
         let index = index(&server("s"), &list, &[]);
         assert_eq!(names(&index), ["no_schema", "odd", "z"]);
-        assert_eq!(index.warnings.len(), 12, "{:#?}", index.warnings);
+        list.push(Json::from_parts(r#"{"name":"lines","\nERROR\u202e":1,"\nERROR\u202e":2}"#.into()));
+        let index = super::index(&server("s"), &list, &[]);
+        assert_eq!(index.warnings.len(), 14, "{:#?}", index.warnings);
+        assert!(index.warnings.last().unwrap().contains(r"`\nERROR\u{202e}` stands twice"), "{:?}", index.warnings);
         let odd = &index.tools[1].tool;
         assert_eq!((odd.risk, odd.hints.read_only, odd.description.as_str()), (Risk::Destructive, None, ""));
     }

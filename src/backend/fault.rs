@@ -1,6 +1,7 @@
 //! What goes wrong between the gateway and a backend, before it is told to a caller.
 
 use crate::domain::json::Json;
+use crate::domain::plain::plain;
 
 /// Why a request to a backend gave no result. The detail is for operators, never for callers.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub(crate) enum FaultKind {
     Garbled,
     /// 429, or too many calls wait already; seconds after which another try makes sense.
     Busy(Option<u64>),
+    /// It gave a large answer while as many are held in memory as may be.
+    Full,
     /// The breaker is open for this many seconds.
     Resting(u64),
     /// A JSON-RPC error, as it came.
@@ -48,7 +51,7 @@ impl Fault {
         if detail.len() > MAX_DETAIL {
             detail = detail.chars().take(MAX_DETAIL / 4).collect();
         }
-        Self { kind, detail }
+        Self { kind, detail: plain(detail) }
     }
 
     pub(crate) fn garbled(detail: impl Into<String>) -> Self {
@@ -116,6 +119,7 @@ impl Fault {
             FaultKind::Timeout => "timeout",
             FaultKind::Garbled => "garbled",
             FaultKind::Busy(_) => "busy",
+            FaultKind::Full => "full",
             FaultKind::Resting(_) => "resting",
             FaultKind::Rpc(_) => "rpc_error",
             FaultKind::Unsupported => "unsupported",

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::fault::Fault;
+use super::fault::{Fault, FaultKind};
 use super::registry::{Backends, Hub};
 use super::server::Server;
 use crate::domain::id::ServerName;
@@ -85,7 +85,7 @@ pub(crate) struct Lists {
 struct Shelf {
     kept: Mutex<Kept>,
     /// Of several that want it one asks.
-    asking: tokio::sync::Mutex<()>,
+    asking: Arc<tokio::sync::Mutex<()>>,
     /// Counts how often it was forgotten: what was asked for before is not kept after.
     turns: AtomicU64,
 }
@@ -106,30 +106,24 @@ impl Lists {
         shelf.kept.lock().unwrap_or_else(PoisonError::into_inner).until = 0;
     }
 
-    async fn get(&self, kind: ListKind, server: &Server, hub: &Hub) -> Result<Arc<Items>, Fault> {
-        let shelf = self.shelf(kind);
+    /// The list, from the backend where what is kept is too old. Whoever leaves does not stop it: the next one finds it.
+    async fn get(kind: ListKind, server: &Arc<Server>, hub: &Arc<Hub>) -> Result<Arc<Items>, Fault> {
+        let shelf = server.lists.shelf(kind);
         if let Some(fresh) = shelf.fresh(hub.clock.ticks()) {
             return Ok(fresh);
         }
-        let _one = shelf.asking.lock().await;
+        let one = Arc::clone(&shelf.asking).lock_owned().await;
         if let Some(fresh) = shelf.fresh(hub.clock.ticks()) {
             return Ok(fresh);
         }
-        let turn = shelf.turns.load(Ordering::Acquire);
-        match ask(kind, server).await {
-            Ok((items, keep)) => {
-                let items = Arc::new(items);
-                let mut kept = shelf.kept.lock().unwrap_or_else(PoisonError::into_inner);
-                kept.items = Some(Arc::clone(&items));
-                if shelf.turns.load(Ordering::Acquire) == turn {
-                    kept.until = hub.clock.ticks().saturating_add(u64::try_from(keep.as_micros()).unwrap_or(u64::MAX));
-                }
-                Ok(items)
-            }
-            Err(fault) => {
-                let last = shelf.kept.lock().unwrap_or_else(PoisonError::into_inner).items.clone();
-                last.map(|items| Arc::new(Items { stale: true, ..(*items).clone() })).ok_or(fault)
-            }
+        let (asked, at) = (Arc::clone(server), Arc::clone(hub));
+        let asking = hub.tracker.spawn(server.stop.clone().run_until_cancelled_owned(async move {
+            let _one = one;
+            asked.lists.shelf(kind).renew(kind, &asked, &at).await
+        }));
+        match asking.await {
+            Ok(Some(renewed)) => renewed,
+            _ => Err(Fault::new(FaultKind::Stopped, "the server is stopping")),
         }
     }
 }
@@ -138,6 +132,26 @@ impl Shelf {
     fn fresh(&self, now: u64) -> Option<Arc<Items>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.items.clone().filter(|_| now < kept.until)
+    }
+
+    /// Asks the backend and keeps what it gives; the last known list where it gives none.
+    async fn renew(&self, kind: ListKind, server: &Server, hub: &Hub) -> Result<Arc<Items>, Fault> {
+        let turn = self.turns.load(Ordering::Acquire);
+        match ask(kind, server).await {
+            Ok((items, keep)) => {
+                let items = Arc::new(items);
+                let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.items = Some(Arc::clone(&items));
+                if self.turns.load(Ordering::Acquire) == turn {
+                    kept.until = hub.clock.ticks().saturating_add(u64::try_from(keep.as_micros()).unwrap_or(u64::MAX));
+                }
+                Ok(items)
+            }
+            Err(fault) => {
+                let last = self.kept.lock().unwrap_or_else(PoisonError::into_inner).items.clone();
+                last.map(|items| Arc::new(Items { stale: true, ..(*items).clone() })).ok_or(fault)
+            }
+        }
     }
 }
 
@@ -150,7 +164,7 @@ async fn ask(kind: ListKind, server: &Server) -> Result<(Items, Duration), Fault
     let (method, member) = kind.method();
     let listed = link.list(method, member).await?;
     if let Some(warning) = listed.warning {
-        tracing::warn!(server = %server.name, "{warning}");
+        tracing::warn!(server = %server.name, warning, "a list was not read as it came");
     }
     let longest = if told { KEPT } else { KEPT_UNTOLD };
     let keep = listed.ttl_ms.map_or(longest, |ttl| Duration::from_millis(ttl).min(longest));
@@ -168,7 +182,7 @@ impl Backends {
     /// A list of a server's; the last known one where the server cannot be asked, and `None` where nothing is known.
     pub async fn items(&self, server: &ServerName, kind: ListKind) -> Option<Arc<Items>> {
         let server = self.hub.servers.load().get(server).cloned()?;
-        match server.lists.get(kind, &server, &self.hub).await {
+        match Lists::get(kind, &server, &self.hub).await {
             Ok(items) => Some(items),
             Err(fault) => {
                 tracing::debug!(server = %server.name, detail = fault.detail, "{} cannot be listed", kind.method().1);

@@ -60,6 +60,8 @@ pub struct Peer {
     pub era: Era,
     /// Names the backend session that this client's requests share: never the same for two principals.
     pub session: Arc<str>,
+    /// Whose accounts are used for it.
+    pub user: Arc<str>,
     /// Whether the session is one that the client opened and will use again.
     pub lasting: bool,
     /// The client's capabilities, an object: declared to the backend as they are.
@@ -76,10 +78,11 @@ pub struct Peer {
 
 impl Peer {
     /// A principal that hears nothing: its calls are only kept apart from those of others.
-    pub(crate) fn silent(key: &KeyId) -> Self {
+    pub(crate) fn silent(key: &KeyId, user: &Arc<str>) -> Self {
         Self {
             era: Era::Legacy,
             session: format!("{key} calls").into(),
+            user: Arc::clone(user),
             lasting: true,
             capabilities: Json::from_parts(String::from("{}")),
             log_level: None,

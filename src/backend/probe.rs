@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::fault::{Fault, FaultKind};
 use crate::domain::json::{Json, NoTree};
+use crate::domain::plain::is_invisible;
 use crate::domain::strict;
 use crate::wire::era::{Era, MODERN};
 
@@ -67,7 +68,8 @@ impl Greeting {
         Hello {
             era,
             version,
-            title: title.map(|title| title.chars().take(200).collect()),
+            title: title
+                .map(|title| title.chars().filter(|c| !c.is_control() && !is_invisible(*c)).take(200).collect()),
             info: object(info),
             listen: listen(&self.capabilities),
             tools: self.capabilities.get("tools").is_some(),

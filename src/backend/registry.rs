@@ -16,14 +16,16 @@ use super::cache::ResponseCache;
 use super::catalog::{Catalog, Part};
 use super::facts::ListVersions;
 use super::known::Known;
-use super::oauth::Authorization;
+use super::oauth::{Accounts, Authorization, Subject};
 use super::server::Server;
 use super::status::ServerStatus;
 use super::supervisor::supervise;
+use super::transport;
 use crate::config::{ServerSettings, Transport};
 use crate::domain::clock::Clock;
-use crate::domain::id::ServerName;
+use crate::domain::id::{KeyId, ServerName};
 use crate::domain::json::Json;
+use crate::domain::room::Room;
 use crate::store::Store;
 
 /// Servers that are connected at the same time.
@@ -46,11 +48,15 @@ pub(crate) struct Hub {
     pub environment: Vec<(OsString, OsString)>,
     /// Where the gateway's own credentials at backends are kept.
     pub store: Option<Store>,
+    /// The accounts of users; there are none without a store.
+    pub accounts: Option<Accounts>,
     pub tracker: TaskTracker,
     pub connecting: Semaphore,
     pub servers: ArcSwap<HashMap<ServerName, Arc<Server>>>,
     pub catalog: ArcSwap<Catalog>,
     pub cache: ResponseCache,
+    /// What large answers take in memory, by key.
+    pub answers: Room<KeyId>,
     stop: CancellationToken,
     /// The catalogue's epoch.
     epoch: watch::Sender<u64>,
@@ -80,19 +86,23 @@ impl Hub {
         let epoch = self.catalog.load().epoch() + 1;
         let catalog = Catalog::build(parts, epoch);
         for warning in catalog.warnings() {
-            tracing::warn!("{warning}");
+            tracing::warn!(warning, "a tool goes without a flat name");
         }
         self.catalog.store(Arc::new(catalog));
         self.epoch.send_replace(epoch);
     }
 
-    /// The gateway's credentials at a server, where it asks for OAuth.
+    /// The credentials with which a server is asked for its lists: the gateway's, or those of the user who lists.
     fn authorization(&self, settings: &ServerSettings) -> Option<Arc<Authorization>> {
+        if let (Some(provider), Some(user)) = (&settings.provider, &settings.list_as) {
+            return Some(self.accounts.as_ref()?.of(user, provider));
+        }
         let (oauth, store) = (settings.oauth.as_ref()?, self.store.as_ref()?);
         let (Transport::Http { url, .. } | Transport::Sse { url, .. }) = &settings.transport else { return None };
         let url = url::Url::parse(&url.to_string()).ok()?;
         let (clock, tracker) = (Arc::clone(&self.clock), self.tracker.clone());
-        Some(Arc::new(Authorization::new(settings.name.clone(), url, Arc::clone(oauth), store.clone(), clock, tracker)))
+        let subject = Subject::Server { name: settings.name.clone(), url, settings: Arc::clone(oauth) };
+        Some(Arc::new(Authorization::new(subject, store.clone(), clock, tracker)))
     }
 
     #[cfg(test)]
@@ -121,17 +131,21 @@ impl Backends {
     /// The same, with a place for the credentials of backends that ask for OAuth.
     #[must_use]
     pub fn with_store(clock: Arc<dyn Clock>, environment: Vec<(OsString, OsString)>, store: Option<Store>) -> Self {
+        let tracker = TaskTracker::new();
+        let accounts = store.clone().map(|store| Accounts::new(store, Arc::clone(&clock), tracker.clone()));
         let grace = u64::try_from(REMOVAL_GRACE.as_millis()).unwrap_or(u64::MAX);
         Self {
             hub: Arc::new(Hub {
                 clock,
                 environment,
                 store,
-                tracker: TaskTracker::new(),
+                accounts,
+                tracker,
                 connecting: Semaphore::new(CONNECTING),
                 servers: ArcSwap::default(),
                 catalog: ArcSwap::default(),
                 cache: ResponseCache::default(),
+                answers: Room::new(transport::OF_KEY, transport::OF_ALL),
                 stop: CancellationToken::new(),
                 epoch: watch::Sender::new(0),
                 progress: watch::Sender::new(0),
@@ -225,6 +239,12 @@ impl Backends {
     #[must_use]
     pub fn breaker(&self, server: &ServerName) -> Option<BreakerView> {
         Some(self.hub.servers.load().get(server)?.breaker.view(self.hub.clock.ticks()))
+    }
+
+    /// Whether the gateway has credentials for a server that asks for OAuth; `None` where it asks for none.
+    #[must_use]
+    pub fn has_credentials(&self, server: &ServerName) -> Option<bool> {
+        Some(self.hub.servers.load().get(server)?.authorization.as_ref()?.has_token())
     }
 
     /// True once every server has been listed or has failed once.
@@ -351,6 +371,8 @@ impl Backends {
 fn same_connection(old: &ServerSettings, new: &ServerSettings) -> bool {
     old.transport == new.transport
         && old.oauth == new.oauth
+        && old.provider == new.provider
+        && old.list_as == new.list_as
         && old.concurrency == new.concurrency
         && old.pace == new.pace
 }

@@ -102,6 +102,7 @@ mod tests {
         let peer = Peer {
             era,
             session: Arc::from("s"),
+            user: Arc::from("u"),
             lasting: true,
             capabilities: Json::from_parts(r#"{"elicitation":{},"roots":{}}"#.into()),
             log_level: None,

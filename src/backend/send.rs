@@ -13,14 +13,17 @@ use super::deadline::{Deadline, Progress};
 use super::fault::{Fault, FaultKind};
 use super::meters::Ending;
 use super::peer::{Aside, Peer};
-use super::registry::Backends;
+use super::registry::{Backends, Hub};
 use super::rounds::{self, MAX_ROUNDS, Next};
 use super::server::Server;
+use super::status::era_word;
+use super::transport::Allowance;
 use crate::config::SessionsOf;
-use crate::domain::id::ServerName;
+use crate::domain::id::{KeyId, ServerName};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, UpstreamError, UpstreamFault};
 use crate::domain::tool::{Kind, Risk, Tool};
+use crate::domain::trace::Trail;
 use crate::policy::PermittedCall;
 use crate::wire::era::Era;
 use crate::wire::mirror;
@@ -40,6 +43,10 @@ pub struct SendOptions<'a> {
     pub peer: Option<Arc<Peer>>,
     /// Names everything that the decision and the call used, arguments included. Without it nothing is cached.
     pub cache_digest: Option<Arc<str>>,
+    /// Whose call it is.
+    pub key: Option<&'a KeyId>,
+    /// Takes note of the attempts; makes spans of them where it has one itself.
+    pub trail: Option<&'a Trail>,
 }
 
 impl Backends {
@@ -47,11 +54,24 @@ impl Backends {
     ///
     /// # Errors
     /// Why there is no result; a JSON-RPC error of the backend is one such reason.
-    pub async fn send(&self, call: &PermittedCall, mut options: SendOptions<'_>) -> Result<Answer, UpstreamError> {
-        let apart = |server: &Arc<Server>| server.settings().sessions == SessionsOf::Principal;
-        if options.peer.is_none() && self.hub.servers.load().get(&call.tool().id.server).is_some_and(apart) {
-            options.peer = Some(Arc::new(Peer::silent(&call.principal().key)));
+    pub async fn send<'a>(
+        &self,
+        call: &'a PermittedCall,
+        mut options: SendOptions<'a>,
+    ) -> Result<Answer, UpstreamError> {
+        if let Some(server) = self.hub.servers.load().get(&call.tool().id.server) {
+            let (settings, principal) = (server.settings(), call.principal());
+            let apart = settings.sessions == SessionsOf::Principal || settings.provider.is_some();
+            match &options.peer {
+                None if apart => options.peer = Some(Arc::new(Peer::silent(&principal.key, &principal.user))),
+                // Whose account is used is what was permitted, whatever a door says.
+                Some(peer) if settings.provider.is_some() && peer.user != principal.user => {
+                    options.peer = Some(Arc::new(Peer { user: Arc::clone(&principal.user), ..Peer::clone(peer) }));
+                }
+                _ => {}
+            }
         }
+        options.key = Some(&call.principal().key);
         self.dispatch(call.tool(), call.arguments(), options).await
     }
 
@@ -120,6 +140,7 @@ impl Backends {
             Kind::Tool => mirror::headers(self.hub.catalog.load().mirrors(tool), arguments),
             Kind::Prompt | Kind::Resource | Kind::Entity => Vec::new(),
         };
+        let allowance = options.key.map(|key| Allowance { room: self.hub.answers.clone(), key: key.clone() });
         let progress = options.progress.clone().map(|sink| Progress::new(deadline.clone(), sink));
         let ask = Ask {
             method,
@@ -131,13 +152,15 @@ impl Backends {
             deadline: Some(&deadline),
             peer: options.peer.as_deref(),
             more: "",
+            allowance: allowance.as_ref(),
         };
         let place = pin!(server.place());
         let place = match deadline.bound(place).await {
             Ok(place) => place?,
             Err(_) => return Err(Fault::new(FaultKind::Busy(Some(1)), "no place among the calls in flight in time")),
         };
-        let answer = self.rounds(server, ask, &deadline, by_caller).await;
+        let sending = Sending { server, deadline: &deadline, by_caller, trail: options.trail };
+        let answer = self.rounds(&sending, ask).await;
         drop(place);
         if let Err(fault) = &answer
             && fault.code() == Some(-32020)
@@ -149,23 +172,18 @@ impl Backends {
     }
 
     /// Asks until there is an answer that the client understands; a legacy client is asked for input in between.
-    async fn rounds(
-        &self,
-        server: &Arc<Server>,
-        base: Ask<'_>,
-        deadline: &Deadline,
-        by_caller: bool,
-    ) -> Result<Answer, Fault> {
+    async fn rounds(&self, sending: &Sending<'_>, base: Ask<'_>) -> Result<Answer, Fault> {
+        let Sending { server, deadline, .. } = *sending;
         let mut more = String::new();
-        for _ in 0..MAX_ROUNDS {
+        for round in 0..MAX_ROUNDS {
             let ask = Ask { more: &more, ..base };
-            let mut result = server.attempt(&ask, deadline, by_caller, &self.hub).await;
+            let mut result = sending.attempt(&ask, (round > 0).then_some("input"), &self.hub).await;
             if let Err(fault) = &result
                 && ask.repeatable
                 && fault.worth_repeating()
             {
                 tracing::debug!(server = %server.name, fault = fault.word(), "a repeatable call is sent once more");
-                result = Box::pin(server.attempt(&ask, deadline, by_caller, &self.hub)).await;
+                result = Box::pin(sending.attempt(&ask, Some("retry"), &self.hub)).await;
             }
             let result = result?;
             let shape = reply::scan(result.as_str()).map_err(|error| Fault::garbled(error.to_string()))?;
@@ -190,6 +208,33 @@ impl Backends {
             }
         }
         Err(Fault::new(FaultKind::Unsupported, "it asks for input again and again"))
+    }
+}
+
+/// A call on its way to one server.
+struct Sending<'a> {
+    server: &'a Arc<Server>,
+    deadline: &'a Deadline,
+    by_caller: bool,
+    trail: Option<&'a Trail>,
+}
+
+impl Sending<'_> {
+    /// One attempt, noted on the trail; where it is a span, the backend is told of that one.
+    async fn attempt(&self, ask: &Ask<'_>, again: Option<&'static str>, hub: &Arc<Hub>) -> Result<Json, Fault> {
+        let Self { server, deadline, by_caller, trail } = *self;
+        let Some(trail) = trail else { return server.attempt(ask, deadline, by_caller, hub).await };
+        let reaches = || trail.reaches(server.settings().transport.kind(), server.link_era().map(era_word));
+        reaches();
+        let begun = trail.begin(hub.clock.ticks(), again);
+        let members = begun.members(ask.trace);
+        let ask = Ask { trace: members.as_deref().unwrap_or(ask.trace), ..*ask };
+        let answer = server.attempt(&ask, deadline, by_caller, hub).await;
+        if !trail.knows_era() {
+            reaches();
+        }
+        trail.end(begun, hub.clock.ticks(), answer.as_ref().err().map_or("ok", Fault::word));
+        answer
     }
 }
 
@@ -248,6 +293,19 @@ pub(super) fn gone(server: &ServerName) -> UpstreamError {
     }
 }
 
+/// Whose credentials the server does not take.
+fn rejection(server: &Server) -> String {
+    let name = &server.name;
+    match &server.settings().provider {
+        Some(provider) => format!(
+            "the server `{name}` does not accept the credentials of your account with {}: it may lack rights; else connect it \
+             anew with `POST /v1/providers/{}/connect`",
+            provider.title, provider.slug
+        ),
+        None => format!("the server `{name}` does not accept the gateway's credentials; tell the operator"),
+    }
+}
+
 /// A fault in words for the caller: which server and what to do, nothing of its inside.
 pub(super) fn told(server: &Server, asked: &str, repeatable: bool, fault: Fault) -> UpstreamError {
     if !matches!(fault.kind, FaultKind::Rpc(_)) {
@@ -273,11 +331,7 @@ pub(super) fn told(server: &Server, asked: &str, repeatable: bool, fault: Fault)
             format!("the server `{name}` had lost its session; a new one is open, try again"),
             None,
         ),
-        FaultKind::Rejected => (
-            UpstreamFault::Down,
-            format!("the server `{name}` does not accept the gateway's credentials; tell the operator"),
-            None,
-        ),
+        FaultKind::Rejected => (UpstreamFault::Down, rejection(server), None),
         FaultKind::Timeout => {
             (UpstreamFault::Timeout, format!("the server `{name}` gave no answer in time{again}"), None)
         }
@@ -289,6 +343,7 @@ pub(super) fn told(server: &Server, asked: &str, repeatable: bool, fault: Fault)
         FaultKind::Busy(after) => {
             (UpstreamFault::Busy, format!("the server `{name}` is busy; try again"), Some(after.unwrap_or(1)))
         }
+        FaultKind::Full => (UpstreamFault::Busy, format!("the large answer of `{name}` finds no room{again}"), Some(1)),
         FaultKind::Resting(after) => (
             UpstreamFault::Down,
             format!("the server `{name}` failed several times in a row and is left alone; try again in {after} s"),

@@ -22,15 +22,16 @@ use super::lists::Lists;
 use super::meters::Meters;
 use super::oauth::Authorization;
 use super::pace::Pace;
-use super::peer::{Changes, Peer};
+use super::peer::Changes;
 use super::registry::Hub;
 use super::sessions::Sessions;
 use super::status::{ServerState, ServerStatus, era_word};
 use super::transport::Tail;
-use crate::config::{ServerSettings, SessionsOf};
+use crate::config::ServerSettings;
 use crate::domain::clock::Clock;
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
+use crate::domain::plain::plain;
 use crate::wire::era::Era;
 
 /// Calls that may wait for a place, for each place.
@@ -118,6 +119,11 @@ impl Server {
         self.facts().era
     }
 
+    /// The era of the link that there is.
+    pub(crate) fn link_era(&self) -> Option<Era> {
+        self.link.load().as_ref().map(|link| link.hello().era)
+    }
+
     fn facts(&self) -> MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -163,7 +169,7 @@ impl Server {
         let same = index.tools.len() == facts.tools.len()
             && index.tools.iter().zip(&facts.tools).all(|(one, other)| Arc::ptr_eq(one, other));
         for warning in index.warnings.iter().filter(|warning| !facts.warnings.contains(warning)) {
-            tracing::warn!(server = %self.name, "{warning}");
+            tracing::warn!(server = %self.name, warning, "a list of tools is not as it should be");
         }
         facts.tools = index.tools;
         facts.warnings = index.warnings;
@@ -188,7 +194,7 @@ impl Server {
 
     /// Keeps the last thing that went wrong, for operators.
     pub(crate) fn note(&self, why: &str) {
-        self.facts().last_error = Some(why.chars().take(500).collect());
+        self.facts().last_error = Some(plain(why.chars().take(500).collect::<String>()));
     }
 
     pub(crate) fn stopped(&self, clock: &dyn Clock) -> Option<Arc<Link>> {
@@ -326,15 +332,6 @@ impl Server {
         }
     }
 
-    /// Whether what is done for this client is done in a session of its own.
-    fn keeps_apart(&self, peer: &Peer) -> bool {
-        match self.settings.load().sessions {
-            SessionsOf::Auto => peer.needs_session(),
-            SessionsOf::Shared => false,
-            SessionsOf::Principal => true,
-        }
-    }
-
     /// Sends one request within the deadline, and tells the breaker how it went.
     ///
     /// `by_caller`: the caller's own impatience set the deadline, so running into it says nothing of the server.
@@ -346,14 +343,8 @@ impl Server {
         hub: &Arc<Hub>,
     ) -> Result<Json, Fault> {
         let clock = &*hub.clock;
-        let late = || Fault::new(FaultKind::Timeout, "not connected in time");
-        let mut link = deadline.bound(self.link()).await.map_err(|_| late())??;
-        let mut lease = None;
-        if let Some(peer) = ask.peer.filter(|peer| link.hello().era == Era::Legacy && self.keeps_apart(peer)) {
-            let leased = deadline.bound(Box::pin(self.sessions.lease(self, hub, peer))).await.map_err(|_| late())??;
-            link = Arc::clone(&leased.link);
-            lease = Some(leased);
-        }
+        let reached = deadline.bound(Box::pin(self.reach(ask, hub))).await;
+        let (link, lease) = reached.map_err(|_| Fault::new(FaultKind::Timeout, "not connected in time"))??;
         let ticket = self.breaker.admit(clock.ticks()).map_err(|rest| {
             let seconds = u64::try_from(rest.retry_after.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1);
             Fault::new(FaultKind::Resting(seconds), "the breaker is open")
@@ -364,23 +355,7 @@ impl Server {
             Err(_) => Err(Fault::new(FaultKind::Timeout, "no answer in time")),
         };
         drop(lease);
-        match &answer {
-            Err(fault) if fault.kind == FaultKind::Timeout && by_caller => drop(ticket),
-            Err(fault) if fault.counts() => {
-                self.note(&fault.detail);
-                if ticket.failed(clock.ticks()) {
-                    tracing::warn!(server = %self.name, "too many failures in a row: the server is left alone for a while");
-                }
-                self.meters.circuit(self.breaker.state());
-            }
-            _ => {
-                if ticket.succeeded() {
-                    tracing::info!(server = %self.name, "the server answers again");
-                    self.meters.circuit(self.breaker.state());
-                    self.refresh.notify_one();
-                }
-            }
-        }
+        self.learn(&answer, ticket, by_caller, hub);
         answer
     }
 }

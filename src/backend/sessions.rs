@@ -8,8 +8,10 @@ use std::time::Duration;
 use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::breaker::{backoff, jitter};
 use super::fault::{Fault, FaultKind};
 use super::link::{Destination, Link};
+use super::oauth::Authorization;
 use super::peer::{Aside, Audience, Changes, Peer};
 use super::registry::Hub;
 use super::server::Server;
@@ -24,6 +26,9 @@ const MAX_LANES: usize = 16;
 /// A link that nobody has used for so long is closed.
 const IDLE: Duration = Duration::from_secs(600);
 
+/// Failed openings are forgotten after so long.
+const FORGIVEN: Duration = Duration::from_secs(60);
+
 /// A client's session, and which of its links.
 type Lane = (Arc<str>, usize);
 type Slots = HashMap<Lane, Arc<Slot>>;
@@ -34,10 +39,19 @@ pub(crate) struct Sessions {
     slots: Mutex<Slots>,
     /// Who hears what a session's backend says outside of a request.
     listeners: Mutex<HashMap<Arc<str>, mpsc::Sender<Aside>>>,
+    /// Openings that failed in a row, by key, and the clock tick until which the next one waits.
+    failed: Mutex<HashMap<Box<str>, (u32, u64)>>,
+}
+
+/// Whose a session is: its name begins with the key.
+fn owner(session: &str) -> &str {
+    session.split(' ').next().unwrap_or(session)
 }
 
 #[derive(Debug)]
 struct Slot {
+    /// Whose account it is opened with, where it is.
+    user: Option<Arc<str>>,
     link: OnceCell<Arc<Link>>,
     in_flight: AtomicUsize,
     /// Clock ticks of the last use.
@@ -84,24 +98,58 @@ impl Sessions {
     ///
     /// # Errors
     /// Where it cannot be opened, or too many clients have one.
-    pub(crate) async fn lease(&self, server: &Arc<Server>, hub: &Arc<Hub>, peer: &Peer) -> Result<Lease, Fault> {
+    pub(crate) async fn lease(
+        &self,
+        server: &Arc<Server>,
+        hub: &Arc<Hub>,
+        peer: &Peer,
+        account: Option<&Arc<Authorization>>,
+    ) -> Result<Lease, Fault> {
         let now = hub.clock.ticks();
-        let (slot, evicted) = self.place(server, peer, now)?;
+        self.rested(peer, now)?;
+        let (slot, evicted) = self.place(server, peer, account.is_some(), now)?;
         let mut taken = Taken(Some(Arc::clone(&slot)));
         if let Some(evicted) = evicted {
             evicted.stop.cancel();
         }
         slot.used.store(now, Ordering::Relaxed);
-        let link = slot.link.get_or_try_init(|| self.open(server, hub, peer, &slot)).await;
+        let link = slot.link.get_or_try_init(|| self.open(server, hub, peer, account, &slot)).await;
         let link = match link {
             Ok(link) => Arc::clone(link),
             Err(fault) => {
                 slot.gone.store(true, Ordering::Release);
+                if !matches!(fault.kind, FaultKind::Resting(_)) {
+                    self.has_failed(peer, hub.clock.ticks());
+                }
                 return Err(fault);
             }
         };
         taken.0 = None;
         Ok(Lease { slot, link })
+    }
+
+    fn failed(&self) -> MutexGuard<'_, HashMap<Box<str>, (u32, u64)>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A key whose links cannot be opened waits before the next, whatever it declares: each may start a process.
+    fn rested(&self, peer: &Peer, now: u64) -> Result<(), Fault> {
+        let until = self.failed().get(owner(&peer.session)).map_or(0, |(_, until)| *until);
+        let left = Duration::from_micros(until.saturating_sub(now));
+        if left.is_zero() {
+            return Ok(());
+        }
+        let seconds = u64::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
+        Err(Fault::new(FaultKind::Resting(seconds), "this client's sessions could not be opened"))
+    }
+
+    fn has_failed(&self, peer: &Peer, now: u64) {
+        let mut failed = self.failed();
+        let forgiven = u64::try_from(FORGIVEN.as_micros()).unwrap_or(u64::MAX);
+        failed.retain(|_, (_, until)| until.saturating_add(forgiven) > now);
+        let (attempts, until) = failed.entry(owner(&peer.session).into()).or_default();
+        let rest = u64::try_from(backoff(*attempts, jitter()).as_micros()).unwrap_or(u64::MAX);
+        (*attempts, *until) = (attempts.saturating_add(1), now.saturating_add(rest));
     }
 
     /// The link that a session has already.
@@ -114,7 +162,13 @@ impl Sessions {
     }
 
     /// A slot for the client, counted as in flight; with the one that had to make room for it.
-    fn place(&self, server: &Server, peer: &Peer, now: u64) -> Result<(Arc<Slot>, Option<Arc<Slot>>), Fault> {
+    fn place(
+        &self,
+        server: &Server,
+        peer: &Peer,
+        with_account: bool,
+        now: u64,
+    ) -> Result<(Arc<Slot>, Option<Arc<Slot>>), Fault> {
         // On one pipe nothing says which request a question belongs to: a client that keeps no session gets one link a call.
         let settings = server.settings();
         let piped = !matches!(settings.transport, Transport::Http { .. });
@@ -133,6 +187,7 @@ impl Sessions {
                 None => {
                     let evicted = if slots.len() < most { None } else { Some(idlest(&mut slots)?) };
                     let slot = Arc::new(Slot {
+                        user: with_account.then(|| Arc::clone(&peer.user)),
                         link: OnceCell::new(),
                         in_flight: AtomicUsize::new(1),
                         used: AtomicU64::new(now),
@@ -152,18 +207,38 @@ impl Sessions {
         server: &Arc<Server>,
         hub: &Arc<Hub>,
         peer: &Peer,
+        account: Option<&Arc<Authorization>>,
         slot: &Arc<Slot>,
     ) -> Result<Arc<Link>, Fault> {
+        // Of several that wait for one link each would try.
+        self.rested(peer, hub.clock.ticks())?;
         let ambient = self.listeners.lock().unwrap_or_else(PoisonError::into_inner).get(&peer.session).cloned();
         let audience =
             Audience { capabilities: peer.capabilities.clone(), ambient, changes: Arc::clone(&server.changes) };
         let settings = Arc::clone(&server.settings());
-        let to = Destination { transport: &settings.transport, authorization: server.authorization.as_ref() };
-        let open = Link::open(to, Some(Era::Legacy), &hub.environment, &hub.tracker, &server.tail, audience);
+        let authorization = account.or(server.authorization.as_ref());
+        let to = Destination { transport: &settings.transport, authorization };
+        // Without an account only legacy servers keep sessions.
+        let before = if account.is_some() { server.era() } else { Some(Era::Legacy) };
+        let open = Link::open(to, before, &hub.environment, &hub.tracker, &server.tail, audience);
         let link = Arc::new(Box::pin(open).await?);
+        self.failed().remove(owner(&peer.session));
         hub.tracker.spawn(tend(Arc::clone(&link), Arc::clone(slot), Arc::clone(&server.changes)));
-        link.heard().await;
+        if link.hello().era == Era::Legacy {
+            link.heard().await;
+        }
         Ok(link)
+    }
+
+    /// Closes every link that was opened with the account of this user.
+    pub(crate) fn end_account(&self, user: &str) {
+        self.slots().retain(|_, slot| {
+            let over = slot.user.as_deref() == Some(user);
+            if over {
+                slot.stop.cancel();
+            }
+            !over
+        });
     }
 
     /// Closes what nobody has used for a while and has nothing in flight; all of a session's where it is named.
@@ -194,10 +269,17 @@ fn idlest(slots: &mut Slots) -> Result<Arc<Slot>, Fault> {
 
 /// Keeps a client's link until it ends or is not wanted any more.
 async fn tend(link: Arc<Link>, slot: Arc<Slot>, changes: Arc<Changes>) {
+    // What a modern server says outside of requests, it says to everybody.
+    let follow = async {
+        match link.hello().era {
+            Era::Legacy => link.follow(&changes).await,
+            Era::Modern => std::future::pending().await,
+        }
+    };
     tokio::select! {
         () = slot.stop.cancelled() => {}
         why = link.ended() => tracing::debug!(why, "a client's session with a backend ended"),
-        () = link.follow(&changes) => {}
+        () = follow => {}
     }
     slot.gone.store(true, Ordering::Release);
     link.close().await;

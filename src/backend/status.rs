@@ -58,8 +58,5 @@ pub struct ServerStatus {
 }
 
 pub(crate) const fn era_word(era: Era) -> &'static str {
-    match era {
-        Era::Legacy => "legacy",
-        Era::Modern => "modern",
-    }
+    era.as_str()
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::breaker::{backoff, jitter};
+use super::breaker::{BreakerState, backoff, jitter};
 use super::fault::Fault;
 use super::link::{Destination, Link, Listed};
 use super::lists::ListKind;
@@ -33,7 +33,11 @@ pub(crate) async fn supervise(server: Arc<Server>, hub: Arc<Hub>) {
             Ok((link, listed)) => {
                 let link = Arc::new(link);
                 tracing::info!(server = %server.name, tools = listed.definitions.len(), "connected");
+                let rested = server.breaker.state() != BreakerState::Closed;
                 let changed = server.ready(Arc::clone(&link), listed, clock);
+                if rested {
+                    hub.breaker_changed(&server, BreakerState::Closed, "");
+                }
                 hub.progressed(changed);
                 let began = clock.ticks();
                 let Some(why) = stop.run_until_cancelled(tend(&server, &hub, &link)).await else { break };

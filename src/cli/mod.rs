@@ -1,8 +1,9 @@
 //! Floor 9: the command line. One file a command; tables for people, `--json` for scripts.
 //!
-//! Exit codes: 0 done, 1 anything wrong (usage errors too), 2 denied (found, of `dlp scan`; worse, of `eval run`), 3
-//! approval needed.
+//! Exit codes: 0 done, 1 anything wrong (usage errors too), 2 denied (found, of `dlp scan`; failed, of `readiness`; worse, of
+//! `eval run`), 3 approval needed.
 
+mod approvals;
 mod ask;
 mod audit;
 mod brain;
@@ -10,15 +11,19 @@ pub mod demo;
 mod dlp;
 mod doctor;
 mod eval;
+mod executions;
 mod import;
 mod keys;
 mod login;
 mod policy;
+mod preflight;
 mod print;
+mod providers;
 mod remote;
 mod serve;
 mod servers;
 mod smoke;
+mod stats;
 mod stdio;
 mod tools;
 
@@ -124,12 +129,27 @@ enum Command {
     /// Check policies, and ask what they would decide
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Ask whether calls would pass now; nothing is called. Exits 0 all would, 2 denied, 3 approval needed, 1 else
+    Preflight(preflight::Options),
+    /// Check how well the gateway is governed. Exits 2 where a check fails
+    Readiness,
+    /// List, show and decide calls that wait for a person
+    #[command(subcommand)]
+    Approvals(approvals::Command),
+    /// Accounts that users connect: list the providers, change what seals the credentials
+    #[command(subcommand)]
+    Providers(providers::Command),
     /// Read, export and verify the audit log
     #[command(subcommand)]
     Audit(audit::Command),
     /// Run suites of test cases for tools, and compare their scores
     #[command(subcommand)]
     Eval(eval::Command),
+    /// Look back at calls that were made
+    #[command(subcommand)]
+    Executions(executions::Command),
+    /// Sum up what was called: counts, errors, refusals, latencies
+    Stats(stats::Options),
     /// Look for secrets and personal data in texts, as the gateway does
     #[command(subcommand)]
     Dlp(dlp::Command),
@@ -193,8 +213,14 @@ async fn run(arguments: Arguments) -> anyhow::Result<Ended> {
         Some(Command::Servers(command)) => servers::run(&common, command).await,
         Some(Command::Tools(command)) => tools::run(&common, command).await,
         Some(Command::Policy(command)) => policy::run(&common, command).await,
+        Some(Command::Preflight(options)) => preflight::run(&common, options).await,
+        Some(Command::Readiness) => preflight::readiness(&common).await,
+        Some(Command::Approvals(command)) => approvals::run(&common, command).await,
+        Some(Command::Providers(command)) => providers::run(&common, command).await,
         Some(Command::Audit(command)) => audit::run(&common, command).await,
         Some(Command::Eval(command)) => eval::run(&common, command).await,
+        Some(Command::Executions(command)) => executions::run(&common, command).await,
+        Some(Command::Stats(options)) => stats::run(&common, options).await,
         Some(Command::Brain(command)) => brain::run(&common, command).await,
         Some(Command::Smoke(options)) => smoke::run(&common, &options).await,
         Some(Command::Stdio(options)) => stdio::run(&common, options).await,

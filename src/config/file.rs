@@ -5,12 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::approvals::ApprovalSettings;
 use super::dlp;
+use super::providers::{self, Providers};
 use super::reader::{Document, Faults, Lookup, Section};
 use super::settings::{
     AuditSettings, GatewaySettings, Permissions, Plan, ServerSettings, SessionsOf, Settings, TokenSettings, ToolNames,
     Transport,
 };
+use super::telemetry;
 use super::tls::Tls;
 use super::tokens;
 use super::transport;
@@ -27,15 +30,21 @@ use crate::scan::Scanner;
 /// Every fault in it.
 pub fn read(file: &str, text: &str, lookup: Lookup<'_>) -> Result<Settings, Faults> {
     Document::new(file, text, lookup).read(|top| {
+        let providers = providers::providers(top);
         let gateway =
             top.section("gateway").map_or_else(GatewaySettings::default, |section| gateway(&section, Path::new(file)));
         Settings {
             oauth: tokens::oauth(top, gateway.public_url.as_deref()).map(Arc::new),
             gateway,
+            telemetry: telemetry::read(top, lookup).map(Arc::new),
             audit: top.section("audit").map_or_else(AuditSettings::default, |section| audit(&section)),
-            servers: servers(top),
+            servers: servers(top, &providers),
+            providers,
             plans: plans(top),
             evals: Arc::default(),
+            approvals: top
+                .section("approvals")
+                .map_or_else(Arc::default, |section| Arc::new(ApprovalSettings::read(&section))),
             tokens: top.section("tokens").map_or_else(TokenSettings::default, |section| lives(&section)),
             scanner: Arc::new(top.section("dlp").map_or_else(Scanner::default, |section| dlp::scanner(&section))),
         }
@@ -48,11 +57,14 @@ impl Default for Settings {
             gateway: GatewaySettings::default(),
             audit: AuditSettings::default(),
             servers: BTreeMap::new(),
+            providers: Providers::new(),
             plans: shipped_plans(),
+            approvals: Arc::default(),
             tokens: TokenSettings::default(),
             scanner: Arc::default(),
             oauth: None,
             evals: Arc::default(),
+            telemetry: None,
         }
     }
 }
@@ -86,6 +98,7 @@ impl Default for GatewaySettings {
             trusted_proxies: Vec::new(),
             tool_names: ToolNames::Auto,
             session_key: None,
+            credentials_keys: Vec::new(),
             surface_budget: 4000,
             drain: Duration::from_secs(10),
             max_connections: 4096,
@@ -107,6 +120,10 @@ fn gateway(section: &Section<'_>, file: &Path) -> GatewaySettings {
     if session_key.as_ref().is_some_and(|key| key.len() < 32) {
         section.fault(Some("session_key"), "`gateway.session_key` must have at least 32 characters", None);
     }
+    let credentials_keys = section.texts("credentials_keys").unwrap_or_default();
+    if credentials_keys.iter().any(|key| key.len() < 32) {
+        section.fault(Some("credentials_keys"), "each of `credentials_keys` must have at least 32 characters", None);
+    }
     let settings = GatewaySettings {
         allowed_hosts: section.texts("allowed_hosts").unwrap_or_default(),
         allowed_origins: section.texts("allowed_origins").unwrap_or_default(),
@@ -117,6 +134,7 @@ fn gateway(section: &Section<'_>, file: &Path) -> GatewaySettings {
         trusted_proxies,
         tool_names: section.parsed("tool_names", "`auto`, `dotted` or `safe`", ToolNames::parse).unwrap_or_default(),
         session_key: session_key.map(Secret::new),
+        credentials_keys: credentials_keys.into_iter().map(Secret::new).collect(),
         surface_budget: size(section.number("surface_budget", 0..10_000_001), shipped.surface_budget),
         drain: section.duration("drain").unwrap_or(shipped.drain),
         max_connections: size(section.number("max_connections", 1..1_000_001), shipped.max_connections),
@@ -182,7 +200,7 @@ fn plans(top: &Section<'_>) -> BTreeMap<Arc<str>, Plan> {
     plans
 }
 
-fn servers(top: &Section<'_>) -> BTreeMap<ServerName, Arc<ServerSettings>> {
+fn servers(top: &Section<'_>, providers: &Providers) -> BTreeMap<ServerName, Arc<ServerSettings>> {
     let mut servers: BTreeMap<ServerName, Arc<ServerSettings>> = BTreeMap::new();
     let jwt = tokens::common(top);
     for (name, section) in top.sections("servers") {
@@ -204,14 +222,14 @@ fn servers(top: &Section<'_>) -> BTreeMap<ServerName, Arc<ServerSettings>> {
                 Some("rename one of them".into()),
             );
         }
-        if let Some(server) = server(&name, &section, &jwt) {
+        if let Some(server) = server(&name, &section, &jwt, providers) {
             servers.insert(name, Arc::new(server));
         }
     }
     servers
 }
 
-fn server(name: &ServerName, section: &Section<'_>, jwt: &tokens::Common) -> Option<ServerSettings> {
+fn server(name: &ServerName, section: &Section<'_>, jwt: &tokens::Common, known: &Providers) -> Option<ServerSettings> {
     let transport = transport::read(section);
     let permissions = |text: &str| match text {
         "open" => Some(Permissions::Open),
@@ -245,9 +263,13 @@ fn server(name: &ServerName, section: &Section<'_>, jwt: &tokens::Common) -> Opt
         dlp,
         name: name.clone(),
         transport: defaults.transport,
+        provider: None,
+        list_as: None,
     };
+    let has_oauth = settings.oauth.is_some();
+    let (provider, list_as) = providers::of_server(section, known, transport.as_ref(), settings.sessions, has_oauth);
     section.refuse_the_rest();
-    Some(ServerSettings { transport: transport?, ..settings })
+    Some(ServerSettings { transport: transport?, provider, list_as, ..settings })
 }
 
 fn tool(section: &Section<'_>, of_server: DlpModes) -> ToolSettings {

@@ -213,6 +213,18 @@ impl<'d> Section<'d> {
         fits
     }
 
+    /// A number from 0 to 1.
+    pub fn ratio(&self, key: &'static str) -> Option<f64> {
+        let value = self.take(key)?;
+        let found = value.get_ref();
+        let text = found.as_float().map(|n| n.as_str()).or_else(|| found.as_integer().map(|n| n.as_str()));
+        let ratio = text.and_then(|text| text.parse().ok()).filter(|ratio| (0.0..=1.0).contains(ratio));
+        if ratio.is_none() {
+            self.fault(Some(key), format!("`{}` must be a number from 0 to 1", self.name(key)), None);
+        }
+        ratio
+    }
+
     /// A list of strings, variables expanded.
     pub fn texts(&self, key: &'static str) -> Option<Vec<String>> {
         let value = self.take(key)?;

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::approvals::ApprovalSettings;
+use super::providers::{ProviderSettings, Providers};
+use super::telemetry::TelemetrySettings;
 use super::tls::Tls;
 use super::tokens::{BackendOauth, JwtSettings, OauthSettings};
 use crate::domain::audit::{ArgumentsMode, Durability};
@@ -22,12 +25,17 @@ pub struct Settings {
     pub gateway: GatewaySettings,
     pub audit: AuditSettings,
     pub servers: BTreeMap<ServerName, Arc<ServerSettings>>,
+    /// Where users connect accounts of their own.
+    pub providers: Providers,
     pub plans: BTreeMap<Arc<str>, Plan>,
+    pub approvals: Arc<ApprovalSettings>,
     pub tokens: TokenSettings,
     /// Absent: there is no endpoint for tokens.
     pub oauth: Option<Arc<OauthSettings>>,
     /// The suites of the folder `evals`.
     pub evals: Arc<Suites>,
+    /// Absent: nothing is sent.
+    pub telemetry: Option<Arc<TelemetrySettings>>,
     /// `[dlp]`: the rules in force.
     pub scanner: Arc<Scanner>,
 }
@@ -73,6 +81,8 @@ pub struct GatewaySettings {
     pub tool_names: ToolNames,
     /// Seals session ids; replicas share one. In the data directory unless set.
     pub session_key: Option<Secret>,
+    /// Seal the credentials at rest: the first one; the others still open. In the data directory unless set.
+    pub credentials_keys: Vec<Secret>,
     /// Up to how many tokens of definitions the surface `auto` lists tools directly.
     pub surface_budget: usize,
     /// How long calls in flight may take to end when the gateway stops.
@@ -154,6 +164,10 @@ pub struct ServerSettings {
     pub jwt: Option<Arc<JwtSettings>>,
     /// The gateway's own tokens for this server.
     pub oauth: Option<Arc<BackendOauth>>,
+    /// Whose account a call brings: that of the user who calls.
+    pub provider: Option<Arc<ProviderSettings>>,
+    /// The user whose account lists the tools, where the server lists them to nobody without one.
+    pub list_as: Option<Arc<str>>,
     pub tools: BTreeMap<String, Arc<ToolSettings>>,
     /// For tools without a row.
     pub default_tool: Arc<ToolSettings>,
@@ -178,6 +192,8 @@ impl ServerSettings {
             dlp: DlpModes::default(),
             jwt: None,
             oauth: None,
+            provider: None,
+            list_as: None,
             tools: BTreeMap::new(),
             default_tool: Arc::default(),
         }

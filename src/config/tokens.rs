@@ -155,6 +155,10 @@ pub(super) fn backend_oauth(section: &Section<'_>, transport: Option<&Transport>
     {
         oauth.fault(Some("grant"), "`client_credentials` needs `client_id` and `client_secret`", None);
     }
+    if settings.client_secret.is_some() && settings.issuer.is_none() {
+        let why = "`client_secret` goes with `issuer`: without, it would be sent to whatever the backend names";
+        oauth.fault(Some("client_secret"), why, Some("`issuer` is the https URL of the authorization server".into()));
+    }
     match transport {
         Some(Transport::Http { url, headers } | Transport::Sse { url, headers }) => {
             if askable(&url.to_string()).is_none() {
@@ -216,10 +220,10 @@ fn key_set_url(section: &Section<'_>) -> Option<Option<Url>> {
     Some(url)
 }
 
-const HTTPS: &str = "http is for this machine alone";
+pub(super) const HTTPS: &str = "http is for this machine alone";
 
 /// A URL that the gateway may ask: https, or http of this machine.
-fn askable(text: &str) -> Option<Url> {
+pub(super) fn askable(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     let safe = match url.scheme() {
         "https" => url.has_host(),
@@ -469,7 +473,8 @@ scopes = { mcp = ["tools:all"] }
     fn oauth_of_a_server_loads_or_says_why_not() {
         let settings = load(
             "[servers.a]\nurl = \"https://a.example/mcp\"\noauth = {}\n[servers.b]\nurl = \"http://localhost:1/mcp\"\noauth = { \
-             client_id = \"i\", client_secret = \"s3cret\", grant = \"client_credentials\", scopes = [\"x\"] }\n",
+             client_id = \"i\", client_secret = \"s3cret\", grant = \"client_credentials\", scopes = [\"x\"], \
+             issuer = \"https://id.example\" }\n",
         )
         .unwrap();
         let of = |name: &str| settings.servers[&name.parse().unwrap()].oauth.clone().unwrap();
@@ -494,6 +499,8 @@ oauth = { grant = "password" }
         insta::assert_snapshot!(faults, @r#"
         toolgate.toml:4:9: `oauth` goes with an https `url`
         toolgate.toml:4:27: `client_secret` goes with `client_id`
+        toolgate.toml:4:27: `client_secret` goes with `issuer`: without, it would be sent to whatever the backend names
+          hint: `issuer` is the https URL of the authorization server
         toolgate.toml:8:9: `oauth` needs an https URL
           hint: http is for this machine alone
         toolgate.toml:8:9: `oauth` and the header `Authorization`: give one of the two

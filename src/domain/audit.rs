@@ -108,9 +108,76 @@ pub struct Entry {
     /// Policies in shadow mode that would have decided otherwise, and other facts worth keeping.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// In one word for programs, why there was no answer, or `tool_error` where the answer says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Cow<'static, str>>,
+    /// Of a refusal: what refused, as the caller was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Arc<str>>,
+    /// The record of the call that made this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Arc<str>>,
+    /// `legacy` or `modern`, of a client that speaks MCP as a host does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub era: Option<Cow<'static, str>>,
+    /// The W3C trace that the call belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
+    /// The gateway's own span in it, where it makes spans.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span_id: Option<String>,
+    /// What became of it at the backend, where it was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<Sent>,
 }
 
+/// What became of a call at its backend.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sent {
+    /// `stdio`, `http`, `sse` or `ws`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<Cow<'static, str>>,
+    /// The backend's era.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub era: Option<Cow<'static, str>>,
+    pub attempts: Vec<Try>,
+}
+
+/// One attempt at a backend.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Try {
+    /// After the beginning of the call.
+    pub at_ms: f64,
+    /// Absent where nobody waited for its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<f64>,
+    /// `ok`, `rpc_error`, `unfinished`, or the word for a fault.
+    pub ended: Cow<'static, str>,
+    /// Why there was one before: `retry` or `input`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<Cow<'static, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span_id: Option<String>,
+}
+
+/// The note on an answer that says of itself that it is an error.
+pub const TOOL_ERROR: &str = "the tool reported an error";
+/// The note on an answer that came from the response cache.
+pub const CACHED: &str = "served from the cache";
+
 impl Entry {
+    /// Whether the answer came from the response cache.
+    #[must_use]
+    pub fn is_cached(&self) -> bool {
+        self.notes.iter().any(|note| note == CACHED)
+    }
+
+    /// Whether the backend failed, or the tool said that it did.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        self.outcome.as_deref() == Some("failed") || self.notes.iter().any(|note| note == TOOL_ERROR)
+    }
+
     /// What `tool` names, where it names something.
     #[must_use]
     pub fn kind(&self) -> Option<Kind> {

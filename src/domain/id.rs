@@ -176,6 +176,10 @@ text_id!(
     TraceId, ""
 );
 text_id!(
+    /// One call that a person has to approve.
+    ApprovalId, "apr_"
+);
+text_id!(
     /// The tokens that a key was exchanged for.
     GrantId, "grant_"
 );

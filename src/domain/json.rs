@@ -10,6 +10,9 @@ use serde_json::value::RawValue;
 
 use super::strict;
 
+/// Up to so many bytes a text is as good as nothing.
+pub const LARGE: usize = 1 << 20;
+
 /// One JSON value as the text that came: cheap to clone, never encoded again.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Json(Bytes);
@@ -66,6 +69,28 @@ impl Json {
     #[must_use]
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("null")
+    }
+
+    /// An answer that was made of this text, and keeps it where it is large: the room that the one takes is counted for as
+    /// long as the other is being written.
+    #[must_use]
+    pub fn beside(&self, answer: impl Into<Bytes>) -> Bytes {
+        struct Both(Bytes, #[expect(dead_code, reason = "it lives as long as the answer")] Bytes);
+        impl AsRef<[u8]> for Both {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        let answer = answer.into();
+        if self.0.len() <= LARGE { answer } else { Bytes::from_owner(Both(answer, self.0.clone())) }
+    }
+
+    /// The same text in bytes that keep something else besides.
+    #[must_use]
+    pub fn with_bytes(self, keep: impl FnOnce(Bytes) -> Bytes) -> Self {
+        let kept = keep(self.0.clone());
+        debug_assert_eq!(kept, self.0, "the text is the same");
+        Self(kept)
     }
 
     #[must_use]

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::approval::Awaited;
 use super::decision::Judgement;
 use super::dlp::{Direction, DlpResult};
 use super::id::{EventId, ServerName};
@@ -19,6 +21,17 @@ pub enum Outcome {
     Failed(UpstreamError),
     /// Nobody waits for the answer any more.
     Cancelled,
+}
+
+impl Outcome {
+    /// A door's answer, which is counted for what the backend's answer takes; see [`Json::beside`].
+    #[must_use]
+    pub fn beside(&self, answer: impl Into<Bytes>) -> Bytes {
+        match self {
+            Self::Answered(told) => told.result.beside(answer),
+            Self::Refused(_) | Self::Failed(_) | Self::Cancelled => answer.into(),
+        }
+    }
 }
 
 /// What the backend said.
@@ -53,6 +66,30 @@ pub struct Misfit {
     pub schema: Arc<Value>,
 }
 
+/// A server is asked with an account of the caller's, and there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoAccount {
+    pub server: ServerName,
+    /// The provider's name in paths.
+    pub provider: Arc<str>,
+    /// Its name for people.
+    pub title: Arc<str>,
+    /// What is wrong with the account.
+    pub why: String,
+    /// Where one is connected.
+    pub connect: String,
+}
+
+impl NoAccount {
+    fn sentence(&self) -> String {
+        let Self { server, title, why, connect, .. } = self;
+        format!(
+            "the server `{server}` is asked with your own account with {title}, and {why}: connect it with `POST {connect}`, \
+             then call again"
+        )
+    }
+}
+
 /// The gateway's own no.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Refusal {
@@ -75,8 +112,8 @@ pub enum Refusal {
     InvalidArguments(Box<Misfit>),
     #[error("request denied by policy: {}", .0.policy())]
     Denied(Box<Judgement>),
-    #[error("approval needed: {}", .0.policy())]
-    ApprovalNeeded(Box<Judgement>),
+    #[error("approval needed: {}", .0.judgement.policy())]
+    ApprovalNeeded(Box<Awaited>),
     /// Something stood in it that may not travel. `rules` say what, never how it reads.
     #[error("{} by policy: dlp:{direction} ({})", refused(*direction), rules.join(", "))]
     DlpBlocked { direction: Direction, rules: Vec<&'static str> },
@@ -86,6 +123,8 @@ pub enum Refusal {
         /// Why the token is refused; absent where there is none.
         fault: Option<String>,
     },
+    #[error("{}", .0.sentence())]
+    NoAccount(Box<NoAccount>),
     #[error("over the limit of {limit} on {scope}: try again in {retry_after} s")]
     LimitReached { scope: String, limit: String, retry_after: u64 },
     #[error("the audit log cannot be written, so nothing is called: {0}")]
@@ -125,6 +164,7 @@ impl Refusal {
             Self::ApprovalNeeded(_) => "approval_required",
             Self::ServerJwt { fault: None, .. } => "jwt_required",
             Self::ServerJwt { .. } => "jwt_invalid",
+            Self::NoAccount(_) => "account_required",
             Self::LimitReached { .. } => "rate_limited",
             Self::Unrecorded(_) => "audit_unavailable",
             Self::Stopping => "stopping",

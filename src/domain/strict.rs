@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use super::plain::plain;
+
 /// Deepest nesting of objects and arrays that is read.
 pub const MAX_DEPTH: usize = 64;
 /// Objects with more members than this are checked with a hash set instead of by comparing each with each.
@@ -119,7 +121,8 @@ impl<'a> Scan<'a> {
             None => siblings.contains(&name),
         };
         if twice {
-            return Err(Unfit::Duplicate(String::from_utf8_lossy(&name).chars().take(80).collect()));
+            let name: String = String::from_utf8_lossy(&name).chars().take(80).collect();
+            return Err(Unfit::Duplicate(plain(name)));
         }
         self.names.push(name);
         Ok(())

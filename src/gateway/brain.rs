@@ -9,10 +9,7 @@ use serde_json::{Value, json};
 use super::Gateway;
 use super::control::{Actor, Failed, close_act};
 pub use crate::brain::{Entity, Format, Relation, Row, Rows, RowsOptions, entity_of, relation};
-use crate::brain::{Everything, QUERY_TIME, Sight, demo, types};
-use crate::domain::principal::Principal;
-use crate::own::brain::Judged;
-use crate::policy::Facts;
+use crate::brain::{Everything, QUERY_TIME, demo, types};
 
 /// What the command line asks about entities.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -85,17 +82,6 @@ impl Gateway {
             faults: faults.collect(),
             undeclared: written.undeclared,
         })
-    }
-
-    /// The types of entities that somebody may see.
-    ///
-    /// # Errors
-    /// Where the store cannot be read.
-    pub async fn entity_types(&self, principal: &Principal) -> Result<Value, Failed> {
-        let facts = Facts { effects: &[], surface: principal.profile.surface, now: self.now(), source: None };
-        let mut sight: Box<dyn Sight + Send> = Box::new(Judged::new(&self.state(), principal, facts));
-        let read = self.brain.read(QUERY_TIME, move |reading| types(reading, &mut *sight)).await;
-        read.map_err(|error| Failed::of(&error))
     }
 
     /// Gives the demo something to know, once: whoever has imported anything keeps what he has.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::brain::BrainCommand;
-use super::{EvalsCommand, Gateway, Keyring, Leaving, Line, NewKey, PolicyChange};
+use super::{ApprovalsCommand, EvalsCommand, Gateway, Keyring, Leaving, Line, NewKey, PolicyChange, ProvidersCommand};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::{EventId, KeyId, OWN_SERVER, RequestId};
 use crate::domain::json::{Json, hex};
@@ -72,10 +72,12 @@ pub enum Command {
         policies: Vec<(String, String)>,
     },
     Evals(EvalsCommand),
+    Approvals(ApprovalsCommand),
     /// Takes out a policy that was made over the API.
     PolicyRemove {
         name: String,
     },
+    Providers(ProvidersCommand),
     Brain(BrainCommand),
     AuditTail {
         count: usize,
@@ -122,6 +124,10 @@ impl Actor {
     pub fn holder(principal: &Principal, request: &RequestId) -> Self {
         let Principal { key, user, agent, .. } = principal.clone();
         Self { entrance: Entrance::Rest, request: request.clone(), key, user, agent }
+    }
+
+    pub(super) fn who(&self) -> (KeyId, Arc<str>) {
+        (self.key.clone(), Arc::clone(&self.user))
     }
 
     pub(super) const fn key(&self) -> &KeyId {
@@ -172,10 +178,12 @@ impl Gateway {
             Command::Simulate { arguments, key } => self.simulate(arguments, key.as_deref()).await,
             Command::PolicyCheck { policies } => self.check_policies(&policies).await,
             Command::Evals(command) => self.evaluations(command).await,
+            Command::Approvals(command) => self.approvals_command(command).await,
             Command::PolicyRemove { name } => {
                 let removed = self.change_policy_here(&Actor::owner(), PolicyChange::Remove { name }).await;
                 removed.map_err(|refused| Failed::of(&refused))
             }
+            Command::Providers(command) => self.control_providers(command).await,
             Command::Brain(command) => self.brain_command(command).await,
             audit => self.audit(audit).await,
         }

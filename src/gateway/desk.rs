@@ -87,6 +87,10 @@ impl Desk {
         if inputs.bundle.version() != active.bundle.version() && !report.acceptable {
             return Err(Refused(Faults(report.faults.into_iter().map(of_policy).collect())));
         }
+        let keys = &inputs.settings.gateway.credentials_keys;
+        if *keys != active.settings.gateway.credentials_keys {
+            self.0.backends.seal_with(keys).await;
+        }
         let applied = self.0.backends.apply(&inputs.settings.servers);
         applied.map_err(|stopping| internal(&stopping.to_string()))?;
         // Built again by the tools as the new settings have them: one moment takes the place of the other whole.

@@ -1,5 +1,6 @@
 //! Floor 7: everything together. A [`Gateway`] is built from its sources, owns every task, and is what the doors call.
 
+mod approvals;
 pub mod brain;
 pub mod control;
 mod desk;
@@ -13,6 +14,7 @@ mod opening;
 mod parking;
 mod persistent;
 mod policies;
+mod providers;
 mod records;
 mod relay;
 mod servers;
@@ -28,7 +30,7 @@ mod unread;
 mod visitors;
 mod watch;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,6 +42,7 @@ use tokio::sync::{mpsc, watch as channel};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::approvals::{ApprovalsCommand, Undecided, Viewer, waits_for};
 pub use self::desk::Refused;
 pub use self::directory::DirectoryEntry;
 pub use self::evals::EvalsCommand;
@@ -48,6 +51,7 @@ pub use self::list::Listing;
 pub use self::opening::{FirstKeys, OpenError, Opening};
 pub use self::parking::{Resumed, Underway};
 pub use self::policies::{PolicyChange, PolicyRefused};
+pub use self::providers::{Landing, ProviderRefused, ProvidersCommand};
 pub use self::records::Export;
 pub use self::sessions::Visit;
 pub use self::shown::ToolFilter;
@@ -58,7 +62,7 @@ pub use self::visitors::Visitor;
 pub use crate::authn::jwt::TokenFault;
 pub use crate::authn::session::Session;
 pub use crate::authn::{Credential, Keyring, NewKey, NotAdmitted, NotIssued};
-pub use crate::backend::{Aside, Greeting, ListKind, ListVersions, Passed, Peer, Question};
+pub use crate::backend::{Aside, Greeting, ListKind, ListVersions, Passed, Peer, Question, Returned};
 pub use crate::ledger::Standing;
 pub use crate::pipeline::{Line, State};
 pub use crate::store::Filter as RecordFilter;
@@ -79,7 +83,9 @@ use crate::domain::id::{EventId, KeyId, RequestId};
 use crate::domain::outcome::{Carried, Governance, Outcome, Refusal};
 use crate::domain::principal::Principal;
 use crate::domain::tool::Kind;
+use crate::domain::trace::Provenance;
 use crate::journal::TurnedAway;
+use crate::own::Surroundings;
 use crate::own::eval::Library;
 use crate::pipeline::{OwnTool, Pipeline};
 
@@ -96,6 +102,8 @@ pub enum Leaving {
 const MAX_STREAMS: usize = 32;
 /// What cancelled calls get to close their records.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// What a receiver of spans gets at most to take the last of them.
+const LAST_SPANS: Duration = Duration::from_secs(5);
 
 /// The running gateway.
 #[derive(Debug)]
@@ -111,6 +119,7 @@ pub struct Gateway {
     /// Streams that stay open, by key.
     streams: Crowd<KeyId>,
     desk: Desk,
+    surroundings: Arc<Surroundings>,
     evals: Library,
     /// The runs of evaluations that the command line follows.
     evaluations: Progress,
@@ -142,6 +151,11 @@ impl Gateway {
     #[must_use]
     pub fn own_tools(&self) -> &[OwnTool] {
         self.pipeline.own.all()
+    }
+
+    /// Notes where the gateway is served, for whoever asks how it stands.
+    pub fn listens(&self, address: SocketAddr, tls: bool) {
+        self.surroundings.listens(address, tls);
     }
 
     /// Says who holds a credential. Whoever is turned away is recorded, within limits.
@@ -184,7 +198,7 @@ impl Gateway {
     /// The line of a new call.
     #[must_use]
     pub fn line(&self, progress: Option<mpsc::Sender<Aside>>, peer: Option<Arc<Peer>>) -> Line {
-        Line { cancel: self.giving_up.child_token(), progress, peer }
+        Line { cancel: self.giving_up.child_token(), progress, peer, provenance: Provenance::default() }
     }
 
     /// Carries a call to its end, whatever becomes of the client: where the client leaves, and this future is dropped, the
@@ -220,6 +234,12 @@ impl Gateway {
             carried
         };
         Persistent::new(AssertUnwindSafe(tracing::Instrument::instrument(call, span)).catch_unwind(), &self.tasks)
+    }
+
+    /// Whether calls become spans that somebody collects.
+    #[must_use]
+    pub fn makes_spans(&self) -> bool {
+        self.pipeline.telemetry.is_some()
     }
 
     /// Charges a request that is no call to its principal's plan: REST and bare requests.
@@ -319,6 +339,7 @@ impl Gateway {
 
     /// Stops: nothing new is taken, calls in flight end within `grace`, children stop, the store closes.
     pub async fn stop(&self, grace: Duration) {
+        let end = tokio::time::Instant::now() + grace;
         self.stopping.cancel();
         self.tasks.close();
         if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
@@ -331,6 +352,11 @@ impl Gateway {
         // Calls that were given up close their records before the store does.
         let _closed = tokio::time::timeout(LAST_WORDS, self.tasks.wait()).await;
         self.pipeline.backends.stop(Duration::ZERO).await;
+        self.pipeline.approvals.sweep().await;
+        if let Some(telemetry) = &self.pipeline.telemetry {
+            let left = end.saturating_duration_since(tokio::time::Instant::now());
+            telemetry.stop(left.clamp(LAST_WORDS, LAST_SPANS)).await;
+        }
         if let Err(error) = self.keys.write_uses().await {
             tracing::warn!(%error, "the last uses of keys could not be written");
         }
@@ -351,6 +377,6 @@ pub(crate) fn unfinished(audit_event_id: EventId, kind: Kind, refusal: Refusal) 
 fn tell(id: &RequestId, carried: &Carried) {
     if let (Outcome::Failed(error), Some(tool)) = (&carried.outcome, &carried.tool) {
         let event = &carried.governance.audit_event_id;
-        tracing::info!(request_id = %id, audit_event_id = %event, tool = %tool.label, "{}", error.message);
+        tracing::info!(request_id = %id, audit_event_id = %event, tool = &*tool.label, why = error.message, "a call failed");
     }
 }

@@ -19,10 +19,12 @@ use super::sessions::Sessions;
 use super::sources::{Inputs, Sources, of_policy};
 use super::visitors::Visitors;
 use super::{Gateway, watch};
+use crate::approvals::{Approvals, Hooks};
 use crate::authn::jwt::Tokens;
 use crate::authn::session::Sealer;
 use crate::authn::{Keyring, NewKey, NotCreated, SecretKey};
 use crate::backend::Backends;
+use crate::brain::Brain;
 use crate::config::{Fault, Faults};
 use crate::domain::clock::{Clock, Moment};
 use crate::domain::crowd::Crowd;
@@ -31,11 +33,12 @@ use crate::domain::secret::Secret;
 use crate::domain::tool::Tool;
 use crate::journal::{Journal, JournalConfig, JournalError};
 use crate::ledger::Ledger;
-use crate::own::Own;
 use crate::own::eval::Library;
+use crate::own::{Own, Surroundings};
 use crate::pipeline::{Pipeline, State};
 use crate::policy::{PolicyFault, Report};
 use crate::store::{Store, StoreError};
+use crate::telemetry::Telemetry;
 
 /// What a gateway is made from.
 #[derive(Debug)]
@@ -91,17 +94,18 @@ impl Gateway {
     pub async fn open(opening: Opening) -> Result<Arc<Self>, OpenError> {
         let (inputs, store) = read(&opening).await?;
         let (clock, demo) = (opening.clock, inputs.demo);
-        let audit = inputs.settings.audit;
-        let config = JournalConfig { arguments: audit.arguments, announce: opening.serve };
+        let config = JournalConfig { arguments: inputs.settings.audit.arguments, announce: opening.serve };
         let (journal, _) = Journal::start(store.clone(), Arc::clone(&clock), config).await?;
         let keys = Arc::new(Keyring::load(store.clone(), Arc::clone(&clock), opening.admin_key).await?);
         let metrics = opening.serve.then(recorder).flatten();
         let (now, sealer) = (clock.now(), sealer(&inputs, &store)?);
         let sessions = Sessions::new(sealer, store.ended_sessions(now).await?, store.clone(), now);
         let backends = backends(&inputs, &store, &clock, opening.backends).await?;
+        let (approvals, hooks) =
+            Approvals::start(store.clone(), Arc::clone(&clock), inputs.environment.clone()).await?;
         let (brain, tasks) = (store.brain(), TaskTracker::new());
-        let own = Own::new(Arc::clone(&keys), brain.clone(), store.clone(), tasks.clone());
-        let definitions = own.definitions();
+        let telemetry = telemetry(&inputs, &clock, opening.serve);
+        let (own, definitions, surroundings) = own_tools(&keys, &brain, &backends, &store, &tasks);
         let (state, report) = first_state(&inputs, &backends, &definitions);
         if opening.serve && !report.acceptable {
             return Err(not_opened(&backends, &journal, report).await);
@@ -120,7 +124,7 @@ impl Gateway {
             changes.clone(),
         );
         let gateway = Arc::new(Self {
-            pipeline: Arc::new(pipeline(clock, journal, backends, own)),
+            pipeline: Arc::new(pipeline(clock, journal, approvals, backends, own, telemetry)),
             state,
             keys,
             brain,
@@ -130,9 +134,10 @@ impl Gateway {
             parking: Parking::default(),
             streams: Crowd::default(),
             desk,
-            tasks,
             evals,
             evaluations: Progress::default(),
+            surroundings,
+            tasks,
             stopping: CancellationToken::new(),
             giving_up: CancellationToken::new(),
             changes,
@@ -143,7 +148,7 @@ impl Gateway {
         if opening.serve && demo {
             gateway.know_the_demo().await;
         }
-        gateway.follow(opening.serve);
+        gateway.follow(opening.serve, hooks);
         Ok(gateway)
     }
 
@@ -167,7 +172,8 @@ impl Gateway {
         Ok(first)
     }
 
-    fn follow(&self, serve: bool) {
+    fn follow(&self, serve: bool, hooks: Hooks) {
+        self.tasks.spawn(hooks.run(self.stopping.clone()));
         let catalogue = self.pipeline.backends.changes();
         self.tasks.spawn(watch::catalogue(self.desk.clone(), catalogue, self.stopping.clone()));
         if serve {
@@ -177,20 +183,54 @@ impl Gateway {
                 let fold = move || metrics.run_upkeep();
                 self.tasks.spawn(watch::metrics(fold, watch::UPKEEP_EVERY, self.stopping.clone()));
             }
+            self.tasks.spawn(watch::approvals(self.pipeline.approvals.clone(), self.stopping.clone()));
             self.tasks.spawn(watch::uses(Arc::clone(&self.keys), self.stopping.clone()));
+            self.tasks.spawn(watch::rollups(self.pipeline.journal.clone(), self.stopping.clone()));
         }
     }
 }
 
-fn pipeline(clock: Arc<dyn Clock>, journal: Journal, backends: Backends, own: Own) -> Pipeline {
+/// The own tools, their definitions, and what they know of this process.
+fn own_tools(
+    keys: &Arc<Keyring>,
+    brain: &Brain,
+    backends: &Backends,
+    store: &Store,
+    tasks: &TaskTracker,
+) -> (Own, Vec<Arc<Tool>>, Arc<Surroundings>) {
+    let surroundings = Arc::new(Surroundings::new(&backends.catalog()));
+    let own = Own::new(Arc::clone(keys), brain.clone(), Arc::clone(&surroundings), store.clone(), tasks.clone());
+    let definitions = own.definitions();
+    (own, definitions, surroundings)
+}
+
+/// What the sources say, with the policies that the store holds; how durable that is, the sources say.
+async fn read(opening: &Opening) -> Result<(Inputs, Store), OpenError> {
+    let inputs = opening.sources.read()?;
+    let store = Store::open(&opening.data, inputs.settings.audit.durability)?;
+    let api = store.policies().await?;
+    let inputs = if api.is_empty() { inputs } else { opening.sources.read_with(api)? };
+    Ok((inputs, store))
+}
+
+fn pipeline(
+    clock: Arc<dyn Clock>,
+    journal: Journal,
+    approvals: Approvals,
+    backends: Backends,
+    own: Own,
+    telemetry: Option<Telemetry>,
+) -> Pipeline {
     Pipeline {
         tokens: Arc::new(Tokens::new(Arc::clone(&clock))),
         clock,
         journal,
         ledger: Ledger::default(),
+        approvals,
         in_flight: Crowd::default(),
         backends,
         own: Box::new(own),
+        telemetry,
     }
 }
 
@@ -203,17 +243,9 @@ async fn library(store: &Store, state: &State, demo: bool, now: Moment) -> Libra
     library
 }
 
-/// What the sources say, with the policies that the store holds; how durable that is, the sources say.
-async fn read(opening: &Opening) -> Result<(Inputs, Store), OpenError> {
-    let inputs = opening.sources.read()?;
-    let store = Store::open(&opening.data, inputs.settings.audit.durability)?;
-    let api = store.policies().await?;
-    let inputs = if api.is_empty() { inputs } else { opening.sources.read_with(api)? };
-    Ok((inputs, store))
-}
-
 async fn backends(inputs: &Inputs, store: &Store, clock: &Arc<dyn Clock>, start: bool) -> Result<Backends, StoreError> {
     let backends = Backends::with_store(Arc::clone(clock), inputs.environment.clone(), Some(store.clone()));
+    backends.seal_with(&inputs.settings.gateway.credentials_keys).await;
     if !start {
         return Ok(backends);
     }
@@ -254,6 +286,18 @@ fn sealer(inputs: &Inputs, store: &Store) -> Result<Sealer, OpenError> {
         None => Sealer::new(store.secret("session")?.as_ref()),
     };
     sealer.map_err(|_| OpenError::Random)
+}
+
+/// Where a gateway serves and somebody collects. A receiver that cannot be used is told of, and no reason not to serve.
+fn telemetry(inputs: &Inputs, clock: &Arc<dyn Clock>, serve: bool) -> Option<Telemetry> {
+    let settings = inputs.settings.telemetry.as_ref().filter(|_| serve)?;
+    match Telemetry::start(settings, Arc::clone(clock)) {
+        Ok(telemetry) => Some(telemetry),
+        Err(why) => {
+            tracing::error!(why, "spans and metrics are not sent");
+            None
+        }
+    }
 }
 
 fn recorder() -> Option<metrics_exporter_prometheus::PrometheusHandle> {

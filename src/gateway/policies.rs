@@ -278,7 +278,7 @@ impl Gateway {
         // Own tools that their scope opens are judged by no policy.
         let judged = self.own_tools().iter().filter(|own| !own.by_scope);
         tools.extend(judged.map(|own| Arc::clone(&own.tool)));
-        let (count, checked) = (tools.len(), Arc::clone(&bundle));
+        let (count, checked) = (state.catalog.entries().len(), Arc::clone(&bundle));
         let report = tokio::task::spawn_blocking(move || check(&checked, &tools)).await;
         let report = report.map_err(|error| Failed(error.to_string()))?;
         let (policies, version) = (bundle.policies().len(), bundle.version());

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::config::telemetry::of_environment;
 use crate::config::{Fault, Faults, Profiles, Settings, evals, file, profiles};
 use crate::evals::Suites;
 use crate::policy::{Bundle, PolicyFault, PolicySource};
@@ -217,7 +218,8 @@ impl Sources {
     fn settings(&self, texts: &mut Vec<(String, String)>) -> Result<(Settings, bool), Faults> {
         if !self.config.is_there() {
             texts.push(("(no configuration file)".into(), String::new()));
-            return Ok((Settings::demo(&self.program), true));
+            let telemetry = of_environment(&self.lookup).map(Arc::new);
+            return Ok((Settings { telemetry, ..Settings::demo(&self.program) }, true));
         }
         let (name, text) = read_text(&self.config.path)?;
         let settings = file::read(&name, &text, &self.lookup)?;

@@ -18,8 +18,10 @@ use crate::domain::json::Json;
 use crate::domain::principal::Principal;
 use crate::wire::hop;
 
-/// One slow server does not hold up the list of all: what it gave last stands in for it.
+/// A slow server does not hold up a list for longer: what it gave last stands in for it. Who asks it alone for what it never
+/// gave waits longer.
 const PATIENCE: Duration = Duration::from_secs(3);
+const FIRST_PATIENCE: Duration = Duration::from_secs(30);
 
 /// One item of a merged list.
 struct Entry {
@@ -31,11 +33,16 @@ struct Entry {
     item: Json,
 }
 
+/// What a template of URIs begins with, whatever is put into it.
+fn fixed(template: &str) -> &str {
+    template.split_once('{').map_or(template, |(fixed, _)| fixed)
+}
+
 impl Gateway {
     /// The prompts, resources or templates of all servers that a surface shows to a principal: by server, then in the
     /// server's own order. Prompts have flat names; of resources with one URI the first server's is listed.
     pub async fn shown_items(&self, principal: &Principal, listing: Listing, kind: ListKind) -> Shown {
-        let (entries, ttl_ms) = self.merged(principal, listing, kind).await;
+        let (entries, ttl_ms) = self.merged(principal, listing, kind, |_, _| true).await;
         let items = entries.into_iter().map(|entry| match kind {
             ListKind::Prompts => hop::with_member(&entry.item, "name", &Value::from(entry.listed).to_string()),
             ListKind::Resources | ListKind::Templates => entry.item,
@@ -45,7 +52,8 @@ impl Gateway {
 
     /// What a principal means by the name of a prompt in such a list.
     pub async fn listed_prompt(&self, principal: &Principal, listing: Listing, name: &str) -> Option<ToolRef> {
-        let (entries, _) = self.merged(principal, listing, ListKind::Prompts).await;
+        let meant = |server: &ServerName, prompt: &str| flat_name(server.as_str(), prompt) == name;
+        let (entries, _) = self.merged(principal, listing, ListKind::Prompts, meant).await;
         let entry = entries.into_iter().find(|entry| entry.listed == name)?;
         Some(ToolRef::Prompt { server: entry.server.to_string(), name: entry.name })
     }
@@ -53,15 +61,13 @@ impl Gateway {
     /// What a principal means by a URI: a resource of such a list, or one that a template of it covers.
     pub async fn listed_resource(&self, principal: &Principal, listing: Listing, uri: &str) -> Option<ToolRef> {
         let found = |server: ServerName| ToolRef::Resource { server: server.to_string(), uri: uri.to_owned() };
-        let (entries, _) = self.merged(principal, listing, ListKind::Resources).await;
-        if let Some(entry) = entries.into_iter().find(|entry| entry.name == uri) {
+        let (entries, _) = self.merged(principal, listing, ListKind::Resources, |_, name| name == uri).await;
+        if let Some(entry) = entries.into_iter().next() {
             return Some(found(entry.server));
         }
-        let (templates, _) = self.merged(principal, listing, ListKind::Templates).await;
-        let covered = templates.into_iter().filter_map(|entry| {
-            let fixed = entry.name.split_once('{').map_or(entry.name.as_str(), |(fixed, _)| fixed);
-            (!fixed.is_empty() && uri.starts_with(fixed)).then(|| (fixed.len(), entry.server.clone()))
-        });
+        let covers = |_: &ServerName, name: &str| !fixed(name).is_empty() && uri.starts_with(fixed(name));
+        let (templates, _) = self.merged(principal, listing, ListKind::Templates, covers).await;
+        let covered = templates.into_iter().map(|entry| (fixed(&entry.name).len(), entry.server));
         // Of several the closest; the first server's where they are alike.
         let mut covered: Vec<(usize, ServerName)> = covered.collect();
         covered.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
@@ -80,14 +86,21 @@ impl Gateway {
         is_direct(&self.state.load(), principal, listing.surface.unwrap_or(principal.profile.surface))
     }
 
-    async fn merged(&self, principal: &Principal, listing: Listing, kind: ListKind) -> (Vec<Entry>, Option<u64>) {
+    /// What is meant of all lists together. Policies are asked of nothing else.
+    async fn merged(
+        &self,
+        principal: &Principal,
+        listing: Listing,
+        kind: ListKind,
+        meant: impl Fn(&ServerName, &str) -> bool,
+    ) -> (Vec<Entry>, Option<u64>) {
         let state = self.state();
         if !is_direct(&state, principal, listing.surface.unwrap_or(principal.profile.surface)) {
             return (Vec::new(), None);
         }
         let servers: Vec<&ServerName> =
             state.settings.servers.keys().filter(|server| principal.profile.reaches(server)).collect();
-        let lists = join_all(servers.iter().map(|server| self.items_in_time(server, kind))).await;
+        let lists = join_all(servers.iter().map(|server| self.items_within(PATIENCE, server, kind))).await;
         let sight = state.sight(principal);
         let mut taken: HashMap<String, usize> = HashMap::new();
         let mut entries = Vec::new();
@@ -96,7 +109,7 @@ impl Gateway {
             let Some(items) = items else { continue };
             ttl = ttl.into_iter().chain(items.ttl_ms).min();
             for item in &items.items {
-                let Some(name) = item_name(item, kind) else { continue };
+                let Some(name) = item_name(item, kind).filter(|name| meant(server, name)) else { continue };
                 let readable = state.readable(&super::relay::reference(server, kind, &name));
                 if !readable.is_some_and(|readable| sight.shows(&readable)) {
                     continue;
@@ -114,9 +127,15 @@ impl Gateway {
         (entries, ttl)
     }
 
-    async fn items_in_time(&self, server: &ServerName, kind: ListKind) -> Option<Arc<Items>> {
+    /// The list of one server, or what it gave last where it takes long.
+    pub(super) async fn items_of(&self, server: &ServerName, kind: ListKind) -> Option<Arc<Items>> {
+        let known = self.pipeline.backends.last_items(server, kind).is_some();
+        self.items_within(if known { PATIENCE } else { FIRST_PATIENCE }, server, kind).await
+    }
+
+    async fn items_within(&self, patience: Duration, server: &ServerName, kind: ListKind) -> Option<Arc<Items>> {
         let backends = &self.pipeline.backends;
-        match tokio::time::timeout(PATIENCE, backends.items(server, kind)).await {
+        match tokio::time::timeout(patience, backends.items(server, kind)).await {
             Ok(items) => items,
             Err(_) => backends.last_items(server, kind),
         }

@@ -9,13 +9,20 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::desk::Desk;
+use crate::approvals::Approvals;
 use crate::authn::Keyring;
+use crate::journal::Journal;
 
 /// Editors and orchestrators change files in several steps.
 const SETTLE: Duration = Duration::from_millis(300);
 /// Backends that start together are taken in together.
 const GATHER: Duration = Duration::from_millis(20);
 const USES_EVERY: Duration = Duration::from_secs(15);
+/// How often the audit log is rolled up, and how many entries at a time.
+const ROLL_UP_EVERY: Duration = Duration::from_secs(20);
+const ROLLED_AT_WORK: usize = 10_000;
+const ROLLED_AT_LEISURE: usize = 100_000;
+const SWEEP_EVERY: Duration = Duration::from_secs(2);
 pub(super) const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Follows the configuration files until `stop`. Folders are watched, since files are often replaced by renaming.
@@ -107,6 +114,26 @@ pub(super) async fn uses(keys: std::sync::Arc<Keyring>, stop: CancellationToken)
         if let Err(error) = keys.forget_ended_grants().await {
             tracing::warn!(%error, "tokens that have ended could not be removed");
         }
+    }
+}
+
+/// Rolls the audit log up now and then, so that whoever asks what it comes to need not wait; a little at a time while
+/// there are calls to serve.
+pub(super) async fn rollups(journal: Journal, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(ROLL_UP_EVERY);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let most = if journal.open_entries() == 0 { ROLLED_AT_LEISURE } else { ROLLED_AT_WORK };
+        if let Some(Err(error)) = stop.run_until_cancelled(journal.roll_up(most)).await {
+            tracing::warn!(%error, "the audit log could not be rolled up; it is tried again");
+        }
+    }
+}
+
+/// Writes down now and then which approvals have expired, and which calls were lost sight of.
+pub(super) async fn approvals(approvals: Approvals, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        approvals.sweep().await;
     }
 }
 

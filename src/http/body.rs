@@ -35,6 +35,14 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Resul
     if !is_json(headers) {
         return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "send the body as `Content-Type: application/json`"));
     }
+    whole(body, limit).await
+}
+
+/// Reads a body of at most `limit` bytes, of whatever type.
+///
+/// # Errors
+/// 413 where it is larger, 408 where it does not arrive, 400 where it breaks off.
+pub(super) async fn whole(body: Body, limit: usize) -> Result<Bytes, NoBody> {
     match tokio::time::timeout(DEADLINE, Limited::new(body, limit).collect()).await {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {

@@ -124,8 +124,18 @@ fn host_allowed(settings: &GatewaySettings, host: &str) -> bool {
     if listed.is_empty() { is_loopback(host) } else { listed.iter().any(|allowed| allowed.eq_ignore_ascii_case(host)) }
 }
 
+/// Where a URL's pages come from, as browsers say it.
+fn own_origin(url: &str) -> Option<String> {
+    let uri = url.parse::<Uri>().ok()?;
+    Some(format!("{}://{}", uri.scheme_str()?, uri.authority()?))
+}
+
 fn origin_allowed(settings: &GatewaySettings, origin: &str) -> bool {
     if settings.allowed_origins.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin)) {
+        return true;
+    }
+    // The gateway's own pages send their forms back to it.
+    if settings.public_url.as_deref().and_then(own_origin).is_some_and(|own| own.eq_ignore_ascii_case(origin)) {
         return true;
     }
     let Ok(uri) = origin.parse::<Uri>() else { return false };

@@ -14,6 +14,7 @@ mod request;
 mod rest;
 mod server;
 mod stall;
+mod trace;
 
 use std::sync::Arc;
 
@@ -90,15 +91,33 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/v1/mcps", Access::Scope(Scope::ToolsRead)),
     route("GET", "/v1/mcps/{id}", Access::Scope(Scope::ToolsRead)),
     route("POST", "/v1/mcps/{id}/invoke", Access::Scope(Scope::ToolsInvoke)),
+    route("GET", "/v1/providers", Access::Scope(Scope::ProvidersConnect)),
+    route("POST", "/v1/providers/{slug}/connect", Access::Scope(Scope::ProvidersConnect)),
+    route("GET", "/v1/providers/{slug}/callback", Access::Public),
+    route("DELETE", "/v1/providers/{id}", Access::Scope(Scope::ProvidersConnect)),
+    route("POST", "/v1/providers/{id}/refresh", Access::Scope(Scope::ProvidersConnect)),
     route("GET", "/v1/policies", Access::Scope(Scope::PolicyRead)),
     route("POST", "/v1/policies", Access::Scope(Scope::PolicyWrite)),
     route("GET", "/v1/policies/{id}", Access::Scope(Scope::PolicyRead)),
     route("PUT", "/v1/policies/{id}", Access::Scope(Scope::PolicyWrite)),
     route("DELETE", "/v1/policies/{id}", Access::Scope(Scope::PolicyWrite)),
     route("POST", "/v1/policies/simulate", Access::Scope(Scope::PolicySimulate)),
+    route("POST", "/v1/preflight", Access::Scope(Scope::PolicySimulate)),
+    route("GET", "/v1/governance/readiness", Access::Scope(Scope::GovernanceRead)),
+    route("POST", "/v1/brain/entities", Access::Scope(Scope::BrainWrite)),
+    route("GET", "/v1/brain/types", Access::Scope(Scope::BrainRead)),
+    route("POST", "/v1/brain/query", Access::Scope(Scope::BrainRead)),
+    route("GET", "/v1/approvals", Access::Scope(Scope::ApprovalsRead)),
+    route("GET", "/v1/approvals/{id}", Access::Scope(Scope::ApprovalsRead)),
+    route("POST", "/v1/approvals/{id}", Access::Scope(Scope::ApprovalsRead)),
+    route("POST", "/v1/approvals/{id}/approve", Access::Scope(Scope::ApprovalsDecide)),
+    route("POST", "/v1/approvals/{id}/deny", Access::Scope(Scope::ApprovalsDecide)),
     route("GET", "/v1/audit/events", Access::Scope(Scope::AuditRead)),
     route("GET", "/v1/audit/events/{id}", Access::Scope(Scope::AuditRead)),
     route("GET", "/v1/audit/export", Access::Scope(Scope::AuditRead)),
+    route("GET", "/v1/executions", Access::Scope(Scope::TracesRead)),
+    route("GET", "/v1/executions/{id}", Access::Scope(Scope::TracesRead)),
+    route("GET", "/v1/observability/summary", Access::Scope(Scope::ObservabilityRead)),
     route("GET", "/v1/evals", Access::Scope(Scope::EvalsRead)),
     route("POST", "/v1/evals", Access::Scope(Scope::EvalsWrite)),
     route("GET", "/v1/evals/{id}", Access::Scope(Scope::EvalsRead)),

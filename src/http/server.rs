@@ -76,6 +76,7 @@ impl Listening {
 
 /// Serves until the gateway stops, then lets connections end.
 pub async fn serve(gateway: Arc<Gateway>, listening: Listening) {
+    gateway.listens_at(listening.address);
     let router = super::router(Arc::clone(&gateway));
     let places = Arc::new(Semaphore::new(gateway.state().settings.gateway.max_connections));
     let graceful = GracefulShutdown::new();
@@ -84,6 +85,7 @@ pub async fn serve(gateway: Arc<Gateway>, listening: Listening) {
     let stopping = gateway.stopping();
     // Whether it is TLS stays as it was at the start: a slip in a file must not put keys on the wire in the clear.
     let mut identity = gateway.state().settings.gateway.tls.as_ref().map(Tls::server);
+    gateway.listens(listening.address, identity.is_some());
     while let Some(accepted) = stopping.run_until_cancelled(accept(&listening.listener, &places)).await {
         let Some((stream, peer, place)) = accepted else { continue };
         // One peer must not shut out the others; a proxy of ours brings many.

@@ -4,51 +4,17 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::facts::{Opening, bounded, failure, judge, millis, rule, tried};
 use super::{Journal, JournalError, redact};
-use crate::domain::audit::{Entry, Phase};
-use crate::domain::call::{CallRequest, Entrance, ToolRef};
-use crate::domain::decision::{Judgement, Mode, PolicyEffect, Verdict};
+use crate::domain::audit::{CACHED, Entry, Phase, Sent, TOOL_ERROR};
+use crate::domain::call::{Entrance, ToolRef};
+use crate::domain::decision::{Judgement, Verdict};
 use crate::domain::dlp::{Direction, DlpResult};
-use crate::domain::id::{EventId, KeyId, RequestId, ToolId};
+use crate::domain::id::{EventId, RequestId, ToolId};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Outcome, Refusal};
-use crate::domain::principal::Principal;
 use crate::domain::tool::Kind;
-
-/// Characters kept of a text that the caller or a backend chose.
-const TEXT_CHARS: usize = 512;
-
-/// What is known when a call begins.
-#[derive(Debug)]
-pub struct Opening {
-    /// The id of the record.
-    pub id: EventId,
-    pub request_id: RequestId,
-    pub entrance: Entrance,
-    pub key: Option<KeyId>,
-    pub user: Option<Arc<str>>,
-    pub agent: Option<Arc<str>>,
-    /// As the caller names it; [`OpenEntry::resolved`] replaces it.
-    pub tool: Option<ToolRef>,
-    pub arguments: Option<Json>,
-}
-
-impl Opening {
-    /// What a request and its principal say.
-    #[must_use]
-    pub fn of(request: &CallRequest, principal: &Principal) -> Self {
-        Self {
-            id: request.event.clone(),
-            request_id: request.id.clone(),
-            entrance: request.entrance,
-            key: Some(principal.key.clone()),
-            user: Some(Arc::clone(&principal.user)),
-            agent: Some(Arc::clone(&principal.agent)),
-            tool: Some(request.tool.clone()),
-            arguments: request.arguments.clone(),
-        }
-    }
-}
+use crate::domain::trace::{Context, Noted, Provenance};
 
 /// The decision as the record names it: a verdict, or that none was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,13 +81,18 @@ pub struct Closing {
     pub reason: Option<String>,
     pub dlp_result: DlpResult,
     pub notes: Vec<String>,
+    /// In one word, why there was no good answer.
+    pub code: Option<&'static str>,
+    /// What refused, as the caller is told.
+    pub rule: Option<Arc<str>>,
 }
 
 impl Closing {
     /// An ending with nothing to add.
     #[must_use]
     pub const fn new(ending: Ending) -> Self {
-        Self { ending, decision: None, reason: None, dlp_result: DlpResult::Off, notes: Vec::new() }
+        let dlp_result = DlpResult::Off;
+        Self { ending, decision: None, reason: None, dlp_result, notes: Vec::new(), code: None, rule: None }
     }
 
     /// What the outcome says of itself.
@@ -130,12 +101,16 @@ impl Closing {
         match outcome {
             Outcome::Answered(answer) => {
                 let mut closing = Self::new(Ending::Answered);
-                closing.notes.extend(answer.is_error.then(|| "the tool reported an error".into()));
-                closing.notes.extend(answer.cached.then(|| "served from the cache".into()));
+                closing.notes.extend(answer.is_error.then(|| TOOL_ERROR.into()));
+                closing.notes.extend(answer.cached.then(|| CACHED.into()));
+                closing.code = answer.is_error.then_some("tool_error");
                 closing
             }
             Outcome::Refused(refusal) => Self::refused(refusal),
-            Outcome::Failed(error) => Self { reason: Some(error.message.clone()), ..Self::new(Ending::Failed) },
+            Outcome::Failed(error) => {
+                let (reason, code) = (Some(error.message.clone()), Some(failure(&error.fault)));
+                Self { reason, code, ..Self::new(Ending::Failed) }
+            }
             Outcome::Cancelled => Self::new(Ending::Cancelled),
         }
     }
@@ -144,14 +119,15 @@ impl Closing {
         let denied = || (Some(Decision::Deny), refusal.to_string());
         let (decision, reason) = match refusal {
             Refusal::Denied(judgement) => (Some(Decision::Deny), judgement.reason.to_string()),
-            Refusal::ApprovalNeeded(judgement) => (Some(Decision::Approval), judgement.reason.to_string()),
+            Refusal::ApprovalNeeded(awaited) => (Some(Decision::Approval), awaited.judgement.reason.to_string()),
             // What was decided stands: the call was made, its answer alone is kept back.
             Refusal::DlpBlocked { direction: Direction::Results, .. } => (None, refusal.to_string()),
             Refusal::LimitReached { .. } | Refusal::DlpBlocked { .. } | Refusal::ServerJwt { .. } => denied(),
-            _ if refusal.hides() => denied(),
+            _ if refusal.hides() || matches!(refusal, Refusal::NoAccount(_)) => denied(),
             _ => (Some(Decision::Error), refusal.to_string()),
         };
-        Self { decision, reason: Some(reason), ..Self::new(Ending::Refused) }
+        let (reason, code) = (Some(reason), Some(refusal.code()));
+        Self { decision, reason, code, rule: rule(refusal), ..Self::new(Ending::Refused) }
     }
 }
 
@@ -226,6 +202,27 @@ impl OpenEntry {
     pub fn arguments(&mut self, arguments: Option<Json>) {
         if let Some(draft) = &mut self.draft {
             draft.arguments = arguments;
+        }
+    }
+
+    /// Where the call comes from, and its span or the trace that it belongs to.
+    pub fn came_from(&mut self, provenance: &Provenance, own: Option<Context>, brought: Option<Context>) {
+        if let Some(Draft { entry, .. }) = &mut self.draft {
+            entry.parent = provenance.parent.as_ref().map(Arc::from);
+            entry.era = provenance.era.map(Cow::Borrowed);
+            entry.trace_id = own.or(brought).map(|context| context.trace_id());
+            entry.span_id = own.map(|context| context.span_id());
+        }
+    }
+
+    /// What became of it at its backend.
+    pub fn travelled(&mut self, noted: &Noted) {
+        if let Some(Draft { entry, started, .. }) = &mut self.draft
+            && noted.transport.is_some()
+        {
+            let attempts = noted.attempts.iter().map(|attempt| tried(attempt, *started)).collect();
+            let (transport, era) = (noted.transport.map(Cow::Borrowed), noted.era.map(Cow::Borrowed));
+            entry.backend = Some(Sent { transport, era, attempts });
         }
     }
 
@@ -311,7 +308,9 @@ impl Draft {
     fn ended(mut self, journal: &Journal, closing: Closing) -> Entry {
         self.encode_arguments(journal);
         let Self { mut entry, started, .. } = self;
-        let Closing { ending, decision, reason, dlp_result, notes } = closing;
+        let Closing { ending, decision, reason, dlp_result, notes, code, rule } = closing;
+        entry.code = code.map(Cow::Borrowed);
+        entry.rule = rule;
         entry.outcome = Some(ending.as_str().into());
         if let Some(decision) = decision {
             entry.decision = decision.as_str().into();
@@ -331,28 +330,6 @@ impl Draft {
             self.entry.arguments_digest = Some(digest);
             self.entry.arguments = kept.map(Arc::new);
         }
-    }
-}
-
-fn judge(entry: &mut Entry, judgement: &Judgement) {
-    let rules = |mode| judgement.rules.iter().filter(move |rule| rule.mode == mode);
-    entry.decision = Decision::from(judgement.verdict).as_str().into();
-    entry.policies = rules(Mode::Enforce).map(|rule| Arc::clone(&rule.id)).collect();
-    entry.policy_version = Arc::clone(&judgement.policy_version);
-    entry.reason = match bounded(&judgement.reason) {
-        _ if judgement.reason.is_empty() => None,
-        Cow::Borrowed(_) => Some(Arc::clone(&judgement.reason)),
-        Cow::Owned(cut) => Some(cut.into()),
-    };
-    for rule in rules(Mode::Shadow) {
-        let would = match rule.effect {
-            PolicyEffect::Forbid => "forbid",
-            PolicyEffect::Permit => "permit",
-        };
-        entry.notes.push(format!("shadow: `{}` would {would}", rule.id));
-    }
-    if !judgement.effects.is_empty() {
-        entry.notes.push(format!("effects: {}", judgement.effects.join(", ")));
     }
 }
 
@@ -380,21 +357,12 @@ pub(super) fn blank(id: &EventId, request: &RequestId, entrance: Entrance) -> En
         arguments_digest: None,
         arguments: None,
         notes: Vec::new(),
+        code: None,
+        rule: None,
+        parent: None,
+        era: None,
+        trace_id: None,
+        span_id: None,
+        backend: None,
     }
-}
-
-/// A text that somebody else chose, cut to a length that a record can bear.
-pub(super) fn bounded(text: &str) -> Cow<'_, str> {
-    if text.len() <= TEXT_CHARS {
-        return Cow::Borrowed(text);
-    }
-    match text.char_indices().nth(TEXT_CHARS) {
-        Some((end, _)) => Cow::Owned(format!("{}…", text.get(..end).unwrap_or_default())),
-        None => Cow::Borrowed(text),
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a latency of 2^53 µs is 285 years")]
-fn millis(micros: u64) -> f64 {
-    micros as f64 / 1000.0
 }

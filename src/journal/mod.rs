@@ -6,8 +6,11 @@
 //! What the chain alone cannot show is that its end was cut off: for that somebody keeps its head, off the machine.
 
 mod entry;
+mod facts;
+mod insight;
 mod record;
 mod redact;
+mod review;
 mod strangers;
 #[cfg(test)]
 mod tests;
@@ -17,19 +20,24 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde_json::Value;
+
 use crate::domain::audit::{Entry, Phase};
 use crate::domain::call::Entrance;
 use crate::domain::clock::Clock;
 use crate::domain::id::{EventId, OWN_SERVER, RequestId};
-use crate::domain::json::hex;
+use crate::domain::json::{Json, hex};
 use crate::store::{Filter, Row, Store, StoreError};
 
 pub use crate::domain::audit::ArgumentsMode;
-pub use entry::{Closing, Decision, Ending, OpenEntry, Opening};
+pub use entry::{Closing, Decision, Ending, OpenEntry};
+pub use facts::Opening;
 pub use record::{CSV_HEADER, Record};
+pub use review::{Called, End, Flips, Latency, Review};
 pub use verify::{Fault, VerifyStep};
 
-use entry::{blank, bounded};
+use entry::blank;
+use facts::bounded;
 use strangers::Strangers;
 
 /// Links that are checked at the start.
@@ -131,6 +139,16 @@ impl Journal {
             self.probe().await?;
         }
         Ok(OpenEntry::new(self.clone(), opening))
+    }
+
+    /// Arguments as a record holds them, for people who look at a call before it is made; none where they are long.
+    #[must_use]
+    pub fn preview(&self, arguments: &Json) -> Option<Value> {
+        let mode = match self.0.config.arguments {
+            ArgumentsMode::Absent => ArgumentsMode::Redacted,
+            mode => mode,
+        };
+        redact::record(arguments, mode).1
     }
 
     /// Records that somebody was turned away, within limits: strangers must not fill the disk. `None` where the limits

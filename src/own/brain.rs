@@ -111,7 +111,7 @@ fn refused(code: &str, message: &str) -> Answer {
 
 /// What policy shows to one principal. Anything but a plain permit hides.
 #[derive(Debug)]
-pub struct Judged {
+struct Judged {
     state: Arc<State>,
     who: Principal,
     facts: Facts<'static>,
@@ -119,8 +119,7 @@ pub struct Judged {
 }
 
 impl Judged {
-    #[must_use]
-    pub fn new(state: &Arc<State>, who: &Principal, facts: Facts<'static>) -> Self {
+    fn new(state: &Arc<State>, who: &Principal, facts: Facts<'static>) -> Self {
         Self { state: Arc::clone(state), who: who.clone(), facts, told: HashMap::new() }
     }
 }

@@ -3,9 +3,14 @@
 //! Their canonical names may be dotted (`policy.simulate`); hosts are listed the safe spelling (`policy_simulate`), and
 //! every spelling is understood, `invoke.` in front included.
 
-pub mod brain;
+mod approvals;
+mod brain;
 pub mod eval;
+mod executions;
 mod invoke;
+mod observability;
+mod preflight;
+mod readiness;
 mod search;
 mod simulate;
 
@@ -14,6 +19,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 
+pub use self::readiness::Surroundings;
 use crate::authn::Keyring;
 use crate::brain::Brain;
 use crate::domain::call::{CallRequest, ToolRef};
@@ -39,16 +45,35 @@ pub struct Own {
     tools: Vec<OwnTool>,
     keys: Arc<Keyring>,
     brain: Brain,
+    surroundings: Arc<Surroundings>,
     evals: eval::Evals,
 }
 
 impl Own {
     /// `tasks` is where calls live that a tool makes in turn.
     #[must_use]
-    pub fn new(keys: Arc<Keyring>, brain: Brain, store: Store, tasks: TaskTracker) -> Self {
-        let mut tools = vec![search::tool(), invoke::tool(), simulate::tool(), brain::tool()];
+    pub fn new(
+        keys: Arc<Keyring>,
+        brain: Brain,
+        surroundings: Arc<Surroundings>,
+        store: Store,
+        tasks: TaskTracker,
+    ) -> Self {
+        let mut tools = vec![
+            search::tool(),
+            invoke::tool(),
+            simulate::tool(),
+            approvals::list(),
+            approvals::get(),
+            brain::tool(),
+            executions::list_tool(),
+            executions::get_tool(),
+            observability::tool(),
+            preflight::tool(),
+            readiness::tool(),
+        ];
         tools.extend(eval::tools());
-        Self { tools, keys, brain, evals: eval::Evals::new(store, tasks) }
+        Self { tools, keys, brain, surroundings, evals: eval::Evals::new(store, tasks) }
     }
 
     /// The definitions, for the policy's schema.
@@ -93,6 +118,13 @@ impl OwnTools for Own {
                 search::NAME => search::run(state, call),
                 simulate::NAME => simulate::run(pipeline, state, &self.keys, call),
                 brain::NAME => brain::run(&self.brain, state, call).await,
+                executions::LIST => executions::list(pipeline, call).await,
+                executions::GET => executions::get(pipeline, call).await,
+                observability::NAME => observability::run(pipeline, call).await,
+                preflight::NAME => preflight::run(pipeline, state, &self.keys, call).await,
+                readiness::NAME => readiness::run(pipeline, state, &self.keys, &self.surroundings).await,
+                approvals::LIST => approvals::run_list(pipeline, state, call).await,
+                approvals::GET => approvals::run_get(pipeline, state, call).await,
                 name if name.starts_with("eval.") => self.evals.call(pipeline, state, call, origin, line).await,
                 // `gateway_invoke` was unwrapped before, and there is no other.
                 _ => Err(Refusal::Internal),

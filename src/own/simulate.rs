@@ -87,12 +87,7 @@ pub(super) fn run(
 ) -> Result<Answer, Refusal> {
     let invalid = |message: String| Refusal::InvalidRequest { message };
     let arguments = Arguments::deserialize(call.value()).map_err(|error| invalid(error.to_string()))?;
-    let who = match &arguments.agent_id {
-        Some(agent) => {
-            keys.agent(agent, &state.profiles).ok_or_else(|| invalid("there is no profile `agent`".into()))?
-        }
-        None => call.principal().clone(),
-    };
+    let who = judged(arguments.agent_id.as_deref(), state, keys, call)?;
     let asked = arguments.asked()?;
     if arguments.params.is_some() && arguments.arguments.is_some() {
         return Err(invalid("give `params` or `arguments`, not both".into()));
@@ -102,15 +97,31 @@ pub(super) fn run(
     Ok(own_answer(&summary(&asked, &who, &report), &report))
 }
 
+/// Who is judged: the agent that is named, else the caller.
+///
+/// # Errors
+/// Where the profile of agents without a key is not there.
+pub(super) fn judged(
+    agent: Option<&str>,
+    state: &State,
+    keys: &Keyring,
+    call: &PermittedCall,
+) -> Result<Principal, Refusal> {
+    let Some(agent) = agent else { return Ok(call.principal().clone()) };
+    let message = || "there is no profile `agent`".into();
+    keys.agent(agent, &state.profiles).ok_or_else(|| Refusal::InvalidRequest { message: message() })
+}
+
 /// One question, asked of the same code that enforces.
-struct Simulation<'a> {
-    pipeline: &'a Pipeline,
-    state: &'a State,
-    who: &'a Principal,
+pub(super) struct Simulation<'a> {
+    pub pipeline: &'a Pipeline,
+    pub state: &'a State,
+    pub who: &'a Principal,
 }
 
 impl Simulation<'_> {
-    fn of(&self, asked: &ToolRef, given: Option<&Value>) -> Value {
+    /// What would be decided about a call, and all that stands around it.
+    pub(super) fn of(&self, asked: &ToolRef, given: Option<&Value>) -> Value {
         if let Some(own) = self.pipeline.own.find(asked) {
             return match own.unwrapped(given) {
                 Some((inner, arguments)) => self.of(&inner, arguments.as_ref()),
@@ -158,7 +169,31 @@ impl Simulation<'_> {
         };
         let limits = self.limits(tool);
         let breaker = self.pipeline.backends.breaker(&tool.id.server);
-        report(&judgement, Some(tool), &json!(faults), &json!(limits), &json!(breaker), &dlp)
+        let mut report = report(&judgement, Some(tool), &json!(faults), &json!(limits), &json!(breaker), &dlp);
+        if judgement.verdict == Verdict::Approval
+            && let Some(members) = report.as_object_mut()
+        {
+            members.insert("approval".into(), self.approval(&judgement));
+        }
+        report
+    }
+
+    /// What would be asked of whom.
+    fn approval(&self, judgement: &Judgement) -> Value {
+        let approvers = self.state.policies.approvers(judgement);
+        let of = match &approvers {
+            None => "a person with the scope approvals:decide".to_owned(),
+            Some(roles) => format!("a person with the scope approvals:decide and a role of {}", roles.join(", ")),
+        };
+        json!({
+            "policy": judgement.policy(),
+            "reason": judgement.reason,
+            "of": format!("{of}, or an administrator; never the requester"),
+            "approvers": approvers,
+            "scope": Scope::ApprovalsDecide,
+            "for": "exactly this call, once",
+            "expires_in_seconds": self.state.settings.approvals.expiry.as_secs(),
+        })
     }
 
     /// What a scan of the arguments would come to, and what it makes of a judgement.
@@ -310,8 +345,6 @@ fn report(
     breaker: &Value,
     dlp: &Value,
 ) -> Value {
-    let approval = (judgement.verdict == Verdict::Approval)
-        .then(|| json!({"policy": judgement.policy(), "reason": judgement.reason, "of": "a person who may approve"}));
     json!({
         "decision": judgement.verdict,
         "policy": judgement.policy(),
@@ -328,7 +361,7 @@ fn report(
         "limits": limits,
         "breaker": breaker,
         "dlp": dlp,
-        "approval": approval,
+        "approval": null,
     })
 }
 

@@ -1,8 +1,11 @@
 //! Floor 5: the sentence. Every call, from every entrance, is [`Pipeline::carry`].
 //!
 //! A `CallRequest` of a `Principal` is *opened* in the journal, *resolved* to a `Call`, *scanned*, *decided* by the
-//! policy, *charged* to the limits, and as a `PermittedCall` *sent*; the `Outcome`, *scanned*, *closes* the record.
+//! policy, where that says so *approved* by a person, *charged* to the limits, and as a `PermittedCall` *sent*; the
+//! `Outcome`, *scanned*, *closes* the record.
 
+mod account;
+mod approval;
 mod record;
 mod resolve;
 mod scan;
@@ -16,9 +19,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::record::{Record, cache_digest};
+use self::resolve::Decided;
 pub use self::resolve::{Origin, OwnTool, OwnTools, Road, Running, own_answer};
 pub use self::scan::{Scanned, examine};
 pub use self::state::{Sight, State};
+use crate::approvals::Approvals;
 use crate::authn::jwt::Tokens;
 use crate::backend::{Aside, Backends, Peer, SendOptions};
 use crate::domain::call::CallRequest;
@@ -28,9 +33,11 @@ use crate::domain::id::KeyId;
 use crate::domain::outcome::{Carried, Outcome, Refusal};
 use crate::domain::principal::Principal;
 use crate::domain::tool::Risk;
+use crate::domain::trace::Provenance;
 use crate::journal::Journal;
 use crate::ledger::{Charge, Ledger, Standing};
 use crate::policy::PermittedCall;
+use crate::telemetry::Telemetry;
 
 /// Calls that one key may have in flight: more would take the places of others.
 const MAX_IN_FLIGHT: usize = 512;
@@ -41,12 +48,16 @@ pub struct Pipeline {
     pub clock: Arc<dyn Clock>,
     pub journal: Journal,
     pub ledger: Ledger,
+    /// What people have to approve.
+    pub approvals: Approvals,
     /// Calls in flight, by key.
     pub in_flight: Crowd<KeyId>,
     pub backends: Backends,
     /// Checks what callers bring besides their key.
     pub tokens: Arc<Tokens>,
     pub own: Box<dyn OwnTools>,
+    /// Takes calls that have ended, where somebody collects them.
+    pub telemetry: Option<Telemetry>,
 }
 
 /// What a call may hear while it runs, and what may end it.
@@ -57,6 +68,8 @@ pub struct Line {
     pub progress: Option<mpsc::Sender<Aside>>,
     /// The client, where the backend may speak to it while it works.
     pub peer: Option<Arc<Peer>>,
+    /// Where the call comes from.
+    pub provenance: Provenance,
 }
 
 impl Pipeline {
@@ -83,7 +96,7 @@ impl Pipeline {
         line: Line,
     ) -> Carried {
         let unwrapped = self.own.unwrap(&principal, &mut request);
-        let mut record = match Record::open(&self.journal, &principal, &request).await {
+        let mut record = match Record::open(self, &principal, &request, &line.provenance).await {
             Ok(record) => record,
             Err(carried) => return *carried,
         };
@@ -123,9 +136,14 @@ impl Pipeline {
         let resolved = self.resolve(state, principal, request, record)?;
         let resolved = self.vouch(state, resolved, record).await?;
         let resolved = self.scan_arguments(state, resolved, record).await?;
-        let (call, road) = resolved.decide(&state.policies, self.clock.now(), record)?;
+        let (decided, road) = resolved.decide(&state.policies, self.clock.now(), record)?;
+        let call = match decided {
+            Decided::Permitted(call) => call,
+            Decided::Pending(pending) => self.approved(state, pending, record).await?,
+        };
         match road {
             Road::Own(origin) => {
+                record.sent();
                 let answer = self.own.call(self, state, &call, &origin, line).await;
                 record.worked(&call);
                 answer.map(Outcome::Answered)
@@ -137,7 +155,7 @@ impl Pipeline {
         }
     }
 
-    /// From the permit to the answer: the cache, the limits, the intent, the backend.
+    /// From the permit to the answer: the caller's account, the cache, the limits, the intent, the backend.
     async fn send(
         &self,
         state: &State,
@@ -147,6 +165,9 @@ impl Pipeline {
         line: &Line,
         record: &mut Record,
     ) -> Result<Outcome, Refusal> {
+        if let Some(failed) = self.account(state, call).await? {
+            return Ok(failed);
+        }
         let tool = call.tool();
         let cache_digest: Option<Arc<str>> = tool.settings.cache.map(|_| cache_digest(call).into());
         if let Some(answer) = cache_digest.as_ref().and_then(|digest| self.backends.cached(call, digest)) {
@@ -156,8 +177,10 @@ impl Pipeline {
         if tool.risk != Risk::Read {
             record.intend().await?;
         }
+        record.sent();
         let (progress, notices) = scan::notices(state, tool, line.progress.clone());
-        let options = SendOptions { trace, timeout, progress, peer: line.peer.clone(), cache_digest };
+        let (peer, trail) = (line.peer.clone(), Some(record.trail()));
+        let options = SendOptions { trace, timeout, progress, peer, cache_digest, key: None, trail };
         let sending = pin!(self.backends.send(call, options));
         Ok(match notices.beside(sending).await {
             Ok(answer) => Outcome::Answered(answer),

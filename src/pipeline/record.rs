@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use super::Pipeline;
+use super::approval::ended;
 use super::scan::Scanned;
-use crate::domain::call::CallRequest;
+use crate::approvals::Execution;
+use crate::domain::call::{CallRequest, Entrance};
 use crate::domain::decision::Judgement;
 use crate::domain::dlp::{Direction, DlpResult};
 use crate::domain::id::EventId;
@@ -11,8 +14,10 @@ use crate::domain::json::{Json, canonical, sha256_hex};
 use crate::domain::outcome::{Carried, Governance, Outcome, Refusal};
 use crate::domain::principal::Principal;
 use crate::domain::tool::{Kind, Tool};
-use crate::journal::{Closing, Journal, OpenEntry, Opening};
+use crate::domain::trace::{Context, Provenance, Trail};
+use crate::journal::{Closing, OpenEntry, Opening};
 use crate::policy::PermittedCall;
+use crate::telemetry::{Ended, Telemetry};
 
 /// An open record, and what is known of the call so far.
 #[derive(Debug)]
@@ -23,6 +28,22 @@ pub(super) struct Record {
     decision: &'static str,
     policy: Arc<str>,
     dlp: DlpResult,
+    /// What an approval has let go.
+    execution: Option<Execution>,
+    sent: bool,
+    trail: Trail,
+    /// Of a call that is a span.
+    traced: Option<Box<Traced>>,
+}
+
+/// What the span of a call is made of at its end.
+#[derive(Debug)]
+struct Traced {
+    telemetry: Telemetry,
+    parent: Option<Context>,
+    provenance: Provenance,
+    entrance: Entrance,
+    began: u64,
 }
 
 impl Record {
@@ -31,14 +52,24 @@ impl Record {
     /// # Errors
     /// The finished call, where nothing can be recorded.
     pub(super) async fn open(
-        journal: &Journal,
+        pipeline: &Pipeline,
         principal: &Principal,
         request: &CallRequest,
+        provenance: &Provenance,
     ) -> Result<Self, Box<Carried>> {
-        let kind = request.tool.kind();
-        match journal.open(Opening::of(request, principal)).await {
-            Ok(entry) => {
-                Ok(Self { entry, kind, tool: None, decision: "error", policy: "none".into(), dlp: DlpResult::Off })
+        let (kind, entrance) = (request.tool.kind(), request.entrance);
+        match pipeline.journal.open(Opening::of(request, principal)).await {
+            Ok(mut entry) => {
+                let parent = provenance.within.or_else(|| Context::of(&request.trace));
+                let context = pipeline.telemetry.as_ref().map(|telemetry| telemetry.begin(parent));
+                entry.came_from(provenance, context, parent);
+                let traced = pipeline.telemetry.clone().map(|telemetry| {
+                    let (began, provenance) = (telemetry.ticks(), provenance.clone());
+                    Box::new(Traced { telemetry, parent, provenance, entrance, began })
+                });
+                let (policy, dlp, trail) = ("none".into(), DlpResult::Off, Trail::below(context));
+                let (execution, sent) = (None, false);
+                Ok(Self { entry, kind, tool: None, decision: "error", policy, dlp, execution, sent, trail, traced })
             }
             Err(error) => Err(Box::new(Carried {
                 outcome: Outcome::Refused(Refusal::Unrecorded(error.to_string())),
@@ -47,6 +78,16 @@ impl Record {
                 tool: None,
             })),
         }
+    }
+
+    /// The id of the record.
+    pub(super) fn event(&self) -> &EventId {
+        self.entry.id()
+    }
+
+    /// Takes note of what becomes of the call at its backend.
+    pub(super) const fn trail(&self) -> &Trail {
+        &self.trail
     }
 
     /// Notes which tool is meant, and the arguments that are its own.
@@ -71,6 +112,26 @@ impl Record {
         for note in call.notes() {
             self.entry.note(&note);
         }
+    }
+
+    /// The id of the record.
+    pub(super) fn id(&self) -> &EventId {
+        self.entry.id()
+    }
+
+    /// Adds a fact.
+    pub(super) fn note(&mut self, note: &str) {
+        self.entry.note(note);
+    }
+
+    /// An approval was taken for this call; it comes to its end with the record.
+    pub(super) fn let_go(&mut self, execution: Execution) {
+        self.execution = Some(execution);
+    }
+
+    /// From here on the call may have an effect.
+    pub(super) fn sent(&mut self) {
+        self.sent = true;
     }
 
     pub(super) fn judged(&mut self, judgement: &Judgement) {
@@ -98,27 +159,39 @@ impl Record {
 
     /// Commits the outcome; an answer whose outcome cannot be recorded is withheld.
     pub(super) async fn close(self, outcome: Outcome) -> Carried {
-        let Self { entry, kind, tool, mut decision, mut policy, dlp } = self;
-        match &outcome {
-            Outcome::Refused(Refusal::LimitReached { scope, .. }) => {
-                decision = "deny";
-                policy = format!("limit:{scope}").into();
-            }
-            Outcome::Refused(Refusal::DlpBlocked { direction, .. }) => {
-                if *direction == Direction::Arguments {
-                    decision = "deny";
-                }
-                policy = format!("dlp:{direction}").into();
-            }
-            Outcome::Refused(Refusal::ServerJwt { server, .. }) => {
-                decision = "deny";
-                policy = format!("jwt:{server}").into();
-            }
-            Outcome::Refused(refusal) if refusal.hides() => decision = "deny",
-            _ => {}
+        let Self { mut entry, kind, tool, mut decision, mut policy, dlp, execution, sent, trail, traced } = self;
+        if let Some(execution) = execution {
+            execution.ended(ended(&outcome, tool.as_deref(), sent)).await;
         }
+        let (verdict, ground) = refused_by(&outcome);
+        decision = verdict.unwrap_or(decision);
+        policy = ground.unwrap_or(policy);
+        let noted = trail.noted();
+        entry.travelled(&noted);
         let id = entry.id().clone();
-        match entry.close(Closing { dlp_result: dlp, ..Closing::of(&outcome) }).await {
+        let closing = Closing { dlp_result: dlp, ..Closing::of(&outcome) };
+        if let (Some(traced), Some(context)) = (traced, trail.context()) {
+            let error = closing.code.or_else(|| matches!(outcome, Outcome::Cancelled).then_some("cancelled"));
+            let Traced { telemetry, parent, provenance, entrance, began } = *traced;
+            let (tool, policy, event, ended) = (tool.clone(), Arc::clone(&policy), id.clone(), telemetry.ticks());
+            let ended = Ended {
+                context,
+                parent,
+                provenance,
+                entrance,
+                kind,
+                tool,
+                began,
+                ended,
+                error,
+                decision,
+                policy,
+                event,
+                noted,
+            };
+            telemetry.ended(ended);
+        }
+        match entry.close(closing).await {
             Ok(id) => Carried { outcome, governance: governance(decision, policy, dlp, id), kind, tool },
             Err(error) => Carried {
                 outcome: Outcome::Refused(Refusal::Unrecorded(error.to_string())),
@@ -127,6 +200,22 @@ impl Record {
                 tool,
             },
         }
+    }
+}
+
+/// The decision and the policy's name, where something else than policy refused.
+fn refused_by(outcome: &Outcome) -> (Option<&'static str>, Option<Arc<str>>) {
+    let Outcome::Refused(refusal) = outcome else { return (None, None) };
+    match refusal {
+        Refusal::LimitReached { scope, .. } => (Some("deny"), Some(format!("limit:{scope}").into())),
+        // What the scan of an answer stops had been allowed.
+        Refusal::DlpBlocked { direction, .. } => {
+            ((*direction == Direction::Arguments).then_some("deny"), Some(format!("dlp:{direction}").into()))
+        }
+        Refusal::ServerJwt { server, .. } => (Some("deny"), Some(format!("jwt:{server}").into())),
+        Refusal::NoAccount(no) => (Some("deny"), Some(format!("provider:{}", no.provider).into())),
+        refusal if refusal.hides() => (Some("deny"), None),
+        _ => (None, None),
     }
 }
 

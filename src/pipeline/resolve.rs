@@ -23,7 +23,7 @@ use crate::domain::principal::{Principal, Profile, Scope, Surface};
 use crate::domain::secret::Secret;
 use crate::domain::tool::{Kind, Tool};
 use crate::policy::effects::of_call;
-use crate::policy::{Call, Decision, Facts, PermittedCall, Policies};
+use crate::policy::{Call, Decision, Facts, PendingCall, PermittedCall, Policies};
 
 /// Bytes of a prompt's name or a resource's URI.
 const LONGEST_NAME: usize = 8 * 1024;
@@ -114,6 +114,14 @@ pub(super) struct Resolved {
     jwt: Option<Secret>,
 }
 
+/// A call that policy permits, or would once a person has approved it.
+#[derive(Debug)]
+pub(super) enum Decided {
+    Permitted(Box<PermittedCall>),
+    /// Its judgement is noted once it is known whether somebody has.
+    Pending(Box<PendingCall>),
+}
+
 impl Resolved {
     /// The tool, where it is a backend's.
     pub(super) fn backend_tool(&self) -> Option<&Arc<Tool>> {
@@ -152,26 +160,24 @@ impl Resolved {
         policies: &Policies,
         now: Moment,
         record: &mut Record,
-    ) -> Result<(Box<PermittedCall>, Road), Refusal> {
+    ) -> Result<(Decided, Road), Refusal> {
         let effects = of_call(self.call.tool(), self.call.value());
         let facts = Facts { effects: &effects.effects, surface: self.surface, now, source: self.source };
+        let call = self.call.recorded(record.event().clone(), record.trail().context());
         let decision = match self.by_scope {
-            Some(scope) => policies.permit_by_scope(self.call, scope, &facts),
-            None => policies.decide(self.call, &facts),
+            Some(scope) => policies.permit_by_scope(call, scope, &facts),
+            None => policies.decide(call, &facts),
         };
         match decision {
             Decision::Permit(call) => {
                 record.judged(call.judgement());
-                Ok((call, self.road))
+                Ok((Decided::Permitted(call), self.road))
             }
             Decision::Deny(judgement) => {
                 record.judged(&judgement);
                 Err(Refusal::Denied(judgement))
             }
-            Decision::Approval(pending) => {
-                record.judged(pending.judgement());
-                Err(Refusal::ApprovalNeeded(Box::new(pending.into_judgement())))
-            }
+            Decision::Approval(pending) => Ok((Decided::Pending(pending), self.road)),
         }
     }
 }
@@ -215,8 +221,9 @@ impl Pipeline {
             Kind::Tool => check_arguments(&state.catalog, &tool, &value)?,
             Kind::Prompt | Kind::Resource | Kind::Entity => check_texts(&value)?,
         }
+        let call = Call::resolved(principal, tool, request.arguments, value);
         Ok(Resolved {
-            call: Call::resolved(principal, tool, request.arguments, value),
+            call: call.bringing(own.and(request.jwt.clone())),
             road: match own {
                 Some(_) => Road::Own(Box::new(Origin {
                     request: request.id,

@@ -10,8 +10,9 @@ use cedar_policy::{Policy as CedarPolicy, PolicyId, Template};
 use crate::domain::decision::{Mode, PolicyEffect, RuleMark};
 use crate::domain::json::sha256_hex;
 
+use super::annotations::{Notes, annotations};
 use super::deep::on_deep_stack;
-use super::names::{ACTION, NAMESPACE, nearest};
+use super::names::{ACTION, NAMESPACE};
 use super::reads::{Fields, Reads};
 use super::rewrite::{favourable, settled};
 use super::scope::Scope;
@@ -24,12 +25,9 @@ const MAX_POLICY_BYTES: usize = 16 * 1024;
 /// Operators in one policy, and brackets in brackets: each may be one more step that Cedar's parser recurses.
 const MAX_OPERATORS: usize = 1000;
 const MAX_NESTING: usize = 48;
-const MAX_ID_CHARACTERS: usize = 128;
-const MAX_REASON_CHARACTERS: usize = 1000;
 
-const ANNOTATIONS: [&str; 4] = ["id", "reason", "requires", "mode"];
 /// Names that rules outside Cedar have; a policy may not pose as one.
-const RESERVED: [&str; 5] = ["profile:", "roles:", "scope:", "approval:", "default-deny"];
+pub(super) const RESERVED: [&str; 5] = ["profile:", "roles:", "scope:", "approval:", "default-deny"];
 
 /// One policy of a bundle.
 #[derive(Debug)]
@@ -37,6 +35,7 @@ pub struct Policy {
     pub(super) piece: Piece,
     pub(super) mark: RuleMark,
     approval: bool,
+    approvers: Option<Vec<Arc<str>>>,
     pub(super) cedar: CedarPolicy,
     /// What is left to evaluate once the scope has settled action and resource; absent where nothing is.
     pub(super) settled: Option<CedarPolicy>,
@@ -89,6 +88,12 @@ impl Policy {
     #[must_use]
     pub const fn requires_approval(&self) -> bool {
         self.approval
+    }
+
+    /// The roles whose holders may give that approval; `None` where everybody with the scope may.
+    #[must_use]
+    pub fn approvers(&self) -> Option<&[Arc<str>]> {
+        self.approvers.as_deref()
     }
 
     /// As written, from its first annotation to the `;`.
@@ -252,6 +257,7 @@ fn assemble(piece: &Piece, parsed: &CedarPolicy, body: &pst::Template, notes: No
             .collect(),
         digest: sha256_hex(piece.text.as_bytes()).into(),
         approval: notes.approval,
+        approvers: notes.approvers,
         mark: RuleMark {
             id: notes.id,
             file: Some(Arc::clone(&piece.file)),
@@ -288,79 +294,6 @@ fn syntax_faults(piece: &Piece, errors: &cedar_policy::ParseErrors) -> Vec<Polic
 /// Messages stay on one line.
 pub(super) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// What the annotations say.
-struct Notes {
-    id: Arc<str>,
-    reason: Option<Arc<str>>,
-    approval: bool,
-    mode: Mode,
-}
-
-fn annotations(piece: &Piece, parsed: &CedarPolicy, effect: Effect) -> (Notes, Vec<PolicyFault>) {
-    let mut faults = Vec::new();
-    let mut fault = |name: &str, message: String, hint: Option<String>| {
-        faults.push(piece.fault(piece.annotation_offset(name), message, hint));
-    };
-    let mut notes = Notes {
-        id: format!("{}#{}", piece.file, piece.number).into(),
-        reason: None,
-        approval: false,
-        mode: Mode::Enforce,
-    };
-    let mut annotations: Vec<(&str, &str)> = parsed.annotations().collect();
-    annotations.sort_unstable();
-    for (name, value) in annotations {
-        match (name, value) {
-            ("id", id) => match bad_id(id) {
-                Some(message) => fault("id", message, None),
-                None => notes.id = id.into(),
-            },
-            ("reason", text) if text.chars().count() > MAX_REASON_CHARACTERS => {
-                fault("reason", format!("the reason is longer than {MAX_REASON_CHARACTERS} characters"), None);
-            }
-            ("reason", "") => fault("reason", "the reason is empty".into(), Some("say why, for the caller".into())),
-            ("reason", text) => notes.reason = Some(text.into()),
-            ("requires", "approval") if effect == Effect::Permit => notes.approval = true,
-            ("requires", "approval") => fault(
-                "requires",
-                "`@requires(\"approval\")` on a forbid".into(),
-                Some("only a permit can wait for an approval".into()),
-            ),
-            ("requires", other) => fault(
-                "requires",
-                format!("`@requires` knows `approval`, not `{other}`"),
-                Some("write `@requires(\"approval\")`".into()),
-            ),
-            ("mode", "shadow") => notes.mode = Mode::Shadow,
-            ("mode", other) => fault(
-                "mode",
-                format!("`@mode` knows `shadow`, not `{other}`"),
-                Some("write `@mode(\"shadow\")`, or leave it out to enforce".into()),
-            ),
-            (other, _) => fault(
-                other,
-                format!("unknown annotation `@{other}`"),
-                Some(match nearest(other, ANNOTATIONS) {
-                    Some(known) => format!("did you mean `@{known}`?"),
-                    None => "known are `@id`, `@reason`, `@requires` and `@mode`".into(),
-                }),
-            ),
-        }
-    }
-    (notes, faults)
-}
-
-fn bad_id(id: &str) -> Option<String> {
-    if id.trim().is_empty() {
-        return Some("the id is empty".into());
-    }
-    if id.chars().count() > MAX_ID_CHARACTERS || id.chars().any(char::is_control) {
-        return Some(format!("the id is longer than {MAX_ID_CHARACTERS} characters or holds control characters"));
-    }
-    let reserved = RESERVED.into_iter().find(|reserved| id.starts_with(reserved))?;
-    Some(format!("ids that start with `{reserved}` belong to the gateway's own rules"))
 }
 
 /// Every entity that the policy names.

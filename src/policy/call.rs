@@ -7,10 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value;
 
 use crate::domain::clock::Moment;
-use crate::domain::decision::{Judgement, PolicyEffect, RuleMark, Verdict};
+use crate::domain::decision::{Judgement, Mode, PolicyEffect, RuleMark, Verdict};
+use crate::domain::id::EventId;
 use crate::domain::json::Json;
 use crate::domain::principal::{Principal, Scope, Surface};
+use crate::domain::secret::Secret;
 use crate::domain::tool::Tool;
+use crate::domain::trace::{Context, Provenance};
 
 use super::decide::Facts;
 use super::snapshot::Policies;
@@ -22,6 +25,9 @@ pub struct Call {
     tool: Arc<Tool>,
     arguments: Option<Json>,
     value: Value,
+    /// Its record, and its span where there is one.
+    recorded: (Option<EventId>, Option<Context>),
+    jwt: Option<Secret>,
 }
 
 impl Call {
@@ -29,7 +35,19 @@ impl Call {
     /// the arguments fit. `value` is the tree of `arguments`, `null` where there are none.
     #[must_use]
     pub const fn resolved(principal: Principal, tool: Arc<Tool>, arguments: Option<Json>, value: Value) -> Self {
-        Self { principal, tool, arguments, value }
+        Self { principal, tool, arguments, value, recorded: (None, None), jwt: None }
+    }
+
+    /// The same call, once its record is open.
+    #[must_use]
+    pub fn recorded(self, event: EventId, span: Option<Context>) -> Self {
+        Self { recorded: (Some(event), span), ..self }
+    }
+
+    /// The same call with the token that its caller brought for a server: for own tools that ask about others.
+    #[must_use]
+    pub fn bringing(self, jwt: Option<Secret>) -> Self {
+        Self { jwt, ..self }
     }
 
     /// The same call with the roles that the caller's token for the server gives.
@@ -108,6 +126,19 @@ impl PermittedCall {
         self.call.value()
     }
 
+    /// Where a call comes from that this one makes.
+    #[must_use]
+    pub fn nested(&self) -> Provenance {
+        let (parent, within) = self.call.recorded.clone();
+        Provenance { parent, within, ..Provenance::default() }
+    }
+
+    /// The token that the caller of an own tool brought for a server; it is neither checked nor sent.
+    #[must_use]
+    pub const fn jwt(&self) -> Option<&Secret> {
+        self.call.jwt.as_ref()
+    }
+
     /// Why it is permitted.
     #[must_use]
     pub const fn judgement(&self) -> &Judgement {
@@ -164,7 +195,7 @@ impl PendingCall {
         let Self { call, mut judgement, circumstances } = self;
         judgement.verdict = Verdict::Allow;
         judgement.shadow = None;
-        let at = judgement.rules.iter().take_while(|rule| rule.mode == crate::domain::decision::Mode::Enforce).count();
+        let at = judgement.rules.iter().take_while(|rule| rule.mode == Mode::Enforce).count();
         judgement.rules.insert(at, RuleMark::built_in(format!("approval:{id}"), PolicyEffect::Permit, None));
         PermittedCall::new(call, judgement, circumstances)
     }
@@ -174,7 +205,26 @@ impl PendingCall {
     pub fn into_judgement(self) -> Judgement {
         self.judgement
     }
+
+    /// The judgement of a call that a person has refused, under the approval `id`.
+    #[must_use]
+    pub fn refused(self, id: &str, reason: &str) -> Judgement {
+        let mut judgement = self.judgement;
+        // The permits determine nothing any more; what was watched stays.
+        judgement.rules.retain(|rule| rule.mode == Mode::Shadow);
+        judgement.rules.insert(0, RuleMark::built_in(format!("approval:{id}"), PolicyEffect::Forbid, Some(reason)));
+        Judgement {
+            verdict: Verdict::Deny,
+            reason: reason.into(),
+            code: Some("approval_denied"),
+            shadow: None,
+            ..judgement
+        }
+    }
 }
+
+/// The roles whose holders may approve a call; `None` where everybody with the scope may.
+pub type Approvers = Option<Vec<Arc<str>>>;
 
 /// What was decided of a call. The call itself survives only where it may go on.
 #[must_use]
@@ -186,6 +236,15 @@ pub enum Decision {
 }
 
 impl Policies {
+    /// Who may approve what a judgement wants approved. Each policy that would permit it is enough.
+    #[must_use]
+    pub fn approvers(&self, judgement: &Judgement) -> Approvers {
+        let asking = judgement.rules.iter().filter(|rule| rule.mode == Mode::Enforce);
+        let named = asking.map(|rule| self.bundle().policy(&rule.id).and_then(super::bundle::Policy::approvers));
+        let all: BTreeSet<Arc<str>> = named.collect::<Option<Vec<_>>>()?.into_iter().flatten().cloned().collect();
+        Some(all.into_iter().collect())
+    }
+
     /// Decides a call, by [`Policies::judge`].
     pub fn decide(&self, call: Call, facts: &Facts<'_>) -> Decision {
         let arguments = call.arguments.is_some().then_some(&call.value);

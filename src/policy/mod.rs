@@ -3,6 +3,7 @@
 //! [`PolicySource`]s compile to a [`Bundle`]; a bundle and the tools of a catalogue build [`Policies`], which turn a
 //! [`Call`] into a [`Decision`]. Slow work (parsing, validation) happens in the first two steps, off the request path.
 
+mod annotations;
 mod bundle;
 mod call;
 mod check;
@@ -27,7 +28,7 @@ mod visible;
 mod who;
 
 pub use bundle::{Bundle, Policy};
-pub use call::{Call, Decision, PendingCall, PermittedCall};
+pub use call::{Approvers, Call, Decision, PendingCall, PermittedCall};
 pub use check::{LeftOutArgument, Report, check};
 pub use decide::{Facts, refused_by, refused_by_profile};
 pub use snapshot::Policies;

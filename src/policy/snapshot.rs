@@ -6,6 +6,7 @@ use std::sync::Arc;
 use cedar_policy::Entities;
 
 use crate::domain::decision::Mode;
+use crate::domain::id::OWN_SERVER;
 use crate::domain::tool::Tool;
 
 use super::bundle::{Bundle, Policy};
@@ -235,6 +236,10 @@ impl Builder<'_> {
     }
 
     fn note_left_out(&mut self, tool: &Tool, plan: &InputPlan) {
+        // Nobody can change what the gateway's own tools take.
+        if tool.id.server.as_str() == OWN_SERVER {
+            return;
+        }
         for left in &plan.left_out {
             if self.report.left_out.len() < MAX_REPORTED {
                 let tool = Arc::clone(&tool.label);

@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use cedar_policy::{Authorizer, Context, Decision};
 
+use crate::domain::decision::{Mode, PolicyEffect};
 use crate::domain::principal::Principal;
 use crate::domain::tool::Tool;
 
+use super::bundle::Policy;
 use super::evaluate::{entities, request};
 use super::snapshot::Policies;
 use super::subject::Subject;
@@ -23,6 +25,20 @@ impl Policies {
     #[must_use]
     pub fn could_permit(&self, who: &Principal, tool: &Tool) -> bool {
         self.view(who).could_permit(tool)
+    }
+
+    /// The enforced permits whose heads fit a tool, whoever calls: without one, and without roles of its own, nobody may
+    /// ever call it.
+    pub fn permits<'a>(&'a self, tool: &'a Tool) -> impl Iterator<Item = &'a Policy> {
+        self.bundle.policies().iter().filter(|policy| {
+            policy.mode() == Mode::Enforce && policy.effect() == PolicyEffect::Permit && policy.scope.admits(tool)
+        })
+    }
+
+    /// Why nobody may call a tool, where the policies do not fit it.
+    #[must_use]
+    pub fn withheld(&self, tool: &Tool) -> Option<Arc<str>> {
+        self.subject(tool).err().map(|withheld| withheld.reason)
     }
 
     /// The catalogue as one principal may see it: for asking about many tools.

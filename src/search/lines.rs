@@ -1,6 +1,7 @@
 //! The compact answer: a line for each hit, best first, and a line that says what to do next.
 
 use super::MOST_MATCHES;
+use crate::domain::plain::is_invisible;
 
 /// Characters of the sentence that describes a hit.
 const SENTENCE_CHARS: usize = 160;
@@ -112,13 +113,6 @@ pub(super) fn clean(text: &str, most: usize) -> String {
         }
     }
     line
-}
-
-/// Characters that hide or reorder text: joiners, direction marks, variation selectors, tags.
-fn is_invisible(c: char) -> bool {
-    matches!(u32::from(c),
-        0xAD | 0x34F | 0x61C | 0x115F | 0x1160 | 0x17B4 | 0x17B5 | 0x180B..=0x180F | 0x200B..=0x200F | 0x202A..=0x202E
-        | 0x2060..=0x206F | 0x3164 | 0xFE00..=0xFE0F | 0xFEFF | 0xFFA0 | 0xFFF0..=0xFFFB | 0xE_0000..=0xE_0FFF)
 }
 
 #[cfg(test)]

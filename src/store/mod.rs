@@ -8,6 +8,7 @@
 //! The data folder holds `toolgate.db` and, once entities were imported, `brain.db`, each with its `-wal` and `-shm`,
 //! `lock`, `NAME.secret` files and `audit-head`, all readable by their owner alone.
 
+mod approvals;
 mod audit;
 pub mod brain;
 pub mod chain;
@@ -17,10 +18,12 @@ mod error;
 mod evals;
 mod files;
 mod grants;
+mod insight;
 mod keys;
 mod policies;
 mod queue;
 mod readers;
+mod review;
 mod schema;
 mod sealed;
 #[cfg(test)]
@@ -40,18 +43,24 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 pub use crate::domain::audit::Durability;
-pub use audit::{AuditRecord, Filter, IntentLink, Link, Links, Row};
+pub use approvals::{
+    ApprovalFacts, ApprovalFilter, ApprovalLimits, ApprovalRecord, Asked, Decided, NewApproval, Used as UsedApproval,
+};
+pub use audit::{AuditRecord, Filter, Found, IntentLink, Link, Links, Row};
 pub use error::StoreError;
 pub use evals::{MOST_SUITES, RunPick, RunRecord, SuiteRecord};
 pub use files::Key32;
 pub use grants::GrantRecord;
+pub use insight::{BreakerChange, Counts, Group, Narrow, Resolution, Rolled, Summary};
 pub use keys::KeyRecord;
 pub use policies::{NewVersion, PolicyRecord};
+pub use sealed::Resealed;
 pub use traces::TraceRecord;
 
 use chain::Tip;
 use queue::Job;
 use readers::Readers;
+use sealed::SealingKeys;
 use writer::Writer;
 
 const DATABASE: &str = "toolgate.db";
@@ -69,6 +78,7 @@ struct Inner {
     brain: brain::Cabinet,
     folder: PathBuf,
     durability: Durability,
+    sealing: SealingKeys,
     _lock: File,
 }
 
@@ -94,8 +104,9 @@ impl Store {
         schema::migrate(&mut connection, &path)?;
         let readers = Readers::open(&path).map_err(failed)?;
         let writer = Writer::start(connection, &path, durability)?;
-        let brain = brain::Cabinet::new(folder);
-        Ok(Self(Arc::new(Inner { writer, readers, brain, folder: folder.to_owned(), durability, _lock: lock })))
+        let (brain, sealing) = (brain::Cabinet::new(folder), SealingKeys::default());
+        let folder = folder.to_owned();
+        Ok(Self(Arc::new(Inner { writer, readers, brain, folder, durability, sealing, _lock: lock })))
     }
 
     /// Writes what is queued, checkpoints and ends the writer; later writes are refused. Closing twice is no error.

@@ -11,7 +11,9 @@ use super::{Durability, StoreError};
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0001_initial.sql"),
     include_str!("../../migrations/0002_tokens_and_policies.sql"),
-    include_str!("../../migrations/0004_evals_and_traces.sql"),
+    include_str!("../../migrations/0003_insight.sql"),
+    include_str!("../../migrations/0004_approvals.sql"),
+    include_str!("../../migrations/0005_evals_and_traces.sql"),
 ];
 
 /// `TGAT`: says in the file's header whose it is (SQLite file format, section 1.3.17).

@@ -1,31 +1,62 @@
 //! Credentials at rest: documents that are sealed (ChaCha20-Poly1305) with a secret of the data folder, each to its own
 //! kind and name, so that a copy of the database is worthless and one row cannot stand in for another.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
+use rusqlite::params;
 use zeroize::Zeroizing;
 
+use super::files::{self, Key32};
 use super::{Store, StoreError};
+use crate::domain::secret::Secret;
 
-/// The secret that seals.
+/// The secret that seals, and the one before it while documents are sealed anew.
 const SECRET: &str = "credentials";
+const OLD_SECRET: &str = "credentials-old";
+
+/// The keys that the configuration gives: the first one seals, all open.
+#[derive(Default)]
+pub(super) struct SealingKeys(ArcSwap<Vec<Key32>>);
+
+impl std::fmt::Debug for SealingKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SealingKeys").field(&self.0.load().len()).finish()
+    }
+}
+
+/// What came of sealing anew.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Resealed {
+    /// Documents that are sealed with the new key now.
+    pub changed: usize,
+    /// Documents that no key opens.
+    pub lost: usize,
+}
 
 impl Store {
+    /// Seals with the first of these keys from now on, and opens with all of them; without any, with the secret of the
+    /// data folder.
+    pub fn seal_with(&self, keys: &[Secret]) {
+        let derive = |key: &Secret| {
+            let keyed = hmac::Key::new(hmac::HMAC_SHA256, b"toolgate credentials");
+            let tag = hmac::sign(&keyed, key.expose().as_bytes());
+            Zeroizing::new(<[u8; 32]>::try_from(tag.as_ref()).unwrap_or_default())
+        };
+        self.0.sealing.0.store(Arc::new(keys.iter().map(derive).collect()));
+    }
+
     /// Keeps a document sealed, in place of an older one of the same kind and name.
     ///
     /// # Errors
     /// Where it was not sealed, or not committed.
     pub async fn put_sealed(&self, kind: &'static str, name: &str, body: &[u8]) -> Result<(), StoreError> {
-        let mut nonce = [0_u8; NONCE_LEN];
-        SystemRandom::new().fill(&mut nonce).map_err(|_| self.unsealable("the system gives no random bytes"))?;
-        let mut sealed = body.to_vec();
-        let key = self.sealing_key()?;
-        key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad(kind, name), &mut sealed)
-            .map_err(|_| self.unsealable("it cannot seal"))?;
-        let mut whole = nonce.to_vec();
-        whole.append(&mut sealed);
-        self.put(kind, name, Bytes::from(whole)).await
+        self.put(kind, name, Bytes::from(self.seal(kind, name, body)?)).await
     }
 
     /// The sealed document of this kind and name; none where it cannot be opened: under another secret it is not ours.
@@ -34,26 +65,142 @@ impl Store {
     /// Where the store or the secret cannot be read.
     pub async fn fetch_sealed(&self, kind: &'static str, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
         let Some(whole) = self.fetch(kind, name).await? else { return Ok(None) };
-        let Some((nonce, sealed)) = whole.split_at_checked(NONCE_LEN) else { return Ok(None) };
-        let mut sealed = Zeroizing::new(sealed.to_vec());
-        let key = self.sealing_key()?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| self.unsealable("it cannot be opened"))?;
-        let length = key.open_in_place(nonce, aad(kind, name), &mut sealed).ok().map(|plain| plain.len());
-        Ok(length.map(|length| {
-            sealed.truncate(length);
-            sealed
-        }))
+        self.unseal(kind, name, &whole)
+    }
+
+    /// Seals a text for its own place.
+    pub(super) fn seal(&self, kind: &str, name: &str, body: &[u8]) -> Result<Vec<u8>, StoreError> {
+        self.sealed_with(&self.sealing_key()?, kind, name, body)
+    }
+
+    /// Opens what was sealed for this place; none where it was not.
+    pub(super) fn unseal(
+        &self,
+        kind: &str,
+        name: &str,
+        whole: &[u8],
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+        Ok(self.opening_keys()?.iter().find_map(|key| opened(key, kind, name, whole)))
+    }
+
+    /// Puts a new secret in the place of the data folder's, and seals the documents of these kinds with it.
+    ///
+    /// # Errors
+    /// Where the configuration gives the keys, or something cannot be written; another try goes on where this one stopped.
+    pub async fn rotate_sealing_secret(&self, kinds: &[&'static str]) -> Result<Resealed, StoreError> {
+        if !self.0.sealing.0.load().is_empty() {
+            return Err(
+                self.unsealable("the configuration gives the keys: put a new one before them in `credentials_keys`")
+            );
+        }
+        // Where an earlier try stopped half-way, there is still an older secret, and what it seals.
+        self.reseal(kinds).await?;
+        let current = self.secret(SECRET)?;
+        let failed = |path: &PathBuf, error: &std::io::Error| StoreError::file(path, error);
+        let (old, path) = (self.secret_file(OLD_SECRET), self.secret_file(SECRET));
+        files::replace(&old, current.as_ref()).map_err(|error| failed(&old, &error))?;
+        let mut fresh: Key32 = Zeroizing::new([0; 32]);
+        SystemRandom::new().fill(fresh.as_mut()).map_err(|_| self.unsealable("the system gives no random bytes"))?;
+        files::replace(&path, fresh.as_ref()).map_err(|error| failed(&path, &error))?;
+        self.reseal(kinds).await
+    }
+
+    /// Seals anew what an older key has sealed. The older secret of the data folder goes when nothing needs it.
+    ///
+    /// # Errors
+    /// Where something cannot be read or written; what is done stays done.
+    pub async fn reseal(&self, kinds: &[&'static str]) -> Result<Resealed, StoreError> {
+        let mut done = Resealed::default();
+        for kind in kinds {
+            for (name, whole) in self.list(kind).await? {
+                let (current, openers) = (self.sealing_key()?, self.opening_keys()?);
+                if opened(&current, kind, &name, &whole).is_some() {
+                    continue;
+                }
+                let Some(text) = openers.iter().find_map(|key| opened(key, kind, &name, &whole)) else {
+                    done.lost += 1;
+                    continue;
+                };
+                let sealed = Bytes::from(self.sealed_with(&current, kind, &name, &text)?);
+                done.changed += usize::from(self.put_in_place_of(kind, name, whole, sealed).await?);
+            }
+        }
+        match std::fs::remove_file(self.secret_file(OLD_SECRET)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(StoreError::file(&self.secret_file(OLD_SECRET), &error))
+            }
+            _ => Ok(done),
+        }
+    }
+
+    /// False where somebody has changed it meanwhile: then it is sealed with the new key already.
+    async fn put_in_place_of(
+        &self,
+        kind: &'static str,
+        name: String,
+        old: Bytes,
+        new: Bytes,
+    ) -> Result<bool, StoreError> {
+        self.write(move |connection| {
+            let sql = "UPDATE documents SET body = ?1 WHERE kind = ?2 AND name = ?3 AND body = ?4";
+            Ok(connection.prepare_cached(sql)?.execute(params![&*new, kind, name, &*old])? > 0)
+        })
+        .await
+    }
+
+    fn sealed_with(&self, key: &LessSafeKey, kind: &str, name: &str, body: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let mut nonce = [0_u8; NONCE_LEN];
+        SystemRandom::new().fill(&mut nonce).map_err(|_| self.unsealable("the system gives no random bytes"))?;
+        let mut sealed = body.to_vec();
+        key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad(kind, name), &mut sealed)
+            .map_err(|_| self.unsealable("it cannot seal"))?;
+        let mut whole = nonce.to_vec();
+        whole.append(&mut sealed);
+        Ok(whole)
     }
 
     fn sealing_key(&self) -> Result<LessSafeKey, StoreError> {
-        let secret = self.secret(SECRET)?;
+        match self.0.sealing.0.load().first() {
+            Some(configured) => self.key(configured),
+            None => self.key(&self.secret(SECRET)?),
+        }
+    }
+
+    /// Every key that may have sealed something, the present one first.
+    fn opening_keys(&self) -> Result<Vec<LessSafeKey>, StoreError> {
+        let mut keys = vec![self.sealing_key()?];
+        for configured in self.0.sealing.0.load().iter().skip(1) {
+            keys.push(self.key(configured)?);
+        }
+        for name in [SECRET, OLD_SECRET] {
+            if self.secret_file(name).exists() {
+                keys.push(self.key(&self.secret(name)?)?);
+            }
+        }
+        Ok(keys)
+    }
+
+    fn key(&self, secret: &Key32) -> Result<LessSafeKey, StoreError> {
         let key = UnboundKey::new(&CHACHA20_POLY1305, secret.as_ref());
         key.map(LessSafeKey::new).map_err(|_| self.unsealable("it is no key"))
     }
 
-    fn unsealable(&self, reason: &str) -> StoreError {
-        StoreError::File { path: self.0.folder.join(format!("{SECRET}.secret")), reason: reason.into() }
+    fn secret_file(&self, name: &str) -> PathBuf {
+        self.0.folder.join(format!("{name}.secret"))
     }
+
+    fn unsealable(&self, reason: &str) -> StoreError {
+        StoreError::File { path: self.secret_file(SECRET), reason: reason.into() }
+    }
+}
+
+fn opened(key: &LessSafeKey, kind: &str, name: &str, whole: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let (nonce, sealed) = whole.split_at_checked(NONCE_LEN)?;
+    let mut sealed = Zeroizing::new(sealed.to_vec());
+    let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+    let length = key.open_in_place(nonce, aad(kind, name), &mut sealed).ok()?.len();
+    sealed.truncate(length);
+    Some(sealed)
 }
 
 fn aad(kind: &str, name: &str) -> Aad<Vec<u8>> {
@@ -85,5 +232,62 @@ mod tests {
         std::fs::remove_file(folder.path().join("credentials.secret")).unwrap();
         let without = Store::open(folder.path(), Durability::Process).unwrap();
         assert!(without.fetch_sealed("oauth", "a").await.unwrap().is_none(), "a copy of the database alone");
+    }
+
+    const KINDS: [&str; 2] = ["oauth", "account"];
+
+    async fn texts(store: &Store) -> Vec<Option<Vec<u8>>> {
+        let mut found = Vec::new();
+        for name in ["a", "b"] {
+            found.push(store.fetch_sealed("account", name).await.unwrap().map(|text| text.to_vec()));
+        }
+        found
+    }
+
+    #[tokio::test]
+    async fn a_new_secret_takes_over_and_the_old_one_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), Durability::Process).unwrap();
+        store.put_sealed("account", "a", b"one").await.unwrap();
+        store.put_sealed("account", "b", b"two").await.unwrap();
+        let before = std::fs::read(folder.path().join("credentials.secret")).unwrap();
+        let raw = store.fetch("account", "a").await.unwrap().unwrap();
+        assert_eq!(store.rotate_sealing_secret(&KINDS).await.unwrap(), Resealed { changed: 2, lost: 0 });
+        assert_ne!(std::fs::read(folder.path().join("credentials.secret")).unwrap(), before);
+        assert!(!folder.path().join("credentials-old.secret").exists());
+        assert_ne!(store.fetch("account", "a").await.unwrap().unwrap(), raw);
+        assert_eq!(texts(&store).await, [Some(b"one".to_vec()), Some(b"two".to_vec())]);
+        // A crash between the new secret and the last document.
+        store.put("account", "a", raw).await.unwrap();
+        std::fs::write(folder.path().join("credentials-old.secret"), &before).unwrap();
+        assert_eq!(texts(&store).await[0], Some(b"one".to_vec()), "both secrets open");
+        assert_eq!(store.reseal(&KINDS).await.unwrap(), Resealed { changed: 1, lost: 0 });
+        assert_eq!(texts(&store).await[0], Some(b"one".to_vec()));
+    }
+
+    #[tokio::test]
+    async fn configured_keys_take_turns() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), Durability::Process).unwrap();
+        store.put_sealed("account", "a", b"one").await.unwrap();
+        let keys = ["a first key of thirty-two characters", "a second key of thirty-two characters"].map(Secret::new);
+        let [first, second] = &keys;
+        store.seal_with(std::slice::from_ref(first));
+        store.put_sealed("account", "b", b"two").await.unwrap();
+        assert_eq!(
+            texts(&store).await,
+            [Some(b"one".to_vec()), Some(b"two".to_vec())],
+            "the folder's secret opens too"
+        );
+        assert_eq!(store.reseal(&KINDS).await.unwrap(), Resealed { changed: 1, lost: 0 });
+        assert!(store.rotate_sealing_secret(&KINDS).await.is_err());
+        store.seal_with(&[second.clone(), first.clone()]);
+        assert_eq!(store.reseal(&KINDS).await.unwrap(), Resealed { changed: 2, lost: 0 });
+        store.seal_with(std::slice::from_ref(second));
+        assert_eq!(texts(&store).await, [Some(b"one".to_vec()), Some(b"two".to_vec())]);
+        store.seal_with(std::slice::from_ref(first));
+        assert_eq!(texts(&store).await, [None, None]);
+        assert_eq!(store.reseal(&KINDS).await.unwrap(), Resealed { changed: 0, lost: 2 });
+        assert!(!format!("{store:?}").contains("first key"));
     }
 }

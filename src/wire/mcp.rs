@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::era::Era;
 use super::rpc::RpcError;
 use super::splice::{Additions, splice};
+use crate::domain::approval::Awaited;
 use crate::domain::decision::Judgement;
 use crate::domain::dlp::Direction;
 use crate::domain::json::Json;
@@ -33,7 +34,8 @@ pub struct Reply {
 }
 
 impl Reply {
-    fn result(result: Json) -> Self {
+    #[must_use]
+    pub fn result(result: Json) -> Self {
         Self { status: 200, body: Ok(result), retry_after: None }
     }
 
@@ -77,6 +79,12 @@ fn with_governance(result: &Json, governance: &Governance, members: &[(&str, &st
     let governance = Json::of(governance);
     let meta = [(GOVERNANCE_KEY, governance.as_str()), (SERVER_INFO_KEY, SERVER_INFO)];
     splice(result, Additions { members, meta: &meta })
+}
+
+/// A result that asks a modern client for something, with the gateway's marks.
+#[must_use]
+pub fn asking(result: &Json, governance: &Governance) -> Reply {
+    Reply::result(with_governance(result, governance, &[("resultType", "\"input_required\"")]))
 }
 
 /// A result of the gateway itself, such as a list: `extra` holds what a modern client is told besides.
@@ -147,7 +155,9 @@ fn unread(refusal: &Refusal, kind: Kind, era: Era, host: bool) -> Reply {
         Refusal::UnknownPrompt { name: asked } | Refusal::InsufficientScope { asked, .. } => unknown_prompt(asked),
         Refusal::LimitReached { retry_after, .. } if !host => return over_limit(refusal, *retry_after),
         Refusal::LimitReached { .. } => error(429),
-        Refusal::Denied(_) | Refusal::DlpBlocked { .. } | Refusal::ServerJwt { .. } => error(403),
+        Refusal::Denied(_) | Refusal::DlpBlocked { .. } | Refusal::ServerJwt { .. } | Refusal::NoAccount(_) => {
+            error(403)
+        }
         Refusal::ApprovalNeeded(_) => error(409),
         Refusal::Unrecorded(_) | Refusal::Stopping => error(503),
         Refusal::Internal => error(-32603),
@@ -195,12 +205,17 @@ pub fn advice(refusal: &Refusal) -> String {
                 sentence(&judgement.reason)
             )
         }
-        Refusal::ApprovalNeeded(judgement) => {
+        Refusal::ApprovalNeeded(awaited) => {
+            let Awaited { judgement, ticket } = &**awaited;
             format!(
-                "Approval needed by policy {}{}: {} Nothing was called. A person has to approve this call first.",
+                "Approval needed by policy {}{}: {} Nothing was called. A person has to approve exactly this call, until \
+                 {}: approval {}, {}. Then make the identical call again; changed arguments are another call.",
                 judgement.policy(),
                 place(judgement),
-                sentence(&judgement.reason)
+                sentence(&judgement.reason),
+                ticket.expires.rfc3339(),
+                ticket.id,
+                ticket.url
             )
         }
         Refusal::DlpBlocked { direction: Direction::Arguments, rules } => {
@@ -253,13 +268,14 @@ pub fn details(refusal: &Refusal) -> Value {
             "example": misfit.example,
             "input_schema": misfit.schema,
         }),
-        Refusal::Denied(judgement) | Refusal::ApprovalNeeded(judgement) => json!({
-            "code": judgement.code.filter(|_| matches!(refusal, Refusal::Denied(_))).unwrap_or(code),
-            "policy": judgement.policy(),
-            "reason": judgement.reason,
-            "policies": judgement.rules,
-            "effects": judgement.effects,
-        }),
+        Refusal::Denied(judgement) => judged(judgement.code.unwrap_or(code), judgement),
+        Refusal::ApprovalNeeded(awaited) => {
+            let mut details = judged(code, &awaited.judgement);
+            if let Some(members) = details.as_object_mut() {
+                members.insert("approval".into(), json!(awaited.ticket));
+            }
+            details
+        }
         Refusal::DlpBlocked { direction, rules } => json!({
             "code": code,
             "policy": format!("dlp:{direction}"),
@@ -272,8 +288,21 @@ pub fn details(refusal: &Refusal) -> Value {
         Refusal::Unrecorded(_) | Refusal::Stopping => {
             json!({"code": code, "message": refusal.to_string(), "retryable": true})
         }
+        Refusal::NoAccount(no) => {
+            json!({"code": code, "message": refusal.to_string(), "provider": no.provider, "connect": no.connect})
+        }
         other => json!({"code": code, "message": other.to_string()}),
     }
+}
+
+fn judged(code: &str, judgement: &Judgement) -> Value {
+    json!({
+        "code": code,
+        "policy": judgement.policy(),
+        "reason": judgement.reason,
+        "policies": judgement.rules,
+        "effects": judgement.effects,
+    })
 }
 
 fn failed(error: &UpstreamError, governance: &Governance, era: Era) -> Reply {

@@ -10,6 +10,9 @@ use crate::domain::json::Json;
 /// The member of a schema that asks for a header.
 pub const ANNOTATION: &str = "x-mcp-header";
 
+/// Longest argument that is repeated in a header, in bytes: servers refuse requests whose headers are much longer.
+pub const MAX_VALUE: usize = 4 << 10;
+
 /// One argument that a tool wants repeated in a header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mirror {
@@ -111,6 +114,17 @@ fn annotation(
     }
 }
 
+/// The place (a JSON Pointer) of an argument that is too long to be repeated in a header, where there is one.
+#[must_use]
+pub fn too_long(mirrors: &[Mirror], arguments: &Value) -> Option<String> {
+    let long = |mirror: &&Mirror| {
+        let value = mirror.path.iter().try_fold(arguments, |value, name| value.get(name));
+        value.and_then(Value::as_str).is_some_and(|text| text.len() > MAX_VALUE)
+    };
+    let path = &mirrors.iter().find(long)?.path;
+    Some(path.iter().fold(String::new(), |place, name| place + "/" + &name.replace('~', "~0").replace('/', "~1")))
+}
+
 /// The headers for one call. Absent and null values have none.
 #[must_use]
 pub fn headers(mirrors: &[Mirror], arguments: Option<&Json>) -> Vec<(HeaderName, HeaderValue)> {
@@ -169,6 +183,17 @@ mod tests {
         let found: Vec<(&str, &str)> = found.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
         assert_eq!(found, [("mcp-param-region", "=?base64?ZcO8?="), ("mcp-param-n", "42")]);
         assert!(headers(&mirrors, None).is_empty());
+    }
+
+    #[test]
+    fn an_argument_that_is_too_long_for_a_header_is_named() {
+        let schema = json!({"type":"object","properties":{
+            "a/b":{"type":"object","properties":{"region":{"type":"string","x-mcp-header":"Region"}}},
+            "free":{"type":"string"}}});
+        let mirrors = mirrors(&schema).unwrap();
+        let of = |region: usize| json!({"a/b": {"region": "x".repeat(region)}, "free": "x".repeat(9_000)});
+        assert_eq!(too_long(&mirrors, &of(MAX_VALUE)), None);
+        assert_eq!(too_long(&mirrors, &of(MAX_VALUE + 1)).as_deref(), Some("/a~1b/region"));
     }
 
     #[test]

@@ -84,6 +84,12 @@ impl SseReader {
         self.grow(piece)
     }
 
+    /// Bytes of an event that is not complete yet.
+    #[must_use]
+    pub const fn waiting(&self) -> usize {
+        self.line.len() + self.data.len()
+    }
+
     /// The last event id that the stream named: where to go on from.
     #[must_use]
     pub fn last_id(&self) -> Option<&str> {

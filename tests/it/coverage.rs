@@ -7,13 +7,14 @@ use toolgate::http::{Access, ROUTES};
 use crate::support::{Client, FakeUpstream, Response, Say, Setup};
 
 /// What may be asked for without a key. A route that joins it has to join it here too.
-const PUBLIC: [&str; 12] = [
+const PUBLIC: [&str; 13] = [
     "GET /v1/mcp",
     "GET /mcp",
     "GET /api/mcp/tools",
     "GET /llms.txt",
     "GET /openapi.json",
     "POST /v1/auth/refresh",
+    "GET /v1/providers/{slug}/callback",
     "GET /docs",
     "GET /v1/mcp/key-profiles",
     "POST /register",
@@ -25,6 +26,7 @@ const PUBLIC: [&str; 12] = [
 fn filled(path: &str) -> String {
     path.replace("/v1/mcps/{id}", "/v1/mcps/up:read")
         .replace("{user}", "ada")
+        .replace("{slug}", "example")
         .replace("{id}", "key_x")
         .replace("{run}", "run_x")
         .replace("{*path}", "x")

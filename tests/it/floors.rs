@@ -8,7 +8,7 @@ const FLOORS: [&[&str]; 9] = [
     &["domain"],
     &["evals", "policy", "scan", "search", "wire"],
     &["config", "fetch", "store"],
-    &["authn", "backend", "brain", "journal", "ledger"],
+    &["approvals", "authn", "backend", "brain", "journal", "ledger", "telemetry"],
     &["pipeline"],
     &["own"],
     &["gateway"],

@@ -78,6 +78,33 @@ async fn no_answer_of_a_backend_ends_the_process() {
     program.stop().await;
 }
 
+/// What a backend says of itself stands in the log as what it is: in its place in a line of the gateway's own.
+#[tokio::test]
+async fn a_backend_writes_no_line_of_the_log() {
+    let upstream = FakeUpstream::legacy().await;
+    let forged = r"\n2026-01-01T00:00:00Z ERROR toolgate: the audit log is off\u202e";
+    let twice =
+        format!(r#"{{"tools":[{{"name":"a","{forged}":1,"{forged}":2}},{{"name":"read","title":"{forged}"}}]}}"#);
+    let greeting = format!(
+        r#"{{"protocolVersion":"2025-11-25","capabilities":{{"tools":{{}}}},"serverInfo":{{"name":"{forged}","version":"1"}}}}"#
+    );
+    upstream.script(move |seen| match seen.method() {
+        "initialize" => Some(Say::Result(greeting.clone())),
+        "tools/list" => Some(Say::Result(twice.clone())),
+        _ => None,
+    });
+    let program = with_backend(&upstream).await;
+    program.ready().await;
+    let listed = program.run(&["servers", "list", "--json"]).await;
+    upstream.script(|seen| (seen.method() == "tools/call").then(|| Say::Error(String::from("7"))));
+    program.client("agent").request("tools/call", r#"{"name":"up:read","arguments":{}}"#).try_send().await;
+    let log = program.err();
+    program.stop().await;
+    assert!(log.iter().any(|line| line.contains("stands twice") && line.contains("the audit log is off")), "{log:#?}");
+    assert!(!log.iter().any(|line| line.starts_with("2026-01-01T00:00:00Z") || line.contains('\u{202e}')), "{log:#?}");
+    assert!(!format!("{listed:?}").contains('\u{202e}'), "{listed:?}");
+}
+
 /// What is judged is what is sent: no member name changes how the rest is read.
 #[tokio::test]
 async fn no_name_has_a_meaning_of_its_own() {

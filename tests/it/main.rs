@@ -10,6 +10,7 @@
 
 mod support;
 
+mod approvals;
 mod audit;
 mod brain;
 mod channels;
@@ -21,6 +22,7 @@ mod evals;
 mod floors;
 mod fuzz;
 mod hostile;
+mod insight;
 mod invoke;
 mod keys;
 mod matrix;
@@ -28,7 +30,10 @@ mod mcp;
 mod parity;
 mod peers;
 mod policy;
+mod preflight;
+mod providers;
 mod readable;
+mod readiness;
 mod reading;
 mod relay;
 mod reload;

@@ -1,13 +1,16 @@
 //! One path: whichever door a call comes through, it is decided alike and leaves the same record.
 
 use serde_json::{Value, json};
+use toolgate::gateway::ApprovalsCommand;
 use toolgate::gateway::control::Command;
 
 use crate::support::{Client, FakeUpstream, Response, Say, Setup, TestGateway, tool};
 
 /// What differs between two calls by nature.
-const OWN: [&str; 8] = ["id", "time", "request_id", "entrance", "latency_ms", "prev", "hash", "seq"];
+const OWN: [&str; 9] = ["id", "time", "request_id", "entrance", "latency_ms", "prev", "hash", "seq", "era"];
 const KEY: &str = "the admin key of this very test: 0123456789";
+/// A case whose call is approved before each door.
+const APPROVED: &str = "an approved call";
 /// Of the machine's owner, whose calls come by the command line; the admin key has it too.
 const PROFILES: &str = r#"
 [profiles.admin]
@@ -82,6 +85,14 @@ impl Bench {
         }
     }
 
+    /// Has a call approved by the machine's owner.
+    async fn approve(&self, name: &str, arguments: &Value) {
+        let asked = self.bare.call(&format!("up:{name}"), arguments).await.result();
+        let id = asked["structuredContent"]["error"]["approval"]["id"].as_str().unwrap().to_owned();
+        let decision = ApprovalsCommand::Decide { id, approve: true, comment: None };
+        assert_eq!(self.gateway.control(Command::Approvals(decision)).await["state"], "approved");
+    }
+
     /// The record of a call, without what is its own.
     async fn facts(&self, id: &str) -> Value {
         let mut record = self.gateway.record(id).await;
@@ -92,9 +103,20 @@ impl Bench {
         };
         strip(&mut record);
         strip(&mut record["intent"]);
+        // Of what became of it at the backend, the times.
+        for attempt in record["backend"]["attempts"].as_array_mut().into_iter().flatten() {
+            attempt.as_object_mut().unwrap().retain(|name, _| !name.ends_with("_ms"));
+        }
         // The seconds to wait grow fewer meanwhile.
         if let Some((before, _)) = record["reason"].as_str().and_then(|reason| reason.split_once("try again in")) {
             record["reason"] = json!(before);
+        }
+        for policies in ["/policies", "/intent/policies"] {
+            for policy in record.pointer_mut(policies).and_then(Value::as_array_mut).into_iter().flatten() {
+                if policy.as_str().is_some_and(|policy| policy.starts_with("approval:apr_")) {
+                    *policy = json!("approval:…");
+                }
+            }
         }
         record
     }
@@ -108,6 +130,7 @@ fn cases() -> Vec<(&'static str, &'static str, Value, Say, [&'static str; 2])> {
         ("an allowed write", "write", json!({"title": "x"}), done(), ["allow", "answered"]),
         ("denied by policy", "write", json!({"sql": "drop table x"}), done(), ["deny", "refused"]),
         ("approval needed", "destroy", json!({}), done(), ["approval", "refused"]),
+        (APPROVED, "destroy", json!({"n": 1}), done(), ["allow", "answered"]),
         ("bad arguments", "strict", json!({"m": 1}), done(), ["error", "refused"]),
         ("an unknown tool", "nothing", json!({}), done(), ["deny", "refused"]),
         ("outside the profile", "hidden", json!({}), done(), ["deny", "refused"]),
@@ -139,6 +162,9 @@ async fn every_door_decides_and_records_alike() {
             // A success before each, so that the breaker never opens.
             upstream.on_call(|_| Say::text("done"));
             bench.send(Door::Bare, "read", &json!({})).await;
+            if what == APPROVED {
+                bench.approve(name, &arguments).await;
+            }
             let say = say.clone();
             upstream.on_call(move |_| say.clone());
             let told = bench.send(door, name, &arguments).await;
@@ -165,7 +191,9 @@ async fn every_door_decides_and_records_alike() {
         assert_eq!(facts["key"], "key_admin", "{what}");
         assert_eq!((&facts["server"], &facts["tool"]), (&json!("up"), &json!(name)), "{what}");
         assert_eq!(governance["decision"], decision, "{what}");
-        assert_eq!(facts["intent"].is_object(), outcome != "refused" && name == "write", "{what}");
+        let writes = name == "write" || name == "destroy";
+        assert_eq!(facts["intent"].is_object(), outcome != "refused" && writes, "{what}");
+        assert_eq!(facts.to_string().contains("approval:…"), what == APPROVED, "{what}");
     }
     bench.gateway.finish().await;
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
+use super::{Failure, Granted};
 use crate::config::tokens::BackendOauth;
 use crate::domain::clock::Moment;
 use crate::domain::net::is_here;
@@ -40,13 +41,6 @@ impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Credentials").field("url", &self.url).field("issuer", &self.issuer).finish_non_exhaustive()
     }
-}
-
-/// An access token and its end.
-#[derive(Debug, Clone)]
-pub(super) struct Granted {
-    pub(super) token: Secret,
-    pub(super) expires: Option<Moment>,
 }
 
 /// A person is on the way to the authorization server.
@@ -83,21 +77,6 @@ impl OAuthHttpClient for Guarded {
             let response = fetch::send(Request::from_parts(parts, Bytes::from(body)), &reach).await?;
             Ok(response.map(|body| body.to_vec()))
         })
-    }
-}
-
-/// Why there is no token. The text is for operators.
-#[derive(Debug)]
-pub(super) enum Failure {
-    /// Somebody has to log in.
-    LoginNeeded(String),
-    /// It may work later.
-    Other(String),
-}
-
-impl Failure {
-    fn of(error: &impl ToString) -> Self {
-        Self::Other(error.to_string())
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::peer::{Peer, Say, Seen, backends, call, eventually, tool};
 use crate::backend::{Aside, BreakerState, SendOptions, ServerState};
 use crate::config::Transport;
+use crate::domain::id::KeyId;
 use crate::domain::json::Json;
 use crate::domain::outcome::UpstreamFault;
 use crate::domain::secret::Secret;
@@ -568,4 +569,29 @@ async fn a_relist_waits_for_the_list() {
     peer.set_tools(json!([{"name":"fresh"}]));
     backends.relist(&["s".parse().unwrap(), "nobody".parse().unwrap()], Duration::from_secs(10)).await;
     assert!(backends.catalog().get("s", "fresh").is_some());
+}
+
+#[tokio::test]
+async fn a_client_whose_sessions_cannot_be_opened_tries_seldom() {
+    let greeted = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&greeted);
+    let peer = Peer::start(false, move |seen| {
+        let again = seen.method() == "initialize" && count.fetch_add(1, Ordering::SeqCst) > 0;
+        again.then_some(Say::status("500 Internal Server Error"))
+    })
+    .await;
+    let backends = backends(peer.settings()).await;
+    let tool = tool(&backends, "read");
+    let user = Arc::from("user");
+    let of = |key: &str| Some(Arc::new(crate::backend::Peer::silent(&KeyId::from(key), &user)));
+    for _ in 0..10 {
+        let options = SendOptions { peer: of("ann"), ..SendOptions::default() };
+        assert!(backends.dispatch(&tool, None, options).await.is_err());
+    }
+    let tried = greeted.load(Ordering::SeqCst) - 1;
+    // Each opening greets twice: as before, and as if the server had changed.
+    assert!((1..=6).contains(&tried), "{tried} greetings for ten calls");
+    let options = SendOptions { peer: of("bob"), ..SendOptions::default() };
+    assert!(backends.dispatch(&tool, None, options).await.is_err());
+    assert!(greeted.load(Ordering::SeqCst) - 1 > tried, "another client is not kept waiting");
 }

@@ -162,6 +162,7 @@ async fn events(
     let mut events = Vec::new();
     while let Some(piece) = exchange.piece().await {
         reader.push(&piece?, &mut events).map_err(|error| Fault::garbled(error.to_string()))?;
+        exchange.held.reaches(reader.waiting())?;
         trail.last = reader.last_id().map(str::to_owned).or(trail.last.take());
         trail.retry = reader.retry().or(trail.retry);
         let mut answer: Option<Result<Json, Fault>> = None;
@@ -169,7 +170,8 @@ async fn events(
             if event.data.is_empty() || !matches!(event.kind.as_str(), "" | "message") {
                 continue;
             }
-            match message(&event.data, id)? {
+            exchange.held.reaches(event.data.len())?;
+            match message(&exchange.held.keep(event.data), id)? {
                 Said::Heard(other) => aside(other),
                 Said::Result(_) | Said::Error(_) if answer.is_some() => {
                     return Err(Fault::garbled("two responses to one request"));

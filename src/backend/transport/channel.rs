@@ -16,6 +16,7 @@ use crate::backend::deadline::{Deadline, PROGRESS, Progress};
 use crate::backend::fault::{Fault, FaultKind};
 use crate::backend::peer::{self, Audience, Peer};
 use crate::domain::json::Json;
+use crate::domain::plain::plain;
 use crate::wire::reply::{self, Reply};
 
 const LOG: &str = "notifications/message";
@@ -106,7 +107,7 @@ impl Shared {
     /// Ends the link: every request in flight fails, at once.
     pub(super) fn end(&self, how: String) {
         let waiting = self.lock().0.take();
-        let how = self.ended.get_or_init(|| how);
+        let how = self.ended.get_or_init(|| plain(how));
         for waiter in waiting.unwrap_or_default().into_values() {
             drop(waiter.answer.send(Err(Fault::broken(how))));
         }

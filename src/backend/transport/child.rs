@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::kin::{Kin, MARK};
 use crate::backend::fault::{Fault, FaultKind};
+use crate::domain::plain::plain;
 use crate::domain::secret::Secret;
 
 /// Variables that a child inherits from the gateway's own environment, besides those that its configuration sets.
@@ -53,6 +54,7 @@ impl Tail {
     fn push(&self, line: &[u8]) {
         let text = String::from_utf8_lossy(line.get(..TAIL_LINE).unwrap_or(line));
         let text: String = text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let text = plain(text);
         if text.is_empty() {
             return;
         }

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::held::Held;
 use crate::backend::fault::{Fault, FaultKind};
 
 /// Largest answer that is read from a backend, in bytes.
@@ -47,6 +48,8 @@ pub(crate) enum HttpClient {
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub response: Response<Incoming>,
+    /// The room that the body takes, where it is large.
+    pub held: Held,
     lease: Option<(Arc<PlainPool>, SendRequest<Body>)>,
 }
 
@@ -70,7 +73,7 @@ impl HttpClient {
         match self {
             Self::Plain(pool) => pool.send(request).await,
             Self::Tls(client) => match client.request(request).await {
-                Ok(response) => Ok(Exchange { response, lease: None }),
+                Ok(response) => Ok(Exchange { response, held: Held::default(), lease: None }),
                 Err(error) if error.is_connect() => Err(Fault::new(FaultKind::Connect, sources(&error))),
                 Err(error) => Err(Fault::broken(sources(&error))),
             },
@@ -85,6 +88,7 @@ impl Exchange {
         if body.size_hint().lower() > cap as u64 {
             return Err(too_large(cap));
         }
+        self.held.reaches(usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX))?;
         let mut first = Bytes::new();
         let mut more: Option<BytesMut> = None;
         while let Some(frame) = body.frame().await {
@@ -102,11 +106,12 @@ impl Exchange {
             if whole.len() + data.len() > cap {
                 return Err(too_large(cap));
             }
+            self.held.reaches(whole.len() + data.len())?;
             whole.extend_from_slice(&data);
         }
         self.give_back();
         let whole = more.map_or(first, BytesMut::freeze);
-        if whole.len() > cap { Err(too_large(cap)) } else { Ok(whole) }
+        if whole.len() > cap { Err(too_large(cap)) } else { Ok(self.held.keep(whole)) }
     }
 
     /// The next piece of a streamed body; `None` at its end.
@@ -178,7 +183,7 @@ impl PlainPool {
     }
 
     fn exchange(self: &Arc<Self>, response: Response<Incoming>, sender: SendRequest<Body>) -> Exchange {
-        Exchange { response, lease: Some((Arc::clone(self), sender)) }
+        Exchange { response, held: Held::default(), lease: Some((Arc::clone(self), sender)) }
     }
 
     async fn connect(&self) -> Result<SendRequest<Body>, Fault> {

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::channel::{PendingGuard, Shared, Waiter};
+use super::held::Held;
 use crate::backend::ask::{self, Ask, Params};
 use crate::backend::fault::{Fault, FaultKind};
 use crate::backend::peer::Audience;
@@ -148,7 +149,10 @@ impl DuplexLink {
         let answer = answer.await;
         // Whoever answers takes the waiter out: there is nothing left to cancel.
         guard.sent = false;
-        answer.unwrap_or_else(|_| Err(self.shared.over()))
+        let answer = answer.unwrap_or_else(|_| Err(self.shared.over()))?;
+        let mut held = Held::new(ask.allowance.cloned());
+        held.reaches(answer.bytes().len())?;
+        Ok(answer.with_bytes(|bytes| held.keep(bytes)))
     }
 
     /// Sends a notification.

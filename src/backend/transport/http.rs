@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::Place;
 use super::answer::{self, Heard, Trail};
 use super::client::{Exchange, HttpClient};
+use super::held::Held;
 use super::wire::{EVENTS, Wire};
 use crate::backend::ask::{self, Ask, Params};
 use crate::backend::deadline::PROGRESS;
@@ -138,7 +139,10 @@ impl HttpLink {
             Ok(exchange) if talk.session && exchange.response.status() == StatusCode::NOT_FOUND => {
                 Err(Fault::new(FaultKind::SessionLost, "HTTP 404"))
             }
-            Ok(exchange) => self.hear(exchange, id, ask, talk).await,
+            Ok(mut exchange) => {
+                exchange.held = Held::new(ask.allowance.cloned());
+                self.hear(exchange, id, ask, talk).await
+            }
             Err(fault) => Err(fault),
         };
         guard.id = None;
@@ -161,7 +165,8 @@ impl HttpLink {
             let lost = matches!(&answer, Err(Fault { kind: FaultKind::Broken, .. }));
             let (true, Era::Legacy, Some(last)) = (lost, talk.era, trail.last.take()) else { break };
             tokio::time::sleep(Duration::from_millis(trail.retry.unwrap_or(TAKE_UP_AFTER).min(30_000))).await;
-            let Ok(exchange) = Box::pin(self.take_up(talk, &last)).await else { break };
+            let Ok(mut exchange) = Box::pin(self.take_up(talk, &last)).await else { break };
+            exchange.held = Held::new(ask.allowance.cloned());
             trail.last = Some(last);
             answer = Box::pin(answer::read_on(exchange, id, &mut trail, &mut aside)).await;
         }

@@ -8,6 +8,7 @@ mod channel;
 mod child;
 mod client;
 mod duplex;
+mod held;
 mod http;
 mod kin;
 mod sse;
@@ -22,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use self::child::{Program, Tail};
 pub(crate) use self::duplex::DuplexLink;
+pub(crate) use self::held::{Allowance, OF_ALL, OF_KEY};
 pub(crate) use self::http::HttpLink;
 use super::fault::Fault;
 use super::oauth::Authorization;

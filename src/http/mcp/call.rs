@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use super::approval::Approval;
 use super::relayed::{Via, notification, parked_event};
 use super::{Asked, failure, json};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
@@ -93,18 +94,24 @@ pub(super) fn request(asked: &Asked, tool: ToolRef, arguments: Option<Json>) -> 
 /// Carries a call and answers with its end, or with a stream that leads there.
 pub(super) async fn carry(
     gateway: Arc<Gateway>,
-    asked: Asked,
+    mut asked: Asked,
     id: Id,
     request: CallRequest,
-    line: Line,
+    mut line: Line,
     heard: mpsc::Receiver<Aside>,
     via: Option<Box<Via>>,
 ) -> Response {
+    line.provenance = asked.provenance(&gateway, &id);
     let leaving = if asked.era == Era::Modern { Leaving::Cancels } else { Leaving::IsIgnored };
     let session = session_name(&asked).filter(|_| asked.era == Era::Legacy);
     let registered = session.map(|session| gateway.inflight().register(&session, id.text(), line.cancel.clone()));
+    let approval = asked.approval.take().map(Arc::from);
     let answering = Answering::new(&gateway, &asked, id, request.event.clone(), line.cancel.clone(), via);
+    let answering = Answering { approval: approval.clone(), ..answering };
     let carrying: Carrying = Box::pin(async move {
+        if let Some(approval) = approval {
+            approval.wait(&line.cancel).await;
+        }
         let carried = gateway.carry(asked.principal, request, line, leaving).await;
         drop(registered);
         carried
@@ -139,6 +146,7 @@ struct Answering {
     cancel: CancellationToken,
     /// On the transparent route.
     via: Option<Box<Via>>,
+    approval: Option<Arc<Approval>>,
 }
 
 type Carrying = std::pin::Pin<Box<dyn Future<Output = Carried> + Send>>;
@@ -161,7 +169,7 @@ impl Answering {
     ) -> Self {
         let (era, host, streams) = (asked.era, asked.host, asked.streams);
         let (token, tasks) = (asked.meta.progress_token.clone(), gateway.tasks().clone());
-        Self { id, era, host, streams, token, event, tasks, cancel, via }
+        Self { id, era, host, streams, token, event, tasks, cancel, via, approval: None }
     }
 
     /// JSON if the call ends first; a stream if the backend speaks first, or the call takes long.
@@ -218,10 +226,11 @@ impl Answering {
     }
 
     fn tell(&self, carried: &Carried, host: bool) -> Reply {
-        match &self.via {
+        let asking = self.approval.as_ref().and_then(|approval| approval.reply(carried, self.via.is_some()));
+        asking.unwrap_or_else(|| match &self.via {
             Some(via) => via.tell(carried, self.era, host),
             None => tell(carried, self.era, host),
-        }
+        })
     }
 
     /// The end of a call; what the backend said just before it goes first.
@@ -241,7 +250,8 @@ impl Answering {
 
     fn whole(&self, carried: &Carried) -> Response {
         let reply = self.tell(carried, self.host);
-        let mut response = json(StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK), self.text(&reply));
+        let text = carried.outcome.beside(self.text(&reply));
+        let mut response = json(StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK), text);
         if let Some(seconds) = reply.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -338,7 +348,7 @@ impl Streaming {
                 carried = &mut self.done => {
                     let carried = carried.ok()?;
                     let text = self.answering.text(&self.answering.tell(&carried, true));
-                    return Some((event(&text), None));
+                    return Some((carried.outcome.beside(event(&text)), None));
                 }
                 () = tokio::time::sleep(PATIENCE) => return Some((Bytes::from_static(b":\n\n"), Some(self))),
             }

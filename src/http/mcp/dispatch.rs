@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
 use super::pages::page;
-use super::{Asked, SESSION, call, failure, stream};
+use super::{Asked, SESSION, approval, call, failure, stream};
 use crate::domain::json::Json;
 use crate::gateway::{Gateway, ListKind};
 use crate::wire::envelope::{Id, Message, call_params};
@@ -50,7 +50,11 @@ pub(super) fn cancel(gateway: &Gateway, asked: &Asked, params: Option<&Json>) {
     }
 }
 
-async fn request(gateway: Arc<Gateway>, asked: Asked, id: Id, method: &str, params: Option<Json>) -> Response {
+async fn request(gateway: Arc<Gateway>, mut asked: Asked, id: Id, method: &str, params: Option<Json>) -> Response {
+    asked.approval = match approval::read(&gateway, &asked, method, params.as_ref(), true) {
+        Ok(approval) => approval,
+        Err(error) => return failure(Some(&id), &error),
+    };
     match method {
         "tools/call" => return call::answer(gateway, asked, id, params).await,
         "prompts/get" => return prompt(gateway, asked, id, params.as_ref()).await,

@@ -1,5 +1,6 @@
 //! The MCP endpoint: both eras and bare requests on one URL (Streamable HTTP).
 
+mod approval;
 mod call;
 mod card;
 mod dispatch;
@@ -25,10 +26,12 @@ use super::caller::{Peer, source};
 use super::door::Door;
 use super::error::challenge;
 use super::request::Named;
+use super::trace;
 use crate::config::settings::ToolNames;
 use crate::domain::id::RequestId;
 use crate::domain::principal::{Principal, Surface};
 use crate::domain::secret::Secret;
+use crate::domain::trace::{Context, Provenance};
 use crate::gateway::{Gateway, Listing, NotAdmitted, Session, TokenFault, Visit};
 use crate::wire::envelope::{BadMessage, Id, Message, decode};
 use crate::wire::era::{self, Era, Header, Mirrored};
@@ -68,12 +71,30 @@ pub(super) struct Asked {
     meta: Meta,
     /// The caller's token for the server that it calls.
     jwt: Option<Secret>,
+    /// The trace that the headers name, where `_meta` names another.
+    beside: Option<Context>,
+    /// What this client can do about a call that a person has to approve.
+    approval: Option<Box<approval::Approval>>,
 }
 
 impl Asked {
     /// The list that this client is shown.
     fn listing(&self) -> Listing {
         Listing { surface: self.surface, names: self.names, host: self.host }
+    }
+
+    /// Where a call of this client comes from; what only spans tell, where there are any.
+    fn provenance(&self, gateway: &Gateway, id: &Id) -> Provenance {
+        let plain = Provenance { era: self.host.then_some(self.era.as_str()), ..Provenance::default() };
+        if !gateway.makes_spans() {
+            return plain;
+        }
+        let protocol = match self.era {
+            Era::Modern => Some(era::MODERN.to_owned()),
+            Era::Legacy => self.opened.as_ref().map(|session| session.version.clone()),
+        };
+        let (session, rpc_id) = (self.session.clone(), Some(id.text().to_owned()));
+        Provenance { session, protocol, rpc_id, beside: self.beside, ..plain }
     }
 }
 
@@ -184,7 +205,7 @@ fn read(
         Message::Response { .. } => (None, None, None),
     };
     let refuse = |error: &RpcError| Box::new(failure(id, error));
-    let meta = Meta::of(params);
+    let mut meta = Meta::of(params);
     let mirrored = Mirrored {
         version: one(headers, "mcp-protocol-version"),
         method: one(headers, "mcp-method"),
@@ -207,6 +228,7 @@ fn read(
     let streams = accepts.iter().any(|text| text.contains("text/event-stream"));
     let prefers_stream = accepts.first().is_some_and(|text| text.trim_start().starts_with("text/event-stream"));
     let jwt = server_jwt(headers, &meta).map_err(|error| refuse(&error))?;
+    let beside = trace::beside(headers, &mut meta.trace);
     Ok(Asked {
         principal,
         request,
@@ -221,6 +243,8 @@ fn read(
         prefers_stream,
         meta,
         jwt,
+        beside,
+        approval: None,
     })
 }
 
@@ -328,8 +352,8 @@ fn failure(id: Option<&Id>, error: &RpcError) -> Response {
     json(status, rpc::error(id, &error.object()))
 }
 
-fn json(status: StatusCode, text: String) -> Response {
-    let mut response = Response::new(Body::from(Bytes::from(text)));
+fn json(status: StatusCode, text: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(Body::from(text.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

@@ -141,6 +141,7 @@ impl Via {
         Peer {
             era,
             session,
+            user: Arc::clone(&self.principal.user),
             lasting: self.visitor.is_some(),
             capabilities: self.capabilities.clone(),
             log_level: self.log_level.clone(),

@@ -14,7 +14,7 @@ use super::follow::listen;
 use super::pages::page;
 use super::relayed::{Via, Wanted, check_params};
 use super::subscribe::follow_resource;
-use super::{Asked, SESSION, failure, stream};
+use super::{Asked, SESSION, approval, failure, stream};
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
 use crate::domain::outcome::{UpstreamError, UpstreamFault};
@@ -148,7 +148,13 @@ impl Conversation {
     }
 
     /// A call, a prompt or a resource: on the path of every call.
-    async fn governed(self, headers: &HeaderMap) -> Response {
+    async fn governed(mut self, headers: &HeaderMap) -> Response {
+        self.asked.approval =
+            match approval::read(&self.gateway, &self.asked, &self.method, self.params.as_ref(), false) {
+                Ok(approval) => approval,
+                Err(error) => return failure(Some(&self.id), &error),
+            };
+        let approving = self.asked.approval.as_ref().is_some_and(|approval| approval.is_resumed());
         let wanted = match Wanted::read(&self.method, &self.server, self.params.as_ref()) {
             Ok(wanted) => wanted,
             Err(why) => return failure(Some(&self.id), &RpcError::new(200, -32602, why)),
@@ -164,7 +170,9 @@ impl Conversation {
             Err(error) => return self.fail(&error),
         };
         let mut inner = None;
-        if let (Era::Modern, Some(state)) = (self.asked.era, hop::member(self.params.as_ref(), "requestState")) {
+        if let (Era::Modern, Some(state)) = (self.asked.era, hop::member(self.params.as_ref(), "requestState"))
+            && !approving
+        {
             let responses = hop::member(self.params.as_ref(), "inputResponses");
             match via.resume(&wanted, &state, responses.as_ref()) {
                 Ok(Resumed::Anew(state)) => inner = state,
@@ -174,6 +182,10 @@ impl Conversation {
                 }
                 Err(why) => return failure(Some(&self.id), &RpcError::new(200, -32602, why)),
             }
+        }
+        if approving {
+            // What the client says of the page is nobody else's.
+            self.params = self.params.map(|params| hop::without_member(&params, "inputResponses"));
         }
         let onward = via.governed(&wanted, self.params.as_ref(), inner);
         let Self { gateway, asked, id, .. } = self;

@@ -1,6 +1,7 @@
 //! What the doors of calls have in common: from a body that was read to an answer that names its record.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -10,22 +11,22 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use super::super::body;
 use super::super::caller::Caller;
 use super::super::error::challenge;
+use super::super::trace;
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::{EventId, RequestId};
 use crate::domain::json::Json;
 use crate::domain::outcome::Carried;
 use crate::domain::secret::Secret;
-use crate::gateway::{Gateway, Leaving, NotAdmitted};
+use crate::gateway::{Gateway, Leaving, NotAdmitted, waits_for};
 use crate::wire::rest::Told;
 
 /// Names the audit record of a call on every answer.
 const AUDIT_ID: HeaderName = HeaderName::from_static("toolgate-audit-id");
-/// The W3C trace context that travels on to the backend, and how much of one header.
-const TRACE: [&str; 3] = ["traceparent", "tracestate", "baggage"];
-const MAX_TRACE: usize = 8192;
+/// Seconds that a caller may wait for a person's decision.
+const MAX_WAIT: u64 = 60;
 
 /// A call as a body asks for it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Asked {
     pub(super) tool: ToolRef,
     pub(super) arguments: Option<Json>,
@@ -77,21 +78,44 @@ pub(super) async fn carry(
             return Done { id, carried, unread: Some(status) };
         }
     };
-    let request = CallRequest {
+    let request = |asked: Asked, metered| CallRequest {
         id: id.clone(),
         event: EventId::fresh(),
         entrance: Entrance::Rest,
         tool: asked.tool,
         arguments: asked.arguments,
         jwt: asked.jwt.or_else(|| server_jwt(headers)),
-        trace: trace(headers),
+        trace: trace::of(headers),
         surface: principal.profile.surface,
         source,
         timeout: None,
-        metered: true,
+        metered,
     };
-    let carried = gateway.carry(principal, request, gateway.line(None, None), Leaving::Cancels).await;
+    let call =
+        async |principal, request| gateway.carry(principal, request, gateway.line(None, None), Leaving::Cancels).await;
+    let Some(patience) = wait(headers) else {
+        let request = request(asked, true);
+        return Done { carried: call(principal, request).await, id, unread: None };
+    };
+    let mut carried = call(principal.clone(), request(asked.clone(), true)).await;
+    if let Some(ticket) = waits_for(&carried)
+        && gateway.await_decision(&principal, &ticket.id, patience).await
+    {
+        let again = request(asked, false);
+        carried = call(principal, again).await;
+    }
     Done { id, carried, unread: None }
+}
+
+/// How long the caller would rather wait than be told to come again (`Prefer: wait=N`, RFC 7240).
+fn wait(headers: &HeaderMap) -> Option<Duration> {
+    let lines = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    let mut preferences = lines.flat_map(|line| line.split(','));
+    let seconds: u64 = preferences.find_map(|text| {
+        let (name, value) = text.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("wait").then(|| value.trim().parse().ok())?
+    })?;
+    Some(Duration::from_secs(seconds.min(MAX_WAIT)))
 }
 
 /// The token of `X-Server-JWT`; one that is sent twice is none.
@@ -101,17 +125,9 @@ fn server_jwt(headers: &HeaderMap) -> Option<Secret> {
     Some(Secret::new(one.to_str().ok()?.trim()))
 }
 
-fn trace(headers: &HeaderMap) -> Vec<(&'static str, String)> {
-    let one = |name: &'static str| {
-        let value = headers.get(name)?.to_str().ok().filter(|value| value.len() <= MAX_TRACE)?;
-        Some((name, value.to_owned()))
-    };
-    TRACE.into_iter().filter_map(one).collect()
-}
-
 /// The answer to a call, in the words of its door.
 pub(super) fn answer(done: &Done, told: Told) -> Response {
-    answer_with(done, told, json)
+    answer_with(done, told, |status, text| json(status, done.carried.outcome.beside(text)))
 }
 
 /// The same, where `body` makes the response.
@@ -122,6 +138,8 @@ pub(super) fn answer_with(done: &Done, told: Told, body: impl FnOnce(StatusCode,
     if let Some(seconds) = told.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
+    let page = waits_for(&done.carried).and_then(|ticket| HeaderValue::from_str(&ticket.url).ok());
+    response.headers_mut().extend(page.map(|page| (header::LOCATION, page)));
     if let Ok(id) = HeaderValue::from_str(done.carried.governance.audit_event_id.as_str()) {
         response.headers_mut().insert(AUDIT_ID, id);
     }

@@ -7,6 +7,7 @@
 mod call;
 mod directory;
 mod extract;
+mod governance;
 mod invoke;
 mod llms;
 mod openapi;
@@ -44,6 +45,8 @@ pub(super) fn router(gateway: &Arc<Gateway>) -> Router<Arc<Gateway>> {
         ("/llms.txt", get(llms::text)),
         ("/openapi.json", get(openapi::document)),
         ("/docs", get(openapi::docs)),
+        ("/v1/preflight", post(governance::preflight)),
+        ("/v1/governance/readiness", get(governance::readiness)),
     ];
     routes.extend(shield::routes());
     let router = routes.into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
@@ -74,7 +77,7 @@ fn charge(gateway: &Gateway, caller: &Caller) -> Result<(), Box<Response>> {
 /// Where this gateway is reached: as configured, else as the request says, which the guard has checked.
 fn base_url(gateway: &Gateway, headers: &HeaderMap) -> String {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1:8080");
-    gateway.state().settings.gateway.public_url.clone().unwrap_or_else(|| format!("http://{host}"))
+    gateway.state().settings.gateway.base_url(host)
 }
 
 /// 429 with the seconds to wait.

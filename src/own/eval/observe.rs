@@ -35,7 +35,8 @@ pub(super) fn observe(carried: &Carried, latency: Duration) -> Observed {
 fn policies(carried: &Carried) -> Vec<String> {
     let mut policies = vec![carried.governance.policy.to_string()];
     let judgement: Option<&Judgement> = match &carried.outcome {
-        Outcome::Refused(Refusal::Denied(judgement) | Refusal::ApprovalNeeded(judgement)) => Some(judgement),
+        Outcome::Refused(Refusal::Denied(judgement)) => Some(judgement),
+        Outcome::Refused(Refusal::ApprovalNeeded(awaited)) => Some(&awaited.judgement),
         _ => None,
     };
     let rules = judgement.into_iter().flat_map(|judgement| &judgement.rules).map(|rule| rule.id.to_string());

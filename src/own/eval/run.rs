@@ -18,6 +18,7 @@ use crate::domain::id::{EventId, RunId};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, Carried, Refusal};
 use crate::domain::principal::Principal;
+use crate::domain::trace::Provenance;
 use crate::evals::{Case, CaseResult, Environment, Run, Suite, judge, score, score_value};
 use crate::pipeline::{Line, Origin, Pipeline, State};
 use crate::policy::PermittedCall;
@@ -36,6 +37,8 @@ struct Bench {
     state: Arc<State>,
     principal: Principal,
     origin: Origin,
+    /// The run's own call, which those of the cases come from.
+    provenance: Provenance,
     suite: Arc<Suite>,
     environment: Option<Environment>,
     cancel: CancellationToken,
@@ -69,6 +72,7 @@ impl Evals {
             state: Arc::clone(state),
             principal: principal.clone(),
             origin: origin.clone(),
+            provenance: call.nested(),
             suite: Arc::clone(&suite),
             environment,
             cancel,
@@ -120,7 +124,8 @@ impl Evals {
             return failed("a suite runs no suites: the case was not called");
         }
         let ticks = bench.pipeline.clock.ticks();
-        let line = Line { cancel: bench.cancel.child_token(), progress: None, peer: None };
+        let (cancel, provenance) = (bench.cancel.child_token(), bench.provenance.clone());
+        let line = Line { cancel, progress: None, peer: None, provenance };
         let _ending = line.cancel.clone().drop_guard();
         let (request, of_call) = (bench.request(case, &tool), bench.clone());
         let calling = self

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use crate::domain::id::OWN_SERVER;
 use crate::domain::tool::{ArgumentKind, Kind, Tool};
 
 use names::Reading;
@@ -40,6 +41,8 @@ pub struct Recognised {
 #[must_use]
 pub fn of_call(tool: &Tool, arguments: &Value) -> Recognised {
     match tool.kind {
+        // The gateway's own tools do nothing of what they are told about; what they call is judged by itself.
+        Kind::Tool if tool.id.server.as_str() == OWN_SERVER => Recognised::default(),
         Kind::Tool | Kind::Prompt => recognise(arguments, &tool.settings.effects),
         Kind::Resource => of_resource(&tool.id.tool),
         Kind::Entity => Recognised::default(),

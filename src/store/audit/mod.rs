@@ -14,7 +14,7 @@ use crate::domain::clock::Moment;
 pub(super) use pen::{Pen, holds};
 
 /// Entries that are indexed together, when the last of them is written: so no call pays for an index of its own.
-const BLOCK: i64 = 256;
+pub(super) const BLOCK: i64 = 256;
 
 /// Bytes of the text of an entry, as a rule at most.
 const USUAL_BYTES: usize = 1024;
@@ -135,6 +135,23 @@ pub struct Filter {
     pub tool: Option<String>,
     pub decision: Option<String>,
     pub outcome: Option<String>,
+    pub user: Option<String>,
+    pub agent: Option<String>,
+    /// The W3C trace that a call belongs to.
+    pub trace_id: Option<String>,
+    /// Calls that took at least so many milliseconds.
+    pub min_latency_ms: Option<u64>,
+}
+
+/// What a search found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Newest first.
+    pub records: Vec<AuditRecord>,
+    /// The `before` of the next page.
+    pub next: Option<i64>,
+    /// Rows that were looked at.
+    pub visited: usize,
 }
 
 impl Store {
@@ -214,7 +231,24 @@ impl Store {
         before: Option<i64>,
         limit: usize,
     ) -> Result<(Vec<AuditRecord>, Option<i64>), StoreError> {
+        self.audit_search(filter, before, limit).await.map(|found| (found.records, found.next))
+    }
+
+    /// As [`Self::audit_page`], with what it cost.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn audit_search(&self, filter: Filter, before: Option<i64>, limit: usize) -> Result<Found, StoreError> {
         self.readers().read(move |connection| read::page(connection, &filter, before, limit)).await
+    }
+
+    /// The closed records that name this one as their parent, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn audit_children(&self, id: &str, limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
+        let id = id.to_owned();
+        self.readers().read(move |connection| read::children(connection, &id, limit)).await
     }
 
     /// Looks for damage: in the database file, page by page, and in the index of the audit log. The first finding,

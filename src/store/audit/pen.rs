@@ -82,6 +82,10 @@ impl Pen {
         if entry.phase == Phase::Intent {
             self.waiting.insert(Arc::clone(&entry.id), tip.seq);
         }
+        if let (Some(parent), Phase::Outcome) = (&entry.parent, entry.phase) {
+            let sql = "INSERT OR REPLACE INTO audit_children (parent, seq) VALUES (?1, ?2)";
+            connection.prepare_cached(sql)?.execute(params![parent, tip.seq])?;
+        }
         self.tip = tip;
         self.earliest = self.earliest.min(row.time.0);
         self.latest = self.latest.max(row.time.0);

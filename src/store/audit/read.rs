@@ -1,8 +1,10 @@
 //! Look-ups in the audit table; on a reader's connection.
 
+use std::borrow::Cow;
+
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
-use super::{AuditRecord, BLOCK, Filter, IntentLink, Link, Links, block_start, seqs_of_id, waiting_intents};
+use super::{AuditRecord, BLOCK, Filter, Found, IntentLink, Link, Links, block_start, seqs_of_id, waiting_intents};
 use crate::domain::clock::Moment;
 
 /// Rows that one page looks at, at most: a rare filter costs pages, never a long read.
@@ -70,6 +72,15 @@ fn first_since(connection: &Connection, since: Moment) -> rusqlite::Result<i64> 
     Ok(block.map_or_else(|| block_start(last), |block| block.saturating_mul(BLOCK)))
 }
 
+/// Closed records that name this one as their parent, oldest first.
+pub(super) fn children(connection: &Connection, id: &str, limit: usize) -> rusqlite::Result<Vec<AuditRecord>> {
+    let sql = format!(
+        "{RECORD} WHERE o.seq IN (SELECT seq FROM audit_children WHERE parent = ?1 ORDER BY seq LIMIT ?2)
+                       ORDER BY o.seq"
+    );
+    connection.prepare_cached(&sql)?.query_map(params![id, sql_limit(limit)], record)?.collect()
+}
+
 /// The texts of the intents that wait for their outcome.
 pub(super) fn open_intents(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let sql = format!("SELECT entry FROM audit WHERE seq IN (SELECT seq FROM ({})) ORDER BY seq", waiting_intents());
@@ -119,7 +130,7 @@ pub(super) fn page(
     filter: &Filter,
     before: Option<i64>,
     limit: usize,
-) -> rusqlite::Result<(Vec<AuditRecord>, Option<i64>)> {
+) -> rusqlite::Result<Found> {
     let snapshot = connection.unchecked_transaction()?;
     let last: i64 = snapshot.query_row("SELECT coalesce(max(seq), 0) FROM audit", [], |row| row.get(0))?;
     let before = before.unwrap_or(i64::MAX).min(last.saturating_add(1));
@@ -135,10 +146,10 @@ pub(super) fn page(
         Search { connection: &snapshot, filter, before, limit: limit.max(1), visited: 0, found: Vec::new() };
     for block in std::iter::once(Ok(open)).chain(full.filter(|block| !matches!(block, Ok(block) if *block >= open))) {
         if let Some(next) = search.block(block?)? {
-            return Ok((search.found, Some(next)));
+            return Ok(Found { records: search.found, next: Some(next), visited: search.visited });
         }
     }
-    Ok((search.found, None))
+    Ok(Found { records: search.found, next: None, visited: search.visited })
 }
 
 /// One page in the making.
@@ -156,7 +167,7 @@ impl Search<'_> {
     fn block(&mut self, block: i64) -> rusqlite::Result<Option<i64>> {
         let start = block.saturating_mul(BLOCK);
         let mut visit = self.connection.prepare_cached(
-            "SELECT seq, time, key, server, tool, decision, outcome FROM audit
+            "SELECT seq, time, key, server, tool, decision, outcome, entry FROM audit
              WHERE seq > ?1 AND seq <= ?2 AND seq < ?3 AND phase = 'outcome' ORDER BY seq DESC",
         )?;
         let mut fetch = self.connection.prepare_cached(&format!("{RECORD} WHERE o.seq = ?1"))?;
@@ -188,7 +199,42 @@ fn matches(filter: &Filter, row: &SqlRow<'_>) -> rusqlite::Result<bool> {
             return Ok(false);
         }
     }
-    Ok(true)
+    let asks_more =
+        filter.user.is_some() || filter.agent.is_some() || filter.trace_id.is_some() || filter.min_latency_ms.is_some();
+    Ok(!asks_more || says(filter, row.get_ref(7)?.as_str()?))
+}
+
+/// Whether the text of an entry fits what no column repeats.
+fn says(filter: &Filter, text: &str) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Said<'a> {
+        #[serde(borrow)]
+        user: Option<Cow<'a, str>>,
+        #[serde(borrow)]
+        agent: Option<Cow<'a, str>>,
+        #[serde(borrow, default)]
+        trace_id: Option<Cow<'a, str>>,
+        latency_ms: Option<f64>,
+    }
+    // Most texts are settled without being read as JSON; a name with an escape in it is not found so, and is plain.
+    let may_hold = |wanted: &Option<String>| {
+        wanted.as_ref().is_none_or(|wanted| {
+            let plain = wanted.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\');
+            !plain || memchr::memmem::find(text.as_bytes(), wanted.as_bytes()).is_some()
+        })
+    };
+    if ![&filter.user, &filter.agent, &filter.trace_id].into_iter().all(may_hold) {
+        return false;
+    }
+    let Ok(said) = serde_json::from_str::<Said<'_>>(text) else { return false };
+    let wanted = [(&filter.user, said.user), (&filter.agent, said.agent), (&filter.trace_id, said.trace_id)];
+    wanted.into_iter().all(|(wanted, is)| wanted.is_none() || wanted.as_deref() == is.as_deref())
+        && filter.min_latency_ms.is_none_or(|least| said.latency_ms.is_some_and(|millis| millis >= as_float(least)))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "2^53 ms is longer than any call")]
+const fn as_float(millis: u64) -> f64 {
+    millis as f64
 }
 
 /// Whether the blocks say of the table what it holds; the first contradiction, or nothing.

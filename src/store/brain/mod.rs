@@ -136,10 +136,14 @@ impl Brain {
         let (brain, inside, _waiting) = (self.clone(), stop.clone(), Waiting(stop.clone()));
         let work = move || {
             let connection = brain.reader()?;
+            // What is written meanwhile is not seen by half.
+            connection.execute_batch("BEGIN").map_err(|error| Unread::of(&error))?;
             inside.watch(&connection);
             let read = act(&Reading::new(&connection, &inside.0.over));
             inside.rest();
-            brain.give_back(connection);
+            if connection.execute_batch("ROLLBACK").is_ok() {
+                brain.give_back(connection);
+            }
             read
         };
         let mut task = tokio::task::spawn_blocking(work);

@@ -1,7 +1,9 @@
 //! REST: what its doors read of a body, and how a call that gave no result is told over HTTP. One file a shape.
 
+pub mod brain_schema;
 pub mod evals;
 pub mod invoke;
+pub mod provider_schema;
 pub mod schema;
 pub mod shield;
 pub mod shield_schema;
@@ -133,7 +135,7 @@ fn refused(refusal: &Refusal) -> Unanswered {
             (400, "invalid_request")
         }
         Refusal::Denied(_) | Refusal::DlpBlocked { .. } => (403, "policy_denied"),
-        Refusal::ServerJwt { .. } => (403, refusal.code()),
+        Refusal::ServerJwt { .. } | Refusal::NoAccount(_) => (403, refusal.code()),
         Refusal::ApprovalNeeded(_) => (202, "approval_required"),
         Refusal::LimitReached { .. } => (429, "rate_limited"),
         Refusal::Unrecorded(_) => (503, "audit_unavailable"),
@@ -154,7 +156,9 @@ fn sentence(refusal: &Refusal) -> String {
         Refusal::Denied(judgement) => {
             format!("request denied by policy: {}: {}", judgement.policy(), judgement.reason)
         }
-        Refusal::ApprovalNeeded(judgement) => format!("approval needed: {}: {}", judgement.policy(), judgement.reason),
+        Refusal::ApprovalNeeded(awaited) => {
+            format!("approval needed: {}: {}", awaited.judgement.policy(), awaited.judgement.reason)
+        }
         other => other.to_string(),
     }
 }

@@ -203,6 +203,9 @@ pub struct ToolCallFault {
     /// The digits of the `request_id` in the audit record.
     #[schema(pattern = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
     pub request_id: String,
+    /// What a person has to approve first: `id`, `state`, `url`, `approvers`, `expires_at`.
+    #[schema(nullable = false)]
+    pub approval: Option<Value>,
 }
 
 /// A page of the directory.

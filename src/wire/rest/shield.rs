@@ -72,6 +72,42 @@ pub fn simulated(carried: &Carried) -> Told {
     }
 }
 
+/// Tells how a query of what the company knows ended, or a part of its answer. What is wrong with a query is its tool's own
+/// error, and here the caller's.
+#[must_use]
+pub fn queried(carried: &Carried, part: Option<&str>) -> Told {
+    let Outcome::Answered(answer) = &carried.outcome else { return simulated(carried) };
+    let found = short(answer);
+    if answer.is_error {
+        let found = found.value();
+        let of = |name: &str| found.pointer(&format!("/error/{name}")).cloned().unwrap_or_default();
+        let error = json!({"code": "invalid_request", "message": of("message"), "details": {"reason": of("code")}});
+        return Told { status: 400, body: json!({"error": error}).to_string(), retry_after: None };
+    }
+    let found = match part {
+        Some(part) => Json::of(found.value().get(part).unwrap_or(&json!([]))),
+        None => found,
+    };
+    Told { status: 200, body: format!("{{\"data\":{}}}", found.as_str()), retry_after: None }
+}
+
+/// Reads entities to import, and how their types belong together.
+///
+/// # Errors
+/// A sentence for the caller.
+pub fn entities(body: &Bytes) -> Result<(Vec<Value>, Vec<String>), String> {
+    #[derive(Deserialize)]
+    struct Entities {
+        entities: Vec<Value>,
+        #[serde(default)]
+        relations: Vec<String>,
+    }
+    Body::read(body)?.only(&["entities", "relations"])?;
+    let Entities { entities, relations } = serde_json::from_slice(body)
+        .map_err(|_| "entities must be a list of objects, and relations one of texts".to_owned())?;
+    Ok((entities, relations))
+}
+
 /// The error of a call that gave no result.
 fn error(carried: &Carried, outcome: &Outcome) -> (Unanswered, Value) {
     let no = unanswered(carried).unwrap_or_else(|| Unanswered {
@@ -85,7 +121,13 @@ fn error(carried: &Carried, outcome: &Outcome) -> (Unanswered, Value) {
         (code, Outcome::Refused(Refusal::Denied(judgement))) => {
             (code, json!({"policy": judgement.policy(), "reason": judgement.reason}))
         }
-        (code @ ("jwt_required" | "jwt_invalid"), _) => ("unauthorized", json!({"reason": code})),
+        (code @ ("jwt_required" | "jwt_invalid" | "account_required"), _) => {
+            let mut details = no.details.clone();
+            if let Some(members) = details.as_object_mut() {
+                members.insert("reason".into(), json!(code));
+            }
+            ("unauthorized", details)
+        }
         // These pages have no word of their own for it.
         (code @ ("audit_unavailable" | "stopping" | "cancelled"), _) => {
             ("internal_error", json!({"reason": code, "retryable": true}))

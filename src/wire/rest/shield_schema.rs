@@ -297,6 +297,28 @@ pub struct SimulateRequest {
     pub arguments: Option<Value>,
 }
 
+/// The calls to look at, in the order in which they would be made; of whom, in `agent_id`.
+#[derive(Debug, ToSchema)]
+#[schema(example = json!({"calls": [{"server": "github", "tool": "create_issue", "arguments": {"repo": "demo/project-a", "title": "x"}}]}))]
+pub struct PreflightRequest {
+    #[schema(min_items = 1, max_items = 100)]
+    pub calls: Vec<PreflightCall>,
+    /// Judge this agent instead of the caller.
+    #[schema(nullable = false)]
+    pub agent_id: Option<String>,
+}
+
+/// One call.
+#[derive(Debug, ToSchema)]
+pub struct PreflightCall {
+    #[schema(nullable = false)]
+    pub server: Option<String>,
+    /// Its name; without `server`, its id.
+    pub tool: String,
+    #[schema(value_type = Option<Object>, nullable = false)]
+    pub arguments: Option<Value>,
+}
+
 /// How records are exported.
 #[derive(Debug, ToSchema)]
 #[schema(rename_all = "lowercase")]
@@ -324,6 +346,43 @@ pub enum RecordOutcome {
     Failed,
     Cancelled,
     Interrupted,
+}
+
+/// How far an approval has come.
+#[derive(Debug, ToSchema)]
+#[schema(as = ApprovalState, rename_all = "lowercase")]
+pub enum ApprovalStates {
+    Pending,
+    Approved,
+    Denied,
+    Expired,
+    Executing,
+    Used,
+    Unknown,
+}
+
+/// A decision; the body may be left out.
+#[derive(Debug, ToSchema)]
+#[schema(example = json!({"comment": "as agreed"}))]
+pub struct ApprovalDecision {
+    /// Why, for the record and the caller: at most 1000 characters.
+    #[schema(nullable = false)]
+    pub comment: Option<String>,
+}
+
+/// What the page of an approval sends.
+#[derive(ToSchema)]
+pub struct ApprovalForm {
+    /// The key of who looks or decides.
+    pub key: String,
+    #[schema(nullable = false)]
+    pub comment: Option<String>,
+}
+
+impl std::fmt::Debug for ApprovalForm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApprovalForm").finish_non_exhaustive()
+    }
 }
 
 /// Something whose members depend on what it is: a report, an audit record.

@@ -112,8 +112,13 @@ fn untold(carried: &Carried, no: &Unanswered, request: &RequestId) -> Told {
     };
     // Members are named plainly here: `evaluationId is required`.
     let plain = if code == "VALIDATION_ERROR" { no.message.replace('`', "") } else { no.message.clone() };
-    let body = failure(code, &plain, request, Some(carried));
-    Told { status: no.status, body, retry_after: no.retry_after }
+    let mut body = failing(code, &plain, request, Some(carried));
+    if let (Some(approval), Some(error)) = (no.details.get("approval"), body.pointer_mut("/error"))
+        && let Some(members) = error.as_object_mut()
+    {
+        members.insert("approval".into(), approval.clone());
+    }
+    Told { status: no.status, body: body.to_string(), retry_after: no.retry_after }
 }
 
 /// An error that is no call's.
@@ -123,11 +128,15 @@ pub fn refusal(code: &str, message: &str, request: &RequestId) -> String {
 }
 
 fn failure(code: &str, message: &str, request: &RequestId, carried: Option<&Carried>) -> String {
+    failing(code, message, request, carried).to_string()
+}
+
+fn failing(code: &str, message: &str, request: &RequestId, carried: Option<&Carried>) -> Value {
     let mut body = json!({"ok": false, "error": {"code": code, "message": message, "requestId": uuid(request)}});
     if let (Some(carried), Some(members)) = (carried, body.as_object_mut()) {
         members.insert("governance".into(), json!(carried.governance));
     }
-    body.to_string()
+    body
 }
 
 /// The id of a request as a UUID, which is what its digits are.

@@ -9,6 +9,7 @@ use crate::support::{Client, Response, TestGateway};
 mod command;
 mod policy;
 mod query;
+mod rest;
 
 const TOOL: &str = "company_brain.query";
 

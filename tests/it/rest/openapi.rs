@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use toolgate::http::{Access, ROUTES};
 
+use super::asked::evaluations;
 use crate::support::{Client, FakeUpstream, Response, Say, Setup, TestGateway};
 
 async fn document(gateway: &TestGateway) -> Value {
@@ -130,7 +131,7 @@ fn check(document: &Value, method: &str, path: &str, answer: &Response) {
     }
 }
 
-type Asked = (&'static str, &'static str, &'static str, Value);
+pub(super) type Asked = (&'static str, &'static str, &'static str, Value);
 
 const KEYS: &str = "/v1/beta/users/{user}/keys";
 
@@ -257,30 +258,56 @@ fn shield() -> Vec<Asked> {
     ]
 }
 
-/// The routes of evaluations: one is made and run, and nothing is there besides.
-fn evaluations() -> Vec<Asked> {
+/// The routes of who watches over calls: beforehand, while they wait, and afterwards.
+fn watched() -> Vec<Asked> {
     let get = |path: &'static str, rest: &'static str| ("GET", path, rest, Value::Null);
-    let case = json!({"name": "reads", "tool": "up:read", "weight": 2, "expect": {"max_latency": "10s"}});
-    let suite = json!({"id": 7, "name": "made", "tolerance": 1.5, "cases": [case, {"name": "gap", "tool": "up:gap"}]});
-    let (all, one, runs) = ("/v1/evals", "/v1/evals/{id}", "/v1/evals/{id}/runs");
     vec![
-        get(all, ""),
-        ("POST", all, "", suite.clone()),
-        ("POST", all, "", suite),
-        ("POST", all, "", json!({"id": "x"})),
-        get(one, "/7"),
-        get(one, "/8"),
-        get("/v1/evals/{id}/quality", "/7/quality"),
-        ("POST", runs, "/7/runs", json!({"environment": "dev"})),
-        ("POST", runs, "/8/runs", json!({})),
-        ("POST", runs, "/7/runs", json!({"environment": "mars"})),
-        get("/v1/evals/{id}/quality", "/7/quality?baseline=published"),
-        get("/v1/evals/{id}/quality", "/7/quality?baseline=best"),
-        get(runs, "/7/runs?limit=1"),
-        get(runs, "/8/runs"),
-        get("/v1/evals/{id}/runs/{run}", "/7/runs/run_none"),
-        ("POST", "/v1/evals/{id}/runs/{run}/publish", "/7/runs/run_none/publish", Value::Null),
-        get(all, "?cursor=none"),
+        ("POST", "/v1/preflight", "", json!({"calls": [{"server": "up", "tool": "write"}, {"tool": "up:nothing"}]})),
+        ("POST", "/v1/preflight", "", json!({"calls": []})),
+        get("/v1/governance/readiness", ""),
+        get("/v1/approvals", ""),
+        get("/v1/approvals", "?state=odd"),
+        get("/v1/approvals/{id}", "/apr_none"),
+        ("POST", "/v1/approvals/{id}", "/apr_none", json!({})),
+        ("POST", "/v1/approvals/{id}/approve", "/apr_none/approve", json!({"comment": "x"})),
+        ("POST", "/v1/approvals/{id}/deny", "/apr_none/deny", json!({"coment": "x"})),
+        get("/v1/providers", ""),
+        get("/v1/providers", "?limit=x"),
+        ("POST", "/v1/providers/{slug}/connect", "/example/connect", json!({})),
+        ("POST", "/v1/providers/{slug}/connect", "/nothing/connect", json!({})),
+        get("/v1/providers/{slug}/callback", "/example/callback?state=x&code=y"),
+        ("DELETE", "/v1/providers/{id}", "/example", Value::Null),
+        ("POST", "/v1/providers/{id}/refresh", "/example/refresh", json!({})),
+        get("/v1/executions", "?limit=3"),
+        get("/v1/executions", "?since=soon"),
+        get("/v1/executions/{id}", "/evt_none"),
+        get("/v1/observability/summary", ""),
+        get("/v1/observability/summary", "?window=1y"),
+    ]
+}
+
+/// The routes of what the company knows.
+fn brain() -> Vec<Asked> {
+    vec![
+        (
+            "POST",
+            "/v1/brain/entities",
+            "",
+            json!({"entities": [
+                {"type": "customer", "key": "c-1", "attributes": {"name": "Acme"}}, {"type": "invoice", "id": 7, "customer_id": "c-1"}, 7,
+            ]}),
+        ),
+        ("POST", "/v1/brain/entities", "", json!({"entities": {}})),
+        ("GET", "/v1/brain/types", "", Value::Null),
+        (
+            "POST",
+            "/v1/brain/query",
+            "",
+            json!({"query": "acme", "entity_type": "customer", "join_to": {"entity_type": "invoice", "aggregate": {"count": true, "sum": ["id"]}}, "aggregate": {"count": true}}),
+        ),
+        ("POST", "/v1/brain/query", "", json!({})),
+        ("POST", "/v1/brain/query", "", json!({"entity_type": "nothing"})),
+        ("POST", "/v1/brain/query", "", json!({"limit": 0})),
     ]
 }
 
@@ -299,6 +326,7 @@ async fn what_the_doors_answer_is_described() {
     let gateway = Setup::new()
         .config(&upstream.section("up", rows))
         .config("[servers.gone]\nurl = \"http://127.0.0.1:9/mcp\"\n[plans.tight]\nrequests_per_minute = 1000")
+        .config("[providers.example]\nauthorize_url = \"http://127.0.0.1:9/a\"\ntoken_url = \"http://127.0.0.1:9/t\"\nclient_id = \"x\"")
         .profile("none", "scopes = []\nallowed_tools = [\"*\"]")
         .start()
         .await;
@@ -306,7 +334,8 @@ async fn what_the_doors_answer_is_described() {
     let admin = gateway.client(&gateway.writer("admin").await);
     let none = gateway.client(&gateway.key("none").await);
     let stranger = gateway.stranger();
-    let requests: Vec<Asked> = calls().into_iter().chain(others()).chain(shield()).chain(evaluations()).collect();
+    let parts = [calls(), others(), shield(), watched(), brain(), evaluations()];
+    let requests: Vec<Asked> = parts.into_iter().flatten().collect();
     let asked: BTreeSet<String> = requests.iter().map(|(method, path, _, _)| format!("{method} {path}")).collect();
     let all: BTreeSet<String> =
         operations(&document).iter().map(|(method, path, _)| format!("{method} {path}")).collect();

@@ -77,6 +77,11 @@ impl Client {
         Self { key: key.map(str::to_owned), ..self.clone() }
     }
 
+    /// The key that it brings.
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
     /// The same caller with this bearer token.
     pub(crate) fn with_bearer(&self, token: &str) -> Self {
         Self { bearer: Some(token.to_owned()), ..self.clone() }

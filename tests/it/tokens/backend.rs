@@ -9,6 +9,7 @@ use crate::support::{Client, FakeUpstream, Issuer, Setup, TestGateway, eventuall
 async fn start(oauth: &str) -> (FakeUpstream, Issuer, TestGateway) {
     let (upstream, issuer) = (FakeUpstream::legacy().await, Issuer::start().await);
     upstream.gate(issuer.guard());
+    let oauth = oauth.replace("ISSUER", &issuer.url);
     let gateway = Setup::new().config(&upstream.section("up", &format!("oauth = {oauth}"))).start().await;
     (upstream, issuer, gateway)
 }
@@ -159,7 +160,7 @@ async fn without_a_way_to_renew_a_person_is_asked_for() {
 
 #[tokio::test]
 async fn the_gateway_can_be_the_client_itself() {
-    let oauth = "{ grant = \"client_credentials\", client_id = \"gateway\", client_secret = \"a-client-secret\" }";
+    let oauth = "{ grant = \"client_credentials\", client_id = \"gateway\", client_secret = \"a-client-secret\", issuer = \"ISSUER\" }";
     let (upstream, issuer, gateway) = start(oauth).await;
     let client = gateway.agent().await;
     assert_eq!(client.call("up:read", &json!({})).await.told(), "done");

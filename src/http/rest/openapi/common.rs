@@ -57,9 +57,21 @@ pub(super) fn complete(document: &mut Value) {
 }
 
 fn is_call(method: &str, path: &str) -> bool {
-    matches!(path, "/api/v1/mcp/invoke" | "/api/mcp/call" | "/v1/mcps/{id}/invoke" | "/v1/policies/simulate")
-        || path == "/v1/evals/{id}/quality"
-        || (method == "POST" && path == "/v1/evals/{id}/runs")
+    const CALLS: [&str; 12] = [
+        "/api/v1/mcp/invoke",
+        "/api/mcp/call",
+        "/v1/mcps/{id}/invoke",
+        "/v1/policies/simulate",
+        "/v1/preflight",
+        "/v1/governance/readiness",
+        "/v1/brain/query",
+        "/v1/brain/types",
+        "/v1/executions",
+        "/v1/executions/{id}",
+        "/v1/observability/summary",
+        "/v1/evals/{id}/quality",
+    ];
+    CALLS.contains(&path) || (method == "POST" && path == "/v1/evals/{id}/runs")
 }
 
 fn is_keyed(access: Access) -> bool {

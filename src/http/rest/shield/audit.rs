@@ -95,6 +95,7 @@ fn filter(query: &Query) -> Result<RecordFilter, No> {
         tool,
         decision: query.word("decision", &DECISIONS)?,
         outcome: query.word("outcome", &OUTCOMES)?,
+        ..RecordFilter::default()
     })
 }
 

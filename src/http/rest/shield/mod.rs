@@ -1,11 +1,18 @@
-//! The doors under `/v1`: tokens, tools one by one, policies, evaluations, the audit log. Every answer is `data` or `error` with
+//! The doors under `/v1`: tokens, tools one by one, policies, approvals, accounts of users, the company brain, evaluations,
+//! the audit log and what it comes to. Every answer is `data` or `error` with
 //! `meta`; a call's has its `governance` besides.
 
+mod approval_page;
+pub(super) mod approvals;
 pub(super) mod audit;
 pub(super) mod auth;
+pub(super) mod brain;
+pub(super) mod callback;
 pub(super) mod evals;
+pub(super) mod insight;
 pub(super) mod mcps;
 pub(super) mod policies;
+pub(super) mod providers;
 mod query;
 
 use std::sync::Arc;
@@ -35,6 +42,18 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Arc<Gateway>>)> {
         ("/v1/policies", get(policies::list).post(policies::create)),
         ("/v1/policies/{id}", get(policies::one).put(policies::replace).merge(delete(policies::remove))),
         ("/v1/policies/simulate", post(policies::simulate)),
+        ("/v1/brain/entities", post(brain::import)),
+        ("/v1/brain/types", get(brain::types)),
+        ("/v1/brain/query", post(brain::query)),
+        ("/v1/approvals", get(approvals::list)),
+        ("/v1/approvals/{id}", get(approvals::one).post(approvals::reveal)),
+        ("/v1/approvals/{id}/approve", post(approvals::approve)),
+        ("/v1/approvals/{id}/deny", post(approvals::deny)),
+        ("/v1/providers", get(providers::list)),
+        ("/v1/providers/{slug}/connect", post(providers::connect)),
+        ("/v1/providers/{slug}/callback", get(callback::callback)),
+        ("/v1/providers/{id}", delete(providers::disconnect)),
+        ("/v1/providers/{id}/refresh", post(providers::refresh)),
         ("/v1/evals", get(evals::list).post(evals::create)),
         ("/v1/evals/{id}", get(evals::one)),
         ("/v1/evals/{id}/quality", get(evals::quality)),
@@ -44,6 +63,9 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Arc<Gateway>>)> {
         ("/v1/audit/events", get(audit::list)),
         ("/v1/audit/events/{id}", get(audit::one)),
         ("/v1/audit/export", get(audit::export)),
+        ("/v1/executions", get(insight::list)),
+        ("/v1/executions/{id}", get(insight::one)),
+        ("/v1/observability/summary", get(insight::summary)),
     ]
 }
 

@@ -1,0 +1,62 @@
+//! `/v1/preflight` and `/v1/governance/readiness`: calls of the own tools behind them, so they are judged, and recorded,
+//! as such.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use http::HeaderMap;
+use serde_json::Map;
+
+use super::super::caller::Caller;
+use super::super::request::with_more_meta;
+use super::call::{self, Asked, Unread};
+use crate::domain::call::ToolRef;
+use crate::domain::id::OWN_SERVER;
+use crate::domain::json::Json;
+use crate::gateway::Gateway;
+use crate::wire::rest::{shield, shield_schema as schema};
+
+#[utoipa::path(
+    post, path = "/v1/preflight", operation_id = "preflight", tag = "Governance", summary = "Whether calls would pass now",
+    description = "Says of each call whether it would pass, and what stands in its way: policy, approval, schema, \
+                   credentials, backend, limit. Nothing is called and nothing is charged but the request. The caller's \
+                   token for a server goes into `X-Server-JWT`, as with a call.",
+    request_body = schema::PreflightRequest,
+    responses((status = 200, description = "A report on each call, in their order", body = schema::ObjectAnswer))
+)]
+pub(super) async fn preflight(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let arguments = call::read(&gateway, &headers, body, shield::question).await;
+    ask(&gateway, caller, &headers, "preflight.check", arguments).await
+}
+
+#[utoipa::path(
+    get, path = "/v1/governance/readiness", operation_id = "readiness", tag = "Governance",
+    summary = "How well this gateway is governed",
+    description = "Checks of policies, keys, servers, limits and the audit log, each `pass`, `warn` or `fail` with its \
+                   evidence and what to do.",
+    responses((status = 200, description = "Every check, always in the same order", body = schema::ObjectAnswer))
+)]
+pub(super) async fn readiness(State(gateway): State<Arc<Gateway>>, caller: Caller, headers: HeaderMap) -> Response {
+    ask(&gateway, caller, &headers, "governance.readiness", Ok(None)).await
+}
+
+async fn ask(
+    gateway: &Arc<Gateway>,
+    caller: Caller,
+    headers: &HeaderMap,
+    tool: &str,
+    arguments: Result<Option<Json>, Unread>,
+) -> Response {
+    let tool = ToolRef::Pair { server: OWN_SERVER.into(), tool: tool.into() };
+    let asked = arguments.map(|arguments| Asked { tool, arguments, jwt: None });
+    let done = call::carry(gateway, caller, headers, asked).await;
+    let told = shield::simulated(&done.carried);
+    call::answer_with(&done, told, |status, text| with_more_meta(status, text, Map::new()))
+}

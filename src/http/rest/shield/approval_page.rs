@@ -1,0 +1,182 @@
+//! An approval as a page for people: no script, nothing from elsewhere, every text escaped. It shows nothing to whoever has
+//! brought no key, and never holds one.
+
+use std::fmt::Write;
+
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use serde_json::Value;
+
+const STYLE: &str = include_str!("approval_page.css");
+/// What a browser may do with the page: show it, and send its forms back here.
+const CONTENT: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// What the page shows.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Shown<'a> {
+    /// Nothing but the form that asks for a key, and what was wrong.
+    Door(Option<&'a str>),
+    /// The approval; a sentence about what was just done; whether this viewer may decide now.
+    Approval { view: &'a Value, said: Option<&'a str>, decides: bool },
+}
+
+/// The page under the path of one approval, which was checked to be one.
+pub(super) fn page(status: StatusCode, id: &str, shown: Shown<'_>) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, CONTENT),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::REFERRER_POLICY, "same-origin"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (status, headers, render(id, shown)).into_response()
+}
+
+fn render(id: &str, shown: Shown<'_>) -> String {
+    let id = escaped(id);
+    let mut out = format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\"><title>Approval – Toolgate</title>\
+         <style>{STYLE}</style></head><body><h1>Approval <small>{id}</small></h1>"
+    );
+    match shown {
+        Shown::Door(said) => {
+            say(&mut out, said);
+            out.push_str("<p>A call waits for a person. Your key shows it to you; it is not kept.</p>");
+            form(&mut out, &id, "", "Show it", "", false);
+        }
+        Shown::Approval { view, said, decides } => {
+            say(&mut out, said);
+            approval(&mut out, view);
+            if decides {
+                form(&mut out, &id, "/approve", "Approve this call, once", "approve", true);
+                form(&mut out, &id, "/deny", "Refuse this call", "deny", true);
+            } else {
+                form(&mut out, &id, "", "Look again", "", false);
+            }
+        }
+    }
+    out.push_str("</body></html>\n");
+    out
+}
+
+fn say(out: &mut String, said: Option<&str>) {
+    if let Some(said) = said {
+        put(out, format_args!("<p role=\"status\"><strong>{}</strong></p>", escaped(said)));
+    }
+}
+
+fn form(out: &mut String, id: &str, act: &str, label: &str, class: &str, comment: bool) {
+    put(out, format_args!("<form method=\"post\" action=\"/v1/approvals/{id}{act}\" class=\"{class}\">"));
+    if comment {
+        out.push_str("<label>Comment <input name=\"comment\" maxlength=\"1000\" autocomplete=\"off\"></label> ");
+    }
+    out.push_str("<label>Your key <input name=\"key\" type=\"password\" required autocomplete=\"off\"></label> ");
+    put(out, format_args!("<button>{label}</button></form>"));
+}
+
+fn approval(out: &mut String, view: &Value) {
+    let text = |name: &str| view.get(name).and_then(Value::as_str).unwrap_or_default();
+    put(
+        out,
+        format_args!("<p>It is <strong>{}</strong>. {}.</p><table>", escaped(text("state")), escaped(text("next"))),
+    );
+    for (name, label) in [
+        ("tool", "Tool"),
+        ("agent", "Agent"),
+        ("user", "User"),
+        ("key_name", "Key"),
+        ("reason", "Reason"),
+        ("policy", "Policy"),
+        ("effects", "Would do"),
+        ("approvers", "Who may approve"),
+        ("created_at", "Asked"),
+        ("expires_at", "Until"),
+        ("decided_at", "Decided"),
+        ("decided_by", "By"),
+        ("comment", "Comment"),
+        ("outcome", "Outcome"),
+        ("earlier", "Earlier, end unknown"),
+        ("tool_digest", "Definition"),
+        ("arguments_digest", "Arguments"),
+    ] {
+        let value = match view.get(name) {
+            None | Some(Value::Null) => continue,
+            Some(Value::Array(items)) if items.is_empty() => continue,
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
+            Some(Value::Object(by)) => by.get("user").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            Some(other) => other.to_string(),
+        };
+        put(out, format_args!("<tr><th>{label}</th><td>{}</td></tr>", escaped(&value)));
+    }
+    out.push_str("</table>");
+    let (label, arguments) = match view.get("arguments").filter(|arguments| !arguments.is_null()) {
+        Some(arguments) => ("Arguments", Some(arguments)),
+        None => ("Arguments, without their texts", view.get("preview").filter(|preview| !preview.is_null())),
+    };
+    if let Some(arguments) = arguments {
+        let pretty = serde_json::to_string_pretty(arguments).unwrap_or_default();
+        put(out, format_args!("<h2>{label}</h2><pre>{}</pre>", escaped(&pretty)));
+    }
+}
+
+fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a string does not fail.
+    let _always = out.write_fmt(text);
+}
+
+/// Text that a browser reads as text: markup escaped; characters that are invisible, or turn the direction of writing,
+/// shown as what they are, so that nobody approves something else than they read.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            '\n' => out.push('\n'),
+            c if c.is_control() || is_hidden(c) => put(&mut out, format_args!("\\u{{{:x}}}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn is_hidden(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_caller_is_markup() {
+        let evil = "</pre><script>alert(1)</script>\"'&\u{202e}\u{0}";
+        let view = json!({
+            "state": "pending", "next": evil, "tool": evil, "agent": evil, "user": evil, "comment": evil,
+            "effects": [evil], "decided_by": {"user": evil}, "arguments": {evil: evil},
+        });
+        let page = render(evil, Shown::Approval { view: &view, said: Some(evil), decides: true });
+        assert!(!page.contains("<script") && !page.contains('\u{202e}') && !page.contains('\u{0}'), "{page}");
+        assert!(page.contains("&lt;script&gt;") && page.contains("\\u{202e}"));
+        assert_eq!(page.matches("<pre>").count(), page.matches("</pre>").count());
+    }
+
+    #[test]
+    fn a_door_shows_nothing_and_no_page_holds_a_key() {
+        let door = render("apr_1", Shown::Door(None));
+        assert_eq!((door.matches("<form").count(), door.matches("type=\"password\"").count()), (1, 1));
+        assert!(!door.contains("<table"));
+        let view = json!({"state": "used", "next": "x", "preview": {"n": 1}});
+        let over = render("apr_1", Shown::Approval { view: &view, said: None, decides: false });
+        assert!(!over.contains("/approve") && over.contains("without their texts"), "{over}");
+        assert!(!over.contains("value="));
+    }
+}

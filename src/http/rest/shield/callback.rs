@@ -1,0 +1,157 @@
+//! Where a provider sends the user back to: a page for a person, without a key, a script, or anything from elsewhere.
+
+use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::{StatusCode, Uri, header};
+use ring::digest::{SHA256, digest};
+use url::form_urlencoded;
+
+use super::super::super::request::Named;
+use super::super::Segments;
+use crate::gateway::{Gateway, Landing, Returned};
+
+const STYLE: &str = include_str!("callback.css");
+/// Nothing may be loaded, run, framed or sent from the page; its own style is known by its digest.
+static POLICY: LazyLock<String> = LazyLock::new(|| {
+    let style = STANDARD.encode(digest(&SHA256, STYLE.as_bytes()));
+    format!(
+        "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+});
+
+#[utoipa::path(
+    get, path = "/v1/providers/{slug}/callback", operation_id = "provider_callback", tag = "Providers",
+    summary = "Where a provider sends the user back to",
+    description = "For browsers. Its `state` is good for the user who began the connection, once, for ten minutes.",
+    params(
+        ("slug" = String, Path, description = "The provider"),
+        ("state" = Option<String>, Query, description = "As the gateway gave it", nullable = false),
+        ("code" = Option<String>, Query, description = "What is exchanged for tokens", nullable = false),
+        ("iss" = Option<String>, Query, description = "Which authorization server this is (RFC 9207)", nullable = false),
+        ("error" = Option<String>, Query, description = "Why there is no code", nullable = false),
+        ("error_description" = Option<String>, Query, description = "The same in words", nullable = false),
+    ),
+    responses(
+        (status = 200, description = "The account is connected", body = String, content_type = "text/html"),
+        (status = 400, description = "It is not, and why", body = String, content_type = "text/html"),
+    )
+)]
+/// `GET /v1/providers/{slug}/callback`.
+pub(super) async fn callback(
+    State(gateway): State<Arc<Gateway>>,
+    Named(request): Named,
+    slug: Result<Segments<String>, Response>,
+    uri: Uri,
+) -> Response {
+    let slug = slug.map(|Segments(slug)| slug).unwrap_or_default();
+    let landing = match read(&uri) {
+        Some(returned) => gateway.returned_from_provider(slug, returned, request).await,
+        None => Landing::Refused { title: None, why: "the address cannot be read: begin the connection anew".into() },
+    };
+    show(&landing)
+}
+
+/// What the provider has put into the address. It may put more there, and each of these once.
+fn read(uri: &Uri) -> Option<Returned> {
+    let mut returned = Returned::default();
+    for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+        let place = match &*name {
+            "state" => &mut returned.state,
+            "code" => &mut returned.code,
+            "iss" => &mut returned.iss,
+            "error" => &mut returned.error,
+            "error_description" => &mut returned.error_description,
+            _ => continue,
+        };
+        if place.replace(value.into_owned()).is_some() {
+            return None;
+        }
+    }
+    Some(returned)
+}
+
+fn show(landing: &Landing) -> Response {
+    let (status, head, text) = match landing {
+        Landing::Connected { title, user } => (
+            StatusCode::OK,
+            format!("{title} is connected"),
+            format!(
+                "The user {user} of this gateway can now use your account with {title} through its tools. If that is not you, \
+                 withdraw the access in the settings of {title}. You can close this page."
+            ),
+        ),
+        Landing::Refused { title, why } => (
+            StatusCode::BAD_REQUEST,
+            format!("{} is not connected", title.as_deref().unwrap_or("Your account")),
+            format!("Nothing was changed: {why}."),
+        ),
+    };
+    let (head, text) = (escaped(&head), escaped(&text));
+    let page = format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
+         content=\"width=device-width\"><title>{head}</title><style>{STYLE}</style></head><body><main><h1>{head}</h1>\
+         <p>{text}</p></main></body></html>\n"
+    );
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, POLICY.as_str()),
+        (header::CACHE_CONTROL, "no-store"),
+        // The address holds what was good for tokens.
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (status, headers, page).into_response()
+}
+
+/// Text as a page shows it: what could turn its direction or hide is left out.
+fn escaped(text: &str) -> String {
+    let hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
+    let shown = text.chars().filter(|c| !hidden(*c));
+    shown
+        .map(|c| match c {
+            '<' => Cow::Borrowed("&lt;"),
+            '>' => Cow::Borrowed("&gt;"),
+            '&' => Cow::Borrowed("&amp;"),
+            '"' => Cow::Borrowed("&quot;"),
+            '\'' => Cow::Borrowed("&#39;"),
+            c => Cow::Owned(c.to_string()),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_page_shows_text_and_runs_nothing() {
+        let why = "<script>alert('x')</script> \"quoted\" & \u{202e}turned\u{7}";
+        let answer = show(&Landing::Refused { title: Some("<b>Git</b>".into()), why: why.into() });
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+        let policy = answer.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
+        assert!(policy.starts_with("default-src 'none'; style-src 'sha256-") && !policy.contains("unsafe"), "{policy}");
+        let page = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        let page = String::from_utf8(page.to_vec()).unwrap();
+        assert!(page.contains("<h1>&lt;b&gt;Git&lt;/b&gt; is not connected</h1>"), "{page}");
+        assert!(
+            page.contains("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &quot;quoted&quot; &amp; turned."),
+            "{page}"
+        );
+    }
+
+    #[test]
+    fn what_stands_twice_is_not_read() {
+        let uri = |text: &str| format!("/v1/providers/x/callback?{text}").parse::<Uri>().unwrap();
+        let returned = read(&uri("code=a%20b&state=s&scope=x&scope=y")).unwrap();
+        assert_eq!((returned.code.as_deref(), returned.state.as_deref()), (Some("a b"), Some("s")));
+        assert!(read(&uri("code=a&code=b&state=s")).is_none());
+    }
+}

@@ -1,0 +1,160 @@
+//! The tree of a call: the gateway's part, each attempt at the backend, and the calls that it made itself.
+
+use std::collections::VecDeque;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Sight, label, millis};
+use crate::domain::audit::{Entry, Try};
+use crate::domain::clock::Moment;
+use crate::journal::{Journal, JournalError, Record};
+
+/// Nested calls of one tree, at most.
+const MAX_CALLS: usize = 200;
+/// Calls within calls.
+const MAX_DEPTH: usize = 8;
+
+/// One part of a call.
+#[derive(Debug, Serialize)]
+pub(super) struct Node {
+    /// `call`, or `attempt` at its backend.
+    part: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    name: String,
+    /// After the beginning of the whole.
+    at_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latency_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decision: Option<String>,
+    /// How it ended; `open` where it has not.
+    ended: String,
+    /// Why there was an attempt before it: `retry` or `input`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    again: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transport: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    era: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    span_id: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    children: Vec<Self>,
+    /// Calls below it that are not shown.
+    #[serde(skip_serializing_if = "is_zero")]
+    left_out: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it so")]
+const fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+/// Puts the tree of a call together, as far as the holder may see it.
+pub(super) async fn of(journal: &Journal, entry: &Entry, sight: &Sight) -> Result<Node, JournalError> {
+    let began = began(entry);
+    let mut root = node(entry, began);
+    // Breadth first, so that what is left out is what lies deepest.
+    let mut calls: Vec<(Vec<usize>, Entry)> = Vec::new();
+    let mut waiting = VecDeque::from([(Vec::new(), entry.id.to_string())]);
+    while let Some((path, id)) = waiting.pop_front() {
+        let room = MAX_CALLS.saturating_sub(calls.len());
+        let found = journal.children(&id, room + 1).await?;
+        let mine = |record: &Record| {
+            record.entry().filter(|child| child.parent.as_deref() == Some(id.as_str()) && sight.shows(child))
+        };
+        let children: Vec<Entry> = found.iter().filter_map(mine).collect();
+        let left_out = if path.len() >= MAX_DEPTH { children.len() } else { children.len().saturating_sub(room) };
+        let Some(parent) = at(&mut root, &path) else { continue };
+        parent.left_out = left_out;
+        let kept = children.len() - left_out;
+        for child in children.into_iter().take(kept) {
+            parent.children.push(node(&child, began));
+            let mut path = path.clone();
+            path.push(parent.children.len() - 1);
+            waiting.push_back((path.clone(), child.id.to_string()));
+            calls.push((path, child));
+        }
+    }
+    Ok(root)
+}
+
+fn at<'n>(root: &'n mut Node, path: &[usize]) -> Option<&'n mut Node> {
+    path.iter().try_fold(root, |node, child| node.children.get_mut(*child))
+}
+
+/// When a call began, in milliseconds: its record is written at its end.
+fn began(entry: &Entry) -> f64 {
+    let ended = Moment::parse(&entry.time).map_or(0, |moment| moment.0);
+    #[expect(clippy::cast_precision_loss, reason = "2^53 ms are 285,000 years")]
+    let ended = ended as f64;
+    ended - entry.latency_ms.unwrap_or(0.0)
+}
+
+fn node(entry: &Entry, whole: f64) -> Node {
+    let at_ms = (began(entry) - whole).max(0.0);
+    let backend = entry.backend.as_ref();
+    let text = |text: &Option<std::borrow::Cow<'static, str>>| text.as_deref().map(str::to_owned);
+    let attempts = backend.map_or(&[][..], |backend| backend.attempts.as_slice());
+    let attempt = |attempt: &Try| Node {
+        part: "attempt",
+        id: None,
+        name: entry.server.as_deref().unwrap_or("-").to_owned(),
+        at_ms: rounded(at_ms + attempt.at_ms),
+        latency_ms: attempt.latency_ms,
+        decision: None,
+        ended: attempt.ended.to_string(),
+        again: text(&attempt.again),
+        transport: backend.and_then(|backend| text(&backend.transport)),
+        era: backend.and_then(|backend| text(&backend.era)),
+        span_id: attempt.span_id.clone(),
+        children: Vec::new(),
+        left_out: 0,
+    };
+    Node {
+        part: "call",
+        id: Some(entry.id.to_string()),
+        name: label(entry),
+        at_ms: rounded(at_ms),
+        latency_ms: entry.latency_ms,
+        decision: Some(entry.decision.to_string()),
+        ended: entry.outcome.as_deref().unwrap_or("open").to_owned(),
+        again: None,
+        transport: None,
+        era: text(&entry.era),
+        span_id: entry.span_id.clone(),
+        children: attempts.iter().map(attempt).collect(),
+        left_out: 0,
+    }
+}
+
+/// To a microsecond: sums of floats end in noise.
+fn rounded(millis: f64) -> f64 {
+    (millis * 1000.0).round() / 1000.0
+}
+
+/// The tree as people and models read it: a line each, what lies below indented.
+pub(super) fn lines(root: &Node) -> String {
+    let mut out = String::new();
+    let mut waiting = vec![(0, root)];
+    while let Some((depth, node)) = waiting.pop() {
+        let said = [&node.decision, &Some(node.ended.clone()), &node.again, &node.transport, &node.era, &node.id];
+        let said: Vec<&str> = said.into_iter().flatten().map(String::as_str).collect();
+        let (indent, latency) = ("  ".repeat(depth), millis(node.latency_ms));
+        out.push_str(&format!("{indent}{} {} {latency} {}\n", node.part, node.name, said.join(" ")));
+        if node.left_out > 0 {
+            out.push_str(&format!("{indent}  and {} calls more\n", node.left_out));
+        }
+        waiting.extend(node.children.iter().rev().map(|child| (depth + 1, child)));
+    }
+    out.truncate(out.trim_end().len());
+    out
+}
+
+impl From<&Node> for Value {
+    fn from(node: &Node) -> Self {
+        serde_json::to_value(node).unwrap_or_default()
+    }
+}

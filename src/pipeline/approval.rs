@@ -1,0 +1,114 @@
+//! A call that a person has to approve: it goes on where somebody has approved exactly it, else that is asked for.
+
+use super::record::Record;
+use super::{Pipeline, State};
+use crate::approvals::{Asking, Ended, Word};
+use crate::domain::approval::Awaited;
+use crate::domain::outcome::{Outcome, Refusal, UpstreamFault};
+use crate::domain::tool::Tool;
+use crate::policy::{PendingCall, PermittedCall};
+
+/// Seconds after which there may be room for one more request.
+const TRY_AGAIN: u64 = 60;
+
+impl Pipeline {
+    /// Policy has just said that the call wants an approval; where it has one, that is taken here, before anything is
+    /// sent.
+    pub(super) async fn approved(
+        &self,
+        state: &State,
+        pending: Box<PendingCall>,
+        record: &mut Record,
+    ) -> Result<Box<PermittedCall>, Refusal> {
+        let asking = Asking {
+            approvers: state.policies.approvers(pending.judgement()),
+            preview: pending.call().arguments().and_then(|arguments| self.journal.preview(arguments)),
+            event: record.id(),
+            settings: &state.settings,
+            pending: &pending,
+        };
+        match self.approvals.ask(asking).await {
+            Ok(Word::Go(id, execution)) => {
+                let call = pending.approved(id.as_str());
+                record.judged(call.judgement());
+                record.let_go(execution);
+                Ok(Box::new(call))
+            }
+            Ok(Word::Wait(ticket)) => {
+                record.judged(pending.judgement());
+                record.note(&format!("approval {}", ticket.id));
+                let judgement = pending.into_judgement();
+                Err(Refusal::ApprovalNeeded(Box::new(Awaited { judgement, ticket })))
+            }
+            Ok(Word::No { id, reason }) => {
+                let judgement = pending.refused(id.as_str(), &reason);
+                record.judged(&judgement);
+                Err(Refusal::Denied(Box::new(judgement)))
+            }
+            Ok(Word::Full { of_key, limit }) => {
+                record.judged(pending.judgement());
+                let scope = if of_key { "the approvals that this key waits for" } else { "the approvals that wait" };
+                Err(Refusal::LimitReached { scope: scope.into(), limit: limit.to_string(), retry_after: TRY_AGAIN })
+            }
+            Err(error) => {
+                record.judged(pending.judgement());
+                Err(Refusal::Unrecorded(error.to_string()))
+            }
+        }
+    }
+}
+
+/// What an outcome says of the approval that let the call go. `sent` says whether anything may have left.
+pub(super) fn ended(outcome: &Outcome, tool: Option<&Tool>, sent: bool) -> Ended {
+    match outcome {
+        Outcome::Answered(_) => Ended::Used("answered"),
+        Outcome::Refused(_) | Outcome::Cancelled if !sent => Ended::NotSent,
+        // Its answer was withheld.
+        Outcome::Refused(_) => Ended::Used("refused"),
+        Outcome::Cancelled => Ended::Unknown("cancelled"),
+        Outcome::Failed(error) => match error.fault {
+            UpstreamFault::Rpc(_) => Ended::Used("failed"),
+            // What may be sent again though it is not repeatable had no effect for sure.
+            _ if error.retryable && tool.is_some_and(|tool| !tool.repeatable()) => Ended::NotSent,
+            _ => Ended::Unknown("failed"),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::id::ToolId;
+    use crate::domain::json::Json;
+    use crate::domain::outcome::{Answer, UpstreamError};
+    use crate::domain::tool::Kind;
+
+    fn failed(fault: UpstreamFault, retryable: bool) -> Outcome {
+        let message = String::new();
+        Outcome::Failed(UpstreamError { fault, message, retryable, breaker: "closed", retry_after: None })
+    }
+
+    #[test]
+    fn an_approval_stands_again_only_where_nothing_was_done_for_sure() {
+        let reads = Tool::readable(Kind::Prompt, ToolId::own("x"));
+        let writes = Tool {
+            risk: crate::domain::tool::Risk::Write,
+            hints: Default::default(),
+            ..Tool::readable(Kind::Tool, ToolId::own("x"))
+        };
+        let of = |outcome: &Outcome, sent| ended(outcome, Some(&writes), sent);
+        let answer = Answer { result: Json::of(&Arc::<str>::from("x")), is_error: true, cached: false, partial: false };
+        assert_eq!(of(&Outcome::Answered(answer), true), Ended::Used("answered"));
+        assert_eq!(of(&Outcome::Refused(Refusal::Stopping), false), Ended::NotSent);
+        assert_eq!(of(&Outcome::Refused(Refusal::Internal), true), Ended::Used("refused"));
+        assert_eq!(of(&Outcome::Cancelled, true), Ended::Unknown("cancelled"));
+        assert_eq!(of(&Outcome::Cancelled, false), Ended::NotSent);
+        assert_eq!(of(&failed(UpstreamFault::Down, true), true), Ended::NotSent);
+        assert_eq!(of(&failed(UpstreamFault::Down, false), true), Ended::Unknown("failed"));
+        assert_eq!(of(&failed(UpstreamFault::Timeout, false), true), Ended::Unknown("failed"));
+        assert_eq!(of(&failed(UpstreamFault::Rpc(Json::of(&1)), false), true), Ended::Used("failed"));
+        assert_eq!(ended(&failed(UpstreamFault::Down, true), Some(&reads), true), Ended::Unknown("failed"));
+    }
+}

@@ -1,0 +1,276 @@
+//! Calls that a person has to approve. Every step is one conditional change, committed before anybody acts on it, so that
+//! of two that want the same one gets it.
+
+mod record;
+
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params, params};
+use zeroize::Zeroizing;
+
+use self::record::record;
+pub use self::record::{
+    ApprovalFacts, ApprovalFilter, ApprovalLimits, ApprovalRecord, Asked, Decided, NewApproval, Used,
+};
+use super::{Store, StoreError};
+use crate::domain::approval::ApprovalState;
+use crate::domain::clock::Moment;
+use crate::domain::id::{ApprovalId, EventId};
+
+/// What arguments are sealed for.
+const SEALED: &str = "approval";
+
+/// The state of a row as it is at `:now`.
+const STATE: &str = "CASE WHEN state IN ('pending', 'approved') AND expires <= :now THEN 'expired' ELSE state END";
+
+impl Store {
+    /// Takes the approval of a call, where there is one; else asks for it, unless that was done.
+    ///
+    /// # Errors
+    /// Where nothing was committed.
+    pub async fn ask_approval(&self, new: NewApproval, limits: ApprovalLimits) -> Result<Asked, StoreError> {
+        let id = ApprovalId::fresh();
+        let sealed = new.arguments.as_ref().map(|text| self.seal(SEALED, id.as_str(), text)).transpose()?;
+        self.write(move |connection| ask(connection, &id, new, sealed.as_deref(), limits)).await
+    }
+
+    /// A person's decision. False where the approval does not wait for one (any more).
+    ///
+    /// # Errors
+    /// Where it was not committed.
+    pub async fn decide_approval(&self, id: &ApprovalId, approve: bool, by: Decided) -> Result<bool, StoreError> {
+        let id = id.clone();
+        let to = if approve { ApprovalState::Approved } else { ApprovalState::Denied };
+        self.write(move |connection| {
+            let sql = "UPDATE approvals SET state = ?2, decided = ?3, decided_key = ?4, decided_user = ?5, comment = ?6
+                       WHERE id = ?1 AND state = 'pending' AND expires > ?3";
+            let changed = connection.prepare_cached(sql)?.execute(params![
+                id.as_str(),
+                to.as_str(),
+                by.at.0,
+                by.key.as_str(),
+                by.user,
+                by.comment
+            ])?;
+            Ok(changed > 0)
+        })
+        .await
+    }
+
+    /// Takes a decision back that could not be recorded and that nobody has used.
+    ///
+    /// # Errors
+    /// Where it was not committed.
+    pub async fn undecide_approval(&self, id: &ApprovalId) -> Result<bool, StoreError> {
+        let sql = "UPDATE approvals SET state = 'pending', decided = NULL, decided_key = NULL, decided_user = NULL,
+                   comment = NULL WHERE id = ?1 AND state IN ('approved', 'denied')";
+        self.change_approval(id, sql).await
+    }
+
+    /// A call that was let go has not been sent after all: its approval stands again.
+    ///
+    /// # Errors
+    /// Where it was not committed.
+    pub async fn release_approval(&self, event: &EventId) -> Result<bool, StoreError> {
+        let event = event.clone();
+        let sql = "UPDATE approvals SET state = 'approved', used = NULL, used_event = NULL
+                   WHERE used_event = ?1 AND state = 'executing'";
+        self.write(move |connection| Ok(connection.prepare_cached(sql)?.execute([event.as_str()])? > 0)).await
+    }
+
+    /// The call of this record has ended.
+    ///
+    /// # Errors
+    /// Where it was not committed.
+    pub async fn finish_approval(
+        &self,
+        event: &EventId,
+        to: ApprovalState,
+        outcome: &'static str,
+        now: Moment,
+    ) -> Result<bool, StoreError> {
+        let event = event.clone();
+        let sql = "UPDATE approvals SET state = ?2, finished = ?3, outcome = ?4
+                   WHERE used_event = ?1 AND state = 'executing'";
+        self.write(move |connection| {
+            let changed =
+                connection.prepare_cached(sql)?.execute(params![event.as_str(), to.as_str(), now.0, outcome])?;
+            Ok(changed > 0)
+        })
+        .await
+    }
+
+    /// Calls that a crash has left under way: nobody knows whether they took effect. Says how many; before anything is
+    /// served.
+    ///
+    /// # Errors
+    /// Where it was not committed.
+    pub async fn recover_approvals(&self, now: Moment) -> Result<usize, StoreError> {
+        let sql = "UPDATE approvals SET state = 'unknown', finished = ?1, outcome = 'interrupted'
+                   WHERE state = 'executing'";
+        self.write(move |connection| connection.execute(sql, [now.0])).await
+    }
+
+    /// Writes down which ones have expired.
+    ///
+    /// # Errors
+    /// Where it was not committed.
+    pub async fn expire_approvals(&self, now: Moment) -> Result<usize, StoreError> {
+        self.write(move |connection| expire(connection, None, now)).await
+    }
+
+    async fn change_approval(&self, id: &ApprovalId, sql: &'static str) -> Result<bool, StoreError> {
+        let id = id.clone();
+        self.write(move |connection| Ok(connection.prepare_cached(sql)?.execute([id.as_str()])? > 0)).await
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn approval(&self, id: &ApprovalId, now: Moment) -> Result<Option<ApprovalRecord>, StoreError> {
+        let id = id.clone();
+        let sql = format!("SELECT *, {STATE} AS state_now FROM approvals WHERE id = :id");
+        let read = move |connection: &Connection| {
+            let parameters = named_params! {":id": id.as_str(), ":now": now.0};
+            connection.prepare_cached(&sql)?.query_row(parameters, record).optional()
+        };
+        self.readers().read(read).await
+    }
+
+    /// The canonical arguments of one; none where they were too long to keep, or cannot be opened.
+    ///
+    /// # Errors
+    /// Where the file or the secret cannot be read.
+    pub async fn approval_arguments(&self, id: &ApprovalId) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+        let name = id.clone();
+        let sql = "SELECT arguments FROM approvals WHERE id = ?1";
+        let read = move |connection: &Connection| {
+            let row = |row: &Row<'_>| row.get::<_, Option<Vec<u8>>>(0);
+            connection.prepare_cached(sql)?.query_row([name.as_str()], row).optional()
+        };
+        let sealed = self.readers().read(read).await?.flatten();
+        sealed.map_or(Ok(None), |sealed| self.unseal(SEALED, id.as_str(), &sealed))
+    }
+
+    /// A page, newest first, and whether there are more.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn approvals(
+        &self,
+        filter: ApprovalFilter,
+        limit: usize,
+        now: Moment,
+    ) -> Result<(Vec<ApprovalRecord>, bool), StoreError> {
+        let sql = format!(
+            "SELECT *, {STATE} AS state_now FROM approvals
+             WHERE (:state IS NULL OR {STATE} = :state) AND (:user IS NULL OR user = :user)
+               AND (:before IS NULL OR id < :before)
+             ORDER BY id DESC LIMIT :limit"
+        );
+        let read = move |connection: &Connection| {
+            let state = filter.state.map(ApprovalState::as_str);
+            let before = filter.before.as_ref().map(ApprovalId::as_str);
+            let most = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
+            let parameters: &[(&str, &dyn ToSql)] = named_params! {
+                ":state": state, ":user": filter.user, ":before": before, ":now": now.0, ":limit": most,
+            };
+            connection.prepare_cached(&sql)?.query_map(parameters, record)?.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        let mut found = self.readers().read(read).await?;
+        let more = found.len() > limit;
+        found.truncate(limit);
+        Ok((found, more))
+    }
+}
+
+fn ask(
+    connection: &Connection,
+    id: &ApprovalId,
+    new: NewApproval,
+    sealed: Option<&[u8]>,
+    limits: ApprovalLimits,
+) -> rusqlite::Result<Asked> {
+    expire(connection, Some(&new.call), new.now)?;
+    if let Some(known) = standing(connection, &new.call, new.now)? {
+        return Ok(match known.state {
+            ApprovalState::Approved => {
+                let sql = "UPDATE approvals SET state = 'executing', used = ?2, used_event = ?3
+                           WHERE id = ?1 AND state = 'approved'";
+                let event = new.facts.event.as_str();
+                connection.prepare_cached(sql)?.execute(params![known.id.as_str(), new.now.0, event])?;
+                Asked::Taken(known.id)
+            }
+            ApprovalState::Denied => Asked::Denied(Box::new(known)),
+            _ => Asked::Waits(Box::new(known), false),
+        });
+    }
+    let pending = |of_key: bool| {
+        let sql =
+            "SELECT count(*) FROM approvals WHERE state = 'pending' AND expires > ?1 AND (?2 IS NULL OR key = ?2)";
+        let key = of_key.then_some(new.key.as_str());
+        connection.prepare_cached(sql)?.query_row(params![new.now.0, key], |row| row.get::<_, i64>(0))
+    };
+    let full = |count: i64, most: usize| usize::try_from(count).is_ok_and(|count| count >= most);
+    if full(pending(true)?, limits.of_key) {
+        return Ok(Asked::Full { of_key: true });
+    }
+    if full(pending(false)?, limits.pending) {
+        return Ok(Asked::Full { of_key: false });
+    }
+    make_room(connection, limits.kept)?;
+    insert(connection, id, new, sealed)
+}
+
+fn insert(
+    connection: &Connection,
+    id: &ApprovalId,
+    new: NewApproval,
+    sealed: Option<&[u8]>,
+) -> rusqlite::Result<Asked> {
+    let NewApproval { call, key, user, mut facts, now, expires, .. } = new;
+    let sql = "SELECT id FROM approvals WHERE call = ?1 AND state = 'unknown' ORDER BY id DESC LIMIT 1";
+    let earlier = connection.prepare_cached(sql)?.query_row([&call], |row| row.get::<_, String>(0)).optional()?;
+    facts.earlier = earlier.map(|id| ApprovalId::from(id.as_str()));
+    let sql = "INSERT INTO approvals (id, call, state, key, user, created, expires, facts, arguments)
+               VALUES (?1, ?2, 'pending', ?3, ?4, ?5, ?6, ?7, ?8)";
+    let text = serde_json::to_string(&facts).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    connection.prepare_cached(sql)?.execute(params![
+        id.as_str(),
+        call,
+        key.as_str(),
+        user,
+        now.0,
+        expires.0,
+        text,
+        sealed
+    ])?;
+    let (id, state) = (id.clone(), ApprovalState::Pending);
+    let record = ApprovalRecord { id, state, key, user, created: now, expires, facts, decided: None, used: None };
+    Ok(Asked::Waits(Box::new(record), true))
+}
+
+/// What stands about a call: a refusal before an approval before a request.
+fn standing(connection: &Connection, call: &str, now: Moment) -> rusqlite::Result<Option<ApprovalRecord>> {
+    let sql = "SELECT *, state AS state_now FROM approvals
+               WHERE call = ?1 AND state IN ('denied', 'approved', 'pending') AND expires > ?2
+               ORDER BY state = 'denied' DESC, state = 'approved' DESC, id DESC LIMIT 1";
+    connection.prepare_cached(sql)?.query_row(params![call, now.0], record).optional()
+}
+
+fn expire(connection: &Connection, call: Option<&str>, now: Moment) -> rusqlite::Result<usize> {
+    let sql = "UPDATE approvals SET state = 'expired'
+               WHERE state IN ('pending', 'approved') AND expires <= ?1 AND (?2 IS NULL OR call = ?2)";
+    connection.prepare_cached(sql)?.execute(params![now.0, call])
+}
+
+/// Forgets the oldest that have come to their end, where there are too many.
+fn make_room(connection: &Connection, kept: usize) -> rusqlite::Result<()> {
+    let count: i64 = connection.prepare_cached("SELECT count(*) FROM approvals")?.query_row([], |row| row.get(0))?;
+    let kept = i64::try_from(kept).unwrap_or(i64::MAX);
+    if count < kept {
+        return Ok(());
+    }
+    let sql = "DELETE FROM approvals WHERE id IN (SELECT id FROM approvals
+               WHERE state IN ('denied', 'expired', 'used', 'unknown') ORDER BY id LIMIT ?1)";
+    connection.prepare_cached(sql)?.execute([count - kept + 1]).map(drop)
+}
