@@ -142,14 +142,14 @@ enum Command {
     /// Read, export and verify the audit log
     #[command(subcommand)]
     Audit(audit::Command),
-    /// Run suites of test cases for tools, and compare their scores
-    #[command(subcommand)]
-    Eval(eval::Command),
     /// Look back at calls that were made
     #[command(subcommand)]
     Executions(executions::Command),
     /// Sum up what was called: counts, errors, refusals, latencies
     Stats(stats::Options),
+    /// Run suites of test cases for tools, and compare their scores
+    #[command(subcommand)]
+    Eval(eval::Command),
     /// Look for secrets and personal data in texts, as the gateway does
     #[command(subcommand)]
     Dlp(dlp::Command),
@@ -218,9 +218,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<Ended> {
         Some(Command::Approvals(command)) => approvals::run(&common, command).await,
         Some(Command::Providers(command)) => providers::run(&common, command).await,
         Some(Command::Audit(command)) => audit::run(&common, command).await,
-        Some(Command::Eval(command)) => eval::run(&common, command).await,
         Some(Command::Executions(command)) => executions::run(&common, command).await,
         Some(Command::Stats(options)) => stats::run(&common, options).await,
+        Some(Command::Eval(command)) => eval::run(&common, command).await,
         Some(Command::Brain(command)) => brain::run(&common, command).await,
         Some(Command::Smoke(options)) => smoke::run(&common, &options).await,
         Some(Command::Stdio(options)) => stdio::run(&common, options).await,

@@ -41,10 +41,10 @@ pub fn read(file: &str, text: &str, lookup: Lookup<'_>) -> Result<Settings, Faul
             servers: servers(top, &providers),
             providers,
             plans: plans(top),
-            evals: Arc::default(),
             approvals: top
                 .section("approvals")
                 .map_or_else(Arc::default, |section| Arc::new(ApprovalSettings::read(&section))),
+            evals: Arc::default(),
             tokens: top.section("tokens").map_or_else(TokenSettings::default, |section| lives(&section)),
             scanner: Arc::new(top.section("dlp").map_or_else(Scanner::default, |section| dlp::scanner(&section))),
         }

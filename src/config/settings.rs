@@ -32,10 +32,10 @@ pub struct Settings {
     pub tokens: TokenSettings,
     /// Absent: there is no endpoint for tokens.
     pub oauth: Option<Arc<OauthSettings>>,
-    /// The suites of the folder `evals`.
-    pub evals: Arc<Suites>,
     /// Absent: nothing is sent.
     pub telemetry: Option<Arc<TelemetrySettings>>,
+    /// The suites of the folder `evals`.
+    pub evals: Arc<Suites>,
     /// `[dlp]`: the rules in force.
     pub scanner: Arc<Scanner>,
 }

@@ -168,16 +168,16 @@ text_id!(
     EventId, "evt_"
 );
 text_id!(
+    /// One call that a person has to approve.
+    ApprovalId, "apr_"
+);
+text_id!(
     /// One run of an evaluation.
     RunId, "run_"
 );
 text_id!(
     /// One trace that a client brings: digits alone, as W3C Trace Context has them.
     TraceId, ""
-);
-text_id!(
-    /// One call that a person has to approve.
-    ApprovalId, "apr_"
 );
 text_id!(
     /// The tokens that a key was exchanged for.

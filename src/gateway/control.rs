@@ -71,8 +71,8 @@ pub enum Command {
     PolicyCheck {
         policies: Vec<(String, String)>,
     },
-    Evals(EvalsCommand),
     Approvals(ApprovalsCommand),
+    Evals(EvalsCommand),
     /// Takes out a policy that was made over the API.
     PolicyRemove {
         name: String,
@@ -177,8 +177,8 @@ impl Gateway {
             Command::Call { tool, arguments } => self.call(tool, &arguments).await,
             Command::Simulate { arguments, key } => self.simulate(arguments, key.as_deref()).await,
             Command::PolicyCheck { policies } => self.check_policies(&policies).await,
-            Command::Evals(command) => self.evaluations(command).await,
             Command::Approvals(command) => self.approvals_command(command).await,
+            Command::Evals(command) => self.evaluations(command).await,
             Command::PolicyRemove { name } => {
                 let removed = self.change_policy_here(&Actor::owner(), PolicyChange::Remove { name }).await;
                 removed.map_err(|refused| Failed::of(&refused))

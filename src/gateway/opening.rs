@@ -33,7 +33,7 @@ use crate::domain::secret::Secret;
 use crate::domain::tool::Tool;
 use crate::journal::{Journal, JournalConfig, JournalError};
 use crate::ledger::Ledger;
-use crate::own::eval::Library;
+use crate::own::eval::{Evals, Library};
 use crate::own::{Own, Surroundings};
 use crate::pipeline::{Pipeline, State};
 use crate::policy::{PolicyFault, Report};
@@ -100,12 +100,12 @@ impl Gateway {
         let metrics = opening.serve.then(recorder).flatten();
         let (now, sealer) = (clock.now(), sealer(&inputs, &store)?);
         let sessions = Sessions::new(sealer, store.ended_sessions(now).await?, store.clone(), now);
-        let backends = backends(&inputs, &store, &clock, opening.backends).await?;
+        let (backends, surroundings) = backends(&inputs, &store, &clock, opening.backends).await?;
         let (approvals, hooks) =
             Approvals::start(store.clone(), Arc::clone(&clock), inputs.environment.clone()).await?;
         let (brain, tasks) = (store.brain(), TaskTracker::new());
         let telemetry = telemetry(&inputs, &clock, opening.serve);
-        let (own, definitions, surroundings) = own_tools(&keys, &brain, &backends, &store, &tasks);
+        let (own, definitions) = own_tools(&keys, &brain, &surroundings, &store, &tasks);
         let (state, report) = first_state(&inputs, &backends, &definitions);
         if opening.serve && !report.acceptable {
             return Err(not_opened(&backends, &journal, report).await);
@@ -134,10 +134,10 @@ impl Gateway {
             parking: Parking::default(),
             streams: Crowd::default(),
             desk,
-            evals,
-            evaluations: Progress::default(),
             surroundings,
             tasks,
+            evals,
+            evaluations: Progress::default(),
             stopping: CancellationToken::new(),
             giving_up: CancellationToken::new(),
             changes,
@@ -190,27 +190,18 @@ impl Gateway {
     }
 }
 
-/// The own tools, their definitions, and what they know of this process.
+/// The own tools, and their definitions.
 fn own_tools(
     keys: &Arc<Keyring>,
     brain: &Brain,
-    backends: &Backends,
+    surroundings: &Arc<Surroundings>,
     store: &Store,
     tasks: &TaskTracker,
-) -> (Own, Vec<Arc<Tool>>, Arc<Surroundings>) {
-    let surroundings = Arc::new(Surroundings::new(&backends.catalog()));
-    let own = Own::new(Arc::clone(keys), brain.clone(), Arc::clone(&surroundings), store.clone(), tasks.clone());
+) -> (Own, Vec<Arc<Tool>>) {
+    let evals = Evals::new(store.clone(), tasks.clone());
+    let own = Own::new(Arc::clone(keys), brain.clone(), Arc::clone(surroundings), evals);
     let definitions = own.definitions();
-    (own, definitions, surroundings)
-}
-
-/// What the sources say, with the policies that the store holds; how durable that is, the sources say.
-async fn read(opening: &Opening) -> Result<(Inputs, Store), OpenError> {
-    let inputs = opening.sources.read()?;
-    let store = Store::open(&opening.data, inputs.settings.audit.durability)?;
-    let api = store.policies().await?;
-    let inputs = if api.is_empty() { inputs } else { opening.sources.read_with(api)? };
-    Ok((inputs, store))
+    (own, definitions)
 }
 
 fn pipeline(
@@ -243,11 +234,26 @@ async fn library(store: &Store, state: &State, demo: bool, now: Moment) -> Libra
     library
 }
 
-async fn backends(inputs: &Inputs, store: &Store, clock: &Arc<dyn Clock>, start: bool) -> Result<Backends, StoreError> {
+/// What the sources say, with the policies that the store holds; how durable that is, the sources say.
+async fn read(opening: &Opening) -> Result<(Inputs, Store), OpenError> {
+    let inputs = opening.sources.read()?;
+    let store = Store::open(&opening.data, inputs.settings.audit.durability)?;
+    let api = store.policies().await?;
+    let inputs = if api.is_empty() { inputs } else { opening.sources.read_with(api)? };
+    Ok((inputs, store))
+}
+
+/// The backends, and what was known of them before any was asked.
+async fn backends(
+    inputs: &Inputs,
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+    start: bool,
+) -> Result<(Backends, Arc<Surroundings>), StoreError> {
     let backends = Backends::with_store(Arc::clone(clock), inputs.environment.clone(), Some(store.clone()));
     backends.seal_with(&inputs.settings.gateway.credentials_keys).await;
     if !start {
-        return Ok(backends);
+        return Ok((backends, Arc::default()));
     }
     let mut kept = Vec::new();
     for name in inputs.settings.servers.keys() {
@@ -260,7 +266,8 @@ async fn backends(inputs: &Inputs, store: &Store, clock: &Arc<dyn Clock>, start:
     for server in backends.seed(&kept) {
         tracing::warn!(%server, "the kept tool definitions cannot be read");
     }
-    Ok(backends)
+    let surroundings = Arc::new(Surroundings::new(&backends.catalog()));
+    Ok((backends, surroundings))
 }
 
 fn first_state(inputs: &Inputs, backends: &Backends, own: &[Arc<Tool>]) -> (State, Report) {

@@ -17,7 +17,6 @@ mod simulate;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokio_util::task::TaskTracker;
 
 pub use self::readiness::Surroundings;
 use crate::authn::Keyring;
@@ -30,7 +29,6 @@ use crate::domain::principal::{Principal, Profile, Scope};
 use crate::domain::tool::{Hints, Kind, Risk, Tool, ToolSettings};
 use crate::pipeline::{Line, Origin, OwnTool, OwnTools, Pipeline, Running, State};
 use crate::policy::PermittedCall;
-use crate::store::Store;
 use crate::wire::rest::tools::LONG_RUNNING;
 
 /// Listed wherever their scope is granted; every other own tool only where a profile names it.
@@ -50,15 +48,8 @@ pub struct Own {
 }
 
 impl Own {
-    /// `tasks` is where calls live that a tool makes in turn.
     #[must_use]
-    pub fn new(
-        keys: Arc<Keyring>,
-        brain: Brain,
-        surroundings: Arc<Surroundings>,
-        store: Store,
-        tasks: TaskTracker,
-    ) -> Self {
+    pub fn new(keys: Arc<Keyring>, brain: Brain, surroundings: Arc<Surroundings>, evals: eval::Evals) -> Self {
         let mut tools = vec![
             search::tool(),
             invoke::tool(),
@@ -73,7 +64,7 @@ impl Own {
             readiness::tool(),
         ];
         tools.extend(eval::tools());
-        Self { tools, keys, brain, surroundings, evals: eval::Evals::new(store, tasks) }
+        Self { tools, keys, brain, surroundings, evals }
     }
 
     /// The definitions, for the policy's schema.

@@ -37,7 +37,7 @@ const MAX_METADATA: usize = 64 * 1024;
 
 /// The tools and what they need.
 #[derive(Debug)]
-pub(super) struct Evals {
+pub struct Evals {
     library: Library,
     store: Store,
     /// Where the calls of a run live, so that their records are closed whatever becomes of the run.
@@ -113,7 +113,9 @@ fn cases_schema() -> Value {
 }
 
 impl Evals {
-    pub(super) fn new(store: Store, tasks: TaskTracker) -> Self {
+    /// `tasks` is where the calls live that a run makes.
+    #[must_use]
+    pub fn new(store: Store, tasks: TaskTracker) -> Self {
         Self { library: Library::new(store.clone()), store, tasks, runs: Crowd::default() }
     }
 

@@ -37,11 +37,11 @@ struct Bench {
     state: Arc<State>,
     principal: Principal,
     origin: Origin,
-    /// The run's own call, which those of the cases come from.
-    provenance: Provenance,
     suite: Arc<Suite>,
     environment: Option<Environment>,
     cancel: CancellationToken,
+    /// Every case is a call of this run's.
+    provenance: Provenance,
     deadline: Instant,
 }
 
@@ -72,10 +72,10 @@ impl Evals {
             state: Arc::clone(state),
             principal: principal.clone(),
             origin: origin.clone(),
-            provenance: call.nested(),
             suite: Arc::clone(&suite),
             environment,
             cancel,
+            provenance: call.nested(),
             deadline: Instant::now() + MAX_DURATION,
         };
         let (started, ticks) = (pipeline.clock.now(), pipeline.clock.ticks());
@@ -124,8 +124,7 @@ impl Evals {
             return failed("a suite runs no suites: the case was not called");
         }
         let ticks = bench.pipeline.clock.ticks();
-        let (cancel, provenance) = (bench.cancel.child_token(), bench.provenance.clone());
-        let line = Line { cancel, progress: None, peer: None, provenance };
+        let line = Line { cancel: bench.cancel.child_token(), provenance: bench.provenance.clone(), ..Line::default() };
         let _ending = line.cancel.clone().drop_guard();
         let (request, of_call) = (bench.request(case, &tool), bench.clone());
         let calling = self

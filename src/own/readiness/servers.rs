@@ -59,8 +59,9 @@ impl View<'_> {
     }
 
     pub(super) fn backend_auth(&self) -> Check {
-        let open =
-            |(server, _, headers): &(&Arc<ServerSettings>, &http::Uri, usize)| server.oauth.is_none() && *headers == 0;
+        let open = |(server, _, headers): &(&Arc<ServerSettings>, &http::Uri, usize)| {
+            server.oauth.is_none() && server.provider.is_none() && *headers == 0
+        };
         let found: Vec<Value> = self
             .remote()
             .filter(open)

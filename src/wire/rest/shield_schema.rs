@@ -303,7 +303,6 @@ pub struct SimulateRequest {
 pub struct PreflightRequest {
     #[schema(min_items = 1, max_items = 100)]
     pub calls: Vec<PreflightCall>,
-    /// Judge this agent instead of the caller.
     #[schema(nullable = false)]
     pub agent_id: Option<String>,
 }

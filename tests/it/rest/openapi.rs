@@ -334,8 +334,7 @@ async fn what_the_doors_answer_is_described() {
     let admin = gateway.client(&gateway.writer("admin").await);
     let none = gateway.client(&gateway.key("none").await);
     let stranger = gateway.stranger();
-    let parts = [calls(), others(), shield(), watched(), brain(), evaluations()];
-    let requests: Vec<Asked> = parts.into_iter().flatten().collect();
+    let requests = [calls(), others(), shield(), watched(), brain(), evaluations()].concat();
     let asked: BTreeSet<String> = requests.iter().map(|(method, path, _, _)| format!("{method} {path}")).collect();
     let all: BTreeSet<String> =
         operations(&document).iter().map(|(method, path, _)| format!("{method} {path}")).collect();
