@@ -54,7 +54,7 @@ pub(super) fn list_tool() -> OwnTool {
                 "outcome": {"type": "string", "enum": ["answered", "refused", "failed", "cancelled", "interrupted"], "description": "How it ended"},
                 "key": text("Key id"),
                 "agent": text("Agent id"),
-                "min_latency_ms": {"type": "integer", "minimum": 0, "description": "Only calls that took at least so long"},
+                "min_latency_ms": {"type": "integer", "minimum": 0, "maximum": 86_400_000, "description": "Only calls that took at least so long"},
                 "trace_id": text("W3C trace id"),
                 "cursor": text("next_cursor of the page before"),
                 "limit": {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT, "description": "Most calls"},

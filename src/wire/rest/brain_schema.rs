@@ -161,7 +161,7 @@ pub struct BrainTypesAnswer {
 #[schema(example = json!({"entities": [{"type": "customer", "key": "c-1", "attributes": {"name": "Acme"}}]}))]
 pub struct NewEntities {
     /// Each with `type`, `key` and `attributes`; or flat, with `type`, `id` and its attributes beside them. At most 5,000.
-    #[schema(value_type = Vec<Object>)]
+    /// What is none is told in `faults`, and the others are written.
     pub entities: Vec<Value>,
     /// How types belong together: `invoice.customer_id=customer.id`.
     #[schema(nullable = false)]

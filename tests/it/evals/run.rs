@@ -80,6 +80,7 @@ async fn each_case_has_a_record_of_its_own() {
         let record = gateway.record(case["auditEventId"].as_str().unwrap()).await;
         assert_eq!((&record["request_id"], &record["key"]), (&outer["request_id"], &json!(key.id)), "{case}");
         assert_eq!((&record["entrance"], &record["decision"]), (&json!("rest"), &case["decision"]), "{case}");
+        assert_eq!(record["parent"], outer["id"], "{case}");
     }
     let denied =
         run["cases"].as_array().unwrap().iter().find(|case| case["name"] == "refuses to drop a table").unwrap();

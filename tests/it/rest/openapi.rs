@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use toolgate::http::{Access, ROUTES};
 
+use super::asked::{brain, calls, evaluations, others, shield, watched};
 use crate::support::{Client, FakeUpstream, Response, Say, Setup, TestGateway};
 
 async fn document(gateway: &TestGateway) -> Value {

@@ -109,6 +109,7 @@ use crate::wire::rest::{schema, shield_schema};
         shield_schema::ExportFormat,
         shield_schema::RecordDecision,
         shield_schema::RecordOutcome,
+        crate::wire::rest::evals::EvalBaseline,
         schema::ToolCallError,
         schema::JsonRpcMessage,
         schema::JsonRpcAnswer,

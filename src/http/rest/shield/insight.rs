@@ -42,7 +42,7 @@ const NUMBER: &str = "a whole number";
         ("outcome" = Option<schema::RecordOutcome>, Query, description = "How it ended", nullable = false),
         ("key" = Option<String>, Query, description = "The id of a key", nullable = false),
         ("agent" = Option<String>, Query, description = "The id of an agent", nullable = false),
-        ("min_latency_ms" = Option<u64>, Query, description = "Only calls that took at least so long", nullable = false),
+        ("min_latency_ms" = Option<u64>, Query, description = "Only calls that took at least so long", nullable = false, maximum = 86_400_000),
         ("trace_id" = Option<String>, Query, description = "A W3C trace id", nullable = false),
     ),
     responses((status = 200, description = "A page of them", body = schema::ObjectPage))
