@@ -118,7 +118,9 @@ impl Sessions {
             Ok(link) => Arc::clone(link),
             Err(fault) => {
                 slot.gone.store(true, Ordering::Release);
-                if !matches!(fault.kind, FaultKind::Resting(_)) {
+                // An account that is not taken is no process that fails to start.
+                let of_account = account.is_some() && fault.kind == FaultKind::Rejected;
+                if !of_account && !matches!(fault.kind, FaultKind::Resting(_)) {
                     self.has_failed(peer, hub.clock.ticks());
                 }
                 return Err(fault);

@@ -11,7 +11,7 @@ use crate::gateway::{ProvidersCommand, control};
 pub(super) enum Command {
     /// List the providers with which users connect accounts
     List,
-    /// Make a new secret for what is kept of accounts and logins, and seal all of it anew
+    /// Make a new secret for what is kept of accounts, logins and calls that wait, and seal all of it anew
     Rotate,
 }
 

@@ -12,6 +12,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use rusqlite::params;
 use zeroize::Zeroizing;
 
+use super::approvals::SEALED as ARGUMENTS;
 use super::files::{self, Key32};
 use super::{Store, StoreError};
 use crate::domain::secret::Secret;
@@ -70,7 +71,7 @@ impl Store {
 
     /// Seals a text for its own place.
     pub(super) fn seal(&self, kind: &str, name: &str, body: &[u8]) -> Result<Vec<u8>, StoreError> {
-        self.sealed_with(&self.sealing_key()?, kind, name, body)
+        self.seal_by(&self.sealing_key()?, kind, name, body)
     }
 
     /// Opens what was sealed for this place; none where it was not.
@@ -111,19 +112,21 @@ impl Store {
     /// Where something cannot be read or written; what is done stays done.
     pub async fn reseal(&self, kinds: &[&'static str]) -> Result<Resealed, StoreError> {
         let mut done = Resealed::default();
+        let mut sealed = self.sealed_arguments().await?;
         for kind in kinds {
-            for (name, whole) in self.list(kind).await? {
-                let (current, openers) = (self.sealing_key()?, self.opening_keys()?);
-                if opened(&current, kind, &name, &whole).is_some() {
-                    continue;
-                }
-                let Some(text) = openers.iter().find_map(|key| opened(key, kind, &name, &whole)) else {
-                    done.lost += 1;
-                    continue;
-                };
-                let sealed = Bytes::from(self.sealed_with(&current, kind, &name, &text)?);
-                done.changed += usize::from(self.put_in_place_of(kind, name, whole, sealed).await?);
+            sealed.extend(self.list(kind).await?.into_iter().map(|(name, whole)| (*kind, name, whole)));
+        }
+        for (kind, name, whole) in sealed {
+            let (current, openers) = (self.sealing_key()?, self.opening_keys()?);
+            if opened(&current, kind, &name, &whole).is_some() {
+                continue;
             }
+            let Some(text) = openers.iter().find_map(|key| opened(key, kind, &name, &whole)) else {
+                done.lost += 1;
+                continue;
+            };
+            let anew = self.seal_by(&current, kind, &name, &text)?;
+            done.changed += usize::from(self.put_in_place_of(kind, name, whole, anew).await?);
         }
         match std::fs::remove_file(self.secret_file(OLD_SECRET)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -133,22 +136,39 @@ impl Store {
         }
     }
 
+    /// The arguments of calls that wait for a person.
+    async fn sealed_arguments(&self) -> Result<Vec<(&'static str, String, Bytes)>, StoreError> {
+        let sql = "SELECT id, arguments FROM approvals WHERE arguments IS NOT NULL";
+        let read = move |connection: &rusqlite::Connection| {
+            let mut statement = connection.prepare_cached(sql)?;
+            let row = |row: &rusqlite::Row<'_>| Ok((ARGUMENTS, row.get(0)?, Bytes::from(row.get::<_, Vec<u8>>(1)?)));
+            statement.query_map([], row)?.collect()
+        };
+        self.readers().read(read).await
+    }
+
     /// False where somebody has changed it meanwhile: then it is sealed with the new key already.
     async fn put_in_place_of(
         &self,
         kind: &'static str,
         name: String,
         old: Bytes,
-        new: Bytes,
+        new: Vec<u8>,
     ) -> Result<bool, StoreError> {
         self.write(move |connection| {
-            let sql = "UPDATE documents SET body = ?1 WHERE kind = ?2 AND name = ?3 AND body = ?4";
-            Ok(connection.prepare_cached(sql)?.execute(params![&*new, kind, name, &*old])? > 0)
+            let changed = if kind == ARGUMENTS {
+                let sql = "UPDATE approvals SET arguments = ?1 WHERE id = ?2 AND arguments = ?3";
+                connection.prepare_cached(sql)?.execute(params![new, name, &*old])?
+            } else {
+                let sql = "UPDATE documents SET body = ?1 WHERE name = ?2 AND body = ?3 AND kind = ?4";
+                connection.prepare_cached(sql)?.execute(params![new, name, &*old, kind])?
+            };
+            Ok(changed > 0)
         })
         .await
     }
 
-    fn sealed_with(&self, key: &LessSafeKey, kind: &str, name: &str, body: &[u8]) -> Result<Vec<u8>, StoreError> {
+    fn seal_by(&self, key: &LessSafeKey, kind: &str, name: &str, body: &[u8]) -> Result<Vec<u8>, StoreError> {
         let mut nonce = [0_u8; NONCE_LEN];
         SystemRandom::new().fill(&mut nonce).map_err(|_| self.unsealable("the system gives no random bytes"))?;
         let mut sealed = body.to_vec();
@@ -263,6 +283,19 @@ mod tests {
         assert_eq!(texts(&store).await[0], Some(b"one".to_vec()), "both secrets open");
         assert_eq!(store.reseal(&KINDS).await.unwrap(), Resealed { changed: 1, lost: 0 });
         assert_eq!(texts(&store).await[0], Some(b"one".to_vec()));
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_person_is_sealed_anew_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), Durability::Process).unwrap();
+        let sealed = store.seal(ARGUMENTS, "apr_1", b"{\"n\":1}").unwrap();
+        let insert = "INSERT INTO approvals (id, call, state, key, user, created, expires, facts, arguments)
+                      VALUES ('apr_1', 'c', 'pending', 'k', 'u', 0, 1, '{}', ?1)";
+        store.write(move |connection| connection.execute(insert, [sealed]).map(drop)).await.unwrap();
+        assert_eq!(store.rotate_sealing_secret(&KINDS).await.unwrap(), Resealed { changed: 1, lost: 0 });
+        let found = store.approval_arguments(&crate::domain::id::ApprovalId::from("apr_1")).await.unwrap();
+        assert_eq!(found.unwrap().as_slice(), b"{\"n\":1}");
     }
 
     #[tokio::test]

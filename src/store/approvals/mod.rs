@@ -16,7 +16,7 @@ use crate::domain::clock::Moment;
 use crate::domain::id::{ApprovalId, EventId};
 
 /// What arguments are sealed for.
-const SEALED: &str = "approval";
+pub(super) const SEALED: &str = "approval";
 
 /// The state of a row as it is at `:now`.
 const STATE: &str = "CASE WHEN state IN ('pending', 'approved') AND expires <= :now THEN 'expired' ELSE state END";
