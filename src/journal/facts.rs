@@ -26,7 +26,7 @@ pub struct Opening {
     pub key: Option<KeyId>,
     pub user: Option<Arc<str>>,
     pub agent: Option<Arc<str>>,
-    /// As the caller names it; [`OpenEntry::resolved`] replaces it.
+    /// As the caller names it; `OpenEntry::resolved` replaces it.
     pub tool: Option<ToolRef>,
     pub arguments: Option<Json>,
 }
