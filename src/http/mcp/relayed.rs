@@ -115,6 +115,14 @@ impl Via {
         }
     }
 
+    /// Notes what is asked, and of which tool: a call that is taken up again may end in a task of it too.
+    fn is_for(&mut self, wanted: &Wanted) {
+        self.digest.clone_from(&wanted.digest);
+        if let ToolRef::Exact { tool, .. } = &wanted.tool {
+            self.tool.clone_from(tool);
+        }
+    }
+
     /// Remembers what is asked for; gives what of its params travels on beside what is judged.
     ///
     /// # Errors
@@ -125,10 +133,7 @@ impl Via {
         params: Option<&Json>,
         state: Option<Json>,
     ) -> Result<Onward, String> {
-        self.digest.clone_from(&wanted.digest);
-        if let ToolRef::Exact { tool, .. } = &wanted.tool {
-            self.tool.clone_from(tool);
-        }
+        self.is_for(wanted);
         wanted.onward(params, self.greeting.era, state)
     }
 
@@ -152,7 +157,7 @@ impl Via {
         state: &Json,
         responses: Option<&Json>,
     ) -> Result<Resumed, &'static str> {
-        self.digest.clone_from(&wanted.digest);
+        self.is_for(wanted);
         self.gateway.resume(&self.principal, &wanted.digest, state, responses)
     }
 

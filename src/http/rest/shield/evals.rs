@@ -211,7 +211,7 @@ pub(super) async fn quality(
     uri: Uri,
 ) -> Result<Response, No> {
     let query = Query::read(&uri, &["baseline"])?;
-    let arguments = Json::of(&schema::quality(&id, query.text("baseline")));
+    let arguments = Json::of(&schema::quality(&id, query.given("baseline")));
     Ok(told(&call::carry(&gateway, caller, &headers, Ok(asked("eval.quality.latest", Some(arguments)))).await))
 }
 

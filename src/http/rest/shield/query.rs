@@ -35,7 +35,12 @@ impl Query {
 
     /// A text; an empty one is none.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|text| !text.is_empty())
+        self.given(name).filter(|text| !text.is_empty())
+    }
+
+    /// A value as it is given, be it empty.
+    pub(super) fn given(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
     }
 
     /// A value that `parse` understands; `expected` says what it should be.
