@@ -126,7 +126,9 @@ impl Wanted {
     /// A sentence for the client.
     pub(super) fn onward(&self, params: Option<&Json>, to: Era, state: Option<Json>) -> Result<Onward, String> {
         let mut judged = self.judged.to_vec();
-        if to == Era::Legacy {
+        // What the gateway takes up itself; a task is told its answers by the client.
+        let of_task = matches!(self.errand, Some(Errand::Task { .. }));
+        if to == Era::Legacy && !of_task {
             judged.push("inputResponses");
         }
         judged.push("requestState");
@@ -143,6 +145,17 @@ impl Wanted {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_task_is_told_its_answers_whatever_the_era_of_its_server() {
+        let server: ServerName = "up".parse().unwrap();
+        let params = Json::of(&json!({"taskId": "sealed", "inputResponses": {"1": {"action": "accept"}}}));
+        let wanted = Wanted::task(&server, "slow".into(), "tasks/update", "raw".into());
+        for era in [Era::Legacy, Era::Modern] {
+            let rest = wanted.onward(Some(&params), era, None).unwrap().rest;
+            assert_eq!(rest, r#","inputResponses":{"1":{"action":"accept"}}"#);
+        }
+    }
 
     #[test]
     fn a_completion_is_made_anew_of_what_is_judged() {
