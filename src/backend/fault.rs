@@ -42,9 +42,17 @@ pub(crate) enum FaultKind {
 /// Longest detail, in bytes: it may quote what a hostile backend sent.
 const MAX_DETAIL: usize = 800;
 
+/// A text that may quote a backend, with no character in it that would write lines of a log or turn them round.
+pub(crate) fn legible(text: String) -> String {
+    let odd = |c: char| {
+        c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+    };
+    if text.contains(odd) { text.replace(odd, "\u{fffd}") } else { text }
+}
+
 impl Fault {
     pub(crate) fn new(kind: FaultKind, detail: impl Into<String>) -> Self {
-        let mut detail = detail.into();
+        let mut detail = legible(detail.into());
         if detail.len() > MAX_DETAIL {
             detail = detail.chars().take(MAX_DETAIL / 4).collect();
         }
@@ -59,7 +67,8 @@ impl Fault {
         Self::new(FaultKind::Broken, detail)
     }
 
-    /// Whether the backend's health is in doubt. What it refused in good order is no failure of it.
+    /// Whether the backend's health is in doubt. What it refused in good order is no failure of it, nor what says that the
+    /// request was malformed or too large.
     pub(crate) const fn counts(&self) -> bool {
         matches!(
             self.kind,
@@ -70,7 +79,7 @@ impl Fault {
                 | FaultKind::Timeout
                 | FaultKind::Garbled
                 | FaultKind::Rejected
-        )
+        ) && !matches!(self.kind, FaultKind::Unserved(400 | 413 | 414 | 431))
     }
 
     /// Whether a repeatable call may be sent once more at once.
@@ -121,5 +130,19 @@ impl Fault {
             FaultKind::Unsupported => "unsupported",
             FaultKind::Stopped => "stopped",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_writes_no_lines_of_a_log() {
+        let fault = Fault::garbled("revision `1\n2026-11-21T00:00:00Z ERROR \u{202e}x\u{1b}[2J`");
+        assert_eq!(fault.detail, "revision `1\u{fffd}2026-11-21T00:00:00Z ERROR \u{fffd}x\u{fffd}[2J`");
+        assert!(
+            !Fault::new(FaultKind::Unserved(431), "").counts() && Fault::new(FaultKind::Unserved(404), "").counts()
+        );
     }
 }

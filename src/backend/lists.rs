@@ -150,7 +150,7 @@ async fn ask(kind: ListKind, server: &Server) -> Result<(Items, Duration), Fault
     let (method, member) = kind.method();
     let listed = link.list(method, member).await?;
     if let Some(warning) = listed.warning {
-        tracing::warn!(server = %server.name, "{warning}");
+        tracing::warn!(server = %server.name, warning, "a list is not whole");
     }
     let longest = if told { KEPT } else { KEPT_UNTOLD };
     let keep = listed.ttl_ms.map_or(longest, |ttl| Duration::from_millis(ttl).min(longest));

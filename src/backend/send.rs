@@ -1,24 +1,21 @@
 //! One call to one tool, prompt or resource: cache, place, breaker, backend; and what is told of a failure.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-use tokio::sync::mpsc;
 
 use super::ask::{Ask, Params};
 use super::cache::CacheKey;
 use super::deadline::{Deadline, Progress};
 use super::fault::{Fault, FaultKind};
 use super::meters::Ending;
-use super::peer::{Aside, Peer};
+use super::peer::{Asides, Peer};
 use super::registry::Backends;
 use super::rounds::{self, MAX_ROUNDS, Next};
 use super::server::Server;
 use crate::config::SessionsOf;
 use crate::domain::call::Errand;
-use crate::domain::id::ServerName;
+use crate::domain::id::{KeyId, ServerName};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, UpstreamError, UpstreamFault};
 use crate::domain::tool::{Kind, Risk, Tool};
@@ -36,13 +33,15 @@ pub struct SendOptions<'a> {
     pub timeout: Option<Duration>,
     /// Takes the `params` of `notifications/progress`; the `progressToken` in them is the gateway's. Progress is asked
     /// for only with this. A full channel loses progress.
-    pub progress: Option<mpsc::Sender<Aside>>,
+    pub progress: Option<Asides>,
     /// The client, where the backend may speak to it while it works.
     pub peer: Option<Arc<Peer>>,
     /// Names everything that the decision and the call used, arguments included. Without it nothing is cached.
     pub cache_digest: Option<Arc<str>>,
     /// What is asked in place of the call.
     pub errand: Option<&'a Errand>,
+    /// Whose call it is.
+    pub key: Option<&'a KeyId>,
 }
 
 impl SendOptions<'_> {
@@ -60,11 +59,16 @@ impl Backends {
     ///
     /// # Errors
     /// Why there is no result; a JSON-RPC error of the backend is one such reason.
-    pub async fn send(&self, call: &PermittedCall, mut options: SendOptions<'_>) -> Result<Answer, UpstreamError> {
+    pub async fn send<'a>(
+        &self,
+        call: &'a PermittedCall,
+        mut options: SendOptions<'a>,
+    ) -> Result<Answer, UpstreamError> {
         let apart = |server: &Arc<Server>| server.settings().sessions == SessionsOf::Principal;
         if options.peer.is_none() && self.hub.servers.load().get(&call.tool().id.server).is_some_and(apart) {
             options.peer = Some(Arc::new(Peer::silent(&call.principal().key)));
         }
+        options.key = Some(&call.principal().key);
         self.dispatch(call.tool(), call.arguments(), options).await
     }
 
@@ -129,6 +133,7 @@ impl Backends {
             return Err(Fault::new(FaultKind::Stopped, "the server is stopping"));
         }
         let (deadline, by_caller) = limits(server, tool, options.timeout);
+        let deadline = server.placed(deadline, options.key).await?;
         let reference = options.errand.map(|_| reference(tool)).unwrap_or_default();
         let (method, params) = question(tool, arguments, options.errand, &reference);
         let mirrored = match tool.kind {
@@ -147,13 +152,7 @@ impl Backends {
             peer: options.peer.as_deref(),
             more: "",
         };
-        let place = pin!(server.place());
-        let place = match deadline.bound(place).await {
-            Ok(place) => place?,
-            Err(_) => return Err(Fault::new(FaultKind::Busy(Some(1)), "no place among the calls in flight in time")),
-        };
         let answer = self.rounds(server, ask, &deadline, by_caller).await;
-        drop(place);
         if let Err(fault) = &answer
             && fault.code() == Some(-32020)
         {

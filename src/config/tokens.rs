@@ -151,6 +151,10 @@ pub(super) fn backend_oauth(section: &Section<'_>, transport: Option<&Transport>
     if settings.client_secret.is_some() && settings.client_id.is_none() {
         oauth.fault(Some("client_secret"), "`client_secret` goes with `client_id`", None);
     }
+    if settings.client_secret.is_some() && settings.issuer.is_none() {
+        let hint = "without it, the secret would go to whatever authorization server the backend names";
+        oauth.fault(Some("client_secret"), "`client_secret` goes with `issuer`", Some(hint.into()));
+    }
     if settings.grant == Grant::ClientCredentials && (settings.client_id.is_none() || settings.client_secret.is_none())
     {
         oauth.fault(Some("grant"), "`client_credentials` needs `client_id` and `client_secret`", None);
@@ -469,7 +473,8 @@ scopes = { mcp = ["tools:all"] }
     fn oauth_of_a_server_loads_or_says_why_not() {
         let settings = load(
             "[servers.a]\nurl = \"https://a.example/mcp\"\noauth = {}\n[servers.b]\nurl = \"http://localhost:1/mcp\"\noauth = { \
-             client_id = \"i\", client_secret = \"s3cret\", grant = \"client_credentials\", scopes = [\"x\"] }\n",
+             client_id = \"i\", client_secret = \"s3cret\", grant = \"client_credentials\", scopes = [\"x\"], \
+             issuer = \"https://id.example\" }\n",
         )
         .unwrap();
         let of = |name: &str| settings.servers[&name.parse().unwrap()].oauth.clone().unwrap();
@@ -494,6 +499,8 @@ oauth = { grant = "password" }
         insta::assert_snapshot!(faults, @r#"
         toolgate.toml:4:9: `oauth` goes with an https `url`
         toolgate.toml:4:27: `client_secret` goes with `client_id`
+        toolgate.toml:4:27: `client_secret` goes with `issuer`
+          hint: without it, the secret would go to whatever authorization server the backend names
         toolgate.toml:8:9: `oauth` needs an https URL
           hint: http is for this machine alone
         toolgate.toml:8:9: `oauth` and the header `Authorization`: give one of the two

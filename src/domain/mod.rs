@@ -14,3 +14,4 @@ pub mod principal;
 pub mod secret;
 pub mod strict;
 pub mod tool;
+pub mod uri;

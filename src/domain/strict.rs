@@ -119,7 +119,9 @@ impl<'a> Scan<'a> {
             None => siblings.contains(&name),
         };
         if twice {
-            return Err(Unfit::Duplicate(String::from_utf8_lossy(&name).chars().take(80).collect()));
+            // Escaped: it is quoted in messages, and may be written to write lines of a log.
+            let name: String = String::from_utf8_lossy(&name).chars().take(80).collect();
+            return Err(Unfit::Duplicate(name.escape_debug().to_string()));
         }
         self.names.push(name);
         Ok(())
@@ -154,6 +156,8 @@ mod tests {
         }
         let many: String = (0..100).map(|n| format!("\"k{n}\":0,")).collect();
         assert_eq!(check(&format!("{{{many}\"k7\":1}}")), Err(Unfit::Duplicate("k7".into())));
+        let told = check(r#"{"a\n\u202eb":0,"a\n\u202eb":1}"#).unwrap_err().to_string();
+        assert_eq!(told, "the member `a\\n\\u{202e}b` stands twice in one object");
     }
 
     #[test]

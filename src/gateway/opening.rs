@@ -16,7 +16,6 @@ use super::inflight::Inflight;
 use super::parking::Parking;
 use super::sessions::Sessions;
 use super::sources::{Inputs, Sources, of_policy};
-use super::visitors::Visitors;
 use super::{Gateway, watch};
 use crate::authn::jwt::Tokens;
 use crate::authn::session::Sealer;
@@ -131,7 +130,7 @@ impl Gateway {
             keys,
             sessions,
             inflight: Inflight::default(),
-            visitors: Visitors::default(),
+            visitors: Arc::default(),
             parking: Parking::default(),
             streams: Crowd::default(),
             desk,
@@ -175,8 +174,11 @@ impl Gateway {
             self.tasks.spawn(watch::hangups(self.desk.clone(), self.stopping.clone()));
             if let Some(metrics) = self.metrics.clone() {
                 let fold = move || metrics.run_upkeep();
-                self.tasks.spawn(watch::metrics(fold, watch::UPKEEP_EVERY, self.stopping.clone()));
+                self.tasks.spawn(watch::now_and_then(fold, watch::UPKEEP_EVERY, self.stopping.clone()));
             }
+            let (visitors, clock) = (Arc::clone(&self.visitors), Arc::clone(&self.pipeline.clock));
+            let sweep = move || visitors.sweep(clock.ticks());
+            self.tasks.spawn(watch::now_and_then(sweep, watch::SWEEP_EVERY, self.stopping.clone()));
             self.tasks.spawn(watch::uses(Arc::clone(&self.keys), self.stopping.clone()));
         }
     }

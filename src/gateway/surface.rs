@@ -114,7 +114,7 @@ impl Gateway {
         (entries, ttl)
     }
 
-    async fn items_in_time(&self, server: &ServerName, kind: ListKind) -> Option<Arc<Items>> {
+    pub(super) async fn items_in_time(&self, server: &ServerName, kind: ListKind) -> Option<Arc<Items>> {
         let backends = &self.pipeline.backends;
         match tokio::time::timeout(PATIENCE, backends.items(server, kind)).await {
             Ok(items) => items,

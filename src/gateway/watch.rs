@@ -17,6 +17,8 @@ const SETTLE: Duration = Duration::from_millis(300);
 const GATHER: Duration = Duration::from_millis(20);
 const USES_EVERY: Duration = Duration::from_secs(15);
 pub(super) const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+/// How often what nobody uses any more is looked for.
+pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// Follows the configuration files until `stop`. Folders are watched, since files are often replaced by renaming.
 pub(super) async fn files(desk: Desk, stop: CancellationToken) {
@@ -89,11 +91,11 @@ pub(super) async fn catalogue(desk: Desk, mut changes: watch::Receiver<u64>, sto
     }
 }
 
-/// Folds the samples of metrics together now and then: without, they pile up until somebody asks for them.
-pub(super) async fn metrics(fold: impl Fn(), every: Duration, stop: CancellationToken) {
+/// Does something now and then, such as folding samples of metrics: without, they pile up until somebody asks for them.
+pub(super) async fn now_and_then(work: impl Fn(), every: Duration, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(every);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        fold();
+        work();
     }
 }
 
@@ -114,14 +116,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn metrics_are_folded_until_the_stop() {
+    async fn what_is_done_now_and_then_is_done_until_the_stop() {
         let (stop, folded) = (CancellationToken::new(), AtomicUsize::new(0));
         let fold = || {
             if folded.fetch_add(1, Ordering::SeqCst) == 2 {
                 stop.cancel();
             }
         };
-        let folding = metrics(fold, Duration::from_millis(1), stop.clone());
+        let folding = now_and_then(fold, Duration::from_millis(1), stop.clone());
         tokio::time::timeout(Duration::from_secs(10), folding).await.unwrap();
         assert_eq!(folded.load(Ordering::SeqCst), 3);
     }

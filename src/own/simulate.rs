@@ -130,7 +130,7 @@ impl Simulation<'_> {
                     &format!("names more than one tool: {}", readings.join(", ")),
                 )
             }
-            Found::None { .. } => self.unknown(asked, given, "unknown_tool", "there is no such tool"),
+            Found::None => self.unknown(asked, given, "unknown_tool", "there is no such tool"),
         }
     }
 
@@ -163,7 +163,13 @@ impl Simulation<'_> {
         };
         let limits = self.limits(tool);
         let breaker = self.pipeline.backends.breaker(&tool.id.server);
-        report(&judgement, Some(tool), &json!(faults), &json!(limits), &json!(breaker))
+        let mut report = report(&judgement, Some(tool), &json!(faults), &json!(limits), &json!(breaker));
+        if let (true, Some(members)) = (self.state.vouches(tool), report.as_object_mut()) {
+            // Which roles it gives, nobody knows before it is there.
+            members.insert("jwt_required".into(), Value::Bool(true));
+            members.insert("jwt_roles".into(), "unknown".into());
+        }
+        report
     }
 
     /// How every window stands that a call would be charged to; nothing is charged.
@@ -276,6 +282,9 @@ fn summary(asked: &ToolRef, who: &Principal, report: &Value) -> String {
     }
     if let Some(faults) = list("schema_errors") {
         line.push_str(&format!(" The arguments do not fit the schema in {} places.", faults.len()));
+    }
+    if report.get("jwt_required").is_some() {
+        line.push_str(" A call needs a JWT of the caller besides; the roles that it gives are not counted here.");
     }
     line.push_str(" Nothing was called.");
     line

@@ -260,3 +260,40 @@ async fn a_hidden_tool_is_as_absent_as_one_that_is_not_there() {
     assert_eq!(answer("hidden").await, answer("absent").await);
     gateway.finish().await;
 }
+
+/// A policy that forbids a resource is not passed by another spelling of its URI; what a server lists is read as it lists it.
+#[tokio::test]
+async fn a_forbidden_resource_has_one_spelling() {
+    let upstream = upstream(false).await;
+    upstream.script(|seen| {
+        let hello = json!({
+            "protocolVersion": "2025-11-25", "capabilities": {"tools": {}, "resources": {}},
+            "serverInfo": {"name": "x", "version": "1"},
+        });
+        Some(Say::Result(match seen.method() {
+            "initialize" => hello.to_string(),
+            "resources/list" => json!({"resources": [{"uri": "file:///./odd", "name": "odd"}]}).to_string(),
+            "resources/read" => json!({"contents": []}).to_string(),
+            _ => return None,
+        }))
+    });
+    let policy = r#"
+        @id("all") permit(principal, action, resource);
+        @id("secret") forbid(principal, action, resource == Toolgate::Resource::"up:file:///secret");
+    "#;
+    let gateway = Setup::with(&upstream).policy("all", policy).start().await;
+    let client = gateway.agent().await.at(ROUTE);
+    client.rpc("resources/list", &json!({})).await;
+    upstream.forget();
+    for uri in ["file:///secret", "file:///secret#", "FILE:///secret", "file:///%73ecret", "file://localhost/./secret"]
+    {
+        let answer = client.rpc("resources/read", &json!({"uri": uri})).await;
+        assert!(answer.json()["error"].is_object(), "{uri}: {}", answer.text);
+    }
+    assert!(upstream.seen().is_empty());
+    for uri in ["file:///open", "file:///./odd"] {
+        let answer = client.rpc("resources/read", &json!({"uri": uri})).await;
+        assert!(answer.json()["result"].is_object(), "{uri}: {}", answer.text);
+    }
+    gateway.finish().await;
+}

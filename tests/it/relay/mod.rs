@@ -2,6 +2,7 @@
 
 mod asking;
 mod fidelity;
+mod hostile;
 mod judged;
 mod streams;
 mod surfaces;

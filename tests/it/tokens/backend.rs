@@ -9,7 +9,8 @@ use crate::support::{Client, FakeUpstream, Issuer, Setup, TestGateway, eventuall
 async fn start(oauth: &str) -> (FakeUpstream, Issuer, TestGateway) {
     let (upstream, issuer) = (FakeUpstream::legacy().await, Issuer::start().await);
     upstream.gate(issuer.guard());
-    let gateway = Setup::new().config(&upstream.section("up", &format!("oauth = {oauth}"))).start().await;
+    let oauth = format!("oauth = {}", oauth.replace("ISSUER", &issuer.url));
+    let gateway = Setup::new().config(&upstream.section("up", &oauth)).start().await;
     (upstream, issuer, gateway)
 }
 
@@ -159,7 +160,7 @@ async fn without_a_way_to_renew_a_person_is_asked_for() {
 
 #[tokio::test]
 async fn the_gateway_can_be_the_client_itself() {
-    let oauth = "{ grant = \"client_credentials\", client_id = \"gateway\", client_secret = \"a-client-secret\" }";
+    let oauth = "{ grant = \"client_credentials\", client_id = \"gateway\", client_secret = \"a-client-secret\", issuer = \"ISSUER\" }";
     let (upstream, issuer, gateway) = start(oauth).await;
     let client = gateway.agent().await;
     assert_eq!(client.call("up:read", &json!({})).await.told(), "done");
@@ -168,6 +169,16 @@ async fn the_gateway_can_be_the_client_itself() {
     issuer.revoke();
     assert_eq!(client.call("up:read", &json!({})).await.denied(), "backend_down", "not asked for twice within seconds");
     assert!(begin(&gateway).await.unwrap_err().0.contains("nobody logs in"));
+    gateway.finish().await;
+}
+
+/// A backend that was taken over names another authorization server: the secret is not for that one.
+#[tokio::test]
+async fn the_secret_goes_to_the_issuer_that_was_configured_alone() {
+    let oauth = "{ grant = \"client_credentials\", client_id = \"gateway\", client_secret = \"a-client-secret\", issuer = \"http://127.0.0.1:1\" }";
+    let (upstream, issuer, gateway) = start(oauth).await;
+    assert!(state(&gateway).await.contains("another is configured"), "{}", state(&gateway).await);
+    assert!(issuer.forms().is_empty() && upstream.seen().is_empty());
     gateway.finish().await;
 }
 
