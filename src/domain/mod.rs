@@ -14,4 +14,3 @@ pub mod principal;
 pub mod secret;
 pub mod strict;
 pub mod tool;
-pub mod uri;

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::record::Record;
 use super::{Pipeline, State};
 use crate::authn::jwt::Claims;
-use crate::backend::{Catalog, ListKind, Resolved as Found};
+use crate::backend::{Catalog, Resolved as Found};
 use crate::domain::call::{CallRequest, Errand, ToolRef};
 use crate::domain::clock::Moment;
 use crate::domain::id::ServerName;
@@ -22,7 +22,6 @@ use crate::domain::outcome::{Answer, Misfit, Refusal};
 use crate::domain::principal::{Principal, Scope, Surface};
 use crate::domain::secret::Secret;
 use crate::domain::tool::{Kind, Tool};
-use crate::domain::uri::plain;
 use crate::policy::effects::of_call;
 use crate::policy::{Call, Decision, Facts, PermittedCall, Policies};
 
@@ -145,10 +144,7 @@ impl Pipeline {
             None if request.tool.kind() == Kind::Tool => {
                 (backend_tool(state, &principal, &request.tool, record)?, None)
             }
-            None => {
-                self.check_spelling(&request.tool)?;
-                (readable(state, &principal, &request.tool, record)?, None)
-            }
+            None => (readable(state, &principal, &request.tool, record)?, None),
         };
         // A resource has a URI and nothing besides.
         request.arguments.take_if(|_| tool.kind == Kind::Resource);
@@ -177,20 +173,6 @@ impl Pipeline {
             jwt: request.jwt,
             again,
         })
-    }
-
-    /// A resource is judged by its URI, so that has to be the plain one, unless its server itself lists another.
-    fn check_spelling(&self, asked: &ToolRef) -> Result<(), Refusal> {
-        let ToolRef::Resource { server, uri } = asked else { return Ok(()) };
-        let plain = plain(uri);
-        if plain == *uri {
-            return Ok(());
-        }
-        let listed = server.parse().ok().and_then(|server| self.backends.last_items(&server, ListKind::Resources));
-        let is_it = |item: &Json| item.value().get("uri").is_some_and(|listed| listed == uri.as_str());
-        let is_listed = listed.is_some_and(|items| items.items.iter().any(is_it));
-        let message = || format!("`{uri}` is another spelling of `{plain}`: write it so");
-        if is_listed { Ok(()) } else { Err(Refusal::InvalidRequest { message: message() }) }
     }
 
     /// Where the server asks for a token of the caller's: checks it, and adds the roles that it gives.
