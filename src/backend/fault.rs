@@ -62,7 +62,8 @@ impl Fault {
         Self::new(FaultKind::Broken, detail)
     }
 
-    /// Whether the backend's health is in doubt. What it refused in good order is no failure of it.
+    /// Whether the backend's health is in doubt. What it refused in good order is no failure of it, nor what says that the
+    /// request was malformed or too large.
     pub(crate) const fn counts(&self) -> bool {
         matches!(
             self.kind,
@@ -73,7 +74,7 @@ impl Fault {
                 | FaultKind::Timeout
                 | FaultKind::Garbled
                 | FaultKind::Rejected
-        )
+        ) && !matches!(self.kind, FaultKind::Unserved(400 | 413 | 414 | 431))
     }
 
     /// Whether a repeatable call may be sent once more at once.
@@ -125,5 +126,19 @@ impl Fault {
             FaultKind::Unsupported => "unsupported",
             FaultKind::Stopped => "stopped",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_writes_no_lines_of_a_log() {
+        let fault = Fault::garbled("revision `1\n2026-11-21T00:00:00Z ERROR \u{202e}x\u{1b}[2J`");
+        assert_eq!(fault.detail, "revision `1\u{fffd}2026-11-21T00:00:00Z ERROR \u{fffd}x\u{fffd}[2J`");
+        assert!(
+            !Fault::new(FaultKind::Unserved(431), "").counts() && Fault::new(FaultKind::Unserved(404), "").counts()
+        );
     }
 }

@@ -1,18 +1,15 @@
 //! One call to one tool, prompt or resource: cache, place, breaker, backend; and what is told of a failure.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-use tokio::sync::mpsc;
 
 use super::ask::{Ask, Params};
 use super::cache::CacheKey;
 use super::deadline::{Deadline, Progress};
 use super::fault::{Fault, FaultKind};
 use super::meters::Ending;
-use super::peer::{Aside, Peer};
+use super::peer::{Asides, Peer};
 use super::registry::{Backends, Hub};
 use super::rounds::{self, MAX_ROUNDS, Next};
 use super::server::Server;
@@ -39,7 +36,7 @@ pub struct SendOptions<'a> {
     pub timeout: Option<Duration>,
     /// Takes the `params` of `notifications/progress`; the `progressToken` in them is the gateway's. Progress is asked
     /// for only with this. A full channel loses progress.
-    pub progress: Option<mpsc::Sender<Aside>>,
+    pub progress: Option<Asides>,
     /// The client, where the backend may speak to it while it works.
     pub peer: Option<Arc<Peer>>,
     /// Names everything that the decision and the call used, arguments included. Without it nothing is cached.
@@ -149,6 +146,7 @@ impl Backends {
             return Err(Fault::new(FaultKind::Stopped, "the server is stopping"));
         }
         let (deadline, by_caller) = limits(server, tool, options.timeout);
+        let deadline = server.placed(deadline, options.key).await?;
         let reference = options.errand.map(|_| reference(tool)).unwrap_or_default();
         let (method, params) = question(tool, arguments, options.errand, &reference);
         let mirrored = match tool.kind {
@@ -169,14 +167,8 @@ impl Backends {
             more: "",
             allowance: allowance.as_ref(),
         };
-        let place = pin!(server.place());
-        let place = match deadline.bound(place).await {
-            Ok(place) => place?,
-            Err(_) => return Err(Fault::new(FaultKind::Busy(Some(1)), "no place among the calls in flight in time")),
-        };
         let sending = Sending { server, deadline: &deadline, by_caller, trail: options.trail };
         let answer = self.rounds(&sending, ask).await;
-        drop(place);
         if let Err(fault) = &answer
             && fault.code() == Some(-32020)
         {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::control::{Actor, Failed, close_act};
-use super::{Aside, Gateway};
+use super::{Aside, Gateway, asides};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Outcome, Refusal};
 use crate::evals::{Baseline, Suite, Verdict, junit, score_value};
@@ -173,7 +173,7 @@ impl Gateway {
             members.insert("environment".into(), json!(environment));
         }
         let followed = self.evaluations.follow(ticket);
-        let (sender, heard) = mpsc::channel(NOTICES);
+        let (sender, heard) = asides(NOTICES);
         let running = self.call_as_owner("toolgate:eval.run.create".into(), &arguments, self.line(Some(sender), None));
         let (carried, ()) = tokio::join!(running, followed.note(heard));
         let run = match carried?.outcome {

@@ -38,7 +38,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
-use tokio::sync::{mpsc, watch as channel};
+use tokio::sync::watch as channel;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -62,7 +62,9 @@ pub use self::visitors::Visitor;
 pub use crate::authn::jwt::TokenFault;
 pub use crate::authn::session::Session;
 pub use crate::authn::{Credential, Keyring, NewKey, NotAdmitted, NotIssued};
-pub use crate::backend::{Aside, Greeting, ListKind, ListVersions, Passed, Peer, Question, Returned};
+pub use crate::backend::{
+    Aside, Asides, Attending, Greeting, ListKind, ListVersions, MAX_QUESTIONS, Passed, Peer, Question, Returned, asides,
+};
 pub use crate::ledger::Standing;
 pub use crate::pipeline::{Line, State};
 pub use crate::store::Filter as RecordFilter;
@@ -114,7 +116,7 @@ pub struct Gateway {
     brain: Brain,
     sessions: Sessions,
     inflight: Inflight,
-    visitors: Visitors,
+    visitors: Arc<Visitors>,
     parking: Parking,
     /// Streams that stay open, by key.
     streams: Crowd<KeyId>,
@@ -197,7 +199,7 @@ impl Gateway {
 
     /// The line of a new call.
     #[must_use]
-    pub fn line(&self, progress: Option<mpsc::Sender<Aside>>, peer: Option<Arc<Peer>>) -> Line {
+    pub fn line(&self, progress: Option<Asides>, peer: Option<Arc<Peer>>) -> Line {
         let cancel = self.giving_up.child_token();
         Line { cancel, progress, peer, provenance: Provenance::default(), errand: None }
     }

@@ -17,7 +17,6 @@ use super::inflight::Inflight;
 use super::parking::Parking;
 use super::sessions::Sessions;
 use super::sources::{Inputs, Sources, of_policy};
-use super::visitors::Visitors;
 use super::{Gateway, watch};
 use crate::approvals::{Approvals, Hooks};
 use crate::authn::jwt::Tokens;
@@ -130,7 +129,7 @@ impl Gateway {
             brain,
             sessions,
             inflight: Inflight::default(),
-            visitors: Visitors::default(),
+            visitors: Arc::default(),
             parking: Parking::default(),
             streams: Crowd::default(),
             desk,
@@ -181,9 +180,12 @@ impl Gateway {
             self.tasks.spawn(watch::hangups(self.desk.clone(), self.stopping.clone()));
             if let Some(metrics) = self.metrics.clone() {
                 let fold = move || metrics.run_upkeep();
-                self.tasks.spawn(watch::metrics(fold, watch::UPKEEP_EVERY, self.stopping.clone()));
+                self.tasks.spawn(watch::now_and_then(fold, watch::UPKEEP_EVERY, self.stopping.clone()));
             }
             self.tasks.spawn(watch::approvals(self.pipeline.approvals.clone(), self.stopping.clone()));
+            let (visitors, clock) = (Arc::clone(&self.visitors), Arc::clone(&self.pipeline.clock));
+            let sweep = move || visitors.sweep(clock.ticks());
+            self.tasks.spawn(watch::now_and_then(sweep, watch::SWEEP_EVERY, self.stopping.clone()));
             self.tasks.spawn(watch::uses(Arc::clone(&self.keys), self.stopping.clone()));
             self.tasks.spawn(watch::rollups(self.pipeline.journal.clone(), self.stopping.clone()));
         }

@@ -67,7 +67,10 @@ impl Gateway {
         let sight = state.sight(principal);
         match state.catalog.resolve(&asked, |tool| sight.shows(tool)) {
             Resolved::One(tool) => Ok(tool),
-            Resolved::None { nearest } => Err(Refusal::UnknownTool { asked: asked.label(), nearest }),
+            Resolved::None => {
+                let nearest = state.catalog.nearest(&asked, |tool| sight.shows(tool));
+                Err(Refusal::UnknownTool { asked: asked.label(), nearest })
+            }
             Resolved::Several(ids) => {
                 let readings = ids.iter().map(ToString::to_string).collect();
                 Err(Refusal::Ambiguous { asked: asked.label(), readings })

@@ -1,6 +1,7 @@
 //! Access tokens at the door: `[oauth]`.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::Gateway;
 use crate::authn::bearer::offered;
@@ -68,12 +69,21 @@ impl Gateway {
         self.pipeline.tokens.admit(token, oauth, &state.profiles).await
     }
 
-    /// Whether somebody who was admitted would be now: what stays open asks this from time to time.
+    /// Somebody who was admitted, with the profile of now; `None` where it would not be admitted any more. What stays open
+    /// asks this from time to time.
     #[must_use]
-    pub fn still_admits(&self, principal: &Principal) -> bool {
-        match principal.until {
-            Some(until) => self.now() < until && self.state.load().settings.oauth.is_some(),
+    pub fn still_admitted(&self, principal: &Principal) -> Option<Principal> {
+        let state = self.state.load();
+        let live = match principal.until {
+            Some(until) => self.now() < until && state.settings.oauth.is_some(),
             None => self.keys.is_live(principal),
-        }
+        };
+        let profile = state.profiles.get(&principal.profile.name).filter(|_| live)?;
+        let profile = match principal.until {
+            None => Arc::clone(profile),
+            // What the token left out stays out.
+            Some(_) => Arc::new(profile.within(&principal.profile.scopes)),
+        };
+        Some(Principal { profile, ..principal.clone() })
     }
 }

@@ -143,7 +143,7 @@ impl Simulation<'_> {
                     &format!("names more than one tool: {}", readings.join(", ")),
                 )
             }
-            Found::None { .. } => self.unknown(asked, given, "unknown_tool", "there is no such tool"),
+            Found::None => self.unknown(asked, given, "unknown_tool", "there is no such tool"),
         }
     }
 

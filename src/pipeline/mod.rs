@@ -15,7 +15,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::approval::unapproved;
@@ -26,7 +25,7 @@ pub use self::scan::{Scanned, examine};
 pub use self::state::{Sight, State};
 use crate::approvals::Approvals;
 use crate::authn::jwt::Tokens;
-use crate::backend::{Aside, Backends, Peer, SendOptions};
+use crate::backend::{Asides, Backends, Peer, SendOptions};
 use crate::domain::call::{CallRequest, Errand};
 use crate::domain::clock::Clock;
 use crate::domain::crowd::{Crowd, Seat};
@@ -68,7 +67,7 @@ pub struct Pipeline {
 pub struct Line {
     pub cancel: CancellationToken,
     /// Takes the backend's progress notifications, as they come.
-    pub progress: Option<mpsc::Sender<Aside>>,
+    pub progress: Option<Asides>,
     /// The client, where the backend may speak to it while it works.
     pub peer: Option<Arc<Peer>>,
     /// Where the call comes from.
@@ -199,7 +198,9 @@ impl Pipeline {
         }
         let tool = call.tool();
         let errand = line.errand.as_ref();
-        let cached = tool.settings.cache.filter(|_| errand.is_none());
+        // Nor what a client says, or is asked, beside what is judged: another call's answer would be another.
+        let plain = errand.is_none() && line.peer.as_ref().is_none_or(|peer| peer.is_plain());
+        let cached = tool.settings.cache.filter(|_| plain);
         let cache_digest: Option<Arc<str>> = cached.map(|_| cache_digest(call).into());
         if let Some(answer) = cache_digest.as_ref().and_then(|digest| self.backends.cached(call, digest)) {
             return Ok(Outcome::Answered(answer));

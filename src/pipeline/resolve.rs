@@ -297,16 +297,13 @@ fn backend_tool(
         Found::Several(ids) => {
             Err(Refusal::Ambiguous { asked: asked.label(), readings: ids.iter().map(ToString::to_string).collect() })
         }
-        Found::None { .. } => {
+        Found::None => {
             if matches!(state.catalog.resolve(asked, |_| true), Found::One(_)) {
                 record.outside_profile(&principal.profile.name);
             }
             // Near names are shown, so they are what a list would show.
             let sight = state.sight(principal);
-            let nearest = match state.catalog.resolve(asked, |tool| sight.shows(tool)) {
-                Found::None { nearest } => nearest,
-                _ => Vec::new(),
-            };
+            let nearest = state.catalog.nearest(asked, |tool| sight.shows(tool));
             Err(Refusal::UnknownTool { asked: asked.label(), nearest })
         }
     }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::record::Record;
 use super::resolve::Resolved;
 use super::{Line, Pipeline, State};
-use crate::backend::{Aside, Catalog};
+use crate::backend::{Aside, Asides, Catalog, asides};
 use crate::domain::dlp::{Direction, DlpMode, DlpResult};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, Outcome, Refusal, UpstreamError, UpstreamFault};
@@ -197,19 +197,15 @@ pub(super) struct Notices {
     scanner: Arc<Scanner>,
     mode: DlpMode,
     /// From the backend, and to the caller; absent where nothing is scanned.
-    way: Option<(mpsc::Receiver<Aside>, mpsc::Sender<Aside>)>,
+    way: Option<(mpsc::Receiver<Aside>, Asides)>,
 }
 
 /// The channel that a backend's progress takes.
-pub(super) fn notices(
-    state: &State,
-    tool: &Tool,
-    progress: Option<mpsc::Sender<Aside>>,
-) -> (Option<mpsc::Sender<Aside>>, Notices) {
+pub(super) fn notices(state: &State, tool: &Tool, progress: Option<Asides>) -> (Option<Asides>, Notices) {
     let (scanner, mode) = (Arc::clone(&state.settings.scanner), tool.settings.dlp.results);
     match progress {
         Some(sink) if matches!(mode, DlpMode::Redact | DlpMode::Block) => {
-            let (source, heard) = mpsc::channel(NOTICES);
+            let (source, heard) = asides(NOTICES);
             (Some(source), Notices { scanner, mode, way: Some((heard, sink)) })
         }
         progress => (progress, Notices { scanner, mode, way: None }),
@@ -236,7 +232,7 @@ impl Notices {
                 }
             }
             // A full channel loses progress, as it does without a scan.
-            drop(sink.try_send(notice));
+            let _ = sink.pass(notice);
         };
         let mut call = std::pin::pin!(call);
         let answer = loop {

@@ -20,7 +20,7 @@ use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::EventId;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Refusal};
-use crate::gateway::{Aside, Gateway, Leaving, Line, Question, Tape, Underway, unfinished};
+use crate::gateway::{Aside, Gateway, Leaving, Line, Question, Tape, Underway, asides, unfinished};
 use crate::wire::envelope::{Id, call_params};
 use crate::wire::era::Era;
 use crate::wire::hop;
@@ -56,7 +56,7 @@ pub(super) async fn plain(
     arguments: Option<Json>,
 ) -> Response {
     let request = request(&asked, tool, arguments);
-    let (sender, heard) = mpsc::channel(NOTICES);
+    let (sender, heard) = asides(NOTICES);
     let progress = asked.meta.progress_token.as_ref().filter(|_| asked.streams).map(|_| sender);
     let line = gateway.line(progress, None);
     carry(gateway, asked, id, request, line, heard, None).await
@@ -206,7 +206,7 @@ impl Answering {
             (Aside::Question(question), Some(via)) if self.streams => {
                 via.ask(question).map_or(Turn::Nothing, |text| Turn::Say(event(&text)))
             }
-            (Aside::Notification { method, params }, _) if self.streams => {
+            (Aside::Notification { method, params, .. }, _) if self.streams => {
                 self.notice(&method, params.as_ref()).map_or(Turn::Nothing, Turn::Say)
             }
             // Who cannot be asked does not keep the backend waiting: a question that is dropped is answered so.
@@ -283,7 +283,7 @@ impl Answering {
                     tape.say(&first);
                 }
                 tasks.spawn(record(Some(streaming), Arc::clone(&tape), clock));
-                super::stream::taped(tape, None)
+                super::stream::taped(&tape, None)
             }
             None => {
                 let rest =

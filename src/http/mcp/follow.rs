@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Interval;
-use tokio_util::sync::DropGuard;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::call::NOTICES;
 use super::relayed::{Via, notification, request};
@@ -25,7 +25,7 @@ use crate::domain::crowd::Seat;
 use crate::domain::id::{KeyId, ServerName};
 use crate::domain::json::Json;
 use crate::domain::principal::Principal;
-use crate::gateway::{Aside, Gateway, ListVersions, Visitor};
+use crate::gateway::{Aside, Attending, Gateway, ListVersions, Visitor, asides};
 use crate::wire::envelope::Id;
 use crate::wire::era::Era;
 use crate::wire::hop;
@@ -98,8 +98,9 @@ pub(super) async fn listen(
     let mut heard = None;
     let mut guard = None;
     if !wanted.resource_subscriptions.is_empty() {
-        let via = Via::new(Arc::clone(&gateway), &asked, server, greeting.clone(), None, "subscriptions/listen");
-        let (sink, receiver) = mpsc::channel(NOTICES);
+        let of = server.clone();
+        let via = Via::new(Arc::clone(&gateway), &asked, of, greeting.clone(), None, "subscriptions/listen");
+        let (sink, receiver) = asides(NOTICES);
         let uris = std::mem::take(&mut wanted.resource_subscriptions);
         match subscribe(&gateway, (&asked, id), &via, uris, sink).await {
             Ok((uris, subscribed)) => (wanted.resource_subscriptions, guard) = (uris, Some(subscribed)),
@@ -112,7 +113,7 @@ pub(super) async fn listen(
     let result = hop::result_for(&Json::of(&json!({"_meta": {SUBSCRIPTION: tag}})), Era::Modern, &greeting.info, None);
     let last = Some(event(&rpc::result(id, &result)));
     let hearing = heard.map_or(Hearing::Nothing, Hearing::Subscription);
-    let following = Following::new(gateway, asked.principal, versions, wanted, hearing, seat);
+    let following = Following::new(gateway, (asked.principal, server), versions, wanted, hearing, seat);
     let following = Following { tag: Some(tag), last, _subscribed: guard, ..following };
     following.response(first)
 }
@@ -128,8 +129,10 @@ pub(super) fn of_visitor(
     let Some(versions) = gateway.list_versions(server) else {
         return failure(None, &RpcError::new(404, -32600, "the server is not configured any more"));
     };
-    let following = Following::new(gateway, principal, versions, Wanted::EVERYTHING, Hearing::Visitor(visitor), seat);
-    following.response(Bytes::from_static(b":\n\n"))
+    let attending = gateway.attend(server, &visitor.session);
+    let of = (principal, server.clone());
+    let following = Following::new(gateway, of, versions, Wanted::EVERYTHING, Hearing::Visitor(visitor), seat);
+    Following { _attending: attending, ..following }.response(Bytes::from_static(b":\n\n"))
 }
 
 /// Where a stream hears what the server says.
@@ -140,6 +143,14 @@ enum Hearing {
 }
 
 impl Hearing {
+    /// Falls when the session has been ended.
+    fn ended(&self) -> CancellationToken {
+        match self {
+            Self::Visitor(visitor) => visitor.ended.clone(),
+            Self::Nothing | Self::Subscription(_) => CancellationToken::new(),
+        }
+    }
+
     async fn next(&mut self) -> Aside {
         let aside = match self {
             Self::Nothing => None,
@@ -160,6 +171,7 @@ impl Hearing {
 struct Following {
     gateway: Arc<Gateway>,
     principal: Principal,
+    server: ServerName,
     versions: watch::Receiver<ListVersions>,
     seen: ListVersions,
     wanted: Wanted,
@@ -174,13 +186,14 @@ struct Following {
     last: Option<Bytes>,
     done: bool,
     _subscribed: Option<DropGuard>,
+    _attending: Option<Attending>,
     _seat: Seat<KeyId>,
 }
 
 impl Following {
     fn new(
         gateway: Arc<Gateway>,
-        principal: Principal,
+        (principal, server): (Principal, ServerName),
         mut versions: watch::Receiver<ListVersions>,
         wanted: Wanted,
         hearing: Hearing,
@@ -190,6 +203,7 @@ impl Following {
         Self {
             gateway,
             principal,
+            server,
             versions,
             seen,
             wanted,
@@ -201,6 +215,7 @@ impl Following {
             last: None,
             done: false,
             _subscribed: None,
+            _attending: None,
             _seat: seat,
         }
     }
@@ -215,6 +230,7 @@ impl Following {
 
     async fn next(&mut self) -> Option<Bytes> {
         let stopping = self.gateway.stopping();
+        let ended = self.hearing.ended();
         while !self.done {
             if let Some(event) = self.due.pop() {
                 return Some(event);
@@ -225,6 +241,7 @@ impl Following {
                     self.done = true;
                     return self.last.take();
                 }
+                () = ended.cancelled() => return None,
                 changed = self.versions.changed() => {
                     changed.ok()?;
                     // Who hears of it lists at once, and must find what is new.
@@ -237,7 +254,7 @@ impl Following {
                     }
                 }
                 _ = self.looks.tick() => {
-                    if !self.gateway.still_admits(&self.principal) {
+                    if !self.is_open() {
                         return None;
                     }
                     self.quiet += 1;
@@ -249,6 +266,15 @@ impl Following {
             }
         }
         None
+    }
+
+    /// Whether the stream would be opened now: the key, its profile, the policies, the session may be others.
+    fn is_open(&mut self) -> bool {
+        let Some(principal) = self.gateway.still_admitted(&self.principal) else { return false };
+        self.principal = principal;
+        let (gateway, principal) = (&self.gateway, &self.principal);
+        gateway.server(principal, self.server.as_str()).is_some()
+            && self.wanted.resource_subscriptions.iter().all(|uri| gateway.may_follow(principal, &self.server, uri))
     }
 
     /// Events for the lists that have changed.
@@ -273,7 +299,7 @@ impl Following {
 
     fn told(&self, aside: Aside) -> Option<Bytes> {
         match (aside, &self.hearing) {
-            (Aside::Notification { method, params }, _) => {
+            (Aside::Notification { method, params, .. }, _) => {
                 Some(event(&notification(&method, self.tagged(params).as_ref())))
             }
             (Aside::Question(question), Hearing::Visitor(visitor)) => {

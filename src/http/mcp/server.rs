@@ -6,7 +6,6 @@ use std::sync::Arc;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
 use super::call::{NOTICES, carry, go_on};
 use super::dispatch::{cancel, hello, unknown};
@@ -20,9 +19,9 @@ use super::{Asked, SESSION, approval, failure, stream};
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Outcome, UpstreamError, UpstreamFault};
-use crate::gateway::{Gateway, Line, ListKind, Passed, Resumed, Visitor};
+use crate::gateway::{Asides, Gateway, Line, ListKind, Passed, Resumed, Visitor, asides};
 use crate::wire::envelope::{Id, Message};
-use crate::wire::era::{Era, SUPPORTED, negotiate};
+use crate::wire::era::{Era, LEVELS, SUPPORTED, negotiate};
 use crate::wire::hop;
 use crate::wire::mcp::{Reply, refusal};
 use crate::wire::rpc::{self, RpcError};
@@ -88,7 +87,7 @@ async fn roots_changed(
         return;
     };
     let via = Via::new(Arc::clone(gateway), asked, server.clone(), greeting, visitor, method);
-    gateway.notify_server(&server, method, &via.peer(asked.era, onward, mpsc::channel(1).0));
+    gateway.notify_server(&server, method, &via.peer(asked.era, onward, Asides::deaf()));
 }
 
 /// One request on the transparent route.
@@ -217,7 +216,7 @@ impl Conversation {
             Err(why) => return invalid(&why),
         };
         let Self { gateway, asked, id, .. } = self;
-        let (sender, heard) = mpsc::channel(NOTICES);
+        let (sender, heard) = asides(NOTICES);
         let peer = via.peer(asked.era, onward, sender.clone());
         let progress = asked.meta.progress_token.as_ref().filter(|_| asked.streams).map(|_| sender);
         let line = Line { errand: wanted.errand, ..gateway.line(progress, Some(Arc::new(peer))) };
@@ -285,7 +284,7 @@ impl Conversation {
 
     async fn set_level(self) -> Response {
         let level = hop::member(self.params.as_ref(), "level").and_then(|level| level.decode::<String>().ok());
-        let Some(level) = level.filter(|level| super::relayed::LEVELS.contains(&level.as_str())) else {
+        let Some(level) = level.filter(|level| LEVELS.contains(&level.as_str())) else {
             return failure(Some(&self.id), &RpcError::new(200, -32602, "`params.level` is not a level"));
         };
         let via = match self.via().await {
@@ -307,7 +306,7 @@ impl Conversation {
             Ok(onward) => onward,
             Err(why) => return failure(Some(&self.id), &RpcError::new(200, -32602, why)),
         };
-        let peer = via.peer(self.asked.era, onward, mpsc::channel(NOTICES).0);
+        let peer = via.peer(self.asked.era, onward, Asides::deaf());
         match self.gateway.pass(&self.server, Passed { method: &self.method, peer: &peer, endless: false }).await {
             Ok(result) => self.reply(&result),
             Err(error) => self.fail(&error),
@@ -333,7 +332,7 @@ impl Conversation {
             Ok(onward) => onward,
             Err(why) => return failure(Some(&self.id), &RpcError::new(200, -32602, why)),
         };
-        let peer = via.peer(self.asked.era, onward, mpsc::channel(NOTICES).0);
+        let peer = via.peer(self.asked.era, onward, Asides::deaf());
         let carried = via.errand(&self.asked, &self.id, wanted, peer).await;
         if !sends && matches!(carried.outcome, Outcome::Answered(_)) {
             follow_resource(&self.gateway, &via, &visitor, &uri, on);

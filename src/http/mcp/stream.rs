@@ -22,7 +22,7 @@ use crate::domain::crowd::Seat;
 use crate::domain::id::KeyId;
 use crate::domain::json::Json;
 use crate::domain::principal::Principal;
-use crate::gateway::{Gateway, ListVersions, Listing, Tape};
+use crate::gateway::{Gateway, ListVersions, Listing, Tape, Visitor};
 use crate::wire::envelope::Id;
 use crate::wire::era::Era;
 use crate::wire::mcp::own_result;
@@ -47,8 +47,8 @@ pub(super) fn response(body: Body) -> Response {
 }
 
 /// The events of a tape after a position, with comments while it is silent.
-pub(super) fn taped(tape: Arc<Tape>, after: Option<u64>) -> Body {
-    let events = futures_util::stream::unfold((tape, after), |(tape, after)| async move {
+pub(super) fn taped(tape: &Arc<Tape>, after: Option<u64>) -> Body {
+    let events = futures_util::stream::unfold((tape.reader(), after), |(tape, after)| async move {
         tokio::select! {
             read = tape.read(after) => {
                 let (event, at) = read?;
@@ -58,6 +58,31 @@ pub(super) fn taped(tape: Arc<Tape>, after: Option<u64>) -> Body {
         }
     });
     Body::from_stream(events)
+}
+
+/// The same for somebody who comes back for it.
+pub(super) fn taken_up(
+    gateway: Arc<Gateway>,
+    principal: Principal,
+    visitor: &Visitor,
+    tape: &Arc<Tape>,
+    after: u64,
+) -> Response {
+    let Some(seat) = gateway.stream_seat(&principal.key) else { return failure(None, &too_many()) };
+    let (ended, stopping) = (visitor.ended.clone(), gateway.stopping());
+    let over = async move {
+        let _seat = seat;
+        let mut looks = tokio::time::interval(LOOK);
+        while gateway.still_admitted(&principal).is_some() {
+            tokio::select! {
+                _ = looks.tick() => {}
+                () = ended.cancelled() => return,
+                () = stopping.cancelled() => return,
+            }
+        }
+    };
+    let events = taped(tape, Some(after)).into_data_stream();
+    response(Body::from_stream(events.take_until(Box::pin(over))))
 }
 
 /// The stream of a legacy session (`GET`).
@@ -223,9 +248,7 @@ impl Watching {
                     }
                 }
                 _ = self.looks.tick() => {
-                    if !self.gateway.still_admits(&self.principal) {
-                        return None;
-                    }
+                    self.principal = self.gateway.still_admitted(&self.principal)?;
                     self.quiet += 1;
                     if self.quiet >= LOOKS_PER_COMMENT {
                         self.quiet = 0;
@@ -239,16 +262,11 @@ impl Watching {
 
     /// The event, where this caller's list really is another now.
     fn news(&mut self) -> Option<Bytes> {
-        let state = self.gateway.state();
-        let Some(profile) = state.profiles.get(&self.principal.profile.name) else {
+        let Some(principal) = self.gateway.still_admitted(&self.principal) else {
             self.done = true;
             return None;
         };
-        self.principal.profile = match self.principal.until {
-            None => Arc::clone(profile),
-            // What the token left out stays out.
-            Some(_) => Arc::new(profile.within(&self.principal.profile.scopes)),
-        };
+        self.principal = principal;
         let now = self.gateway.list_fingerprint(&self.principal, self.listing);
         if now == self.seen {
             return None;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Asked;
@@ -14,7 +13,7 @@ use super::relayed::Via;
 use super::wanted::Wanted;
 use crate::domain::id::ServerName;
 use crate::domain::outcome::Outcome;
-use crate::gateway::{Aside, Gateway, Passed, Peer, Visitor};
+use crate::gateway::{Aside, Asides, Gateway, Passed, Peer, Visitor, asides};
 use crate::wire::envelope::Id;
 use crate::wire::era::Era;
 use crate::wire::hop::Onward;
@@ -22,8 +21,9 @@ use crate::wire::rpc::RpcError;
 
 /// How long a server may take to take a subscription.
 const TAKE: Duration = Duration::from_secs(10);
-/// After this a subscription that broke off is tried again.
-const AGAIN: Duration = Duration::from_secs(2);
+/// After this a subscription that broke off is tried again, and at last after this.
+const AGAIN: Duration = Duration::from_secs(1);
+const LONGEST_AGAIN: Duration = Duration::from_secs(60);
 /// The first message of a subscription.
 pub(super) const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
 
@@ -34,7 +34,7 @@ pub(super) async fn subscribe(
     asked: (&Asked, &Id),
     via: &Via,
     uris: Vec<String>,
-    sink: mpsc::Sender<Aside>,
+    sink: Asides,
 ) -> Result<(Vec<String>, DropGuard), RpcError> {
     let stop = CancellationToken::new();
     let taken = async {
@@ -78,13 +78,15 @@ async fn subscribe_legacy(
     asked: (&Asked, &Id),
     via: &Via,
     uris: Vec<String>,
-    sink: mpsc::Sender<Aside>,
+    sink: Asides,
     stop: CancellationToken,
 ) -> Result<Vec<String>, RpcError> {
     let session: Arc<str> = format!("{} listen {}", via.principal.key, crate::domain::id::RequestId::fresh()).into();
     gateway.hear_session(&via.server, &session, sink.clone());
     let (left, name, stopping) = (Arc::clone(gateway), Arc::clone(&session), gateway.stopping());
+    let attending = gateway.attend(&via.server, &session);
     gateway.tasks().spawn(async move {
+        let _attending = attending;
         tokio::select! {
             () = stop.cancelled() => {}
             () = stopping.cancelled() => {}
@@ -105,7 +107,7 @@ async fn permitted(
     let mut refused = HashSet::new();
     for uri in &uris {
         let wanted = Wanted::follow(&via.server, uri, true, via.greeting.era == Era::Legacy);
-        let peer = via.peer(Era::Modern, Onward::default(), mpsc::channel(NOTICES).0);
+        let peer = via.peer(Era::Modern, Onward::default(), Asides::deaf());
         match via.errand(asked.0, asked.1, wanted, of(peer)).await.outcome {
             Outcome::Answered(_) => {}
             Outcome::Refused(_) => drop(refused.insert(uri.clone())),
@@ -128,19 +130,22 @@ async fn listen_upstream(
     gateway: Arc<Gateway>,
     server: ServerName,
     peer: Peer,
-    sink: mpsc::Sender<Aside>,
+    sink: Asides,
     mut acknowledged: Option<tokio::sync::oneshot::Sender<()>>,
     stop: CancellationToken,
 ) {
-    let (raw, mut heard) = mpsc::channel(NOTICES);
+    let (raw, mut heard) = asides(NOTICES);
     let peer = Peer { asides: raw, ..peer };
     let listening = async {
+        let mut again = AGAIN;
         loop {
+            let began = tokio::time::Instant::now();
             let passed = Passed { method: "subscriptions/listen", peer: &peer, endless: true };
             if let Err(error) = gateway.pass(&server, passed).await {
                 tracing::debug!(server = %server, "a subscription broke off: {}", error.message);
             }
-            tokio::time::sleep(AGAIN).await;
+            again = if began.elapsed() > LONGEST_AGAIN { AGAIN } else { (again * 2).min(LONGEST_AGAIN) };
+            tokio::time::sleep(again).await;
         }
     };
     let passing = async {
@@ -149,7 +154,7 @@ async fn listen_upstream(
                 Aside::Notification { method, .. } if method == ACKNOWLEDGED => {
                     acknowledged.take().map(|acknowledged| acknowledged.send(()));
                 }
-                aside => drop(sink.try_send(aside)),
+                aside => drop(sink.pass(aside)),
             }
         }
     };

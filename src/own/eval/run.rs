@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::observe::observe;
 use super::{Evals, RUN, answer, evaluation};
-use crate::backend::{Aside, fits};
+use crate::backend::fits;
 use crate::domain::call::{CallRequest, ToolRef};
 use crate::domain::id::{EventId, RunId};
 use crate::domain::json::Json;
@@ -202,9 +202,7 @@ fn tell(line: &Line, done: usize, total: usize, name: &str) {
     let Some(progress) = &line.progress else { return };
     let message = format!("{name}: {done} of {total} cases");
     let params = Json::of(&json!({"progress": done, "total": total, "message": message}));
-    let notification = Aside::Notification { method: "notifications/progress".into(), params: Some(params) };
-    // Nobody waits for progress.
-    let _gone = progress.try_send(notification);
+    progress.tell("notifications/progress", Some(params));
 }
 
 /// Holds a value against a schema of a case.
