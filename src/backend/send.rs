@@ -256,7 +256,7 @@ fn question<'a>(
     if let Some(errand) = errand {
         let params = match errand {
             Errand::Complete => Params::Members(reference),
-            Errand::Follow { .. } => Params::Uri(name),
+            Errand::Follow { .. } | Errand::GoOn { .. } => Params::Uri(name),
             Errand::Task { id, .. } => Params::Task(id),
         };
         return (errand.method(), params);

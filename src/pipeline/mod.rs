@@ -141,6 +141,9 @@ impl Pipeline {
             Decided::Pending(pending) if line.errand.is_some() => return Err(unapproved(pending, record)),
             Decided::Pending(pending) => self.approved(state, pending, record).await?,
         };
+        if let Some(Errand::GoOn { .. }) = line.errand {
+            return Ok(Outcome::Answered(nothing()));
+        }
         match road {
             Road::Own(origin) => {
                 record.sent();
@@ -213,8 +216,7 @@ impl Pipeline {
             record.intend().await?;
         }
         if let Some(Errand::Follow { sends: false, .. }) = errand {
-            let result = Json::from_parts(String::from("{}"));
-            return Ok(Outcome::Answered(Answer { result, is_error: false, cached: false, partial: false }));
+            return Ok(Outcome::Answered(nothing()));
         }
         record.sent();
         let (progress, notices) = scan::notices(state, tool, line.progress.clone());
@@ -226,4 +228,9 @@ impl Pipeline {
             Err(error) => Outcome::Failed(error),
         })
     }
+}
+
+/// The answer where nothing was sent.
+fn nothing() -> Answer {
+    Answer { result: Json::from_parts(String::from("{}")), is_error: false, cached: false, partial: false }
 }

@@ -104,7 +104,10 @@ impl Record {
 
     /// Notes what is asked in place of the call.
     pub(super) fn errand(&mut self, errand: &Errand) {
-        self.entry.note(errand.method());
+        self.entry.note(match errand {
+            Errand::GoOn { .. } => "taken up again",
+            _ => errand.method(),
+        });
         if let Some(traced) = &mut self.traced {
             traced.provenance.method = Some(errand.method());
         }

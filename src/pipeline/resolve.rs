@@ -199,7 +199,7 @@ impl Pipeline {
         if let Some(errand) = errand {
             record.errand(errand);
         }
-        let again = matches!(errand, Some(Errand::Task { .. }));
+        let again = matches!(errand, Some(Errand::Task { .. } | Errand::GoOn { .. }));
         let (tool, own) = match self.own.find(&request.tool) {
             Some(own) if principal.profile.has(own.scope) => {
                 if !own.lies_in(&principal.profile) {

@@ -232,7 +232,7 @@ impl Notices {
                 }
             }
             // A full channel loses progress, as it does without a scan.
-            let _ = sink.pass(notice);
+            let _lost = !sink.pass(notice);
         };
         let mut call = std::pin::pin!(call);
         let answer = loop {

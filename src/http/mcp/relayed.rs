@@ -165,14 +165,9 @@ impl Via {
     ///
     /// # Errors
     /// A sentence for the client.
-    pub(super) fn resume(
-        &mut self,
-        wanted: &Wanted,
-        state: &Json,
-        responses: Option<&Json>,
-    ) -> Result<Resumed, &'static str> {
+    pub(super) fn resume(&mut self, wanted: &Wanted, state: &Json) -> Result<Resumed, &'static str> {
         self.is_for(wanted);
-        self.gateway.resume(&self.principal, &wanted.digest, state, responses)
+        self.gateway.resume(&self.principal, &wanted.digest, state)
     }
 
     /// An event for what the server says beside its answer, where this client wants it.

@@ -19,10 +19,10 @@ use super::{Asked, SESSION, approval, failure, stream};
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Outcome, UpstreamError, UpstreamFault};
-use crate::gateway::{Asides, Gateway, Line, ListKind, Passed, Resumed, Visitor, asides};
+use crate::gateway::{Asides, Gateway, Line, ListKind, Passed, Resumed, Visitor, Waiting, asides};
 use crate::wire::envelope::{Id, Message};
 use crate::wire::era::{Era, LEVELS, SUPPORTED, negotiate};
-use crate::wire::hop;
+use crate::wire::hop::{self, Onward};
 use crate::wire::mcp::{Reply, refusal};
 use crate::wire::rpc::{self, RpcError};
 
@@ -197,13 +197,9 @@ impl Conversation {
         let ours = wanted.errand.is_some() || approving;
         let state = hop::member(self.params.as_ref(), "requestState").filter(|_| !ours);
         if let (Era::Modern, Some(state)) = (self.asked.era, state) {
-            let responses = hop::member(self.params.as_ref(), "inputResponses");
-            match via.resume(&wanted, &state, responses.as_ref()) {
+            match via.resume(&wanted, &state) {
                 Ok(Resumed::Anew(state)) => inner = state,
-                Ok(Resumed::Underway(underway)) => {
-                    let Self { gateway, asked, id, .. } = self;
-                    return go_on(&gateway, &asked, id, underway, via).await;
-                }
+                Ok(Resumed::Waiting(waiting)) => return self.take_up(wanted, waiting, via).await,
                 Err(why) => return invalid(why),
             }
         }
@@ -222,6 +218,20 @@ impl Conversation {
         let line = Line { errand: wanted.errand, ..gateway.line(progress, Some(Arc::new(peer))) };
         let request = super::call::request(&asked, wanted.tool, wanted.arguments);
         carry(gateway, asked, id, request, line, heard, Some(via)).await
+    }
+
+    /// Lets a call that waited for its client go on, where it would be permitted now.
+    async fn take_up(self, wanted: Wanted, waiting: Waiting, via: Box<Via>) -> Response {
+        let peer = via.peer(self.asked.era, Onward::default(), Asides::deaf());
+        let judged = via.errand(&self.asked, &self.id, wanted.going_on(), peer).await;
+        if !matches!(judged.outcome, Outcome::Answered(_)) {
+            let mut response = self.told(&via.tell(&judged, self.asked.era, self.asked.host));
+            told::name(&mut response, &judged.governance.audit_event_id);
+            return response;
+        }
+        let responses = hop::member(self.params.as_ref(), "inputResponses");
+        let Self { gateway, asked, id, .. } = self;
+        go_on(&gateway, &asked, id, waiting.answered(responses.as_ref()), via).await
     }
 
     async fn initialize(self) -> Response {

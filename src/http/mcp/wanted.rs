@@ -120,6 +120,16 @@ impl Wanted {
         Self { errand: Some(Errand::Task { method, id }), ..Self::plain(method, tool, None, &["taskId"]) }
     }
 
+    /// Whether what was asked for before may go on.
+    pub(super) fn going_on(self) -> Self {
+        let method = match self.tool.kind() {
+            Kind::Tool => "tools/call",
+            Kind::Resource => "resources/read",
+            Kind::Prompt | Kind::Entity => "prompts/get",
+        };
+        Self { errand: Some(Errand::GoOn { method }), ..self }
+    }
+
     /// What of the params travels on beside what is judged.
     ///
     /// # Errors
