@@ -23,7 +23,6 @@ mod shown;
 pub mod sources;
 mod suites;
 mod surface;
-mod tallies;
 mod tape;
 mod token;
 mod unread;
@@ -73,7 +72,6 @@ use self::inflight::Inflight;
 use self::parking::Parking;
 use self::persistent::Persistent;
 use self::sessions::Sessions;
-use self::tallies::Tallies;
 use self::visitors::Visitors;
 use crate::brain::Brain;
 use crate::domain::call::{CallRequest, Entrance};
@@ -130,7 +128,6 @@ pub struct Gateway {
     giving_up: CancellationToken,
     /// Counts changes of what lists may show.
     changes: channel::Sender<u64>,
-    tallies: Arc<Tallies>,
     metrics: Option<metrics_exporter_prometheus::PrometheusHandle>,
     /// Every server had been listed or had failed at some time.
     was_settled: AtomicBool,
@@ -225,13 +222,12 @@ impl Gateway {
         request: CallRequest,
         line: Line,
     ) -> Persistent<impl Future<Output = std::thread::Result<Carried>> + Send + 'static> {
-        let (pipeline, state, tallies) = (Arc::clone(&self.pipeline), self.state(), Arc::clone(&self.tallies));
+        let (pipeline, state) = (Arc::clone(&self.pipeline), self.state());
         let span = tracing::debug_span!("call", request_id = %request.id, entrance = request.entrance.as_str());
         let call = async move {
             let id = request.id.clone();
             let carried = pipeline.carry(&state, principal, request, line).await;
             tell(&id, &carried);
-            tallies.count(&carried);
             carried
         };
         Persistent::new(AssertUnwindSafe(tracing::Instrument::instrument(call, span)).catch_unwind(), &self.tasks)

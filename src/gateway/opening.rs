@@ -35,7 +35,7 @@ use crate::journal::{Journal, JournalConfig, JournalError};
 use crate::ledger::Ledger;
 use crate::own::eval::{Evals, Library};
 use crate::own::{Own, Surroundings};
-use crate::pipeline::{Pipeline, State};
+use crate::pipeline::{Pipeline, State, Tallies};
 use crate::policy::{PolicyFault, Report};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Telemetry;
@@ -141,7 +141,6 @@ impl Gateway {
             stopping: CancellationToken::new(),
             giving_up: CancellationToken::new(),
             changes,
-            tallies: Arc::default(),
             metrics,
             was_settled: AtomicBool::new(false),
         });
@@ -221,6 +220,7 @@ fn pipeline(
         in_flight: Crowd::default(),
         backends,
         own: Box::new(own),
+        tallies: Tallies::default(),
         telemetry,
     }
 }

@@ -10,6 +10,7 @@ mod record;
 mod resolve;
 mod scan;
 mod state;
+mod tallies;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use self::resolve::{Origin, OwnTool, OwnTools, Road, Running, own_answer};
 pub use self::scan::{Scanned, examine};
 pub use self::state::{Sight, State};
 use crate::approvals::Approvals;
+pub use self::tallies::Tallies;
 use crate::authn::jwt::Tokens;
 use crate::backend::{Aside, Backends, Peer, SendOptions};
 use crate::domain::call::{CallRequest, Errand};
@@ -61,6 +63,7 @@ pub struct Pipeline {
     pub own: Box<dyn OwnTools>,
     /// Takes calls that have ended, where somebody collects them.
     pub telemetry: Option<Telemetry>,
+    pub tallies: Tallies,
 }
 
 /// What a call may hear while it runs, and what may end it.
@@ -103,10 +106,10 @@ impl Pipeline {
         let unwrapped = self.own.unwrap(&principal, &mut request);
         let mut record = match Record::open(self, &principal, &request, &line.provenance).await {
             Ok(record) => record,
-            Err(carried) => return *carried,
+            Err(carried) => return self.counted(*carried),
         };
         if let Err(refusal) = unwrapped {
-            return record.close(Outcome::Refused(refusal)).await;
+            return self.counted(record.close(Outcome::Refused(refusal)).await);
         }
         // Pinned here: a future that is handed on by value takes its room again at each hand.
         let outcome = {
@@ -118,7 +121,13 @@ impl Pipeline {
             Some(Err(refusal)) => Outcome::Refused(refusal),
             None => Outcome::Cancelled,
         };
-        record.close(outcome).await
+        self.counted(record.close(outcome).await)
+    }
+
+    /// Counts a finished call, whoever made it: a client, or an own tool.
+    fn counted(&self, carried: Carried) -> Carried {
+        self.tallies.count(&carried);
+        carried
     }
 
     async fn attempt(
