@@ -236,7 +236,7 @@ impl Gateway {
     /// Whether calls become spans that somebody collects.
     #[must_use]
     pub fn makes_spans(&self) -> bool {
-        self.pipeline.telemetry.is_some()
+        self.pipeline.telemetry.current().is_some()
     }
 
     /// Charges a request that is no call to its principal's plan: REST and bare requests.
@@ -350,7 +350,7 @@ impl Gateway {
         let _closed = tokio::time::timeout(LAST_WORDS, self.tasks.wait()).await;
         self.pipeline.backends.stop(Duration::ZERO).await;
         self.pipeline.approvals.sweep().await;
-        if let Some(telemetry) = &self.pipeline.telemetry {
+        if let Some(telemetry) = self.pipeline.telemetry.current() {
             let left = end.saturating_duration_since(tokio::time::Instant::now());
             telemetry.stop(left.clamp(LAST_WORDS, LAST_SPANS)).await;
         }

@@ -38,7 +38,7 @@ use crate::own::{Own, Surroundings};
 use crate::pipeline::{Pipeline, State, Tallies};
 use crate::policy::{PolicyFault, Report};
 use crate::store::{Store, StoreError};
-use crate::telemetry::Telemetry;
+use crate::telemetry::Exporting;
 
 /// What a gateway is made from.
 #[derive(Debug)]
@@ -104,7 +104,8 @@ impl Gateway {
         let (approvals, hooks) =
             Approvals::start(store.clone(), Arc::clone(&clock), inputs.environment.clone()).await?;
         let (brain, tasks) = (store.brain(), TaskTracker::new());
-        let telemetry = telemetry(&inputs, &clock, opening.serve);
+        let telemetry = Arc::new(Exporting::new(Arc::clone(&clock), tasks.clone()));
+        telemetry.follow(inputs.settings.telemetry.as_deref().filter(|_| opening.serve));
         let (own, definitions) = own_tools(&keys, &brain, &surroundings, &store, &tasks);
         let (state, report) = first_state(&inputs, &backends, &definitions);
         if opening.serve && !report.acceptable {
@@ -115,9 +116,9 @@ impl Gateway {
         let (changes, _) = channel::channel(0);
         let state = Arc::new(ArcSwap::from_pointee(state));
         let desk = Desk::new(
-            opening.sources,
-            inputs,
+            (opening.sources, inputs),
             Arc::clone(&state),
+            Arc::clone(&telemetry),
             definitions,
             backends.clone(),
             store,
@@ -209,7 +210,7 @@ fn pipeline(
     approvals: Approvals,
     backends: Backends,
     own: Own,
-    telemetry: Option<Telemetry>,
+    telemetry: Arc<Exporting>,
 ) -> Pipeline {
     Pipeline {
         tokens: Arc::new(Tokens::new(Arc::clone(&clock))),
@@ -293,18 +294,6 @@ fn sealer(inputs: &Inputs, store: &Store) -> Result<Sealer, OpenError> {
         None => Sealer::new(store.secret("session")?.as_ref()),
     };
     sealer.map_err(|_| OpenError::Random)
-}
-
-/// Where a gateway serves and somebody collects. A receiver that cannot be used is told of, and no reason not to serve.
-fn telemetry(inputs: &Inputs, clock: &Arc<dyn Clock>, serve: bool) -> Option<Telemetry> {
-    let settings = inputs.settings.telemetry.as_ref().filter(|_| serve)?;
-    match Telemetry::start(settings, Arc::clone(clock)) {
-        Ok(telemetry) => Some(telemetry),
-        Err(why) => {
-            tracing::error!(why, "spans and metrics are not sent");
-            None
-        }
-    }
 }
 
 fn recorder() -> Option<metrics_exporter_prometheus::PrometheusHandle> {

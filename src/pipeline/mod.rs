@@ -25,8 +25,8 @@ use self::resolve::Decided;
 pub use self::resolve::{Origin, OwnTool, OwnTools, Road, Running, own_answer};
 pub use self::scan::{Scanned, examine};
 pub use self::state::{Sight, State};
-use crate::approvals::Approvals;
 pub use self::tallies::Tallies;
+use crate::approvals::Approvals;
 use crate::authn::jwt::Tokens;
 use crate::backend::{Aside, Backends, Peer, SendOptions};
 use crate::domain::call::{CallRequest, Errand};
@@ -42,7 +42,7 @@ use crate::domain::trace::Provenance;
 use crate::journal::Journal;
 use crate::ledger::{Charge, Ledger, Standing};
 use crate::policy::PermittedCall;
-use crate::telemetry::Telemetry;
+use crate::telemetry::Exporting;
 
 /// Calls that one key may have in flight: more would take the places of others.
 const MAX_IN_FLIGHT: usize = 512;
@@ -61,9 +61,9 @@ pub struct Pipeline {
     /// Checks what callers bring besides their key.
     pub tokens: Arc<Tokens>,
     pub own: Box<dyn OwnTools>,
-    /// Takes calls that have ended, where somebody collects them.
-    pub telemetry: Option<Telemetry>,
     pub tallies: Tallies,
+    /// Takes calls that have ended, where somebody collects them.
+    pub telemetry: Arc<Exporting>,
 }
 
 /// What a call may hear while it runs, and what may end it.
