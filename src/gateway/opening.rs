@@ -301,17 +301,18 @@ fn recorder() -> Option<metrics_exporter_prometheus::PrometheusHandle> {
     PrometheusBuilder::new().install_recorder().ok()
 }
 
-/// An admin key, unless the environment sets one; a key for an agent that may write; a key that may only look.
+/// An admin key, unless the environment sets one; a key for an agent that may write; a key that may only look. The agent is a
+/// user of its own, for who asks for a call does not approve it: so the admin key can.
 async fn first_keys(keys: &Keyring) -> Result<FirstKeys, NotCreated> {
     let mut made = FirstKeys::default();
-    let wanted = [("admin", "admin", true), ("agent", "agent", true), ("mcp_readonly", "mcp_readonly", false)];
-    for (name, profile, writer) in wanted {
+    // Each is called after its profile.
+    let wanted = [("admin", "admin", true), ("agent", "agent", true), ("mcp_readonly", "admin", false)];
+    for (name, user, writer) in wanted {
         if name == "admin" && keys.has_fixed_admin() {
             continue;
         }
         let roles = if writer { vec!["writer".to_owned()] } else { Vec::new() };
-        let new =
-            NewKey { name: name.into(), profile: profile.into(), user: "admin".into(), roles, ..NewKey::default() };
+        let new = NewKey { name: name.into(), profile: name.into(), user: user.into(), roles, ..NewKey::default() };
         made.keys.push((name, keys.create(new).await?.0));
     }
     Ok(made)
