@@ -106,7 +106,7 @@ impl OwnTools for Own {
     ) -> Running<'a> {
         Box::pin(async move {
             match &*call.tool().id.tool {
-                search::NAME => search::run(state, call),
+                search::NAME => search::run(&self.tools, state, call),
                 simulate::NAME => simulate::run(pipeline, state, &self.keys, call),
                 brain::NAME => brain::run(&self.brain, state, call).await,
                 executions::LIST => executions::list(pipeline, call).await,
