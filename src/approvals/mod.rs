@@ -108,7 +108,8 @@ pub enum Undecided {
     #[error("this needs a key with the scope `approvals:decide`")]
     Scope,
     #[error(
-        "who asks for a call does not approve it: another person has to, or the owner of this machine with `toolgate approvals`"
+        "who asks for a call does not approve it: another person has to, with a key of another user (`toolgate keys create \
+         --name N --profile operator --user U`), or the owner of the gateway's machine with `toolgate approvals approve ID`"
     )]
     Requester,
     #[error("this approval is given by holders of one of the roles {}", .0.join(", "))]

@@ -23,7 +23,6 @@ mod shown;
 pub mod sources;
 mod suites;
 mod surface;
-mod tallies;
 mod tape;
 mod token;
 mod unread;
@@ -76,7 +75,6 @@ use self::inflight::Inflight;
 use self::parking::Parking;
 use self::persistent::Persistent;
 use self::sessions::Sessions;
-use self::tallies::Tallies;
 use self::visitors::Visitors;
 use crate::brain::Brain;
 use crate::domain::call::{CallRequest, Entrance};
@@ -133,7 +131,6 @@ pub struct Gateway {
     giving_up: CancellationToken,
     /// Counts changes of what lists may show.
     changes: channel::Sender<u64>,
-    tallies: Arc<Tallies>,
     metrics: Option<metrics_exporter_prometheus::PrometheusHandle>,
     /// Every server had been listed or had failed at some time.
     was_settled: AtomicBool,
@@ -228,13 +225,12 @@ impl Gateway {
         request: CallRequest,
         line: Line,
     ) -> Persistent<impl Future<Output = std::thread::Result<Carried>> + Send + 'static> {
-        let (pipeline, state, tallies) = (Arc::clone(&self.pipeline), self.state(), Arc::clone(&self.tallies));
+        let (pipeline, state) = (Arc::clone(&self.pipeline), self.state());
         let span = tracing::debug_span!("call", request_id = %request.id, entrance = request.entrance.as_str());
         let call = async move {
             let id = request.id.clone();
             let carried = pipeline.carry(&state, principal, request, line).await;
             tell(&id, &carried);
-            tallies.count(&carried);
             carried
         };
         Persistent::new(AssertUnwindSafe(tracing::Instrument::instrument(call, span)).catch_unwind(), &self.tasks)
@@ -243,7 +239,7 @@ impl Gateway {
     /// Whether calls become spans that somebody collects.
     #[must_use]
     pub fn makes_spans(&self) -> bool {
-        self.pipeline.telemetry.is_some()
+        self.pipeline.telemetry.current().is_some()
     }
 
     /// Charges a request that is no call to its principal's plan: REST and bare requests.
@@ -357,7 +353,7 @@ impl Gateway {
         let _closed = tokio::time::timeout(LAST_WORDS, self.tasks.wait()).await;
         self.pipeline.backends.stop(Duration::ZERO).await;
         self.pipeline.approvals.sweep().await;
-        if let Some(telemetry) = &self.pipeline.telemetry {
+        if let Some(telemetry) = self.pipeline.telemetry.current() {
             let left = end.saturating_duration_since(tokio::time::Instant::now());
             telemetry.stop(left.clamp(LAST_WORDS, LAST_SPANS)).await;
         }

@@ -10,6 +10,7 @@ mod record;
 mod resolve;
 mod scan;
 mod state;
+mod tallies;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use self::resolve::Decided;
 pub use self::resolve::{Origin, OwnTool, OwnTools, Road, Running, own_answer};
 pub use self::scan::{Scanned, examine};
 pub use self::state::{Sight, State};
+pub use self::tallies::Tallies;
 use crate::approvals::Approvals;
 use crate::authn::jwt::Tokens;
 use crate::backend::{Asides, Backends, Peer, SendOptions};
@@ -39,7 +41,7 @@ use crate::domain::trace::Provenance;
 use crate::journal::Journal;
 use crate::ledger::{Charge, Ledger, Standing};
 use crate::policy::PermittedCall;
-use crate::telemetry::Telemetry;
+use crate::telemetry::Exporting;
 
 /// Calls that one key may have in flight: more would take the places of others.
 const MAX_IN_FLIGHT: usize = 512;
@@ -58,8 +60,9 @@ pub struct Pipeline {
     /// Checks what callers bring besides their key.
     pub tokens: Arc<Tokens>,
     pub own: Box<dyn OwnTools>,
+    pub tallies: Tallies,
     /// Takes calls that have ended, where somebody collects them.
-    pub telemetry: Option<Telemetry>,
+    pub telemetry: Arc<Exporting>,
 }
 
 /// What a call may hear while it runs, and what may end it.
@@ -102,10 +105,10 @@ impl Pipeline {
         let unwrapped = self.own.unwrap(&principal, &mut request);
         let mut record = match Record::open(self, &principal, &request, &line.provenance).await {
             Ok(record) => record,
-            Err(carried) => return *carried,
+            Err(carried) => return self.counted(*carried),
         };
         if let Err(refusal) = unwrapped {
-            return record.close(Outcome::Refused(refusal)).await;
+            return self.counted(record.close(Outcome::Refused(refusal)).await);
         }
         // Pinned here: a future that is handed on by value takes its room again at each hand.
         let outcome = {
@@ -117,7 +120,13 @@ impl Pipeline {
             Some(Err(refusal)) => Outcome::Refused(refusal),
             None => Outcome::Cancelled,
         };
-        record.close(outcome).await
+        self.counted(record.close(outcome).await)
+    }
+
+    /// Counts a finished call, whoever made it: a client, or an own tool.
+    fn counted(&self, carried: Carried) -> Carried {
+        self.tallies.count(&carried);
+        carried
     }
 
     async fn attempt(

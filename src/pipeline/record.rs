@@ -61,9 +61,10 @@ impl Record {
         match pipeline.journal.open(Opening::of(request, principal)).await {
             Ok(mut entry) => {
                 let parent = provenance.within.or_else(|| Context::of(&request.trace));
-                let context = pipeline.telemetry.as_ref().map(|telemetry| telemetry.begin(parent));
+                let telemetry = pipeline.telemetry.current();
+                let context = telemetry.as_ref().map(|telemetry| telemetry.begin(parent));
                 entry.came_from(provenance, context, parent);
-                let traced = pipeline.telemetry.clone().map(|telemetry| {
+                let traced = telemetry.map(|telemetry| {
                     let (began, provenance) = (telemetry.ticks(), provenance.clone());
                     Box::new(Traced { telemetry, parent, provenance, entrance, began })
                 });

@@ -22,7 +22,7 @@ use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, Misfit, Refusal};
 use crate::domain::principal::{Principal, Profile, Scope, Surface};
 use crate::domain::secret::Secret;
-use crate::domain::tool::{Kind, Tool};
+use crate::domain::tool::{Kind, Risk, Tool};
 use crate::policy::effects::of_call;
 use crate::policy::{Call, Decision, Facts, PendingCall, PermittedCall, Policies};
 
@@ -44,10 +44,13 @@ pub struct OwnTool {
 }
 
 impl OwnTool {
-    /// Whether the tool lies inside a profile that has its scope.
+    /// Whether the tool lies inside a profile that has its scope. One that holds another call counts as that.
     #[must_use]
     pub fn lies_in(&self, profile: &Profile) -> bool {
         let name = &*self.tool.id.tool;
+        if profile.read_only && self.tool.risk != Risk::Read && !self.opens {
+            return false;
+        }
         !self.granted || [&*self.tool.label, name, &format!("invoke.{name}")].iter().any(|name| profile.names(name))
     }
 

@@ -57,19 +57,6 @@ impl Store {
         let read = move |connection: &Connection| connection.prepare_cached(&sql)?.query_row([id], read).optional();
         self.readers().read(read).await
     }
-
-    /// Traces that came before `before`, newest first. The number that leads from page to page is a trace's `seq`.
-    ///
-    /// # Errors
-    /// Where the file cannot be read.
-    pub async fn traces(&self, before: Option<i64>, limit: usize) -> Result<Vec<TraceRecord>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM traces WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2");
-        let act = move |connection: &Connection| {
-            let of = params![before.unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX)];
-            connection.prepare_cached(&sql)?.query_map(of, read)?.collect()
-        };
-        self.readers().read(act).await
-    }
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<TraceRecord> {
@@ -94,7 +81,7 @@ mod tests {
     use crate::store::Durability;
 
     #[tokio::test]
-    async fn traces_are_found_by_id_and_listed_newest_first() {
+    async fn traces_are_found_by_id() {
         let folder = TempDir::new().unwrap();
         let store = Store::open(folder.path(), Durability::Process).unwrap();
         let text = |text: &str| text.to_owned();
@@ -115,9 +102,6 @@ mod tests {
         let found = store.trace("b").await.unwrap().unwrap();
         assert_eq!(TraceRecord { seq: 0, ..found.clone() }, trace("b"));
         assert_eq!(store.trace("d").await.unwrap(), None);
-        let ids = |traces: Vec<TraceRecord>| traces.into_iter().map(|trace| trace.id).collect::<String>();
-        assert_eq!(ids(store.traces(None, 2).await.unwrap()), "cb");
-        assert_eq!(ids(store.traces(Some(found.seq), 9).await.unwrap()), "a");
         assert!(matches!(store.put_trace(trace("a")).await, Err(StoreError::Conflict(_))));
     }
 }

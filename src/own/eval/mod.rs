@@ -137,6 +137,11 @@ impl Evals {
         }
     }
 
+    /// A trace that somebody brought.
+    pub(super) async fn brought(&self, id: &str) -> Result<Option<TraceRecord>, Refusal> {
+        self.store.trace(id).await.map_err(|error| library::internal(&error))
+    }
+
     async fn quality(&self, state: &State, call: &PermittedCall) -> Result<Answer, Refusal> {
         let suite = self.library.suite(state, evaluation(call)?).await?;
         let baseline = call.value().get("baseline").and_then(Value::as_str).and_then(Baseline::parse);
