@@ -144,7 +144,7 @@ pub struct EvaluationAnswer {
     "name": "Repositories",
     "cases": [{"name": "lists", "tool": "github:list_repos", "arguments": {"limit": 1}, "expect": {"max_latency": "5s"}}],
 }))]
-pub struct NewEvaluation {
+pub struct EvaluationRequest {
     pub id: u64,
     pub name: String,
     #[schema(nullable = false)]
