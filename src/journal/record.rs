@@ -120,13 +120,20 @@ impl Serialize for Record {
 /// What a spreadsheet may take for the beginning of a formula, some in their wide forms.
 const ARMED: [char; 8] = ['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
 
+/// What separates cells somewhere: a spreadsheet that is not told which does it takes what follows for a beginning too.
+const APART: [char; 4] = [';', '\t', '\n', '\r'];
+
 /// Quotes a field where it needs it (RFC 4180), and disarms what a spreadsheet would take for a formula.
 fn quoted(field: &str) -> String {
-    let armed = field.starts_with(['\t', '\r', '\n']) || field.trim_start().starts_with(ARMED);
-    if armed || field.contains([',', '"', '\n', '\r', ';', '\t']) {
-        format!("\"{}{}\"", if armed { "'" } else { "" }, field.replace('"', "\"\""))
+    let pieces = field.split_inclusive(APART).map(|piece| {
+        let armed = piece.trim_start_matches([' ', '\u{a0}', '"']).starts_with(ARMED);
+        format!("{}{piece}", if armed { "'" } else { "" })
+    });
+    let disarmed: String = pieces.collect();
+    if disarmed != *field || field.contains([',', '"']) || field.contains(APART) {
+        format!("\"{}\"", disarmed.replace('"', "\"\""))
     } else {
-        field.to_owned()
+        disarmed
     }
 }
 
@@ -145,10 +152,13 @@ mod tests {
     fn fields_are_quoted_and_formulas_disarmed() {
         assert_eq!(quoted("plain"), "plain");
         assert_eq!(quoted("a,\"b\""), "\"a,\"\"b\"\"\"");
-        for formula in ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\n=1", "\tx", "\u{ff1d}1"] {
+        for formula in ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\u{ff1d}1"] {
             assert_eq!(quoted(formula), format!("\"'{formula}\""));
         }
-        assert_eq!(quoted("a; =1"), "\"a; =1\"", "where semicolons separate, it is one field still");
+        // Whatever separates cells, no cell begins with one.
+        assert_eq!(quoted("x;=HYPERLINK(1)"), "\"x;'=HYPERLINK(1)\"");
+        assert_eq!(quoted("a; =1\t+2\n-3"), "\"a;' =1\t'+2\n'-3\"");
+        assert_eq!(quoted("a; b"), "\"a; b\"");
     }
 
     /// An entry with everything in it.
@@ -218,7 +228,7 @@ mod tests {
                 _ => assert!(columns.contains(&&**name), "{name}"),
             }
         }
-        insta::assert_snapshot!(Record(record).csv(), @"");
+        insta::assert_snapshot!(Record(record).csv(), @r#"evt_1,t,req_1,mcp,key_1,ada,a,up,"'=tool()",deny,refused,"p; approval:apr_1",v,"no, ""never""",off,1.5,sha256:0,"{""n"":1}","x; y",7,00,01,1970-01-01T00:00:00.000Z,03,tool,outcome,account_required,"'@provider:example",evt_0,modern,0af7,b7ad,http,legacy,"unreachable; ok",6,02"#);
     }
 
     #[test]
