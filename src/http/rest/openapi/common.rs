@@ -69,7 +69,10 @@ fn leave_open(value: &mut Value) {
             if is_object && !members.contains_key("properties") {
                 members.entry("additionalProperties").or_insert(Value::Bool(true));
             }
-            members.iter_mut().filter(|(name, _)| !VALUES.contains(&name.as_str())).for_each(|(_, one)| leave_open(one));
+            members
+                .iter_mut()
+                .filter(|(name, _)| !VALUES.contains(&name.as_str()))
+                .for_each(|(_, one)| leave_open(one));
         }
         Value::Array(items) => items.iter_mut().for_each(leave_open),
         _ => {}
