@@ -156,7 +156,7 @@ async fn simulate_says_what_is_shown() {
     let client = with_roles(&gateway, &[]).await;
     let report = client.simulate(&json!({"entity": "customer.email"})).await;
     assert_eq!((&report["policy"], &report["reason"]), (&json!("no-email"), &json!("addresses stay inside")));
-    assert_eq!(report["policies"][0]["file"], "policies/entities.cedar", "{report}");
+    assert!(report["policies"][0]["file"].as_str().unwrap().ends_with("policies/entities.cedar"), "{report}");
     let within = client.simulate(&json!({"entity": "ticket.subject"})).await;
     assert_eq!(within["policy"], "no-tickets", "a field lies in its type");
     // Nothing has to be known: policies are written before rows are imported.
