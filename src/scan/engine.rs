@@ -27,33 +27,59 @@ pub(super) struct Scan<'s> {
     work: usize,
     /// Whether something was left out.
     pub incomplete: bool,
-    /// Up to where encodings were opened and scanned, in the text.
-    opened: usize,
 }
 
-/// The last piece of a text that was decoded.
-type Decoded = Option<(Range<usize>, View<'static>)>;
+/// What is remembered of one view while it is passed over.
+#[derive(Default)]
+struct Passed {
+    /// The last piece that was decoded.
+    decoded: Option<(Range<usize>, View<'static>)>,
+    /// Up to where each encoding was opened. Places of one encoding come in their order, those of different ones do not: so
+    /// none counts for another.
+    escape: usize,
+    percent: usize,
+    encoded: usize,
+}
+
+impl Passed {
+    fn mark(&mut self, probe: Probe) -> Option<&mut usize> {
+        match probe {
+            Probe::Escape => Some(&mut self.escape),
+            Probe::Percent => Some(&mut self.percent),
+            Probe::Encoded => Some(&mut self.encoded),
+            _ => None,
+        }
+    }
+
+    /// An encoding was opened up to a place of a text so long. What begins near it may go on behind it, and is opened again.
+    fn opened(&mut self, probe: Probe, end: Option<usize>, length: usize) {
+        let overlap = if probe == Probe::Encoded { 0 } else { 512 };
+        if let (Some(mark), Some(end)) = (self.mark(probe), end) {
+            *mark = (*mark).max(if end < length { end.saturating_sub(overlap) } else { end });
+        }
+    }
+}
 
 impl<'s> Scan<'s> {
     pub(super) const fn of(scanner: &'s Scanner) -> Self {
-        Self { scanner, findings: Vec::new(), work: 0, incomplete: false, opened: 0 }
+        Self { scanner, findings: Vec::new(), work: 0, incomplete: false }
     }
 
     /// The passes over a text.
     pub(super) fn over(&mut self, view: &View<'_>, depth: u8) {
         let text = &*view.text;
-        let mut decoded: Decoded = None;
-        let whole = keywords::find(text, |at, probe| self.candidate(view, at, probe, depth, &mut decoded))
+        let mut passed = Passed::default();
+        let whole = keywords::find(text, |at, probe| self.candidate(view, at, probe, depth, &mut passed))
             && memchr2_iter(b'@', b'%', text).all(|at| {
                 let probe = if text::at(text, at) == b'@' { Probe::Address } else { Probe::Percent };
-                self.candidate(view, at, probe, depth, &mut decoded)
+                self.candidate(view, at, probe, depth, &mut passed)
             })
-            && self.numbers(view, depth, &mut decoded);
+            && self.numbers(view, depth, &mut passed);
         self.incomplete |= !whole;
     }
 
     /// Every number of a text that is long enough to be one of a card or a person.
-    fn numbers(&mut self, view: &View<'_>, depth: u8, decoded: &mut Decoded) -> bool {
+    fn numbers(&mut self, view: &View<'_>, depth: u8, passed: &mut Passed) -> bool {
         let text = &*view.text;
         let mut here = 0;
         for region in numbers::regions(text) {
@@ -65,7 +91,7 @@ impl<'s> Scan<'s> {
                 } else if byte.is_ascii_digit() && begins_word(text, here) {
                     let end = numbers::extent(text, here);
                     let long = text::part(text, here, end).iter().filter(|byte| byte.is_ascii_digit()).count() >= 9;
-                    if long && !self.candidate(view, here, Probe::Number, depth, decoded) {
+                    if long && !self.candidate(view, here, Probe::Number, depth, passed) {
                         return false;
                     }
                     here = end;
@@ -73,7 +99,7 @@ impl<'s> Scan<'s> {
                     // The letter of an escape such as `\n` is not part of what follows it.
                     let escape = text::before(text, here) == b'\\';
                     let iban = !escape && byte.is_ascii_uppercase() && iban::may_begin(text, here);
-                    if iban && begins_word(text, here) && !self.candidate(view, here, Probe::Iban, depth, decoded) {
+                    if iban && begins_word(text, here) && !self.candidate(view, here, Probe::Iban, depth, passed) {
                         return false;
                     }
                     here = if escape { here + 1 } else { text::run(text, here, usize::MAX, text::is_word) };
@@ -84,12 +110,13 @@ impl<'s> Scan<'s> {
     }
 
     /// Looks closely around a place; false where the scan has cost enough.
-    fn candidate(&mut self, view: &View<'_>, place: usize, probe: Probe, depth: u8, decoded: &mut Decoded) -> bool {
+    fn candidate(&mut self, view: &View<'_>, place: usize, probe: Probe, depth: u8, passed: &mut Passed) -> bool {
         let look = if probe == Probe::Jwt { 4 * CANDIDATE } else { CANDIDATE };
         if !self.affords(look) {
             return false;
         }
-        if !self.is_plausible(view, place, probe, depth) {
+        let unopened = depth < MAX_DEPTH && passed.mark(probe).is_none_or(|mark| place >= *mark);
+        if !is_plausible(&view.text, place, probe, unopened) {
             return true;
         }
         if !self.affords(cost(probe)) {
@@ -98,11 +125,12 @@ impl<'s> Scan<'s> {
         let (back, ahead) = reach(probe);
         let range = place.saturating_sub(back)..place.saturating_add(ahead).min(view.text.len());
         if memchr(b'\\', text::part(&view.text, range.start, range.end)).is_none() || depth >= MAX_DEPTH {
-            self.look(&view.window(range.clone()), place - range.start, probe, depth);
+            let opened = self.look(&view.window(range.clone()), place - range.start, probe, depth);
+            passed.opened(probe, opened.map(|end| range.start + end), view.text.len());
             return true;
         }
         let covers = |known: &Range<usize>| known.start <= range.start && range.end <= known.end;
-        if decoded.as_ref().is_none_or(|(known, _)| !covers(known)) {
+        if passed.decoded.as_ref().is_none_or(|(known, _)| !covers(known)) {
             let mut start = range.start;
             while text::before(&view.text, start) == b'\\' && range.start - start < 8 {
                 start -= 1;
@@ -112,12 +140,16 @@ impl<'s> Scan<'s> {
                 return false;
             }
             let plain = view.window(known.clone()).unescaped();
-            *decoded = Some((known, plain));
+            passed.decoded = Some((known, plain));
         }
-        let Some((_, plain)) = decoded.as_ref() else { return true };
-        let inner = view.index_in(plain, place);
-        self.look(plain, inner, probe, depth + 1);
-        self.deeper(plain, inner, probe, depth + 1)
+        let Some((known, plain)) = passed.decoded.as_ref() else { return true };
+        let (inner, known) = (view.index_in(plain, place), known.end);
+        let opened = self.look(plain, inner, probe, depth + 1);
+        let goes_on = self.deeper(plain, inner, probe, depth + 1);
+        // Nothing gets shorter by being encoded.
+        let end = |end: usize| if end >= plain.text.len() { known } else { place + end.saturating_sub(inner) };
+        passed.opened(probe, opened.map(end), view.text.len());
+        goes_on
     }
 
     /// JSON in JSON: looks again while escapes are left over.
@@ -142,32 +174,9 @@ impl<'s> Scan<'s> {
         self.work <= MAX_WORK && self.findings.len() < MAX_FINDINGS
     }
 
-    /// Whether it is worth looking, before anything is decoded for it.
-    fn is_plausible(&self, view: &View<'_>, place: usize, probe: Probe, depth: u8) -> bool {
-        let text = &*view.text;
-        let unopened = || depth < MAX_DEPTH && view.origin(&(place..place)).start >= self.opened;
-        let is_plain =
-            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'@' | b':' | b'/');
-        match probe {
-            Probe::Assignment => assign::is_plausible(text, place),
-            Probe::Jwt => {
-                let end =
-                    text::run(text, place, 1024, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-                text::at(text, end) == b'.'
-            }
-            Probe::PrivateKey => text::has(text::part(text, place, place + 64), "private key"),
-            Probe::Escape => code(text::part(text, place + 4, place + 6)).is_some_and(is_plain) && unopened(),
-            Probe::Percent => {
-                let hidden = code(text::part(text, place + 1, place + 3));
-                hidden.is_some_and(|byte| is_plain(byte) && !matches!(byte, b'/' | b':')) && unopened()
-            }
-            Probe::Encoded => unopened(),
-            _ => true,
-        }
-    }
-
-    /// Looks around a place of a text that holds all that matters, decoded as far as can be.
-    fn look(&mut self, view: &View<'_>, place: usize, probe: Probe, depth: u8) {
+    /// Looks around a place of a text that holds all that matters, decoded as far as can be. Gives up to where an encoding was
+    /// opened.
+    fn look(&mut self, view: &View<'_>, place: usize, probe: Probe, depth: u8) -> Option<usize> {
         let text = &*view.text;
         let found = match probe {
             Probe::Token(index) => TOKENS.get(index).and_then(|token| tokens::find(text, place, token)),
@@ -184,34 +193,37 @@ impl<'s> Scan<'s> {
             Probe::Address => address::url_password(text, place).or_else(|| address::email(text, place)),
             Probe::Number => numbers::find(text, place),
             Probe::Iban => iban::find(text, place),
-            Probe::Escape => return self.open(view, depth),
-            Probe::Percent => return self.open(&view.percent_decoded(), depth + 1),
+            Probe::Escape => {
+                self.open(view, depth);
+                return Some(text.len());
+            }
+            Probe::Percent => {
+                self.open(&view.percent_decoded(), depth + 1);
+                return Some(text.len());
+            }
             Probe::Encoded => {
                 let (run, inside) = view.base64_decoded(place);
-                // Whatever it holds, one look at it is enough.
-                self.opened = self.opened.max(run.end);
                 if !self.affords(run.len()) {
                     self.incomplete = true;
                 } else if let Some(inside) = inside {
                     self.open(&inside, depth + 1);
                 }
-                return;
+                // Whatever it holds, one look at it is enough.
+                return Some(run.end);
             }
         };
         if let Some(found) = found {
             self.record(view, &found);
         }
+        None
     }
 
     /// Scans what an encoding hid.
     fn open(&mut self, view: &View<'_>, depth: u8) {
-        let end = view.origin(&(view.text.len()..view.text.len())).end;
         if !self.affords(view.text.len()) {
             self.incomplete = true;
             return;
         }
-        // What begins near the end may go on behind it, and is opened again.
-        self.opened = self.opened.max(end.saturating_sub(if view.is_exact() { 512 } else { 0 }));
         self.over(view, depth.max(1));
     }
 
@@ -224,6 +236,26 @@ impl<'s> Scan<'s> {
         }
         let range = view.origin(range);
         self.findings.push(Finding { rule, kind: rules::kind(rule), confidence: *confidence, range });
+    }
+}
+
+/// Whether it is worth looking, before anything is decoded for it.
+fn is_plausible(text: &[u8], place: usize, probe: Probe, unopened: bool) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'@' | b':' | b'/');
+    match probe {
+        Probe::Assignment => assign::is_plausible(text, place),
+        Probe::Jwt => {
+            let end = text::run(text, place, 1024, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+            text::at(text, end) == b'.'
+        }
+        Probe::PrivateKey => text::has(text::part(text, place, place + 64), "private key"),
+        Probe::Escape => code(text::part(text, place + 4, place + 6)).is_some_and(is_plain) && unopened,
+        Probe::Percent => {
+            let hidden = code(text::part(text, place + 1, place + 3));
+            hidden.is_some_and(|byte| is_plain(byte) && !matches!(byte, b'/' | b':')) && unopened
+        }
+        Probe::Encoded => unopened,
+        _ => true,
     }
 }
 

@@ -106,9 +106,11 @@ enum Group {
 
 static GROUPS: LazyLock<Vec<Group>> = LazyLock::new(|| {
     let mut keywords = keywords();
-    // One short pattern makes its whole group slow, so they keep to themselves.
-    keywords.sort_by(|one, other| (one.0.len() < 4, &one.0).cmp(&(other.0.len() < 4, &other.0)));
+    keywords.sort_by(|one, other| one.0.cmp(&other.0));
     keywords.dedup_by(|one, other| one.0 == other.0);
+    // One short pattern makes its whole group slow, so they keep to themselves. What is in base64 is in one group, so that its
+    // places come in their order.
+    keywords.sort_by_key(|(word, probe)| (word.len() < 4, *probe != Probe::Encoded));
     let long = keywords.partition_point(|(word, _)| word.len() >= 4);
     let (long, short) = keywords.split_at_mut(long);
     [long, short].into_iter().flat_map(|part| part.chunks_mut(GROUP)).filter_map(group).collect()
@@ -183,6 +185,24 @@ pub(super) fn find(text: &[u8], mut each: impl FnMut(usize, Probe) -> bool) -> b
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_of_one_encoding_come_in_their_order() {
+        let mut words: Vec<String> = ENCODED.iter().flat_map(|word| in_base64(word)).collect();
+        words.extend((0..20).map(|_| "\\u00".to_owned()));
+        let text = [words.clone(), words.into_iter().rev().collect()].concat().join(" ");
+        let mut last = [0; 2];
+        find(text.as_bytes(), |at, probe| {
+            if let Some(last) = last.get_mut(usize::from(probe == Probe::Escape)) {
+                if matches!(probe, Probe::Escape | Probe::Encoded) {
+                    assert!(at >= *last, "{at} comes after {last}");
+                    *last = at;
+                }
+            }
+            true
+        });
+        assert!(last.iter().all(|last| *last > 0));
+    }
 
     #[test]
     fn every_keyword_is_found_and_base64_in_every_place() {

@@ -127,6 +127,46 @@ fn a_key_is_found_through_every_encoding() {
     }
 }
 
+/// A text in every form in which a scan opens it.
+fn disguised(text: &str) -> Vec<String> {
+    let first = text.as_bytes()[0];
+    vec![
+        format!("\\u{first:04x}{}", &text[1..]),
+        text.bytes().map(|byte| format!("\\u{byte:04x}")).collect(),
+        format!("%{first:02x}{}", &text[1..]),
+        text.bytes().map(|byte| format!("%{byte:02x}")).collect(),
+        STANDARD.encode(format!("see {text}")),
+    ]
+}
+
+/// What is opened at one place counts for no other.
+#[test]
+fn a_decoy_hides_nothing() {
+    let key = token(9);
+    let mut decoys = disguised("ghp_");
+    decoys.extend(["AKIA in docs", "sk_live_ and so on", "inv_live_", "-----BEGIN"].map(|word| STANDARD.encode(word)));
+    decoys.extend(["\\u0041bc", "%41bc", &STANDARD.encode(token(4))].map(str::to_owned));
+    for (form, hidden) in disguised(&key).iter().enumerate() {
+        assert_eq!(
+            found(&json!({"a": "HERE"}).to_string().replace("HERE", hidden)),
+            ["github-token"],
+            "{form}: {hidden}"
+        );
+        for decoy in &decoys {
+            for gap in [1, 600, 5000] {
+                let gap = " ".repeat(gap);
+                for text in [format!("{decoy}{gap}{hidden}"), format!("{hidden}{gap}{decoy}")] {
+                    let text = format!("{{\"a\":\"{text}\"}}");
+                    let report = Scanner::default().scan(text.as_bytes());
+                    let at = text.find(&**hidden).unwrap();
+                    let caught = |finding: &Finding| finding.range.start < at + hidden.len() && at < finding.range.end;
+                    assert!(report.findings.iter().any(caught), "{form}: {text}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn checksums_make_findings_certain() {
     let key = token(3);
@@ -229,6 +269,24 @@ proptest! {
             let read: Value = serde_json::from_str(&plain).unwrap();
             prop_assert!(!plain.contains(&key));
             prop_assert_eq!(shape(&read), shape(&value));
+        }
+    }
+
+    #[test]
+    fn all_that_is_hidden_is_found(parts in proptest::collection::vec((0usize..5, 0u64..50, 1usize..3000), 1..6)) {
+        let mut text = String::from("{\"a\":\"");
+        let mut places = Vec::new();
+        for (form, seed, gap) in parts {
+            let hidden = &disguised(&token(seed))[form];
+            places.push(text.len()..text.len() + hidden.len());
+            text.push_str(hidden);
+            text.push_str(&" ".repeat(gap));
+        }
+        text.push_str("\"}");
+        let report = Scanner::default().scan(text.as_bytes());
+        for place in places {
+            let caught = |finding: &Finding| finding.range.start < place.end && place.start < finding.range.end;
+            prop_assert!(report.findings.iter().any(caught), "{place:?} of {text}");
         }
     }
 

@@ -48,11 +48,6 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Whether a part of the view can be told from the rest in the text.
-    pub(super) const fn is_exact(&self) -> bool {
-        !matches!(self.map, Map::Whole(_))
-    }
-
     /// A part of the view.
     pub(super) fn window(&self, range: Range<usize>) -> View<'_> {
         let range = range.start.min(self.text.len())..range.end.min(self.text.len());
@@ -123,7 +118,7 @@ impl<'a> View<'a> {
         self.decoded(out, text.len())
     }
 
-    /// Where the base64 around a place stands in the text, and what it encodes, where that is text.
+    /// Where the base64 around a place stands in the view, and what it encodes, where that is text.
     pub(super) fn base64_decoded(&self, place: usize) -> (Range<usize>, Option<View<'static>>) {
         let is = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_');
         let start = run_back(&self.text, place, LONGEST_BASE64, is);
@@ -140,8 +135,7 @@ impl<'a> View<'a> {
         let length = if run.len() % 4 == 1 { run.len() - 1 } else { run.len() };
         let bytes = GeneralPurpose::new(alphabet, lenient).decode(part(run, 0, length)).ok();
         let text = bytes.filter(|bytes| std::str::from_utf8(bytes).is_ok() && !bytes.contains(&0));
-        let inside = text.map(|text| View { text: Cow::Owned(text), map: Map::Whole(whole.clone()) });
-        (whole, inside)
+        (start..padded, text.map(|text| View { text: Cow::Owned(text), map: Map::Whole(whole) }))
     }
 
     /// Where a byte of this view stands in one that was decoded from it.

@@ -14,14 +14,14 @@ use super::super::request::with_more_meta;
 use super::call::{self, Asked, Unread};
 use crate::domain::json::Json;
 use crate::gateway::Gateway;
-use crate::wire::rest::{shield, shield_schema as schema};
+use crate::wire::rest::{judged_schema, shield, shield_schema as schema};
 
 #[utoipa::path(
     post, path = "/v1/preflight", operation_id = "preflight", tag = "Governance", summary = "Whether calls would pass now",
     description = "Says of each call whether it would pass, and what stands in its way: policy, approval, schema, \
                    credentials, backend, limit. Nothing is called and nothing is charged but the request. The caller's \
                    token for a server goes into `X-Server-JWT`, as with a call.",
-    request_body = schema::PreflightRequest,
+    request_body = judged_schema::PreflightRequest,
     responses((status = 200, description = "A report on each call, in their order", body = schema::ObjectAnswer))
 )]
 pub(super) async fn preflight(

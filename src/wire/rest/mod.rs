@@ -3,6 +3,7 @@
 pub mod brain_schema;
 pub mod evals;
 pub mod invoke;
+pub mod judged_schema;
 pub mod provider_schema;
 pub mod schema;
 pub mod shield;

@@ -275,49 +275,6 @@ pub struct PolicyRemovedAnswer {
     pub meta: Meta,
 }
 
-/// The call to judge: `action` and `params`, or `server`, `tool` and `arguments`; of whom, in `agent_id`.
-#[derive(Debug, ToSchema)]
-#[schema(example = json!({"action": "database.execute", "params": {"sql": "drop table invoices"}}))]
-pub struct SimulateRequest {
-    /// Judge this agent instead of the caller.
-    #[schema(nullable = false)]
-    pub agent_id: Option<String>,
-    /// The tool, as `server.tool`.
-    #[schema(nullable = false)]
-    pub action: Option<String>,
-    /// The arguments of `action`.
-    #[schema(value_type = Option<Object>, nullable = false)]
-    pub params: Option<Value>,
-    #[schema(nullable = false)]
-    pub server: Option<String>,
-    #[schema(nullable = false)]
-    pub tool: Option<String>,
-    /// The arguments of `tool`.
-    #[schema(value_type = Option<Object>, nullable = false)]
-    pub arguments: Option<Value>,
-}
-
-/// The calls to look at, in the order in which they would be made; of whom, in `agent_id`.
-#[derive(Debug, ToSchema)]
-#[schema(example = json!({"calls": [{"server": "github", "tool": "create_issue", "arguments": {"repo": "demo/project-a", "title": "x"}}]}))]
-pub struct PreflightRequest {
-    #[schema(min_items = 1, max_items = 100)]
-    pub calls: Vec<PreflightCall>,
-    #[schema(nullable = false)]
-    pub agent_id: Option<String>,
-}
-
-/// One call.
-#[derive(Debug, ToSchema)]
-pub struct PreflightCall {
-    #[schema(nullable = false)]
-    pub server: Option<String>,
-    /// Its name; without `server`, its id.
-    pub tool: String,
-    #[schema(value_type = Option<Object>, nullable = false)]
-    pub arguments: Option<Value>,
-}
-
 /// How records are exported.
 #[derive(Debug, ToSchema)]
 #[schema(rename_all = "lowercase")]

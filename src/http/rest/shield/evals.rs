@@ -71,7 +71,7 @@ pub(super) async fn one(
     post, path = "/v1/evals", operation_id = "create_evaluation", tag = "Evaluations", summary = "Make a suite",
     description = "The members are those of a file in `evals/`. A suite with a fault is refused with all of them, each with a JSON \
                    Pointer to its place.",
-    request_body = schema::NewEvaluation,
+    request_body = schema::EvaluationRequest,
     responses(
         (status = 201, description = "The suite", body = schema::EvaluationAnswer),
         (status = 409, description = "The id is taken", body = ErrorEnvelope),

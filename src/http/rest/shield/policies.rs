@@ -22,7 +22,7 @@ use crate::domain::strict;
 use crate::gateway::control::Actor;
 use crate::gateway::{Gateway, PolicyChange, PolicyRefused};
 use crate::wire::rest::schema::ErrorEnvelope;
-use crate::wire::rest::{shield, shield_schema as schema};
+use crate::wire::rest::{judged_schema, shield, shield_schema as schema};
 
 /// The list that cursors belong to.
 const LIST: &str = "policies";
@@ -194,7 +194,7 @@ async fn read<T: for<'a> Deserialize<'a>>(gateway: &Gateway, headers: &HeaderMap
 #[utoipa::path(
     post, path = "/v1/policies/simulate", operation_id = "simulate", tag = "Policies", summary = "What would be decided",
     description = "Asked of the code that decides; nothing is called and nothing is charged but the request.",
-    request_body = schema::SimulateRequest,
+    request_body = judged_schema::SimulateRequest,
     responses((status = 200, description = "The report", body = schema::ObjectAnswer))
 )]
 /// `POST /v1/policies/simulate`: a call of the own tool, so it is judged, and recorded, as one.

@@ -1,11 +1,14 @@
 //! `preflight.check`: whether a list of calls would pass, by the code that decides, with nothing sent and nothing charged.
 
+mod credentials;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use self::credentials::{Vouched, faults};
 use super::Description;
 use super::simulate::{Simulation, judged};
 use crate::authn::Keyring;
@@ -87,8 +90,8 @@ pub(super) async fn run(
     // Without the log there is no expectation, and every call is refused anyway.
     let latencies = pipeline.journal.latencies(tools).await.unwrap_or_default();
     let servers = pipeline.backends.status().into_iter().map(|status| (status.name.clone(), status)).collect();
-    let mut flight =
-        Preflight { pipeline, state, call, who, latencies, servers, vouched: HashMap::new(), taken: BTreeMap::new() };
+    let (vouched, accounts, taken) = (HashMap::new(), HashMap::new(), BTreeMap::new());
+    let mut flight = Preflight { pipeline, state, call, who, latencies, servers, vouched, accounts, taken };
     let mut reports = Vec::with_capacity(calls.len());
     for (index, meant) in calls.iter().enumerate() {
         reports.push(flight.check(index, meant).await);
@@ -130,15 +133,6 @@ fn called(tool: &Tool) -> Called {
     (tool.id.server.to_string(), tool.id.tool.to_string())
 }
 
-/// Whether a caller's token for a server is good, and what roles it gives.
-#[derive(Clone)]
-enum Vouched {
-    NotAsked,
-    Missing,
-    Refused(String),
-    With(BTreeSet<Arc<str>>),
-}
-
 /// One list on its way.
 struct Preflight<'a> {
     pipeline: &'a Pipeline,
@@ -148,6 +142,8 @@ struct Preflight<'a> {
     latencies: BTreeMap<Called, Latency>,
     servers: HashMap<ServerName, ServerStatus>,
     vouched: HashMap<ServerName, Vouched>,
+    /// How the account stands with which a server is asked, where it is asked with one.
+    accounts: HashMap<ServerName, Option<Value>>,
     /// What the calls before would have taken of each window.
     taken: BTreeMap<String, u64>,
 }
@@ -171,7 +167,10 @@ impl Preflight<'_> {
             (None, None) => false,
         };
         let (limits, left) = self.limits(&report);
-        let credentials = backend.map(|tool| self.credentials(&tool.id.server, &vouched));
+        let credentials = match backend {
+            Some(tool) => Some(self.credentials(&tool.id.server, &vouched).await),
+            None => None,
+        };
         let health = backend.map(|tool| self.health(&tool.id.server));
         let blockers = blockers(&report, credentials.as_ref(), health.as_ref(), left);
         if blockers.is_empty() {
@@ -199,44 +198,6 @@ impl Preflight<'_> {
             }
         }
         told
-    }
-
-    /// Checks the token that came with the question, once for each server.
-    async fn vouched(&mut self, server: &ServerName) -> Vouched {
-        if let Some(known) = self.vouched.get(server) {
-            return known.clone();
-        }
-        let settings = self.state.settings.servers.get(server).and_then(|server| server.jwt.as_ref());
-        let vouched = match (settings, self.call.jwt()) {
-            (None, _) => Vouched::NotAsked,
-            (Some(_), None) => Vouched::Missing,
-            (Some(settings), Some(token)) => match self.pipeline.tokens.checker(settings).check(token).await {
-                Ok(claims) => Vouched::With(claims.roles()),
-                Err(fault) => Vouched::Refused(fault.to_string()),
-            },
-        };
-        self.vouched.insert(server.clone(), vouched.clone());
-        vouched
-    }
-
-    /// What the server asks for besides the gateway's key, and whether it is there.
-    fn credentials(&self, server: &ServerName, vouched: &Vouched) -> Value {
-        let mut needed = Vec::new();
-        match vouched {
-            Vouched::NotAsked => {}
-            Vouched::Missing => needed.push(json!({
-                "kind": "jwt", "present": false,
-                "fault": "the server needs a JWT of the caller: bring it with the preflight as with the call",
-            })),
-            Vouched::Refused(fault) => needed.push(json!({"kind": "jwt", "present": false, "fault": fault})),
-            Vouched::With(_) => needed.push(json!({"kind": "jwt", "present": true, "fault": null})),
-        }
-        if let Some(present) = self.pipeline.backends.has_credentials(server) {
-            let fault = (!present).then(|| format!("no token yet: `toolgate servers login {server}`"));
-            needed.push(json!({"kind": "oauth", "present": present, "fault": fault}));
-        }
-        let present = needed.iter().all(|one| one.get("present") == Some(&Value::Bool(true)));
-        json!({"present": present, "needed": needed})
     }
 
     fn health(&self, server: &ServerName) -> Value {
@@ -342,7 +303,7 @@ fn summary(report: &Value) -> String {
                     "denied" => format!("denied by {}: {}", text(call, "policy"), text(call, "reason")),
                     "approval" => format!("a person has to approve it ({})", text(call, "policy")),
                     "schema" => "the arguments do not fit the schema".to_owned(),
-                    "credentials" => "credentials are missing".to_owned(),
+                    "credentials" => format!("credentials: {}", faults(call).join("; ")),
                     "backend" => "the backend is not healthy".to_owned(),
                     _ => "a limit is used up".to_owned(),
                 })
