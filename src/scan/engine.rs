@@ -4,17 +4,18 @@ use std::ops::Range;
 
 use memchr::{memchr, memchr2_iter};
 
+use super::hidden::{Hidden, even};
 use super::keywords::{self, Probe};
 use super::tokens::{self, TOKENS};
 use super::view::View;
 use super::{Finding, Found, Scanner, address, assign, blocks, iban, numbers, people, rules, text};
 
 /// Work that one scan may do beside its passes, in bytes looked at closely.
-const MAX_WORK: usize = 24 << 20;
+pub(super) const MAX_WORK: usize = 24 << 20;
 /// What looking around a keyword costs at least.
 const CANDIDATE: usize = 96;
 /// Escapes within escapes, encodings within encodings, that are resolved.
-const MAX_DEPTH: u8 = 3;
+pub(super) const MAX_DEPTH: u8 = 3;
 /// How much is decoded at once, so that keywords that stand close share it.
 const STRIDE: usize = 2048;
 /// Findings that are told.
@@ -25,31 +26,42 @@ pub(super) struct Scan<'s> {
     scanner: &'s Scanner,
     pub findings: Vec<Finding>,
     work: usize,
+    /// The work that it may do.
+    most: usize,
     /// Whether something was left out.
     pub incomplete: bool,
-    /// Up to where encodings were opened and scanned, in the text.
-    opened: usize,
 }
 
 /// The last piece of a text that was decoded.
 type Decoded = Option<(Range<usize>, View<'static>)>;
 
 impl<'s> Scan<'s> {
-    pub(super) const fn of(scanner: &'s Scanner) -> Self {
-        Self { scanner, findings: Vec::new(), work: 0, incomplete: false, opened: 0 }
+    pub(super) const fn of(scanner: &'s Scanner, most: usize) -> Self {
+        Self { scanner, findings: Vec::new(), work: 0, most, incomplete: false }
     }
 
-    /// The passes over a text.
+    /// The passes over a text, and over what its encodings hide.
     pub(super) fn over(&mut self, view: &View<'_>, depth: u8) {
         let text = &*view.text;
         let mut decoded: Decoded = None;
-        let whole = keywords::find(text, |at, probe| self.candidate(view, at, probe, depth, &mut decoded))
-            && memchr2_iter(b'@', b'%', text).all(|at| {
-                let probe = if text::at(text, at) == b'@' { Probe::Address } else { Probe::Percent };
-                self.candidate(view, at, probe, depth, &mut decoded)
-            })
-            && self.numbers(view, depth, &mut decoded);
+        let mut hidden = Hidden::default();
+        let whole = keywords::find(text, |at, probe| match probe {
+            Probe::Escape | Probe::Encoded(_) => self.hides(text, at, probe, depth, &mut hidden),
+            _ => self.candidate(view, at, probe, depth, &mut decoded),
+        }) && memchr2_iter(b'@', b'%', text).all(|at| match text::at(text, at) {
+            b'@' => self.candidate(view, at, Probe::Address, depth, &mut decoded),
+            _ => self.hides(text, at, Probe::Percent, depth, &mut hidden),
+        }) && self.numbers(view, depth, &mut decoded)
+            && self.open(view, hidden, depth);
         self.incomplete |= !whole;
+    }
+
+    /// Notes where an encoding may hide something; false where the scan has cost enough.
+    fn hides(&mut self, text: &[u8], place: usize, probe: Probe, depth: u8, hidden: &mut Hidden) -> bool {
+        if depth < MAX_DEPTH {
+            hidden.note(text, place, probe);
+        }
+        self.affords(CANDIDATE)
     }
 
     /// Every number of a text that is long enough to be one of a card or a person.
@@ -89,7 +101,7 @@ impl<'s> Scan<'s> {
         if !self.affords(look) {
             return false;
         }
-        if !self.is_plausible(view, place, probe, depth) {
+        if !is_plausible(&view.text, place, probe) {
             return true;
         }
         if !self.affords(cost(probe)) {
@@ -98,17 +110,14 @@ impl<'s> Scan<'s> {
         let (back, ahead) = reach(probe);
         let range = place.saturating_sub(back)..place.saturating_add(ahead).min(view.text.len());
         if memchr(b'\\', text::part(&view.text, range.start, range.end)).is_none() || depth >= MAX_DEPTH {
-            self.look(&view.window(range.clone()), place - range.start, probe, depth);
+            self.look(&view.window(range.clone()), place - range.start, probe);
             return true;
         }
         let covers = |known: &Range<usize>| known.start <= range.start && range.end <= known.end;
         if decoded.as_ref().is_none_or(|(known, _)| !covers(known)) {
-            let mut start = range.start;
-            while text::before(&view.text, start) == b'\\' && range.start - start < 8 {
-                start -= 1;
-            }
+            let (start, looked_at) = even(&view.text, range.start);
             let known = start..range.end.max(place + STRIDE).min(view.text.len());
-            if !self.affords(known.len()) {
+            if !self.affords(known.len() + looked_at) {
                 return false;
             }
             let plain = view.window(known.clone()).unescaped();
@@ -116,58 +125,41 @@ impl<'s> Scan<'s> {
         }
         let Some((_, plain)) = decoded.as_ref() else { return true };
         let inner = view.index_in(plain, place);
-        self.look(plain, inner, probe, depth + 1);
+        self.look(plain, inner, probe);
         self.deeper(plain, inner, probe, depth + 1)
     }
 
     /// JSON in JSON: looks again while escapes are left over.
     fn deeper(&mut self, view: &View<'_>, place: usize, probe: Probe, depth: u8) -> bool {
         let (back, ahead) = reach(probe);
-        let near = place.saturating_sub(back)..place.saturating_add(ahead).min(view.text.len());
+        let (start, looked_at) = even(&view.text, place.saturating_sub(back));
+        let near = start..place.saturating_add(ahead).min(view.text.len());
         if depth >= MAX_DEPTH || memchr(b'\\', text::part(&view.text, near.start, near.end)).is_none() {
             return true;
         }
-        if !self.affords(near.len()) {
+        if !self.affords(near.len() + looked_at) {
             return false;
         }
         let window = view.window(near.clone());
         let plain = window.unescaped();
         let inner = window.index_in(&plain, place - near.start);
-        self.look(&plain, inner, probe, depth + 1);
+        self.look(&plain, inner, probe);
         self.deeper(&plain, inner, probe, depth + 1)
     }
 
-    fn affords(&mut self, work: usize) -> bool {
+    /// Whether the scan may do some more work.
+    pub(super) fn affords(&mut self, work: usize) -> bool {
         self.work = self.work.saturating_add(work);
-        self.work <= MAX_WORK && self.findings.len() < MAX_FINDINGS
+        !self.is_spent() && self.findings.len() < MAX_FINDINGS
     }
 
-    /// Whether it is worth looking, before anything is decoded for it.
-    fn is_plausible(&self, view: &View<'_>, place: usize, probe: Probe, depth: u8) -> bool {
-        let text = &*view.text;
-        let unopened = || depth < MAX_DEPTH && view.origin(&(place..place)).start >= self.opened;
-        let is_plain =
-            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'@' | b':' | b'/');
-        match probe {
-            Probe::Assignment => assign::is_plausible(text, place),
-            Probe::Jwt => {
-                let end =
-                    text::run(text, place, 1024, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-                text::at(text, end) == b'.'
-            }
-            Probe::PrivateKey => text::has(text::part(text, place, place + 64), "private key"),
-            Probe::Escape => code(text::part(text, place + 4, place + 6)).is_some_and(is_plain) && unopened(),
-            Probe::Percent => {
-                let hidden = code(text::part(text, place + 1, place + 3));
-                hidden.is_some_and(|byte| is_plain(byte) && !matches!(byte, b'/' | b':')) && unopened()
-            }
-            Probe::Encoded => unopened(),
-            _ => true,
-        }
+    /// Whether it would have been more work than it may do.
+    pub(super) const fn is_spent(&self) -> bool {
+        self.work > self.most
     }
 
     /// Looks around a place of a text that holds all that matters, decoded as far as can be.
-    fn look(&mut self, view: &View<'_>, place: usize, probe: Probe, depth: u8) {
+    fn look(&mut self, view: &View<'_>, place: usize, probe: Probe) {
         let text = &*view.text;
         let found = match probe {
             Probe::Token(index) => TOKENS.get(index).and_then(|token| tokens::find(text, place, token)),
@@ -184,35 +176,12 @@ impl<'s> Scan<'s> {
             Probe::Address => address::url_password(text, place).or_else(|| address::email(text, place)),
             Probe::Number => numbers::find(text, place),
             Probe::Iban => iban::find(text, place),
-            Probe::Escape => return self.open(view, depth),
-            Probe::Percent => return self.open(&view.percent_decoded(), depth + 1),
-            Probe::Encoded => {
-                let (run, inside) = view.base64_decoded(place);
-                // Whatever it holds, one look at it is enough.
-                self.opened = self.opened.max(run.end);
-                if !self.affords(run.len()) {
-                    self.incomplete = true;
-                } else if let Some(inside) = inside {
-                    self.open(&inside, depth + 1);
-                }
-                return;
-            }
+            // These are opened, not looked at.
+            Probe::Escape | Probe::Percent | Probe::Encoded(_) => None,
         };
         if let Some(found) = found {
             self.record(view, &found);
         }
-    }
-
-    /// Scans what an encoding hid.
-    fn open(&mut self, view: &View<'_>, depth: u8) {
-        let end = view.origin(&(view.text.len()..view.text.len())).end;
-        if !self.affords(view.text.len()) {
-            self.incomplete = true;
-            return;
-        }
-        // What begins near the end may go on behind it, and is opened again.
-        self.opened = self.opened.max(end.saturating_sub(if view.is_exact() { 512 } else { 0 }));
-        self.over(view, depth.max(1));
     }
 
     fn record(&mut self, view: &View<'_>, found: &Found) {
@@ -224,6 +193,19 @@ impl<'s> Scan<'s> {
         }
         let range = view.origin(range);
         self.findings.push(Finding { rule, kind: rules::kind(rule), confidence: *confidence, range });
+    }
+}
+
+/// Whether it is worth looking, before anything is decoded for it.
+fn is_plausible(text: &[u8], place: usize, probe: Probe) -> bool {
+    match probe {
+        Probe::Assignment => assign::is_plausible(text, place),
+        Probe::Jwt => {
+            let end = text::run(text, place, 1024, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+            text::at(text, end) == b'.'
+        }
+        Probe::PrivateKey => text::has(text::part(text, place, place + 64), "private key"),
+        _ => true,
     }
 }
 
@@ -242,9 +224,7 @@ const fn reach(probe: Probe) -> (usize, usize) {
         Probe::Address => (address::REACH + 8, 300),
         Probe::Number => (numbers::CONTEXT + 8, 96),
         Probe::Iban => (8, iban::LONGEST + 16),
-        Probe::Escape => (128, STRIDE),
-        Probe::Percent => (160, STRIDE),
-        Probe::Encoded => (32 << 10, 32 << 10),
+        Probe::Escape | Probe::Percent | Probe::Encoded(_) => (0, 0),
     }
 }
 
@@ -252,8 +232,8 @@ const fn reach(probe: Probe) -> (usize, usize) {
 const fn cost(probe: Probe) -> usize {
     match probe {
         Probe::Token(_) | Probe::Telegram | Probe::Azure | Probe::Atlas | Probe::Number | Probe::Iban => 0,
+        Probe::Escape | Probe::Percent | Probe::Encoded(_) => 0,
         Probe::Assignment | Probe::OpenAi | Probe::NationalInsurance | Probe::Address => 256,
-        Probe::Escape | Probe::Percent | Probe::Encoded => 256,
         Probe::Bearer(_) | Probe::Basic(_) => 1024,
         Probe::Jwt => 2 * blocks::LONGEST_JWT,
         Probe::PrivateKey => 2 * blocks::LONGEST_KEY,
@@ -263,10 +243,4 @@ const fn cost(probe: Probe) -> usize {
 /// Whether a word begins here: the letter of an escape such as `\n` is not part of what follows it.
 fn begins_word(text: &[u8], place: usize) -> bool {
     !text::is_word(text::before(text, place)) || text::before(text, place.saturating_sub(1)) == b'\\'
-}
-
-/// The ASCII character of two hexadecimal digits.
-fn code(digits: &[u8]) -> Option<u8> {
-    let text = std::str::from_utf8(digits).ok()?;
-    u8::from_str_radix(text, 16).ok().filter(|byte| byte.is_ascii_graphic())
 }
