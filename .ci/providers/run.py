@@ -1,6 +1,6 @@
 """Accounts with a real OpenID provider, the npm package `oidc-provider`: a person signs in on its pages and consents.
 
-The pages are driven by HTTP as a browser does it (cookies, redirects, forms); no browser is installed for it.
+The pages are driven by HTTP as a browser does it (cookies, redirects, forms); `.ci/long/browser` drives them with a real one.
 """
 
 import contextlib
@@ -9,8 +9,6 @@ import http.cookiejar
 import json
 import os
 import re
-import socket
-import subprocess
 import sys
 import time
 import urllib.error
@@ -19,13 +17,8 @@ import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
-from gateway import HERE, NODE, Gateway, Tally, environment  # noqa: E402
-
-
-def free_port():
-    with contextlib.closing(socket.socket()) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+from gateway import Gateway, Tally  # noqa: E402
+from provider import CONFIG, free_port, provider, user  # noqa: E402
 
 
 class Form(html.parser.HTMLParser):
@@ -90,11 +83,6 @@ def standing(gateway, key):
 
 def who(gateway, key):
     return gateway.call("up:who", {}, key)["content"][0]["text"]
-
-
-def user(gateway, name):
-    done = gateway.cli("keys", "create", "--name", name, "--profile", "operator", "--user", name, "--json")
-    return json.loads(done.stdout)["key"]
 
 
 def seen(port):
@@ -164,26 +152,9 @@ def secrets(tally, gateway, port):
 
 def main():
     tally = Tally("providers")
-    port, own = free_port(), free_port()
-    script = os.path.join(HERE, "providers", "provider.mjs")
-    command = [NODE, script, str(port), f"http://127.0.0.1:{own}/v1/providers/example/callback"]
-    provider = subprocess.Popen(
-        command, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    config = f"""
-[providers.example]
-title = "Example"
-issuer = "http://127.0.0.1:{port}"
-client_id = "toolgate"
-client_secret = "a-secret-between-the-two"
-scopes = ["openid"]
-[servers.up]
-url = "http://127.0.0.1:{port}/mcp"
-provider = "example"
-"""
-    try:
-        tally.check("the provider listens", provider.stdout.readline().startswith("listening on "))
-        gateway = Gateway(config, log="debug")
+    own = free_port()
+    with provider(own) as port:
+        gateway = Gateway(CONFIG.format(port=port), log="debug")
         gateway.listen = f"127.0.0.1:{own}"
         with gateway:
             gateway.wait_ready()
@@ -191,9 +162,6 @@ provider = "example"
                 journey(tally, gateway, port)
             with tally.part("secrets"):
                 secrets(tally, gateway, port)
-    finally:
-        provider.kill()
-        provider.wait()
     tally.finish()
 
 

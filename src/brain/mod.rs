@@ -25,7 +25,7 @@ pub use self::demo::demo;
 pub use self::query::{Aggregate, JoinTo, MAX_CONDITIONS, MAX_JOINED, MAX_LIMIT, MAX_QUERY, Query, run};
 pub use self::rows::{DEFAULT_KEY, Format, Row, Rows, RowsOptions, entity_of, relation};
 pub use self::view::{Everything, Sight, types};
-pub use crate::store::brain::{Brain, Entity, Relation, Unwritten, Written};
+pub use crate::store::brain::{Brain, Entity, Relation, Unwritten, Written, is_type_name};
 
 use crate::store::StoreError;
 use crate::store::brain::Unread;

@@ -14,7 +14,11 @@ pub(super) enum Command {
     /// Ask what would be decided; nothing is called. Exits 0 allow, 2 deny, 3 approval needed
     Simulate {
         /// server:tool; the server alone where a prompt or a resource is meant
-        id: String,
+        #[arg(required_unless_present = "entity")]
+        id: Option<String>,
+        /// Judge what the company brain shows instead: a type of entities, or a field of one
+        #[arg(long, value_name = "TYPE[.FIELD]", conflicts_with_all = ["id", "prompt", "resource", "args"])]
+        entity: Option<String>,
         /// Judge getting this prompt of the server
         #[arg(long, value_name = "NAME", conflicts_with = "resource")]
         prompt: Option<String>,
@@ -47,12 +51,13 @@ pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<End
             }
             Ok(Ended::Well)
         }
-        Command::Simulate { id, prompt, resource, args, agent, key } => {
+        Command::Simulate { id, entity, prompt, resource, args, agent, key } => {
             let params = tools::parse(&args)?;
-            let mut arguments = match (prompt, resource) {
-                (Some(prompt), _) => json!({"server": id, "prompt": prompt, "arguments": params}),
-                (None, Some(uri)) => json!({"server": id, "resource": uri}),
-                (None, None) => json!({"action": id, "params": params}),
+            let mut arguments = match (entity, prompt, resource) {
+                (Some(entity), ..) => json!({"entity": entity}),
+                (None, Some(prompt), _) => json!({"server": id, "prompt": prompt, "arguments": params}),
+                (None, None, Some(uri)) => json!({"server": id, "resource": uri}),
+                (None, None, None) => json!({"action": id, "params": params}),
             };
             if let Some(members) = arguments.as_object_mut() {
                 members.extend(agent.map(|agent| ("agent_id".to_owned(), json!(agent))));

@@ -50,7 +50,14 @@ pub(super) async fn run(common: &Common, options: Options) -> anyhow::Result<End
             ]
         };
         let header = ["call", "verdict", "decision", "policy", "limit left", "expected", "reason"];
-        print::table(&header, print::list(&report, "calls").iter().map(row));
+        let calls = print::list(&report, "calls");
+        print::table(&header, calls.iter().map(row));
+        for call in calls {
+            let needed = call.get("credentials").map_or(&[][..], |credentials| print::list(credentials, "needed"));
+            for fault in needed.iter().map(|one| print::text(one, "fault")).filter(|fault| !fault.is_empty()) {
+                print::line(&print::clean(&format!("{}: {fault}", print::text(call, "asked"))));
+            }
+        }
     }
     Ok(ended(&report))
 }

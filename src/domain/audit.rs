@@ -70,6 +70,17 @@ pub enum Phase {
     Outcome,
 }
 
+impl Phase {
+    /// As written in the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Intent => "intent",
+            Self::Outcome => "outcome",
+        }
+    }
+}
+
 /// One entry of the audit log, as it is hashed and exported. Field order is the order in the hashed text.
 ///
 /// A tool that is not read-only has two entries with the same `id`, the intent and the outcome;
@@ -141,6 +152,14 @@ pub struct Sent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub era: Option<Cow<'static, str>>,
     pub attempts: Vec<Try>,
+}
+
+impl Sent {
+    /// How each attempt ended, in their order.
+    #[must_use]
+    pub fn ended(&self) -> String {
+        self.attempts.iter().map(|attempt| &*attempt.ended).collect::<Vec<_>>().join("; ")
+    }
 }
 
 /// One attempt at a backend.

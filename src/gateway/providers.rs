@@ -96,11 +96,7 @@ impl Gateway {
             "id": view.id,
             "slug": provider.slug,
             "title": provider.title,
-            "state": match view.standing {
-                AccountStanding::Connected => "connected",
-                AccountStanding::Expired => "expired",
-                AccountStanding::Disconnected => "disconnected",
-            },
+            "state": view.standing.as_str(),
             "connected": view.standing == AccountStanding::Connected,
             "scopes": view.scopes,
             "renews": view.renews,

@@ -2,13 +2,14 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::domain::audit::Entry;
+use crate::domain::audit::{Entry, Sent};
 use crate::domain::json::{Json, hex};
 use crate::store::{AuditRecord, IntentLink};
 
 /// The first line of a CSV export. The order of the columns is part of the contract.
 pub const CSV_HEADER: &str = "id,time,request_id,entrance,key,user,agent,server,tool,decision,outcome,policies,\
-policy_version,reason,dlp_result,latency_ms,arguments_digest,arguments,notes,seq,prev,hash,intent_time,intent_hash,kind";
+policy_version,reason,dlp_result,latency_ms,arguments_digest,arguments,notes,seq,prev,hash,intent_time,intent_hash,kind,\
+phase,code,rule,parent,era,trace_id,span_id,backend_transport,backend_era,backend_attempts,intent_seq,intent_prev";
 
 /// A record: its outcome, and the intent that came before it where there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +66,8 @@ impl Record {
         let some =
             |field: fn(&Entry) -> Option<&str>| entry.as_ref().and_then(field).map(str::to_owned).unwrap_or_default();
         let known = entry.as_ref();
+        let backend = known.and_then(|e| e.backend.as_ref());
+        let intent = self.0.intent.as_ref();
         let fields = [
             text(|e| &e.id),
             text(|e| &e.time),
@@ -88,9 +91,21 @@ impl Record {
             self.0.seq.to_string(),
             hex(&self.0.prev),
             hex(&self.0.hash),
-            self.0.intent.as_ref().map(|intent| intent.time.rfc3339()).unwrap_or_default(),
-            self.0.intent.as_ref().map(|intent| hex(&intent.hash)).unwrap_or_default(),
+            intent.map(|intent| intent.time.rfc3339()).unwrap_or_default(),
+            intent.map(|intent| hex(&intent.hash)).unwrap_or_default(),
             known.and_then(Entry::kind).map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
+            text(|e| e.phase.as_str()),
+            some(|e| e.code.as_deref()),
+            some(|e| e.rule.as_deref()),
+            some(|e| e.parent.as_deref()),
+            some(|e| e.era.as_deref()),
+            some(|e| e.trace_id.as_deref()),
+            some(|e| e.span_id.as_deref()),
+            backend.and_then(|sent| sent.transport.as_deref()).unwrap_or_default().to_owned(),
+            backend.and_then(|sent| sent.era.as_deref()).unwrap_or_default().to_owned(),
+            backend.map(Sent::ended).unwrap_or_default(),
+            intent.map(|intent| intent.seq.to_string()).unwrap_or_default(),
+            intent.map(|intent| hex(&intent.prev)).unwrap_or_default(),
         ];
         fields.iter().map(|field| quoted(field)).collect::<Vec<_>>().join(",")
     }
@@ -102,19 +117,34 @@ impl Serialize for Record {
     }
 }
 
+/// What a spreadsheet may take for the beginning of a formula, some in their wide forms.
+const ARMED: [char; 8] = ['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
+
+/// What separates cells somewhere: a spreadsheet that is not told which does it takes what follows for a beginning too.
+const APART: [char; 4] = [';', '\t', '\n', '\r'];
+
 /// Quotes a field where it needs it (RFC 4180), and disarms what a spreadsheet would take for a formula.
 fn quoted(field: &str) -> String {
-    let armed = field.starts_with(['=', '+', '-', '@', '\t', '\r']);
-    if armed || field.contains([',', '"', '\n', '\r']) {
-        format!("\"{}{}\"", if armed { "'" } else { "" }, field.replace('"', "\"\""))
+    let pieces = field.split_inclusive(APART).map(|piece| {
+        let armed = piece.trim_start_matches([' ', '\u{a0}', '"']).starts_with(ARMED);
+        format!("{}{piece}", if armed { "'" } else { "" })
+    });
+    let disarmed: String = pieces.collect();
+    if disarmed != *field || field.contains([',', '"']) || field.contains(APART) {
+        format!("\"{}\"", disarmed.replace('"', "\"\""))
     } else {
-        field.to_owned()
+        disarmed
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
     use super::*;
+    use crate::domain::audit::{Phase, Try};
     use crate::domain::clock::Moment;
     use crate::domain::tool::Kind;
 
@@ -122,8 +152,83 @@ mod tests {
     fn fields_are_quoted_and_formulas_disarmed() {
         assert_eq!(quoted("plain"), "plain");
         assert_eq!(quoted("a,\"b\""), "\"a,\"\"b\"\"\"");
-        assert_eq!(quoted("=1+1"), "\"'=1+1\"");
-        assert_eq!(CSV_HEADER.split(',').count(), 25);
+        for formula in ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\u{ff1d}1"] {
+            assert_eq!(quoted(formula), format!("\"'{formula}\""));
+        }
+        // Whatever separates cells, no cell begins with one.
+        assert_eq!(quoted("x;=HYPERLINK(1)"), "\"x;'=HYPERLINK(1)\"");
+        assert_eq!(quoted("a; =1\t+2\n-3"), "\"a;' =1\t'+2\n'-3\"");
+        assert_eq!(quoted("a; b"), "\"a; b\"");
+    }
+
+    /// An entry with everything in it.
+    fn full() -> Entry {
+        let text = |name: &str| Some(name.to_owned().into());
+        let attempt = |ended: &'static str| Try {
+            at_ms: 0.5,
+            latency_ms: Some(1.0),
+            ended: ended.into(),
+            again: text_of("retry"),
+            span_id: Some("s".into()),
+        };
+        Entry {
+            id: "evt_1".into(),
+            phase: Phase::Outcome,
+            time: "t".into(),
+            request_id: "req_1".into(),
+            entrance: "mcp".into(),
+            key: text("key_1"),
+            user: text("ada"),
+            agent: text("a"),
+            server: text("up"),
+            tool: text("=tool()"),
+            kind: Some(Kind::Tool),
+            decision: "deny".into(),
+            outcome: Some("refused".into()),
+            policies: vec!["p".into(), "approval:apr_1".into()],
+            policy_version: "v".into(),
+            reason: text("no, \"never\""),
+            dlp_result: "off".into(),
+            latency_ms: Some(1.5),
+            arguments_digest: Some("sha256:0".into()),
+            arguments: Some(Arc::new(json!({"n": 1}))),
+            notes: vec!["x".into(), "y".into()],
+            code: Some("account_required".into()),
+            rule: text("@provider:example"),
+            parent: text("evt_0"),
+            era: Some("modern".into()),
+            trace_id: Some("0af7".into()),
+            span_id: Some("b7ad".into()),
+            backend: Some(Sent {
+                transport: Some("http".into()),
+                era: Some("legacy".into()),
+                attempts: vec![attempt("unreachable"), attempt("ok")],
+            }),
+        }
+    }
+
+    fn text_of(word: &'static str) -> Option<std::borrow::Cow<'static, str>> {
+        Some(word.into())
+    }
+
+    #[test]
+    fn no_member_of_a_record_is_without_its_column() {
+        let columns: Vec<&str> = CSV_HEADER.split(',').collect();
+        let link = IntentLink { seq: 6, time: Moment(0), prev: vec![2], hash: vec![3] };
+        let text = serde_json::to_string(&full()).unwrap();
+        let record = AuditRecord { seq: 7, time: Moment(0), text, prev: vec![0], hash: vec![1], intent: Some(link) };
+        let json = Record(record.clone()).json().value();
+        for (name, value) in json.as_object().unwrap() {
+            match value {
+                serde_json::Value::Object(members) if name != "arguments" => {
+                    for member in members.keys() {
+                        assert!(columns.contains(&&*format!("{name}_{member}")), "{name}.{member}");
+                    }
+                }
+                _ => assert!(columns.contains(&&**name), "{name}"),
+            }
+        }
+        insta::assert_snapshot!(Record(record).csv(), @r#"evt_1,t,req_1,mcp,key_1,ada,a,up,"'=tool()",deny,refused,"p; approval:apr_1",v,"no, ""never""",off,1.5,sha256:0,"{""n"":1}","x; y",7,00,01,1970-01-01T00:00:00.000Z,03,tool,outcome,account_required,"'@provider:example",evt_0,modern,0af7,b7ad,http,legacy,"unreachable; ok",6,02"#);
     }
 
     #[test]
@@ -139,7 +244,10 @@ mod tests {
         assert_eq!(serde_json::to_string(&entry).unwrap(), text);
         let record =
             AuditRecord { seq: 1, time: Moment(0), text: text.into(), prev: vec![], hash: vec![], intent: None };
-        assert!(Record(record).csv().ends_with(",tool"));
+        let columns = CSV_HEADER.split(',').count();
+        let csv = Record(record).csv();
+        let fields: Vec<&str> = csv.split(',').collect();
+        assert_eq!((fields.len(), fields[24], fields[25]), (columns, "tool", "outcome"));
     }
 
     #[test]
@@ -155,6 +263,6 @@ mod tests {
         let value = Record(record.clone()).json().value();
         assert_eq!(value["altered"], "{\"x\":\"}");
         assert_eq!(value["seq"], 7);
-        assert_eq!(Record(record).csv().split(',').count(), 25);
+        assert_eq!(Record(record).csv().split(',').count(), CSV_HEADER.split(',').count());
     }
 }

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use super::Description;
 use super::simulate::{Simulation, judged};
 use crate::authn::Keyring;
-use crate::backend::{BreakerState, Resolved as Found, ServerState, ServerStatus};
+use crate::backend::{AccountStanding, BreakerState, Resolved as Found, ServerState, ServerStatus};
+use crate::config::providers::ProviderSettings;
 use crate::domain::call::ToolRef;
 use crate::domain::id::ServerName;
 use crate::domain::outcome::{Answer, Refusal};
@@ -87,8 +88,8 @@ pub(super) async fn run(
     // Without the log there is no expectation, and every call is refused anyway.
     let latencies = pipeline.journal.latencies(tools).await.unwrap_or_default();
     let servers = pipeline.backends.status().into_iter().map(|status| (status.name.clone(), status)).collect();
-    let mut flight =
-        Preflight { pipeline, state, call, who, latencies, servers, vouched: HashMap::new(), taken: BTreeMap::new() };
+    let (vouched, accounts, taken) = (HashMap::new(), HashMap::new(), BTreeMap::new());
+    let mut flight = Preflight { pipeline, state, call, who, latencies, servers, vouched, accounts, taken };
     let mut reports = Vec::with_capacity(calls.len());
     for (index, meant) in calls.iter().enumerate() {
         reports.push(flight.check(index, meant).await);
@@ -148,6 +149,8 @@ struct Preflight<'a> {
     latencies: BTreeMap<Called, Latency>,
     servers: HashMap<ServerName, ServerStatus>,
     vouched: HashMap<ServerName, Vouched>,
+    /// How the account stands with which a server is asked, where it is asked with one.
+    accounts: HashMap<ServerName, Option<Value>>,
     /// What the calls before would have taken of each window.
     taken: BTreeMap<String, u64>,
 }
@@ -171,7 +174,10 @@ impl Preflight<'_> {
             (None, None) => false,
         };
         let (limits, left) = self.limits(&report);
-        let credentials = backend.map(|tool| self.credentials(&tool.id.server, &vouched));
+        let credentials = match backend {
+            Some(tool) => Some(self.credentials(&tool.id.server, &vouched).await),
+            None => None,
+        };
         let health = backend.map(|tool| self.health(&tool.id.server));
         let blockers = blockers(&report, credentials.as_ref(), health.as_ref(), left);
         if blockers.is_empty() {
@@ -220,7 +226,7 @@ impl Preflight<'_> {
     }
 
     /// What the server asks for besides the gateway's key, and whether it is there.
-    fn credentials(&self, server: &ServerName, vouched: &Vouched) -> Value {
+    async fn credentials(&mut self, server: &ServerName, vouched: &Vouched) -> Value {
         let mut needed = Vec::new();
         match vouched {
             Vouched::NotAsked => {}
@@ -235,8 +241,47 @@ impl Preflight<'_> {
             let fault = (!present).then(|| format!("no token yet: `toolgate servers login {server}`"));
             needed.push(json!({"kind": "oauth", "present": present, "fault": fault}));
         }
+        needed.extend(self.account(server).await);
         let present = needed.iter().all(|one| one.get("present") == Some(&Value::Bool(true)));
         json!({"present": present, "needed": needed})
+    }
+
+    /// How the account stands of whoever is judged, once for each server. The provider is not asked.
+    async fn account(&mut self, server: &ServerName) -> Option<Value> {
+        if let Some(known) = self.accounts.get(server) {
+            return known.clone();
+        }
+        let provider = self.state.settings.servers.get(server).and_then(|server| server.provider.clone());
+        let account = match provider {
+            Some(provider) => Some(self.standing(&provider).await),
+            None => None,
+        };
+        self.accounts.insert(server.clone(), account.clone());
+        account
+    }
+
+    async fn standing(&self, provider: &Arc<ProviderSettings>) -> Value {
+        let (user, title, slug) = (&self.who.user, &provider.title, &provider.slug);
+        let base = self.state.settings.gateway.public_url.as_deref().unwrap_or_default();
+        let connect = format!("{base}/v1/providers/{slug}/connect");
+        let standing = self.pipeline.backends.account(user, provider).await.map(|view| view.standing);
+        let fault = match standing {
+            Ok(AccountStanding::Connected) => None,
+            Ok(AccountStanding::Expired) => {
+                Some(format!("the account of `{user}` with {title} has expired: connect it anew with `POST {connect}`"))
+            }
+            Ok(AccountStanding::Disconnected) => {
+                Some(format!("`{user}` has connected no account with {title}: connect one with `POST {connect}`"))
+            }
+            Err(_) => Some(format!("the account of `{user}` with {title} cannot be read now: try again")),
+        };
+        json!({
+            "kind": "account",
+            "provider": slug,
+            "state": standing.as_ref().map_or("unknown", |standing| standing.as_str()),
+            "present": fault.is_none(),
+            "fault": fault,
+        })
     }
 
     fn health(&self, server: &ServerName) -> Value {
@@ -326,6 +371,12 @@ fn whole(calls: &[Value]) -> Value {
     })
 }
 
+/// What is wrong with the credentials of a call.
+fn faults(call: &Value) -> Vec<&str> {
+    let needed = call.pointer("/credentials/needed").and_then(Value::as_array);
+    needed.into_iter().flatten().filter_map(|one| one.get("fault").and_then(Value::as_str)).collect()
+}
+
 /// A line for each call.
 fn summary(report: &Value) -> String {
     let text = |call: &Value, name: &str| call.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -342,7 +393,7 @@ fn summary(report: &Value) -> String {
                     "denied" => format!("denied by {}: {}", text(call, "policy"), text(call, "reason")),
                     "approval" => format!("a person has to approve it ({})", text(call, "policy")),
                     "schema" => "the arguments do not fit the schema".to_owned(),
-                    "credentials" => "credentials are missing".to_owned(),
+                    "credentials" => format!("credentials: {}", faults(call).join("; ")),
                     "backend" => "the backend is not healthy".to_owned(),
                     _ => "a limit is used up".to_owned(),
                 })

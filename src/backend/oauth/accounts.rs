@@ -66,6 +66,18 @@ pub enum Standing {
     Disconnected,
 }
 
+impl Standing {
+    /// As answers name it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Expired => "expired",
+            Self::Disconnected => "disconnected",
+        }
+    }
+}
+
 /// An account as its user sees it: nothing of it is secret.
 #[derive(Debug, Clone)]
 pub struct AccountView {

@@ -24,7 +24,9 @@ use tokio::sync::Semaphore;
 pub use reading::{Found, Indexed, Reading, Source};
 pub use schema::{Attribute, EntityType, Kinds, Related, TypeId};
 pub use words::{texts, words, words_of};
-pub use write::{Entity, MAX_ATTRIBUTES, MAX_ENTITY_BYTES, MAX_TYPES, Relation, Unwritten, Written, key_text};
+pub use write::{
+    Entity, MAX_ATTRIBUTES, MAX_ENTITY_BYTES, MAX_TYPES, Relation, Unwritten, Written, is_type_name, key_text,
+};
 
 use super::{Store, StoreError, files};
 

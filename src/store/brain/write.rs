@@ -175,13 +175,18 @@ fn types(connection: &Connection) -> rusqlite::Result<HashMap<String, Type>> {
     rows.collect()
 }
 
+/// Whether a type may have this name.
+#[must_use]
+pub fn is_type_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.len() <= 64
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+}
+
 /// Why a name of a type or an attribute cannot be one.
 fn misnamed(entity: &Entity) -> Option<String> {
     let name = &entity.entity_type;
-    let fits = name.starts_with(|c: char| c.is_ascii_alphabetic())
-        && name.len() <= 64
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
-    if !fits {
+    if !is_type_name(name) {
         return Some(format!(
             "`{}` is no name of a type: letters, digits, `_` and `-`, at most 64",
             name.escape_debug()

@@ -14,7 +14,8 @@ use crate::domain::json::Json;
 /// # Errors
 /// A sentence for the caller.
 pub fn run(id: &str, body: &Bytes) -> Result<Option<Json>, String> {
-    let environment = if body.is_empty() { None } else { Body::read(body)?.text("environment")? };
+    let absent = body.is_empty() || body.trim_ascii() == b"null";
+    let environment = if absent { None } else { Body::read(body)?.text("environment")? };
     let mut arguments = quality(id, None);
     if let (Some(environment), Some(members)) = (environment, arguments.as_object_mut()) {
         members.insert("environment".into(), json!(environment));
@@ -144,7 +145,9 @@ pub struct EvaluationAnswer {
     "name": "Repositories",
     "cases": [{"name": "lists", "tool": "github:list_repos", "arguments": {"limit": 1}, "expect": {"max_latency": "5s"}}],
 }))]
-pub struct NewEvaluation {
+pub struct EvaluationRequest {
+    /// What a JSON number holds exactly.
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_u64)]
     pub id: u64,
     pub name: String,
     #[schema(nullable = false)]
@@ -268,4 +271,21 @@ pub struct Quality {
 pub struct QualityAnswer {
     pub data: Quality,
     pub meta: Meta,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_may_say_nothing() {
+        let asked = |body: &'static str| run("7", &Bytes::from_static(body.as_bytes()));
+        let nothing = asked("").unwrap();
+        for body in ["null", " null\n", "{}"] {
+            assert_eq!(asked(body).unwrap(), nothing, "{body}");
+        }
+        let somewhere = asked(r#"{"environment":"prod"}"#).unwrap().unwrap();
+        assert!(somewhere.as_str().contains("prod"));
+        assert!(asked("[]").is_err() && asked("nul").is_err());
+    }
 }

@@ -275,7 +275,8 @@ pub struct PolicyRemovedAnswer {
     pub meta: Meta,
 }
 
-/// The call to judge: `action` and `params`, or `server`, `tool` and `arguments`; of whom, in `agent_id`.
+/// The call to judge: `action` and `params`, or `server`, `tool` and `arguments`, or `server` and `prompt` or `resource`; or
+/// what the company brain shows, in `entity`. Of whom, in `agent_id`.
 #[derive(Debug, ToSchema)]
 #[schema(example = json!({"action": "database.execute", "params": {"sql": "drop table invoices"}}))]
 pub struct SimulateRequest {
@@ -292,9 +293,17 @@ pub struct SimulateRequest {
     pub server: Option<String>,
     #[schema(nullable = false)]
     pub tool: Option<String>,
-    /// The arguments of `tool`.
+    /// The arguments of `tool` or `prompt`.
     #[schema(value_type = Option<Object>, nullable = false)]
     pub arguments: Option<Value>,
+    #[schema(nullable = false)]
+    pub prompt: Option<String>,
+    /// A URI.
+    #[schema(nullable = false)]
+    pub resource: Option<String>,
+    /// A type of entities, or a field of one: `customer`, `customer.email`.
+    #[schema(nullable = false, example = "customer.email")]
+    pub entity: Option<String>,
 }
 
 /// The calls to look at, in the order in which they would be made; of whom, in `agent_id`.

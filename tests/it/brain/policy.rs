@@ -128,3 +128,83 @@ async fn a_changed_policy_counts_at_once() {
     crate::support::eventually("the policy is read", async || email().await.is_null().then_some(())).await;
     gateway.finish().await;
 }
+
+/// What simulate says of entities is what queries show of them.
+#[tokio::test]
+async fn simulate_says_what_is_shown() {
+    let gateway = governed().await;
+    for roles in [&[][..], &["support"], &["writer"], &["support", "writer"]] {
+        let client = with_roles(&gateway, roles).await;
+        let types = ask(&client, &json!({})).await["types"].to_string();
+        for (entity, shown) in [
+            ("customer", types.contains("\"customer\"")),
+            ("customer.name", types.contains("\"name\"")),
+            ("customer.email", types.contains("email")),
+            ("invoice.amount", types.contains("amount")),
+            ("ticket", types.contains("\"ticket\"")),
+            ("ticket.subject", types.contains("subject")),
+        ] {
+            let report = client.simulate(&json!({"entity": entity})).await;
+            let expected = if shown { "allow" } else { "deny" };
+            assert_eq!(
+                (&report["decision"], &report["kind"]),
+                (&json!(expected), &json!("entity")),
+                "{entity} {roles:?}"
+            );
+        }
+    }
+    let client = with_roles(&gateway, &[]).await;
+    let report = client.simulate(&json!({"entity": "customer.email"})).await;
+    assert_eq!((&report["policy"], &report["reason"]), (&json!("no-email"), &json!("addresses stay inside")));
+    assert_eq!(report["policies"][0]["file"], "policies/entities.cedar", "{report}");
+    let within = client.simulate(&json!({"entity": "ticket.subject"})).await;
+    assert_eq!(within["policy"], "no-tickets", "a field lies in its type");
+    // Nothing has to be known: policies are written before rows are imported.
+    assert_eq!(client.simulate(&json!({"entity": "not_yet.there"})).await["decision"], "allow");
+    let rest = with_roles(&gateway, &["support"]).await.post("/v1/policies/simulate");
+    let rest = rest.json(&json!({"entity": "customer.email"})).send().await;
+    assert_eq!((rest.status, &rest.json()["data"]["decision"]), (200, &json!("allow")), "{}", rest.text);
+    for bad in [
+        json!({"entity": ""}),
+        json!({"entity": "customer."}),
+        json!({"entity": "a b"}),
+        json!({"entity": "customer", "action": "github.list_repos"}),
+        json!({"entity": "customer", "params": {}}),
+        json!({"entity": {"type": "customer"}}),
+    ] {
+        let refused = client.post("/v1/policies/simulate").json(&bad).send().await;
+        assert_eq!(
+            (refused.status, &refused.error()["code"]),
+            (400, &json!("invalid_request")),
+            "{bad}: {}",
+            refused.text
+        );
+    }
+    gateway.finish().await;
+}
+
+/// What needs approval is not shown, and a profile that may not ask is shown nothing.
+#[tokio::test]
+async fn simulate_knows_what_no_query_shows() {
+    let gateway = Setup::new()
+        .policy(
+            "entities",
+            "@id(\"ask\") @requires(\"approval\")\npermit (principal, action == Toolgate::Action::\"read\", resource is \
+             Toolgate::Entity);\n@id(\"tools\") permit (principal, action in Toolgate::Action::\"read\", resource is \
+             Toolgate::Tool);",
+        )
+        .profile("mute", "scopes = [\"tools:read\", \"policy:simulate\"]\nallowed_tools = [\"*\"]")
+        .start()
+        .await;
+    filled(&gateway).await;
+    let client = gateway.agent().await;
+    let asked = json!({"entity": "customer"});
+    let report = client.simulate(&asked).await;
+    assert_eq!((&report["decision"], &report["policy"]), (&json!("deny"), &json!("ask")), "{report}");
+    assert_eq!(report["reason"], "what policy permits after approval alone is not shown");
+    assert_eq!(ask(&client, &json!({})).await["types"], json!([]));
+    let mute = gateway.client(&gateway.key("mute").await);
+    let report = mute.simulate(&asked).await;
+    assert_eq!((&report["decision"], &report["policy"]), (&json!("deny"), &json!("profile:mute")), "{report}");
+    gateway.finish().await;
+}

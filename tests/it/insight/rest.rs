@@ -48,6 +48,8 @@ async fn rest_says_what_is_wrong() {
         (&all, "/v1/executions?limit=many", 400, "invalid_request"),
         (&all, "/v1/executions?limit=101", 400, "invalid_request"),
         (&all, "/v1/executions?decision=maybe", 400, "invalid_request"),
+        (&all, "/v1/executions?outcome=", 400, "invalid_request"),
+        (&all, "/v1/executions?min_latency_ms=-1", 400, "invalid_request"),
         (&all, "/v1/executions?since=soon", 400, "invalid_request"),
         (&all, "/v1/executions?cursor=x", 400, "invalid_request"),
         (&all, "/v1/executions/evt_none", 404, "not_found"),

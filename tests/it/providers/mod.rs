@@ -3,6 +3,7 @@
 mod accounts;
 mod connect;
 mod idp;
+mod preflight;
 
 use serde_json::{Value, json};
 use toolgate::gateway::NewKey;

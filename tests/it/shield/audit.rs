@@ -168,6 +168,41 @@ async fn an_export_is_the_whole_log() {
     gateway.finish().await;
 }
 
+/// What JSON says of a record, CSV says too.
+#[tokio::test]
+async fn a_record_is_whole_as_csv_too() {
+    let (gateway, _upstream, reader) = busy().await;
+    let (json, csv) =
+        (reader.get("/v1/audit/export").send().await, reader.get("/v1/audit/export?format=csv").send().await);
+    let mut table = csv::Reader::from_reader(csv.text.as_bytes());
+    let columns: Vec<String> = table.headers().unwrap().iter().map(str::to_owned).collect();
+    let rows: Vec<csv::StringRecord> = table.records().map(Result::unwrap).collect();
+    let mut seen = std::collections::BTreeSet::new();
+    for line in json.text.lines() {
+        let record: Value = serde_json::from_str(line).unwrap();
+        let row = rows.iter().find(|row| row.get(0) == record["id"].as_str()).unwrap();
+        let cell = |name: &str| row.get(columns.iter().position(|column| column == name).unwrap()).unwrap().to_owned();
+        for name in ["code", "rule", "trace_id", "phase", "dlp_result", "kind"] {
+            assert_eq!(cell(name), record[name].as_str().unwrap_or_default(), "{name} of {record}");
+            seen.extend(record[name].is_string().then(|| name.to_owned()));
+        }
+        assert_eq!(cell("backend_transport"), record["backend"]["transport"].as_str().unwrap_or_default());
+        let attempts: Vec<&str> = record["backend"]["attempts"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|attempt| attempt["ended"].as_str().unwrap())
+            .collect();
+        assert_eq!(cell("backend_attempts"), attempts.join("; "));
+        seen.extend(attempts.into_iter().map(str::to_owned));
+        assert_eq!(cell("intent_seq"), record["intent"]["seq"].as_i64().map(|seq| seq.to_string()).unwrap_or_default());
+    }
+    for name in ["code", "rule", "phase", "ok"] {
+        assert!(seen.contains(name), "{name} stands in no record: {seen:?}");
+    }
+    gateway.finish().await;
+}
+
 /// More records than one read takes, filtered and not.
 #[tokio::test]
 async fn a_long_log_is_exported_whole() {

@@ -45,6 +45,7 @@ pub(super) fn complete(document: &mut Value) {
             add_errors(route, operation);
         }
     }
+    leave_open(document);
     if let Some(Value::Object(components)) = document.get_mut("components") {
         components.insert(
             "securitySchemes".into(),
@@ -53,6 +54,28 @@ pub(super) fn complete(document: &mut Value) {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "The same key"},
             }),
         );
+    }
+}
+
+/// Says of objects of which nothing is said that they may hold anything: else generators make types of them that hold nothing.
+fn leave_open(value: &mut Value) {
+    const VALUES: [&str; 5] = ["example", "examples", "default", "enum", "const"];
+    match value {
+        Value::Object(members) => {
+            let kind = members.get("type");
+            let is_object = kind.is_some_and(|kind| {
+                kind == "object" || kind.as_array().is_some_and(|kinds| kinds.contains(&json!("object")))
+            });
+            if is_object && !members.contains_key("properties") {
+                members.entry("additionalProperties").or_insert(Value::Bool(true));
+            }
+            members
+                .iter_mut()
+                .filter(|(name, _)| !VALUES.contains(&name.as_str()))
+                .for_each(|(_, one)| leave_open(one));
+        }
+        Value::Array(items) => items.iter_mut().for_each(leave_open),
+        _ => {}
     }
 }
 
@@ -158,5 +181,23 @@ fn add_headers(status: &str, answer: &mut Value, limited: bool, call: bool) {
         && let Value::Object(all) = answer.entry("headers").or_insert_with(|| json!({}))
     {
         all.extend(headers);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_of_which_nothing_is_said_may_hold_anything() {
+        let mut document = json!({"a": {"type": "object"}, "b": [{"type": ["object", "null"]}], "c": {"type": "object",
+            "properties": {"type": {"type": "string"}}}, "d": {"type": "object", "additionalProperties": false},
+            "example": {"type": "object"}});
+        leave_open(&mut document);
+        assert_eq!(document["a"]["additionalProperties"], true);
+        assert_eq!(document["b"][0]["additionalProperties"], true);
+        assert_eq!(document["c"].get("additionalProperties"), None);
+        assert_eq!(document["d"]["additionalProperties"], false);
+        assert_eq!(document["example"], json!({"type": "object"}));
     }
 }

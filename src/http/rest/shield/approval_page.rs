@@ -80,7 +80,7 @@ fn approval(out: &mut String, view: &Value) {
     let text = |name: &str| view.get(name).and_then(Value::as_str).unwrap_or_default();
     put(
         out,
-        format_args!("<p>It is <strong>{}</strong>. {}.</p><table>", escaped(text("state")), escaped(text("next"))),
+        format_args!("<p>It is <strong>{}</strong>: {}.</p><table>", escaped(text("state")), escaped(text("next"))),
     );
     for (name, label) in [
         ("tool", "Tool"),

@@ -13,8 +13,6 @@ use super::super::call::{self, Asked, Done};
 use super::super::{Segments, enter};
 use super::No;
 use super::query::Query;
-use crate::domain::call::ToolRef;
-use crate::domain::id::OWN_SERVER;
 use crate::domain::json::Json;
 use crate::domain::principal::Scope;
 use crate::gateway::Gateway;
@@ -23,6 +21,8 @@ use crate::wire::rest::{Told, shield, shield_schema as schema};
 /// Parameters of the list that are texts, as the own tool names them.
 const TEXTS: [&str; 10] =
     ["since", "until", "server", "tool", "decision", "outcome", "key", "agent", "trace_id", "cursor"];
+/// Of those, which are one of several words, so that an empty one is wrong.
+const WORDS: [&str; 2] = ["decision", "outcome"];
 /// Parameters of the summary that are texts.
 const WINDOW: [&str; 4] = ["window", "server", "tool", "key"];
 const NUMBER: &str = "a whole number";
@@ -121,10 +121,12 @@ fn read(gateway: &Gateway, caller: &Caller, scope: Scope, uri: &Uri, known: &[&s
 fn arguments(query: &Query, texts: &[&str], numbers: &[&str]) -> Result<Map<String, Value>, No> {
     let mut members = Map::new();
     for name in texts {
-        members.extend(query.text(name).map(|text| ((*name).to_owned(), json!(text))));
+        let text = if WORDS.contains(name) { query.given(name) } else { query.text(name) };
+        members.extend(text.map(|text| ((*name).to_owned(), json!(text))));
     }
     for name in numbers {
-        let number: Option<u64> = query.parsed(name, NUMBER, |text| text.parse().ok())?;
+        // As far as the description's 64 bits with a sign go.
+        let number: Option<i64> = query.parsed(name, NUMBER, |text| text.parse().ok().filter(|number| *number >= 0))?;
         members.extend(number.map(|number| ((*name).to_owned(), json!(number))));
     }
     Ok(members)
@@ -137,9 +139,8 @@ async fn ask(
     tool: &str,
     arguments: Map<String, Value>,
 ) -> Done {
-    let tool = ToolRef::Pair { server: OWN_SERVER.into(), tool: tool.into() };
     let arguments = Some(Json::of(&Value::Object(arguments)));
-    call::carry(gateway, caller, headers, Ok(Asked { tool, arguments, jwt: None })).await
+    call::carry(gateway, caller, headers, Ok(Asked::own(tool, arguments))).await
 }
 
 /// The answer of the own tool, of which `shape` makes `data` and what `meta` says besides.

@@ -1,11 +1,14 @@
 //! `policy.simulate`: what would happen, by the code that decides, with nothing sent and nothing charged.
 
+mod ask;
+
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::Description;
+use self::ask::Arguments;
+use super::{Description, brain};
 use crate::authn::Keyring;
 use crate::backend::Resolved as Found;
 use crate::domain::call::ToolRef;
@@ -26,7 +29,7 @@ pub(super) fn tool() -> OwnTool {
         name: NAME,
         title: NAME,
         description: "Ask what policy would decide about a call, and why, without making it. Give action (server.tool) \
-                      and params, or server, tool and arguments, or server and prompt or resource.",
+                      and params, or server, tool and arguments, or server and prompt or resource, or entity.",
         scope: Scope::PolicySimulate,
         hints: Hints { read_only: Some(true), open_world: Some(false), ..Hints::default() },
         input_schema: json!({
@@ -40,43 +43,12 @@ pub(super) fn tool() -> OwnTool {
                 "arguments": {"type": "object", "description": "Arguments of tool"},
                 "prompt": {"type": "string"},
                 "resource": {"type": "string", "description": "URI"},
+                "entity": {"type": "string", "description": "Entity type, or type.field"},
             },
             "additionalProperties": false,
         }),
     }
     .into_tool()
-}
-
-#[derive(Deserialize)]
-struct Arguments {
-    agent_id: Option<String>,
-    action: Option<String>,
-    params: Option<Value>,
-    server: Option<String>,
-    tool: Option<String>,
-    arguments: Option<Value>,
-    prompt: Option<String>,
-    resource: Option<String>,
-}
-
-impl Arguments {
-    fn asked(&self) -> Result<ToolRef, Refusal> {
-        let Self { action, server, tool, prompt, resource, .. } = self;
-        let server = server.clone();
-        match (action, server, tool, prompt, resource) {
-            (Some(action), None, None, None, None) => Ok(ToolRef::Text(action.clone())),
-            (None, Some(server), Some(tool), None, None) => Ok(ToolRef::Pair { server, tool: tool.clone() }),
-            (None, None, Some(tool), None, None) => Ok(ToolRef::Text(tool.clone())),
-            (None, Some(server), None, Some(name), None) => Ok(ToolRef::Prompt { server, name: name.clone() }),
-            (None, Some(server), None, None, Some(uri)) => Ok(ToolRef::Resource { server, uri: uri.clone() }),
-            _ => Err(Refusal::InvalidRequest {
-                message:
-                    "say what to simulate: `action` and `params`, or `server`, `tool` and `arguments`, or `server` \
-                          and `prompt` or `resource`"
-                        .into(),
-            }),
-        }
-    }
 }
 
 pub(super) fn run(
@@ -88,13 +60,23 @@ pub(super) fn run(
     let invalid = |message: String| Refusal::InvalidRequest { message };
     let arguments = Arguments::deserialize(call.value()).map_err(|error| invalid(error.to_string()))?;
     let who = judged(arguments.agent_id.as_deref(), state, keys, call)?;
+    let simulation = Simulation { pipeline, state, who: &who };
+    if let Some(entity) = arguments.entity()? {
+        let report = simulation.of_entity(entity);
+        let what = format!("entity {}", arguments.entity.as_deref().unwrap_or_default());
+        return Ok(own_answer(&summary(&what, &who, &report), &report));
+    }
     let asked = arguments.asked()?;
     if arguments.params.is_some() && arguments.arguments.is_some() {
         return Err(invalid("give `params` or `arguments`, not both".into()));
     }
     let given = arguments.params.or(arguments.arguments);
-    let report = Simulation { pipeline, state, who: &who }.of(&asked, given.as_ref());
-    Ok(own_answer(&summary(&asked, &who, &report), &report))
+    let report = simulation.of(&asked, given.as_ref());
+    let what = match (asked.kind(), asked.server()) {
+        (Kind::Tool, _) | (_, None) => asked.label(),
+        (kind, Some(server)) => format!("{} {server}:{}", kind.as_str(), asked.label()),
+    };
+    Ok(own_answer(&summary(&what, &who, &report), &report))
 }
 
 /// Who is judged: the agent that is named, else the caller.
@@ -270,14 +252,6 @@ impl Simulation<'_> {
             return report(&judgement, Some(&own.tool), &json!(faults), &json!([]), &Value::Null, &unscanned());
         }
         let allowed = self.who.profile.has(own.scope);
-        if !own.by_scope {
-            let mut judgement = self.judged(&own.tool, given.unwrap_or(&empty));
-            if !allowed {
-                let reason = format!("the profile `{}` has no scope `{}`", self.who.profile.name, own.scope.as_str());
-                judgement = refused_by_profile(judgement, &self.who.profile.name, &reason);
-            }
-            return report(&judgement, Some(&own.tool), &json!(faults), &json!([]), &Value::Null, &unscanned());
-        }
         let id = format!("scope:{}", own.scope.as_str());
         let (verdict, effect) =
             if allowed { (Verdict::Allow, PolicyEffect::Permit) } else { (Verdict::Deny, PolicyEffect::Forbid) };
@@ -293,19 +267,39 @@ impl Simulation<'_> {
         let (surface, now) = (self.who.profile.surface, self.pipeline.clock.now());
         let facts = Facts { effects: &effects.effects, surface, now, source: None };
         let judgement = self.state.policies.judge(self.who, &own.tool, Some(value), &facts);
+        self.within_profile(judgement, own)
+    }
+
+    /// A judgement as it is for a profile that may not hold this own tool.
+    fn within_profile(&self, judgement: Judgement, own: &OwnTool) -> Judgement {
         let profile = &self.who.profile;
-        if !profile.has(own.scope) {
-            let reason = format!("the profile `{}` has no scope `{}`", profile.name, own.scope.as_str());
-            refused_by_profile(judgement, &profile.name, &reason)
+        let reason = if !profile.has(own.scope) {
+            format!("the profile `{}` has no scope `{}`", profile.name, own.scope.as_str())
         } else if !own.lies_in(profile) {
-            refused_by_profile(
-                judgement,
-                &profile.name,
-                &format!("the profile `{}` does not hold this tool", profile.name),
-            )
+            format!("the profile `{}` does not hold `{}`", profile.name, own.tool.id)
         } else {
-            judgement
+            return judgement;
+        };
+        refused_by_profile(judgement, &profile.name, &reason)
+    }
+
+    /// Whether the company brain shows a type of entities, or a field of one.
+    fn of_entity(&self, (entity_type, field): (&str, Option<&str>)) -> Value {
+        let (surface, now) = (self.who.profile.surface, self.pipeline.clock.now());
+        let facts = Facts { effects: &[], surface, now, source: None };
+        let judge = |entity: &Tool| self.state.policies.judge(self.who, entity, None::<&Value>, &facts);
+        let entity = Arc::new(Tool::entity(entity_type, field));
+        // A field is there where its type is.
+        let of_type = judge(&Tool::entity(entity_type, None));
+        let mut judgement = if of_type.verdict == Verdict::Allow { judge(&entity) } else { of_type };
+        if judgement.verdict == Verdict::Approval {
+            judgement.verdict = Verdict::Deny;
+            judgement.reason = "what policy permits after approval alone is not shown".into();
         }
+        if let Some(own) = self.pipeline.own.find(&ToolRef::Text(brain::NAME.into())) {
+            judgement = self.within_profile(judgement, own);
+        }
+        report(&judgement, Some(&entity), &json!([]), &json!([]), &Value::Null, &unscanned())
     }
 
     /// A tool that does not exist is a deny; what its arguments would do is said all the same.
@@ -366,11 +360,7 @@ fn report(
 }
 
 /// One line for people and models.
-fn summary(asked: &ToolRef, who: &Principal, report: &Value) -> String {
-    let what = match (asked.kind(), asked.server()) {
-        (Kind::Tool, _) | (_, None) => asked.label(),
-        (kind, Some(server)) => format!("{} {server}:{}", kind.as_str(), asked.label()),
-    };
+fn summary(what: &str, who: &Principal, report: &Value) -> String {
     let text = |name: &str| report.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let list = |name: &str| report.get(name).and_then(Value::as_array).filter(|list| !list.is_empty());
     let mut line =
