@@ -104,12 +104,9 @@ impl Pipeline {
             Ok(record) => record,
             Err(carried) => return *carried,
         };
-        if let Err(refusal) = unwrapped {
-            return record.close(Outcome::Refused(refusal)).await;
-        }
         // Pinned here: a future that is handed on by value takes its room again at each hand.
         let outcome = {
-            let attempt = pin!(self.attempt(state, principal, request, &line, &mut record));
+            let attempt = pin!(self.attempt(state, principal, request, unwrapped, &line, &mut record));
             line.cancel.run_until_cancelled(attempt).await
         };
         let outcome = match outcome {
@@ -125,6 +122,7 @@ impl Pipeline {
         state: &Arc<State>,
         principal: Principal,
         request: CallRequest,
+        unwrapped: Result<(), Refusal>,
         line: &Line,
         record: &mut Record,
     ) -> Result<Outcome, Refusal> {
@@ -132,6 +130,8 @@ impl Pipeline {
         if request.metered {
             self.charge(state.request_charge(&principal).as_slice())?;
         }
+        // A misfit counts as a request, as whatever else is asked does.
+        unwrapped?;
         let resolved = self.resolve(state, principal, request, line.errand.as_ref(), record)?;
         let resolved = self.vouch(state, resolved, record).await?;
         let resolved = self.scan_arguments(state, resolved, line, record).await?;
