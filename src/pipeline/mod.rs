@@ -146,6 +146,9 @@ impl Pipeline {
         }
         match road {
             Road::Own(origin) => {
+                if call.tool().risk != Risk::Read {
+                    record.intend().await?;
+                }
                 record.sent();
                 let answer = self.own.call(self, state, &call, &origin, line).await;
                 record.worked(&call);

@@ -343,6 +343,15 @@ async fn only_writes_have_an_intent() {
         assert!(!record.to_string().contains("hunter2"), "arguments are redacted: {record}");
         assert!(record["arguments_digest"].as_str().unwrap().starts_with("sha256:"));
     }
+    // The gateway's own tools are no other.
+    let operator = gateway.client(&gateway.writer("operator").await);
+    let trace = json!({"name": "checkout"});
+    for (tool, arguments) in [("eval.trace.create", trace), ("policy.simulate", json!({"action": "up.read"}))] {
+        let answer = operator.call(tool, &arguments).await;
+        let record = gateway.record(answer.header("toolgate-audit-id").unwrap()).await;
+        assert_eq!(record["outcome"], "answered", "{record}");
+        assert_eq!(record["intent"].is_object(), tool == "eval.trace.create", "{record}");
+    }
     gateway.finish().await;
 }
 
