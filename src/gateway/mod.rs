@@ -57,6 +57,7 @@ pub use self::shown::ToolFilter;
 pub use self::suites::SuiteRefused;
 pub use self::tape::{Tape, position};
 pub use self::token::Resource;
+pub use self::unread::Uncalled;
 pub use self::visitors::Visitor;
 pub use crate::authn::jwt::TokenFault;
 pub use crate::authn::session::Session;

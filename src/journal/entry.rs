@@ -166,7 +166,8 @@ impl OpenEntry {
                 _ => None,
             };
             let server = asked.server().or(apart.map(|(server, _)| server));
-            entry.server = server.map(|server| bounded(server).into());
+            // Where the servers' names together were asked, none is known.
+            entry.server = server.filter(|server| !server.is_empty()).map(|server| bounded(server).into());
             entry.tool = Some(match asked {
                 ToolRef::Resource { uri, .. } => bounded(&redact::uri(uri, journal.0.config.arguments)).into(),
                 ToolRef::Text(name) => bounded(apart.map_or(name, |(_, tool)| tool)).into(),

@@ -107,12 +107,9 @@ impl Pipeline {
             Ok(record) => record,
             Err(carried) => return self.counted(*carried),
         };
-        if let Err(refusal) = unwrapped {
-            return self.counted(record.close(Outcome::Refused(refusal)).await);
-        }
         // Pinned here: a future that is handed on by value takes its room again at each hand.
         let outcome = {
-            let attempt = pin!(self.attempt(state, principal, request, &line, &mut record));
+            let attempt = pin!(self.attempt(state, principal, request, unwrapped, &line, &mut record));
             line.cancel.run_until_cancelled(attempt).await
         };
         let outcome = match outcome {
@@ -134,6 +131,7 @@ impl Pipeline {
         state: &Arc<State>,
         principal: Principal,
         request: CallRequest,
+        unwrapped: Result<(), Refusal>,
         line: &Line,
         record: &mut Record,
     ) -> Result<Outcome, Refusal> {
@@ -141,6 +139,8 @@ impl Pipeline {
         if request.metered {
             self.charge(state.request_charge(&principal).as_slice())?;
         }
+        // A misfit counts as a request, as whatever else is asked does.
+        unwrapped?;
         let resolved = self.resolve(state, principal, request, line.errand.as_ref(), record)?;
         let resolved = self.vouch(state, resolved, record).await?;
         let resolved = self.scan_arguments(state, resolved, line, record).await?;
@@ -155,6 +155,9 @@ impl Pipeline {
         }
         match road {
             Road::Own(origin) => {
+                if call.tool().risk != Risk::Read {
+                    record.intend().await?;
+                }
                 record.sent();
                 let answer = self.own.call(self, state, &call, &origin, line).await;
                 record.worked(&call);

@@ -14,12 +14,13 @@ use tokio_util::task::TaskTracker;
 
 use super::approval::Approval;
 use super::relayed::{Via, notification, parked_event};
-use super::told::{self, AUDIT_ID, answered, event, text};
+use super::told::{self, AUDIT_ID, answered, event, text, uncalled};
 use super::{Asked, failure, json};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::EventId;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Refusal};
+use crate::domain::tool::Kind;
 use crate::gateway::{Aside, Gateway, Leaving, Line, Question, Tape, Underway, asides, unfinished};
 use crate::wire::envelope::{Id, call_params};
 use crate::wire::era::Era;
@@ -42,7 +43,10 @@ pub(super) fn session_name(asked: &Asked) -> Option<String> {
 pub(super) async fn answer(gateway: Arc<Gateway>, asked: Asked, id: Id, params: Option<Json>) -> Response {
     let call = match call_params(params.as_ref()) {
         Ok(call) => call,
-        Err(why) => return failure(Some(&id), &RpcError::new(200, -32602, why)),
+        Err(message) => {
+            let refused = Refusal::InvalidRequest { message };
+            return uncalled(&gateway, &asked, &id, Kind::Tool, None, refused).await;
+        }
     };
     plain(gateway, asked, id, ToolRef::Text(call.name), call.arguments).await
 }
@@ -83,7 +87,7 @@ pub(super) fn request(asked: &Asked, tool: ToolRef, arguments: Option<Json>) -> 
         surface: asked.surface.unwrap_or(asked.principal.profile.surface),
         source: asked.source,
         timeout: None,
-        metered: true,
+        metered: !asked.charged,
     }
 }
 

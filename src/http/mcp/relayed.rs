@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use super::Asked;
-use super::told::event;
+use super::told::{event, kind_of};
 use super::wanted::Wanted;
 use crate::domain::call::ToolRef;
 use crate::domain::id::ServerName;
@@ -99,11 +99,7 @@ impl Via {
 
     /// The kind of result that the request has: but for a call's none can say no.
     pub(super) fn kind(&self) -> Kind {
-        match self.method.as_str() {
-            "tools/call" => Kind::Tool,
-            "resources/read" | "resources/subscribe" | "resources/unsubscribe" => Kind::Resource,
-            _ => Kind::Prompt,
-        }
+        kind_of(&self.method)
     }
 
     /// The client as its server will know it, with what of its params travels on.
@@ -288,7 +284,7 @@ impl Via {
 }
 
 /// Without what the gateway has to say: this route adds nothing to a body.
-fn plain(reply: Reply) -> Reply {
+pub(super) fn plain(reply: Reply) -> Reply {
     let strip = |result: Json| match hop::member(Some(&result), "_meta") {
         Some(meta) => match hop::without_member(&meta, GOVERNANCE_KEY) {
             empty if empty.as_str() == "{}" => hop::without_member(&result, "_meta"),

@@ -15,9 +15,10 @@ use super::super::trace;
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::{EventId, OWN_SERVER, RequestId};
 use crate::domain::json::Json;
-use crate::domain::outcome::Carried;
+use crate::domain::outcome::{Carried, Outcome, Refusal};
 use crate::domain::secret::Secret;
-use crate::gateway::{Gateway, Leaving, NotAdmitted, waits_for};
+use crate::domain::trace::Provenance;
+use crate::gateway::{Gateway, Leaving, NotAdmitted, Uncalled, waits_for};
 use crate::wire::rest::Told;
 
 /// Names the audit record of a call on every answer.
@@ -81,7 +82,16 @@ pub(super) async fn carry(
     let asked = match asked {
         Ok(asked) => asked,
         Err(Unread { status, why }) => {
-            let carried = gateway.refuse_unread(&principal, &id, Entrance::Rest, why).await;
+            let uncalled = Uncalled {
+                principal: &principal,
+                request: &id,
+                entrance: Entrance::Rest,
+                provenance: Provenance::default(),
+                tool: None,
+                metered: true,
+            };
+            let outcome = Outcome::Refused(Refusal::InvalidRequest { message: why });
+            let carried = gateway.end_uncalled(uncalled, outcome).await;
             return Done { id, carried, unread: Some(status) };
         }
     };
