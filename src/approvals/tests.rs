@@ -19,6 +19,8 @@ fn facts(event: &EventId) -> ApprovalFacts {
         kind: Kind::Tool,
         tool_digest: "d".into(),
         arguments_digest: "sha256:0".into(),
+        meta_digest: None,
+        beside_digest: None,
         preview: None,
         policy: "p".into(),
         policy_version: "v".into(),
@@ -37,7 +39,7 @@ fn new(call: &str, key: &str, event: &EventId, now: i64) -> NewApproval {
         call: call.to_owned(),
         key: KeyId::from(key),
         user: "u".into(),
-        arguments: Some(b"{\"secret\":\"in the clear nowhere\"}".to_vec().into()),
+        kept: b"{\"secret\":\"in the clear nowhere\"}".to_vec().into(),
         facts: facts(event),
         now: Moment(now),
         expires: Moment(now + LIFE),
@@ -164,7 +166,7 @@ impl Model {
         if let Some(refused) = self.live(ApprovalState::Denied) {
             assert!(matches!(&asked, Asked::Denied(record) if record.id == refused.id), "{asked:?}");
         } else if let Some(approved) = self.live(ApprovalState::Approved) {
-            assert!(matches!(&asked, Asked::Taken(id) if *id == approved.id), "{asked:?}");
+            assert!(matches!(&asked, Asked::Taken { id, .. } if *id == approved.id), "{asked:?}");
             approved.state = ApprovalState::Executing;
             approved.event = Some(event);
             approved.effects += 1;
@@ -231,7 +233,7 @@ async fn of_many_at_once_one_gets_it() {
         store.ask_approval(new("d", "k", &event, 2), LIMITS).await.unwrap()
     });
     let asked = join_all(takers).await;
-    assert_eq!(asked.iter().filter(|asked| matches!(asked, Asked::Taken(_))).count(), 1);
+    assert_eq!(asked.iter().filter(|asked| matches!(asked, Asked::Taken { .. })).count(), 1);
     assert_eq!(
         asked.iter().filter(|asked| matches!(asked, Asked::Waits(_, true))).count(),
         1,
@@ -304,7 +306,7 @@ async fn what_is_lost_sight_of_is_unknown() {
         };
         store.decide_approval(&record.id, true, by(0)).await.unwrap();
         let taken = store.ask_approval(new(call, "k", &event, 0), LIMITS).await.unwrap();
-        assert!(matches!(taken, Asked::Taken(_)));
+        assert!(matches!(taken, Asked::Taken { .. }));
         ids.push((record.id, Execution { approvals: approvals.clone(), event, open: true }));
     }
     let state = async |id: &ApprovalId| approvals.find(id).await.unwrap().unwrap().state;

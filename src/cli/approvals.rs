@@ -82,9 +82,12 @@ fn table(answer: &Value) {
 }
 
 fn show(approval: &Value) {
-    let rows = approval.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+    let rows = approval.as_object().into_iter().flatten();
+    let rows = rows.filter(|(name, value)| !value.is_null() && *name != "exact");
+    // Numbers as they are written.
+    let exact = |name: &str| approval.get("exact")?.get(name)?.as_str().map(str::to_owned);
     let text = |name: &str, value: &Value| match value {
-        Value::Object(_) => value.to_string(),
+        Value::Object(_) => exact(name).unwrap_or_else(|| value.to_string()),
         _ => print::text(approval, name),
     };
     print::table(&["", ""], rows.map(|(name, value)| vec![name.clone(), text(name, value)]));

@@ -112,6 +112,9 @@ impl Gateway {
         entry.note(&format!("approval {id}"));
         entry.note(&format!("tool {}", record.facts.tool));
         entry.note(&format!("arguments {}", record.facts.arguments_digest));
+        for digest in record.facts.beside_digest.iter().chain(&record.facts.meta_digest) {
+            entry.note(&format!("beside them {digest}"));
+        }
         if let Some(comment) = &comment {
             entry.note(&format!("comment {comment}"));
         }

@@ -1,10 +1,12 @@
 //! A call that a person has to approve: it goes on where somebody has approved exactly it, else that is asked for.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::record::Record;
-use super::{Pipeline, State};
+use super::{Line, Pipeline, State};
 use crate::approvals::{Asking, Ended, Word};
+use crate::backend::Peer;
 use crate::domain::approval::Awaited;
 use crate::domain::outcome::{Outcome, Refusal, UpstreamFault};
 use crate::domain::tool::Tool;
@@ -15,26 +17,38 @@ const TRY_AGAIN: u64 = 60;
 
 impl Pipeline {
     /// Policy has just said that the call wants an approval; where it has one, that is taken here, before anything is
-    /// sent.
-    pub(super) async fn approved(
+    /// sent. Gives the line too, on which nothing travels that nobody has approved.
+    pub(super) async fn approved<'l>(
         &self,
         state: &State,
         pending: Box<PendingCall>,
+        line: &'l Line,
         record: &mut Record,
-    ) -> Result<Box<PermittedCall>, Refusal> {
+    ) -> Result<(Box<PermittedCall>, Cow<'l, Line>), Refusal> {
         let asking = Asking {
             approvers: state.policies.approvers(pending.judgement()),
+            beside: line.peer.as_ref().and_then(|peer| peer.beside()),
             preview: pending.call().arguments().and_then(|arguments| self.journal.preview(arguments)),
             event: record.id(),
             settings: &state.settings,
             pending: &pending,
         };
         match self.approvals.ask(asking).await {
-            Ok(Word::Go(id, execution)) => {
+            Ok(Word::Go { id, execution, other_meta }) => {
                 let call = pending.approved(id.as_str());
                 record.judged(call.judgement());
                 record.let_go(execution);
-                Ok(Box::new(call))
+                let line = if other_meta { Cow::Owned(without_meta(line, record)) } else { Cow::Borrowed(line) };
+                Ok((Box::new(call), line))
+            }
+            Ok(Word::TooLong { bytes, most }) => {
+                let reason = format!(
+                    "a person has to approve this call, and what it sends has {bytes} bytes, of which a person is shown \
+                     {most} at most: make it shorter"
+                );
+                let judgement = refused_by(pending.into_judgement(), "approval", &reason);
+                record.judged(&judgement);
+                Err(Refusal::Denied(Box::new(judgement)))
             }
             Ok(Word::Wait(ticket)) => {
                 record.judged(pending.judgement());
@@ -58,6 +72,15 @@ impl Pipeline {
             }
         }
     }
+}
+
+/// The line without the `_meta` of its client, which is not the one that was approved: hosts number their calls in it, so
+/// that it is another each time.
+fn without_meta(line: &Line, record: &mut Record) -> Line {
+    let bare = |peer: &Arc<Peer>| Arc::new(Peer { meta: String::new(), ..Peer::clone(peer) });
+    let peer = line.peer.as_ref().map(bare);
+    record.note("`_meta` left out: it is not the one that was approved");
+    Line { peer, ..line.clone() }
 }
 
 /// Nobody is asked to approve what is only asked about a call: that would use up the approval of the call itself.

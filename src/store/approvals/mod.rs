@@ -28,8 +28,8 @@ impl Store {
     /// Where nothing was committed.
     pub async fn ask_approval(&self, new: NewApproval, limits: ApprovalLimits) -> Result<Asked, StoreError> {
         let id = ApprovalId::fresh();
-        let sealed = new.arguments.as_ref().map(|text| self.seal(SEALED, id.as_str(), text)).transpose()?;
-        self.write(move |connection| ask(connection, &id, new, sealed.as_deref(), limits)).await
+        let sealed = self.seal(SEALED, id.as_str(), &new.kept)?;
+        self.write(move |connection| ask(connection, &id, new, &sealed, limits)).await
     }
 
     /// A person's decision. False where the approval does not wait for one (any more).
@@ -136,7 +136,7 @@ impl Store {
         self.readers().read(read).await
     }
 
-    /// The canonical arguments of one; none where they were too long to keep, or cannot be opened.
+    /// The canonical arguments of one, followed by what was sent beside them; none where they cannot be opened.
     ///
     /// # Errors
     /// Where the file or the secret cannot be read.
@@ -187,7 +187,7 @@ fn ask(
     connection: &Connection,
     id: &ApprovalId,
     new: NewApproval,
-    sealed: Option<&[u8]>,
+    sealed: &[u8],
     limits: ApprovalLimits,
 ) -> rusqlite::Result<Asked> {
     expire(connection, Some(&new.call), new.now)?;
@@ -198,7 +198,7 @@ fn ask(
                            WHERE id = ?1 AND state = 'approved'";
                 let event = new.facts.event.as_str();
                 connection.prepare_cached(sql)?.execute(params![known.id.as_str(), new.now.0, event])?;
-                Asked::Taken(known.id)
+                Asked::Taken { id: known.id, other_meta: known.facts.meta_digest != new.facts.meta_digest }
             }
             ApprovalState::Denied => Asked::Denied(Box::new(known)),
             _ => Asked::Waits(Box::new(known), false),
@@ -225,7 +225,7 @@ fn insert(
     connection: &Connection,
     id: &ApprovalId,
     new: NewApproval,
-    sealed: Option<&[u8]>,
+    sealed: &[u8],
 ) -> rusqlite::Result<Asked> {
     let NewApproval { call, key, user, mut facts, now, expires, .. } = new;
     let sql = "SELECT id FROM approvals WHERE call = ?1 AND state = 'unknown' ORDER BY id DESC LIMIT 1";

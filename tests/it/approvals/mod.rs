@@ -1,5 +1,6 @@
 //! Calls that a person has to approve: what is approved, by whom, and that it happens once.
 
+mod beside;
 mod binding;
 mod deciding;
 mod doors;
