@@ -1,9 +1,9 @@
-//! Requests at a door of calls that cannot be read as a call: they leave a record too.
+//! Calls that end at the door, those that cannot be read and those whose caller is gone: they leave a record too.
 
 use std::sync::Arc;
 
-use super::{Gateway, tell};
-use crate::domain::call::Entrance;
+use super::{Gateway, Leaving, Line, tell};
+use crate::domain::call::{CallRequest, Entrance};
 use crate::domain::dlp::DlpResult;
 use crate::domain::id::{EventId, RequestId};
 use crate::domain::outcome::{Carried, Governance, Outcome, Refusal};
@@ -29,9 +29,8 @@ impl Gateway {
             Refusal::LimitReached { scope, .. } => ("deny", format!("limit:{scope}").into()),
             _ => ("error", "none".into()),
         };
-        let event = EventId::fresh();
         let opening = Opening {
-            id: event.clone(),
+            id: EventId::fresh(),
             request_id: id.clone(),
             entrance,
             key: Some(principal.key.clone()),
@@ -40,6 +39,27 @@ impl Gateway {
             tool: None,
             arguments: None,
         };
+        self.refuse_at_once(opening, Kind::Tool, refusal, (decision, policy)).await
+    }
+
+    /// Carries a call that has waited for a person: as its caller would be admitted now, if at all.
+    pub async fn carry_on(&self, principal: Principal, request: CallRequest, line: Line, leaving: Leaving) -> Carried {
+        if let Some(principal) = self.still_admitted(&principal) {
+            return self.carry(principal, request, line, leaving).await;
+        }
+        let opening = Opening::of(&request, &principal);
+        let ground = ("deny", "none".into());
+        self.refuse_at_once(opening, request.tool.kind(), Refusal::NoLongerAdmitted, ground).await
+    }
+
+    async fn refuse_at_once(
+        &self,
+        opening: Opening,
+        kind: Kind,
+        refusal: Refusal,
+        (decision, policy): (&'static str, Arc<str>),
+    ) -> Carried {
+        let (id, event) = (opening.request_id.clone(), opening.id.clone());
         let outcome = Outcome::Refused(refusal);
         let recorded = match self.pipeline.journal.open(opening).await {
             Ok(entry) => entry.close(Closing::of(&outcome)).await,
@@ -50,8 +70,8 @@ impl Gateway {
             Err(error) => Outcome::Refused(Refusal::Unrecorded(error.to_string())),
         };
         let governance = Governance { decision, policy, dlp_result: DlpResult::Off, audit_event_id: event };
-        let carried = Carried { outcome, governance, kind: Kind::Tool, tool: None };
-        tell(id, &carried);
+        let carried = Carried { outcome, governance, kind, tool: None };
+        tell(&id, &carried);
         carried
     }
 }

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use toolgate::gateway::control::Command;
+
 use super::{Bench, holder};
 use crate::support::{Client, Program, Response, eventually};
 
@@ -170,6 +172,40 @@ async fn over_rest_one_may_come_again_or_wait() {
     };
     let (answer, ()) = tokio::join!(draft.header("prefer", "wait=30").send(), refusing);
     assert_eq!((answer.status, &answer.error()["code"]), (403, &json!("policy_denied")));
+    bench.finish().await;
+}
+
+/// A call that waits is made as whom its caller is when it is made.
+#[tokio::test]
+async fn who_is_gone_when_the_decision_comes_calls_nothing() {
+    let bench = Bench::start().await;
+    let id = bench.ask(&json!({"n": 1})).await;
+    let revoking = async {
+        eventually("it waits", async || (bench.gateway.gateway.waiting_for_decisions() == 1).then_some(())).await;
+        bench.gateway.control(Command::KeysRevoke { id: bench.agent.id.clone() }).await;
+        bench.approve(&id).await;
+    };
+    let [draft, ..] = rest_call(&bench.client);
+    let (answer, ()) = tokio::join!(draft.header("prefer", "wait=30").send(), revoking);
+    assert_eq!((answer.status, &answer.error()["code"]), (401, &json!("unauthorized")), "{}", answer.text);
+    let record = bench.gateway.record(answer.header("toolgate-audit-id").unwrap()).await;
+    assert_eq!((&record["decision"], &record["key"]), (&json!("deny"), &json!(bench.agent.id)), "{record}");
+    assert_eq!((bench.state(&id).await.as_str(), bench.upstream.calls().len()), ("approved", 0));
+
+    let agent = bench.gateway.create(holder("agent", "carol", &["writer"])).await;
+    let modern = bench.gateway.client(&agent).modern();
+    let (question, state) = asking(&modern.rpc("tools/call", &visiting(&json!({}))).await);
+    let id = question["params"]["elicitationId"].as_str().unwrap();
+    let revoking = async {
+        eventually("the retry waits", async || (bench.gateway.gateway.waiting_for_decisions() == 1).then_some(()))
+            .await;
+        bench.gateway.control(Command::KeysRevoke { id: agent.id.clone() }).await;
+        bench.approve(id).await;
+    };
+    let retry = accepted(&state);
+    let (answer, ()) = tokio::join!(modern.rpc("tools/call", &retry), revoking);
+    assert_eq!(answer.denied(), "unauthorized", "{}", answer.text);
+    assert_eq!((bench.state(id).await.as_str(), bench.upstream.calls().len()), ("approved", 0));
     bench.finish().await;
 }
 
