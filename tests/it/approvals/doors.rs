@@ -1,7 +1,6 @@
 //! The same approval at every door: each says where it is decided, and how to go on.
 
 use serde_json::{Value, json};
-
 use toolgate::gateway::control::Command;
 
 use super::{Bench, holder};

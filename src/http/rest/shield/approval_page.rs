@@ -7,6 +7,8 @@ use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use serde_json::Value;
 
+use super::markup::escaped;
+
 const STYLE: &str = include_str!("approval_page.css");
 /// What a browser may do with the page: show it, and send its forms back here.
 const CONTENT: &str =
@@ -183,29 +185,6 @@ fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
     let _always = out.write_fmt(text);
 }
 
-/// Text that a browser reads as text: markup escaped; characters that are invisible, or turn the direction of writing,
-/// shown as what they are, so that nobody approves something else than they read.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            '\n' => out.push('\n'),
-            c if c.is_control() || is_hidden(c) => put(&mut out, format_args!("\\u{{{:x}}}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-fn is_hidden(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -214,13 +193,13 @@ mod tests {
 
     #[test]
     fn nothing_of_a_caller_is_markup() {
-        let evil = "</pre><script>alert(1)</script>\"'&\u{202e}\u{0}";
+        let evil = "</pre><script>alert(1)</script>\"'&\u{202e}\u{0}\u{e0041}\u{3164}";
         let view = json!({
             "state": "pending", "next": evil, "tool": evil, "agent": evil, "user": evil, "comment": evil,
             "effects": [evil], "decided_by": {"user": evil}, "exact": {"arguments": json!({evil: evil}).to_string(), "beside": json!({evil: [evil]}).to_string()},
         });
         let page = render(evil, Shown::Approval { view: &view, said: Some(evil), decides: true });
-        assert!(!page.contains("<script") && !page.contains('\u{202e}') && !page.contains('\u{0}'), "{page}");
+        assert!(!page.contains("<script") && !page.contains(['\u{202e}', '\u{0}', '\u{e0041}', '\u{3164}']), "{page}");
         assert!(page.contains("&lt;script&gt;") && page.contains("\\u{202e}"));
         assert_eq!(page.matches("<pre>").count(), page.matches("</pre>").count());
     }
