@@ -35,11 +35,15 @@ impl Viewer<'_> {
         allowed && record.state == ApprovalState::Pending
     }
 
-    /// The arguments themselves are for those who decide on this very request, and for who sent them.
+    /// The arguments themselves are for those who decide on this very request, for the key that sent them, and for those
+    /// keys of its user that decide on others': the desktop of a user is not shown what their agent sends.
     fn reads(self, record: &ApprovalRecord) -> bool {
         match self {
             Self::Owner => true,
-            Self::Holder(who) => who.user == record.user || Approvals::may_decide(record, who).is_ok(),
+            Self::Holder(who) => {
+                let own = who.user == record.user && who.profile.has(Scope::ApprovalsDecide);
+                who.key == record.key || own || Approvals::may_decide(record, who).is_ok()
+            }
         }
     }
 }

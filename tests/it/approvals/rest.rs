@@ -36,7 +36,11 @@ async fn the_list_has_pages_and_everybody_sees_their_own() {
     let (alice, carol) = (keyed(&bench, "mcp_readonly", "alice").await, keyed(&bench, "mcp_readonly", "carol").await);
     assert_eq!((of(&list(&alice, "").await.json()).len(), of(&list(&carol, "").await.json()).len()), (3, 0));
     let one = async |client: &Client| client.get(&format!("/v1/approvals/{}", ids[1])).send().await;
-    assert_eq!(one(&alice).await.json()["data"]["arguments"], json!({"n": 1, "what": "secret words"}));
+    // Another key of that user does not see what is sent, but for one that decides.
+    let (other, own) = (one(&alice).await, keyed(&bench, "operator", "alice").await);
+    assert_eq!(other.json()["data"]["preview"], json!({"n": 1, "what": "[redacted 12 chars]"}));
+    assert!(other.json()["data"].get("arguments").is_none() && !other.text.contains("secret words"), "{}", other.text);
+    assert_eq!(one(&own).await.json()["data"]["arguments"], json!({"n": 1, "what": "secret words"}));
     assert_eq!(one(&bob).await.json()["data"]["may_decide"], json!(true));
     assert_eq!((one(&carol).await.status, one(&bench.client).await.status), (404, 403));
     bench.finish().await;

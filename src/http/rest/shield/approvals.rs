@@ -68,7 +68,7 @@ pub(super) async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, ur
 
 #[utoipa::path(
     get, path = "/v1/approvals/{id}", operation_id = "approval", tag = "Approvals", summary = "One approval",
-    description = "With the arguments for those who may decide on it, and for the requester. A browser gets a page.",
+    description = "With the arguments for those who may decide on it, and for the requesting key. A browser gets a page.",
     params(("id" = String, Path, description = "`apr_…`")),
     responses(
         (status = 200, description = "The approval", content((schema::ObjectAnswer = "application/json"), (String = "text/html"))),
