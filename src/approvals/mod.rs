@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 pub use self::hooks::Hooks;
 pub use self::view::Viewer;
 use crate::config::Settings;
-use crate::domain::approval::{ApprovalState, Ticket};
+use crate::domain::approval::{ApprovalState, Decision, Ticket};
 use crate::domain::clock::{Clock, Moment};
 use crate::domain::crowd::Crowd;
 use crate::domain::id::{ApprovalId, EventId, KeyId};
@@ -290,12 +290,12 @@ impl Approvals {
     pub async fn decide(
         &self,
         id: &ApprovalId,
-        approve: bool,
+        decision: Decision,
         (key, user): (KeyId, Arc<str>),
         comment: Option<String>,
     ) -> Result<(), Undecided> {
         let by = Decided { at: self.0.clock.now(), key, user, comment };
-        if self.0.store.decide_approval(id, approve, by).await? {
+        if self.0.store.decide_approval(id, decision, by).await? {
             return Ok(());
         }
         match self.find(id).await? {

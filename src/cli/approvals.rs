@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::ask::Need;
 use super::{Common, Ended, ask, print};
-use crate::domain::approval::ApprovalState;
+use crate::domain::approval::{ApprovalState, Decision};
 use crate::gateway::ApprovalsCommand;
 use crate::gateway::control;
 
@@ -52,8 +52,8 @@ pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<End
     let command = match command {
         Command::List { state, limit, cursor } => ApprovalsCommand::List { state, limit, cursor },
         Command::Show { id } => ApprovalsCommand::Show { id },
-        Command::Approve { id, comment } => ApprovalsCommand::Decide { id, approve: true, comment },
-        Command::Deny { id, comment } => ApprovalsCommand::Decide { id, approve: false, comment },
+        Command::Approve { id, comment } => ApprovalsCommand::Decide { id, decision: Decision::Approve, comment },
+        Command::Deny { id, comment } => ApprovalsCommand::Decide { id, decision: Decision::Deny, comment },
     };
     let answer = ask::ask(common, Need::Records, control::Command::Approvals(command.clone())).await?;
     match command {

@@ -11,7 +11,7 @@ pub use self::record::{
     ApprovalFacts, ApprovalFilter, ApprovalLimits, ApprovalRecord, Asked, Decided, NewApproval, Used,
 };
 use super::{Store, StoreError};
-use crate::domain::approval::ApprovalState;
+use crate::domain::approval::{ApprovalState, Decision};
 use crate::domain::clock::Moment;
 use crate::domain::id::{ApprovalId, EventId};
 
@@ -36,9 +36,17 @@ impl Store {
     ///
     /// # Errors
     /// Where it was not committed.
-    pub async fn decide_approval(&self, id: &ApprovalId, approve: bool, by: Decided) -> Result<bool, StoreError> {
+    pub async fn decide_approval(
+        &self,
+        id: &ApprovalId,
+        decision: Decision,
+        by: Decided,
+    ) -> Result<bool, StoreError> {
         let id = id.clone();
-        let to = if approve { ApprovalState::Approved } else { ApprovalState::Denied };
+        let to = match decision {
+            Decision::Approve => ApprovalState::Approved,
+            Decision::Deny => ApprovalState::Denied,
+        };
         self.write(move |connection| {
             let sql = "UPDATE approvals SET state = ?2, decided = ?3, decided_key = ?4, decided_user = ?5, comment = ?6
                        WHERE id = ?1 AND state = 'pending' AND expires > ?3";

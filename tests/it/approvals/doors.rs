@@ -1,6 +1,7 @@
 //! The same approval at every door: each says where it is decided, and how to go on.
 
 use serde_json::{Value, json};
+use toolgate::domain::approval::Decision;
 use toolgate::gateway::control::Command;
 
 use super::{Bench, holder};
@@ -166,7 +167,7 @@ async fn over_rest_one_may_come_again_or_wait() {
     let id = bench.ask(&json!({"n": 1})).await;
     let refusing = async {
         eventually("it waits", async || (bench.gateway.gateway.waiting_for_decisions() == 1).then_some(())).await;
-        let deny = toolgate::gateway::ApprovalsCommand::Decide { id, approve: false, comment: None };
+        let deny = toolgate::gateway::ApprovalsCommand::Decide { id, decision: Decision::Deny, comment: None };
         bench.command(deny).await;
     };
     let (answer, ()) = tokio::join!(draft.header("prefer", "wait=30").send(), refusing);

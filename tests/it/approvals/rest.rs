@@ -1,6 +1,7 @@
 //! `/v1/approvals`: the list, the decision, and the page that a person sees in a browser.
 
 use serde_json::{Value, json};
+use toolgate::gateway::NewKey;
 
 use super::{Bench, holder};
 use crate::support::{Client, Response, Setup};
@@ -152,6 +153,24 @@ async fn a_person_decides_in_a_browser() {
     assert_eq!(keyed.get("/v1/approvals/apr_%2e%2e").header("accept", PAGE).send().await.status, 404);
     let large = browser.send("/deny", &[("key", &"x".repeat(20_000))]).await;
     assert_eq!(large.status, 413);
+    bench.finish().await;
+}
+
+/// The page keeps to the plan of whose key stands in the form, and says how it stands.
+#[tokio::test]
+async fn the_page_counts_and_says_so() {
+    let bench = Bench::with(|setup: Setup| setup.config("[plans.tight]\nrequests_per_minute = 1")).await;
+    let id = bench.ask(&json!({})).await;
+    let bob = NewKey { plan: Some("tight".into()), ..holder("operator", "bob", &[]) };
+    let bob = bench.gateway.create(bob).await;
+    let browser = Browser { client: bench.gateway.stranger(), path: format!("/v1/approvals/{id}"), bench: &bench };
+    let shown = browser.send("", &[("key", &bob.text)]).await;
+    assert_eq!((shown.status, shown.header("x-ratelimit-remaining")), (200, Some("0")), "{}", shown.text);
+    let over = browser.send("/approve", &[("key", &bob.text)]).await;
+    assert_eq!((over.status, over.header("x-ratelimit-limit")), (429, Some("1")), "{}", over.text);
+    let wait: u64 = over.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=61).contains(&wait), "{wait}");
+    assert_eq!(bench.state(&id).await, "pending");
     bench.finish().await;
 }
 
