@@ -218,6 +218,8 @@ pub struct UpstreamError {
     pub message: String,
     /// Whether the same call may be sent again.
     pub retryable: bool,
+    /// Whether it had no effect for sure.
+    pub without_effect: bool,
     /// `closed`, `open` or `half-open`.
     pub breaker: &'static str,
     /// Seconds after which another try makes sense.

@@ -9,7 +9,6 @@ use crate::approvals::{Asking, Ended, Word};
 use crate::backend::Peer;
 use crate::domain::approval::Awaited;
 use crate::domain::outcome::{Outcome, Refusal, UpstreamFault};
-use crate::domain::tool::Tool;
 use crate::policy::{PendingCall, PermittedCall, refused_by};
 
 /// Seconds after which there may be room for one more request.
@@ -93,17 +92,16 @@ pub(super) fn unapproved(pending: Box<PendingCall>, record: &mut Record) -> Refu
 }
 
 /// What an outcome says of the approval that let the call go. `sent` says whether anything may have left.
-pub(super) fn ended(outcome: &Outcome, tool: Option<&Tool>, sent: bool) -> Ended {
+pub(super) fn ended(outcome: &Outcome, sent: bool) -> Ended {
     match outcome {
         Outcome::Answered(_) => Ended::Used("answered"),
-        Outcome::Refused(_) | Outcome::Cancelled if !sent => Ended::NotSent,
+        Outcome::Refused(_) | Outcome::Cancelled | Outcome::Failed(_) if !sent => Ended::NotSent,
         // Its answer was withheld.
         Outcome::Refused(_) => Ended::Used("refused"),
         Outcome::Cancelled => Ended::Unknown("cancelled"),
         Outcome::Failed(error) => match error.fault {
             UpstreamFault::Rpc(_) => Ended::Used("failed"),
-            // What may be sent again though it is not repeatable had no effect for sure.
-            _ if error.retryable && tool.is_some_and(|tool| !tool.repeatable()) => Ended::NotSent,
+            _ if error.without_effect => Ended::NotSent,
             _ => Ended::Unknown("failed"),
         },
     }
@@ -112,35 +110,27 @@ pub(super) fn ended(outcome: &Outcome, tool: Option<&Tool>, sent: bool) -> Ended
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::id::ToolId;
     use crate::domain::json::Json;
     use crate::domain::outcome::{Answer, UpstreamError};
-    use crate::domain::tool::Kind;
 
-    fn failed(fault: UpstreamFault, retryable: bool) -> Outcome {
-        let message = String::new();
-        Outcome::Failed(UpstreamError { fault, message, retryable, breaker: "closed", retry_after: None })
+    fn failed(fault: UpstreamFault, without_effect: bool) -> Outcome {
+        let (message, retryable, breaker) = (String::new(), true, "closed");
+        Outcome::Failed(UpstreamError { fault, message, retryable, without_effect, breaker, retry_after: None })
     }
 
     #[test]
     fn an_approval_stands_again_only_where_nothing_was_done_for_sure() {
-        let reads = Tool::readable(Kind::Prompt, ToolId::own("x"));
-        let writes = Tool {
-            risk: crate::domain::tool::Risk::Write,
-            hints: Default::default(),
-            ..Tool::readable(Kind::Tool, ToolId::own("x"))
-        };
-        let of = |outcome: &Outcome, sent| ended(outcome, Some(&writes), sent);
         let answer = Answer { result: Json::of(&Arc::<str>::from("x")), is_error: true, cached: false, partial: false };
-        assert_eq!(of(&Outcome::Answered(answer), true), Ended::Used("answered"));
-        assert_eq!(of(&Outcome::Refused(Refusal::Stopping), false), Ended::NotSent);
-        assert_eq!(of(&Outcome::Refused(Refusal::Internal), true), Ended::Used("refused"));
-        assert_eq!(of(&Outcome::Cancelled, true), Ended::Unknown("cancelled"));
-        assert_eq!(of(&Outcome::Cancelled, false), Ended::NotSent);
-        assert_eq!(of(&failed(UpstreamFault::Down, true), true), Ended::NotSent);
-        assert_eq!(of(&failed(UpstreamFault::Down, false), true), Ended::Unknown("failed"));
-        assert_eq!(of(&failed(UpstreamFault::Timeout, false), true), Ended::Unknown("failed"));
-        assert_eq!(of(&failed(UpstreamFault::Rpc(Json::of(&1)), false), true), Ended::Used("failed"));
-        assert_eq!(ended(&failed(UpstreamFault::Down, true), Some(&reads), true), Ended::Unknown("failed"));
+        assert_eq!(ended(&Outcome::Answered(answer), true), Ended::Used("answered"));
+        assert_eq!(ended(&Outcome::Refused(Refusal::Stopping), false), Ended::NotSent);
+        assert_eq!(ended(&Outcome::Refused(Refusal::Internal), true), Ended::Used("refused"));
+        assert_eq!(ended(&Outcome::Cancelled, true), Ended::Unknown("cancelled"));
+        assert_eq!(ended(&Outcome::Cancelled, false), Ended::NotSent);
+        // Whether the tool may be called twice is no matter of whether it was.
+        assert_eq!(ended(&failed(UpstreamFault::Down, true), true), Ended::NotSent);
+        assert_eq!(ended(&failed(UpstreamFault::Down, false), true), Ended::Unknown("failed"));
+        assert_eq!(ended(&failed(UpstreamFault::Down, false), false), Ended::NotSent, "no account, nothing sent");
+        assert_eq!(ended(&failed(UpstreamFault::Timeout, false), true), Ended::Unknown("failed"));
+        assert_eq!(ended(&failed(UpstreamFault::Rpc(Json::of(&1)), false), true), Ended::Used("failed"));
     }
 }
