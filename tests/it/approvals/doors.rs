@@ -234,7 +234,11 @@ async fn own_tools_show_what_one_may_see() {
     assert_eq!(list(&stranger, json!({})).await["approvals"], json!([]));
     let hidden = stranger.call("approvals_get", &json!({"id": id})).await;
     let unknown = stranger.call("approvals_get", &json!({"id": "apr_0"})).await;
-    assert_eq!((hidden.refused(), &hidden.error()), ((200, -32602), &unknown.error()), "hidden is as good as absent");
+    assert_eq!((hidden.denied(), unknown.denied()), ("not_found".into(), "not_found".into()));
+    assert_eq!(hidden.told().replace(&id, "apr_0"), unknown.told(), "hidden is as good as absent");
+    let invoke = json!({"serverId": "toolgate", "toolName": "approvals.get", "arguments": {"id": "apr_0"}});
+    let absent = stranger.post("/api/v1/mcp/invoke").json(&invoke).send().await;
+    assert_eq!((absent.status, &absent.error()["code"]), (404, &json!("not_found")), "{}", absent.text);
     assert_eq!(list(&decides, json!({"state": "denied"})).await["approvals"], json!([]));
     bench.ask(&json!({"what": "y"})).await;
     let page = list(&decides, json!({"limit": 1})).await;
