@@ -152,4 +152,11 @@ mod tests {
             !Fault::new(FaultKind::Unserved(431), "").counts() && Fault::new(FaultKind::Unserved(404), "").counts()
         );
     }
+
+    #[test]
+    fn what_was_sent_before_may_have_had_its_effect() {
+        let fault = Fault::new(FaultKind::Connect, "nobody there");
+        assert!(fault.without_effect());
+        assert!(!fault.repeated().without_effect());
+    }
 }

@@ -36,12 +36,7 @@ impl Store {
     ///
     /// # Errors
     /// Where it was not committed.
-    pub async fn decide_approval(
-        &self,
-        id: &ApprovalId,
-        decision: Decision,
-        by: Decided,
-    ) -> Result<bool, StoreError> {
+    pub async fn decide_approval(&self, id: &ApprovalId, decision: Decision, by: Decided) -> Result<bool, StoreError> {
         let id = id.clone();
         let to = match decision {
             Decision::Approve => ApprovalState::Approved,
@@ -229,12 +224,7 @@ fn ask(
     insert(connection, id, new, sealed)
 }
 
-fn insert(
-    connection: &Connection,
-    id: &ApprovalId,
-    new: NewApproval,
-    sealed: &[u8],
-) -> rusqlite::Result<Asked> {
+fn insert(connection: &Connection, id: &ApprovalId, new: NewApproval, sealed: &[u8]) -> rusqlite::Result<Asked> {
     let NewApproval { call, key, user, mut facts, now, expires, .. } = new;
     let sql = "SELECT id FROM approvals WHERE call = ?1 AND state = 'unknown' ORDER BY id DESC LIMIT 1";
     let earlier = connection.prepare_cached(sql)?.query_row([&call], |row| row.get::<_, String>(0)).optional()?;

@@ -83,7 +83,8 @@ impl Bench {
 
     /// Approves as the machine's owner.
     pub(super) async fn approve(&self, id: &str) {
-        let decided = self.command(ApprovalsCommand::Decide { id: id.into(), decision: Decision::Approve, comment: None }).await;
+        let decided =
+            self.command(ApprovalsCommand::Decide { id: id.into(), decision: Decision::Approve, comment: None }).await;
         assert_eq!(decided["state"], "approved", "{decided}");
     }
 

@@ -128,7 +128,9 @@ fn approval(out: &mut String, view: &Value) {
     }
     match exact("arguments") {
         Some(text) => block(out, "Arguments", &indented(text)),
-        None => out.push_str("<p role=\"alert\">Its arguments cannot be shown: do not approve what you cannot see.</p>"),
+        None => {
+            out.push_str("<p role=\"alert\">Its arguments cannot be shown: do not approve what you cannot see.</p>")
+        }
     }
     if let Some(text) = exact("beside") {
         block(out, "Sent beside the arguments", &indented(text));
@@ -207,7 +209,19 @@ mod tests {
     #[test]
     fn what_is_approved_is_shown_as_it_is_written() {
         let text = r#"{"a":[],"b":[1E+2,{"c":"x\\\"{,:","d":{}}],"n":12345678901234567890123456}"#;
-        insta::assert_snapshot!(indented(text), @"");
+        insta::assert_snapshot!(indented(text), @r#"
+        {
+          "a": [],
+          "b": [
+            1E+2,
+            {
+              "c": "x\\\"{,:",
+              "d": {}
+            }
+          ],
+          "n": 12345678901234567890123456
+        }
+        "#);
         let view = json!({"exact": {"arguments": text, "beside": r#"{"mode":0.10}"#}});
         let page = render("apr_1", Shown::Approval { view: &view, said: None, decides: true });
         assert!(page.contains("12345678901234567890123456") && page.contains("0.10"), "{page}");

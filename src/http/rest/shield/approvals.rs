@@ -211,9 +211,11 @@ async fn act(
         Act::Decide(decision) => decide(gateway, &caller, id, headers, body, decision).await,
         Act::Look => match enter(gateway, &caller, Scope::ApprovalsRead) {
             Err(refused) => *refused,
-            Ok(()) if is_id(id) => {
-                plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request", "this takes the page's own form: use `GET`")
-            }
+            Ok(()) if is_id(id) => plain(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "invalid_request",
+                "this takes the page's own form: use `GET`",
+            ),
             Ok(()) => missing("there is no such approval").into_response(),
         },
     }

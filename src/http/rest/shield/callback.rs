@@ -123,7 +123,9 @@ mod tests {
         let page = String::from_utf8(page.to_vec()).unwrap();
         assert!(page.contains("<h1>&lt;b&gt;Git&lt;/b&gt; is not connected</h1>"), "{page}");
         assert!(
-            page.contains("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &quot;quoted&quot; &amp; \\u{202e}turned\\u{7}."),
+            page.contains(
+                "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &quot;quoted&quot; &amp; \\u{202e}turned\\u{7}."
+            ),
             "{page}"
         );
     }
