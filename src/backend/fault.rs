@@ -8,6 +8,8 @@ use crate::domain::plain::plain;
 pub(crate) struct Fault {
     pub kind: FaultKind,
     pub detail: String,
+    /// The call had been sent before, and may have had its effect then.
+    repeated: bool,
 }
 
 /// The kinds of fault, by what follows from them.
@@ -51,7 +53,12 @@ impl Fault {
         if detail.len() > MAX_DETAIL {
             detail = detail.chars().take(MAX_DETAIL / 4).collect();
         }
-        Self { kind, detail: plain(detail) }
+        Self { kind, detail: plain(detail), repeated: false }
+    }
+
+    /// The same of a call that had been sent before.
+    pub(crate) fn repeated(self) -> Self {
+        Self { repeated: true, ..self }
     }
 
     pub(crate) fn garbled(detail: impl Into<String>) -> Self {
@@ -84,7 +91,11 @@ impl Fault {
 
     /// Whether the call certainly had no effect, so that sending it again is safe for any tool.
     pub(crate) const fn without_effect(&self) -> bool {
-        matches!(self.kind, FaultKind::Connect | FaultKind::Busy(_) | FaultKind::Resting(_) | FaultKind::SessionLost)
+        !self.repeated
+            && matches!(
+                self.kind,
+                FaultKind::Connect | FaultKind::Busy(_) | FaultKind::Resting(_) | FaultKind::SessionLost
+            )
     }
 
     /// Whether nothing at the URL takes posts of MCP.
@@ -138,5 +149,12 @@ mod tests {
         assert!(
             !Fault::new(FaultKind::Unserved(431), "").counts() && Fault::new(FaultKind::Unserved(404), "").counts()
         );
+    }
+
+    #[test]
+    fn what_was_sent_before_may_have_had_its_effect() {
+        let fault = Fault::new(FaultKind::Connect, "nobody there");
+        assert!(fault.without_effect());
+        assert!(!fault.repeated().without_effect());
     }
 }

@@ -196,7 +196,16 @@ impl Peer {
     /// Whether what it is answered depends on nothing but what was judged: it cannot be asked, and says nothing besides.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        !self.lasting && self.rest.is_empty() && !["sampling", "elicitation", "roots"].iter().any(|name| self.can(name))
+        let says = !self.rest.is_empty() || !self.meta.is_empty();
+        !self.lasting && !says && !["sampling", "elicitation", "roots"].iter().any(|name| self.can(name))
+    }
+
+    /// What it says beside what is judged, as one object; `None` where that is nothing.
+    #[must_use]
+    pub fn beside(&self) -> Option<Json> {
+        let meta = self.meta.strip_prefix(',').map(|meta| format!(",\"_meta\":{{{meta}}}")).unwrap_or_default();
+        let members = format!("{}{meta}", self.rest);
+        Some(Json::from_parts(format!("{{{}}}", members.strip_prefix(',')?)))
     }
 
     /// Whether the client may be asked so.
@@ -273,5 +282,26 @@ impl Audience {
     /// Of a link that many clients share: it declares nothing, and hears only of changes.
     pub(crate) fn shared(changes: Arc<Changes>) -> Self {
         Self { capabilities: Json::from_parts(String::from("{}")), ambient: None, changes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_says_beside_what_is_judged_is_one_object() {
+        let peer = Peer { lasting: false, ..Peer::silent(&KeyId::from("k"), &Arc::from("u")) };
+        let of = |rest: &str, meta: &str| Peer { rest: rest.into(), meta: meta.into(), ..peer.clone() };
+        for (rest, meta, beside) in [
+            (r#","x":1.0"#, "", r#"{"x":1.0}"#),
+            ("", r#","y":[]"#, r#"{"_meta":{"y":[]}}"#),
+            (r#","x":1,"z":2"#, r#","y":3"#, r#"{"x":1,"z":2,"_meta":{"y":3}}"#),
+        ] {
+            let peer = of(rest, meta);
+            assert_eq!(peer.beside().unwrap().as_str(), beside);
+            assert!(!peer.is_plain(), "its answer may be another's");
+        }
+        assert!(peer.is_plain() && peer.beside().is_none());
     }
 }

@@ -185,14 +185,16 @@ impl Backends {
         for round in 0..MAX_ROUNDS {
             let ask = Ask { more: &more, ..base };
             let mut result = sending.attempt(&ask, (round > 0).then_some("input"), &self.hub).await;
+            let mut repeated = round > 0;
             if let Err(fault) = &result
                 && ask.repeatable
                 && fault.worth_repeating()
             {
                 tracing::debug!(server = %server.name, fault = fault.word(), "a repeatable call is sent once more");
+                repeated |= !fault.without_effect();
                 result = Box::pin(sending.attempt(&ask, Some("retry"), &self.hub)).await;
             }
-            let result = result?;
+            let result = result.map_err(|fault| if repeated { fault.repeated() } else { fault })?;
             let shape = reply::scan(result.as_str()).map_err(|error| Fault::garbled(error.to_string()))?;
             let answer = |result, partial| Answer { result, is_error: shape.is_error, cached: false, partial };
             match (shape.kind, ask.peer) {
@@ -314,6 +316,7 @@ pub(super) fn gone(server: &ServerName) -> UpstreamError {
         fault: UpstreamFault::Down,
         message: format!("the server `{server}` is not configured any more"),
         retryable: false,
+        without_effect: true,
         breaker: "closed",
         retry_after: None,
     }
@@ -338,10 +341,10 @@ pub(super) fn told(server: &Server, asked: &str, repeatable: bool, fault: Fault)
         tracing::warn!(server = %server.name, asked, fault = fault.word(), detail = fault.detail, "call failed");
     }
     let name = &server.name;
+    let (code, without_effect) = (fault.code(), fault.without_effect());
     let retryable = !matches!(fault.kind, FaultKind::Rejected | FaultKind::Unsupported | FaultKind::Rpc(_))
-        && (repeatable || fault.without_effect());
+        && (repeatable || without_effect);
     let again = if retryable { "; try again" } else { "; whether the call took effect is not known" };
-    let code = fault.code();
     let (upstream, message, retry_after) = match fault.kind {
         FaultKind::Connect => {
             (UpstreamFault::Down, format!("the server `{name}` cannot be reached; try again"), Some(1))
@@ -386,5 +389,6 @@ pub(super) fn told(server: &Server, asked: &str, repeatable: bool, fault: Fault)
         ),
         FaultKind::Stopped => (UpstreamFault::Down, format!("the server `{name}` is stopping"), None),
     };
-    UpstreamError { fault: upstream, message, retryable, breaker: server.breaker.state().as_str(), retry_after }
+    let breaker = server.breaker.state().as_str();
+    UpstreamError { fault: upstream, message, retryable, without_effect, breaker, retry_after }
 }

@@ -123,7 +123,7 @@ impl Closing {
             // What was decided stands: the call was made, its answer alone is kept back.
             Refusal::DlpBlocked { direction: Direction::Results, .. } => (None, refusal.to_string()),
             Refusal::LimitReached { .. } | Refusal::DlpBlocked { .. } | Refusal::ServerJwt { .. } => denied(),
-            _ if refusal.hides() || matches!(refusal, Refusal::NoAccount(_)) => denied(),
+            _ if refusal.hides() || matches!(refusal, Refusal::NoAccount(_) | Refusal::NoLongerAdmitted) => denied(),
             _ => (Some(Decision::Error), refusal.to_string()),
         };
         let (reason, code) = (Some(reason), Some(refusal.code()));

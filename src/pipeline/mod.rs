@@ -12,6 +12,7 @@ mod scan;
 mod state;
 mod tallies;
 
+use std::borrow::Cow;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +67,7 @@ pub struct Pipeline {
 }
 
 /// What a call may hear while it runs, and what may end it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Line {
     pub cancel: CancellationToken,
     /// Takes the backend's progress notifications, as they come.
@@ -145,10 +146,10 @@ impl Pipeline {
         let resolved = self.vouch(state, resolved, record).await?;
         let resolved = self.scan_arguments(state, resolved, line, record).await?;
         let (decided, road) = resolved.decide(&state.policies, self.clock.now(), record)?;
-        let call = match decided {
-            Decided::Permitted(call) => call,
+        let (call, line) = match decided {
+            Decided::Permitted(call) => (call, Cow::Borrowed(line)),
             Decided::Pending(pending) if line.errand.is_some() => return Err(unapproved(pending, record)),
-            Decided::Pending(pending) => self.approved(state, pending, record).await?,
+            Decided::Pending(pending) => self.approved(state, pending, line, record).await?,
         };
         if let Some(Errand::GoOn { .. }) = line.errand {
             return Ok(Outcome::Answered(nothing()));
@@ -159,12 +160,12 @@ impl Pipeline {
                     record.intend().await?;
                 }
                 record.sent();
-                let answer = self.own.call(self, state, &call, &origin, line).await;
+                let answer = self.own.call(self, state, &call, &origin, &line).await;
                 record.worked(&call);
                 answer.map(Outcome::Answered)
             }
             Road::Backend { trace, timeout } => {
-                let outcome = self.send(state, &call, &trace, timeout, line, record).await?;
+                let outcome = self.send(state, &call, &trace, timeout, &line, record).await?;
                 self.scan_outcome(state, call.tool(), outcome, record).await
             }
         }

@@ -173,7 +173,7 @@ impl Record {
     pub(super) async fn close(self, outcome: Outcome) -> Carried {
         let Self { mut entry, kind, tool, mut decision, mut policy, dlp, execution, sent, trail, traced } = self;
         if let Some(execution) = execution {
-            execution.ended(ended(&outcome, tool.as_deref(), sent)).await;
+            execution.ended(ended(&outcome, sent)).await;
         }
         let (verdict, ground) = refused_by(&outcome);
         decision = verdict.unwrap_or(decision);

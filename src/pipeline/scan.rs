@@ -14,6 +14,7 @@ use super::record::Record;
 use super::resolve::Resolved;
 use super::{Line, Pipeline, State};
 use crate::backend::{Aside, Asides, Catalog, asides};
+use crate::domain::decision::Judgement;
 use crate::domain::dlp::{Direction, DlpMode, DlpResult};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, Outcome, Refusal, UpstreamError, UpstreamFault};
@@ -115,14 +116,17 @@ async fn examined(scanner: &Arc<Scanner>, mode: DlpMode, text: &Json) -> Scanned
     })
 }
 
-/// What of an errand's params goes to the backend beside the name that is judged.
-fn travels(line: &Line) -> Json {
-    let rest = line.peer.as_ref().map_or("", |peer| peer.rest.trim_start_matches(','));
-    Json::from_parts(format!("{{{rest}}}"))
+/// Refuses a call for what stands in it and may not travel.
+fn kept_back(scanned: &Scanned, judgement: Judgement, record: &mut Record) -> Refusal {
+    record.scanned(Direction::Arguments, scanned);
+    let refusal = scanned.refusal(Direction::Arguments);
+    record.judged(&refused_by(judgement, "dlp:arguments", &refusal.to_string()));
+    refusal
 }
 
 impl Pipeline {
-    /// Scans the arguments of a call to a backend; of an errand all that travels, which cannot be rewritten.
+    /// Scans the arguments of a call to a backend, and what its client says beside them, which cannot be rewritten. An
+    /// errand's arguments stand there.
     ///
     /// # Errors
     /// Where they may not travel, or policy denies the call as it came.
@@ -134,14 +138,19 @@ impl Pipeline {
         record: &mut Record,
     ) -> Result<Resolved, Refusal> {
         let Some(tool) = resolved.backend_tool().map(Arc::clone) else { return Ok(resolved) };
-        let aside = line.errand.as_ref().map(|_| travels(line));
-        let mode = match tool.settings.dlp.arguments {
-            DlpMode::Redact if aside.is_some() => DlpMode::Block,
-            mode => mode,
-        };
-        let mut scanned = match aside.as_ref().or(resolved.arguments()) {
-            Some(arguments) => examined(&state.settings.scanner, mode, arguments).await,
-            None => examine(&state.settings.scanner, mode, &Json::from_parts("{}".into())),
+        let (scanner, mode) = (&state.settings.scanner, tool.settings.dlp.arguments);
+        if let Some(beside) = line.peer.as_ref().and_then(|peer| peer.beside()) {
+            let mode = if mode == DlpMode::Redact { DlpMode::Block } else { mode };
+            let scanned = examined(scanner, mode, &beside).await;
+            if scanned.result == DlpResult::Blocked {
+                let judgement = resolved.judged(&state.policies, self.clock.now(), record)?;
+                return Err(kept_back(&scanned, judgement, record));
+            }
+            record.scanned(Direction::Arguments, &scanned);
+        }
+        let mut scanned = match resolved.arguments().filter(|_| line.errand.is_none()) {
+            Some(arguments) => examined(scanner, mode, arguments).await,
+            None => examine(scanner, mode, &Json::from_parts("{}".into())),
         };
         if scanned.result < DlpResult::Redacted {
             record.scanned(Direction::Arguments, &scanned);
@@ -149,10 +158,7 @@ impl Pipeline {
         }
         let judgement = resolved.judged(&state.policies, self.clock.now(), record)?;
         let Some((text, value)) = scanned.fit(&state.catalog, &tool) else {
-            record.scanned(Direction::Arguments, &scanned);
-            let refusal = scanned.refusal(Direction::Arguments);
-            record.judged(&refused_by(judgement, "dlp:arguments", &refusal.to_string()));
-            return Err(refusal);
+            return Err(kept_back(&scanned, judgement, record));
         };
         record.scanned(Direction::Arguments, &scanned);
         record.resolved(&tool, Some(&text));

@@ -169,6 +169,7 @@ fn unread(refusal: &Refusal, kind: Kind, era: Era, host: bool) -> Reply {
             error(403)
         }
         Refusal::ApprovalNeeded(_) => error(409),
+        Refusal::NoLongerAdmitted => error(401),
         Refusal::Unrecorded(_) | Refusal::Stopping => error(503),
         Refusal::Internal => error(-32603),
         Refusal::InvalidRequest { .. }

@@ -98,12 +98,12 @@ impl Approval {
         self.resumed.as_ref().and_then(|_| action(self.params.as_ref()))
     }
 
-    /// Waits a while for the decision, where the user has been at the page.
-    pub(super) async fn wait(&self, cancel: &CancellationToken) {
-        if let (Some(id), Some("accept")) = (&self.resumed, self.action().as_deref()) {
-            let waiting = self.gateway.await_decision(&self.principal, id, PATIENCE);
-            cancel.run_until_cancelled(waiting).await;
-        }
+    /// Waits a while for the decision, where the user has been at the page. Whether it did.
+    pub(super) async fn wait(&self, cancel: &CancellationToken) -> bool {
+        let (Some(id), Some("accept")) = (&self.resumed, self.action().as_deref()) else { return false };
+        let waiting = self.gateway.await_decision(&self.principal, id, PATIENCE);
+        cancel.run_until_cancelled(waiting).await;
+        true
     }
 
     /// What asks the client to send its user to the page, where a call has ended in that. `bare`: nothing of the gateway's

@@ -109,10 +109,14 @@ pub(super) async fn carry(
     let answering = Answering::new(&gateway, &asked, id, request.event.clone(), line.cancel.clone(), via);
     let answering = Answering { approval: approval.clone(), ..answering };
     let carrying: Carrying = Box::pin(async move {
-        if let Some(approval) = approval {
-            approval.wait(&line.cancel).await;
-        }
-        let carried = gateway.carry(asked.principal, request, line, leaving).await;
+        let waited = match &approval {
+            Some(approval) => approval.wait(&line.cancel).await,
+            None => false,
+        };
+        let carried = match waited {
+            true => gateway.carry_on(asked.principal, request, line, leaving).await,
+            false => gateway.carry(asked.principal, request, line, leaving).await,
+        };
         drop(registered);
         carried
     });

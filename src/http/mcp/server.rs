@@ -256,14 +256,17 @@ impl Conversation {
 
     /// Lets a call that waited for its client go on, where it would be permitted now.
     async fn take_up(self, wanted: Wanted, waiting: Waiting, via: Box<Via>) -> Response {
-        let peer = via.peer(self.asked.era, Onward::default(), Asides::deaf());
+        let responses = hop::member(self.params.as_ref(), "inputResponses");
+        // Nothing is sent of it, but what its client answers is scanned as what travels is.
+        let rest = responses.as_ref().map(|text| format!(",\"inputResponses\":{}", text.as_str())).unwrap_or_default();
+        let onward = Onward { rest, meta: String::new() };
+        let peer = via.peer(self.asked.era, onward, Asides::deaf());
         let judged = via.errand(&self.asked, &self.id, wanted.going_on(), peer).await;
         if !matches!(judged.outcome, Outcome::Answered(_)) {
             let mut response = self.told(&via.tell(&judged, self.asked.era, self.asked.host));
             told::name(&mut response, &judged.governance.audit_event_id);
             return response;
         }
-        let responses = hop::member(self.params.as_ref(), "inputResponses");
         let Self { gateway, asked, id, .. } = self;
         go_on(&gateway, &asked, id, waiting.answered(responses.as_ref()), via).await
     }

@@ -95,6 +95,7 @@ pub(super) async fn carry(
             return Done { id, carried, unread: Some(status) };
         }
     };
+    let surface = principal.profile.surface;
     let request = |asked: Asked, metered| CallRequest {
         id: id.clone(),
         event: EventId::fresh(),
@@ -103,23 +104,23 @@ pub(super) async fn carry(
         arguments: asked.arguments,
         jwt: asked.jwt.or_else(|| server_jwt(headers)),
         trace: trace::of(headers),
-        surface: principal.profile.surface,
+        surface,
         source,
         timeout: None,
         metered,
     };
-    let call =
-        async |principal, request| gateway.carry(principal, request, gateway.line(None, None), Leaving::Cancels).await;
+    let line = || gateway.line(None, None);
     let Some(patience) = wait(headers) else {
         let request = request(asked, true);
-        return Done { carried: call(principal, request).await, id, unread: None };
+        return Done { carried: gateway.carry(principal, request, line(), Leaving::Cancels).await, id, unread: None };
     };
-    let mut carried = call(principal.clone(), request(asked.clone(), true)).await;
+    let first = request(asked.clone(), true);
+    let mut carried = gateway.carry(principal.clone(), first, line(), Leaving::Cancels).await;
     if let Some(ticket) = waits_for(&carried)
         && gateway.await_decision(&principal, &ticket.id, patience).await
     {
         let again = request(asked, false);
-        carried = call(principal, again).await;
+        carried = gateway.carry_on(principal, again, line(), Leaving::Cancels).await;
     }
     Done { id, carried, unread: None }
 }
