@@ -27,6 +27,8 @@ pub struct Run {
     pub score: f64,
     pub passed: usize,
     pub failed: usize,
+    /// None where only the head of a run is read.
+    #[serde(default)]
     pub cases: Vec<CaseResult>,
 }
 

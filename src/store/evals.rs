@@ -10,7 +10,21 @@ pub const MOST_SUITES: usize = 1000;
 /// Runs that are kept of one suite; the oldest go first, but for what others are compared with.
 const MOST_RUNS: i64 = 1000;
 
-const COLUMNS: &str = "seq, id, evaluation, environment, created, published, body";
+/// What a run's body says beside its cases.
+const RUN_HEAD: &str = "json_remove(?6, '$.cases')";
+/// What lists show of a suite. Its id is the row's, however the body writes it.
+const SUITE_HEAD: &str = "json_object(
+    'name', ?4 -> '$.name', 'description', ?4 -> '$.description', 'tolerance', ?4 -> '$.tolerance',
+    'environments', (SELECT json_group_array(key) FROM json_each(?4, '$.environments')),
+    'testCases', json_array_length(?4, '$.cases'))";
+
+/// How much of a run is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Whole,
+    /// Everything but its cases.
+    Head,
+}
 
 /// A finished run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +37,7 @@ pub struct RunRecord {
     pub created: Moment,
     /// When it became what others are compared with.
     pub published: Option<Moment>,
-    /// JSON.
+    /// JSON; of the part that was asked for.
     pub body: String,
 }
 
@@ -36,6 +50,15 @@ pub struct SuiteRecord {
     pub author: String,
     /// JSON, as it was given.
     pub body: String,
+}
+
+/// What lists show of such a suite.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SuiteHead {
+    pub id: u64,
+    pub author: String,
+    /// JSON.
+    pub head: String,
 }
 
 /// Which run of a suite.
@@ -58,9 +81,11 @@ impl Store {
     pub async fn put_run(&self, run: RunRecord) -> Result<(), StoreError> {
         self.write(move |connection| {
             let evaluation = number(run.evaluation);
-            let sql = "INSERT INTO eval_runs (id, evaluation, environment, created, published, body)
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-            connection.prepare_cached(sql)?.execute(params![
+            let sql = format!(
+                "INSERT INTO eval_runs (id, evaluation, environment, created, published, body, head)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, {RUN_HEAD})"
+            );
+            connection.prepare_cached(&sql)?.execute(params![
                 run.id,
                 evaluation,
                 run.environment,
@@ -83,7 +108,7 @@ impl Store {
     /// Where the file cannot be read.
     pub async fn run(&self, id: &str) -> Result<Option<RunRecord>, StoreError> {
         let id = id.to_owned();
-        let sql = format!("SELECT {COLUMNS} FROM eval_runs WHERE id = ?1");
+        let sql = format!("SELECT {} FROM eval_runs WHERE id = ?1", Part::Whole.columns());
         self.readers().read(move |connection| connection.prepare_cached(&sql)?.query_row([id], run).optional()).await
     }
 
@@ -91,15 +116,16 @@ impl Store {
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub async fn pick_run(&self, evaluation: u64, pick: RunPick) -> Result<Option<RunRecord>, StoreError> {
+    pub async fn pick_run(&self, evaluation: u64, pick: RunPick, part: Part) -> Result<Option<RunRecord>, StoreError> {
         let (condition, order, before, environment) = match pick {
             RunPick::Latest => ("1", "seq", i64::MAX, None),
             RunPick::Before(seq) => ("1", "seq", seq, None),
             RunPick::Published => ("published IS NOT NULL", "published DESC, seq", i64::MAX, None),
             RunPick::In(environment, seq) => ("environment = ?3", "seq", seq, Some(environment)),
         };
+        let columns = part.columns();
         let sql = format!(
-            "SELECT {COLUMNS} FROM eval_runs WHERE evaluation = ?1 AND seq < ?2 AND ?3 IS ?3 AND {condition}
+            "SELECT {columns} FROM eval_runs WHERE evaluation = ?1 AND seq < ?2 AND ?3 IS ?3 AND {condition}
              ORDER BY {order} DESC LIMIT 1"
         );
         let read = move |connection: &Connection| {
@@ -113,9 +139,16 @@ impl Store {
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub async fn runs(&self, evaluation: u64, before: Option<i64>, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
+    pub async fn runs(
+        &self,
+        evaluation: u64,
+        before: Option<i64>,
+        limit: usize,
+        part: Part,
+    ) -> Result<Vec<RunRecord>, StoreError> {
+        let columns = part.columns();
         let sql =
-            format!("SELECT {COLUMNS} FROM eval_runs WHERE evaluation = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3");
+            format!("SELECT {columns} FROM eval_runs WHERE evaluation = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3");
         let read = move |connection: &Connection| {
             let of = params![number(evaluation), before.unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX)];
             connection.prepare_cached(&sql)?.query_map(of, run)?.collect()
@@ -139,12 +172,14 @@ impl Store {
     /// Where it was not committed.
     pub async fn put_suite(&self, suite: SuiteRecord) -> Result<bool, StoreError> {
         self.write(move |connection| {
-            let sql = "INSERT INTO eval_suites (id, created, author, body)
-                       SELECT ?1, ?2, ?3, ?4 WHERE (SELECT count(*) FROM eval_suites) < ?5
-                       ON CONFLICT (id) DO NOTHING";
+            let sql = format!(
+                "INSERT INTO eval_suites (id, created, author, body, head)
+                 SELECT ?1, ?2, ?3, ?4, {SUITE_HEAD} WHERE (SELECT count(*) FROM eval_suites) < ?5
+                 ON CONFLICT (id) DO NOTHING"
+            );
             let most = i64::try_from(MOST_SUITES).unwrap_or(i64::MAX);
             let row = params![number(suite.id), suite.created.0, suite.author, suite.body, most];
-            Ok(connection.prepare_cached(sql)?.execute(row)? > 0)
+            Ok(connection.prepare_cached(&sql)?.execute(row)? > 0)
         })
         .await
     }
@@ -160,13 +195,37 @@ impl Store {
             .await
     }
 
-    /// Every suite that was made over the API, by id.
+    /// What lists show of the suites that were made over the API and whose ids come after `after`, by id.
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub async fn suites(&self) -> Result<Vec<SuiteRecord>, StoreError> {
-        let sql = "SELECT id, created, author, body FROM eval_suites ORDER BY id";
-        self.readers().read(move |connection| connection.prepare_cached(sql)?.query_map([], suite)?.collect()).await
+    pub async fn suite_heads(&self, after: u64, limit: usize) -> Result<Vec<SuiteHead>, StoreError> {
+        let sql = "SELECT id, author, head FROM eval_suites WHERE id > ?1 ORDER BY id LIMIT ?2";
+        let read = move |connection: &Connection| {
+            let of = params![number(after), i64::try_from(limit).unwrap_or(i64::MAX)];
+            connection.prepare_cached(sql)?.query_map(of, suite_head)?.collect()
+        };
+        self.readers().read(read).await
+    }
+
+    /// What a list shows of the suite of this id.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn suite_head(&self, id: u64) -> Result<Option<SuiteHead>, StoreError> {
+        let sql = "SELECT id, author, head FROM eval_suites WHERE id = ?1";
+        self.readers()
+            .read(move |connection| connection.prepare_cached(sql)?.query_row([number(id)], suite_head).optional())
+            .await
+    }
+}
+
+impl Part {
+    const fn columns(self) -> &'static str {
+        match self {
+            Self::Whole => "seq, id, evaluation, environment, created, published, body",
+            Self::Head => "seq, id, evaluation, environment, created, published, head",
+        }
     }
 }
 
@@ -185,6 +244,11 @@ fn run(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
         published: row.get::<_, Option<i64>>(5)?.map(Moment),
         body: row.get(6)?,
     })
+}
+
+fn suite_head(row: &Row<'_>) -> rusqlite::Result<SuiteHead> {
+    let id = u64::try_from(row.get::<_, i64>(0)?).unwrap_or_default();
+    Ok(SuiteHead { id, author: row.get(1)?, head: row.get(2)? })
 }
 
 fn suite(row: &Row<'_>) -> rusqlite::Result<SuiteRecord> {
@@ -218,7 +282,7 @@ mod tests {
         {
             store.put_run(record(id, environment, i64::try_from(at).unwrap())).await.unwrap();
         }
-        let pick = async |pick| store.pick_run(7, pick).await.unwrap().map(|run| (run.id, run.seq));
+        let pick = async |pick| store.pick_run(7, pick, Part::Head).await.unwrap().map(|run| (run.id, run.seq));
         let (_, latest) = pick(RunPick::Latest).await.unwrap();
         assert_eq!(pick(RunPick::Before(latest)).await.unwrap().0, "c");
         assert_eq!(pick(RunPick::In("prod", latest)).await.unwrap().0, "c");
@@ -229,9 +293,9 @@ mod tests {
         assert!(store.publish_run("a", Moment(8)).await.unwrap());
         assert!(!store.publish_run("nothing", Moment(8)).await.unwrap());
         assert_eq!(pick(RunPick::Published).await.unwrap().0, "b", "what was published last, not what ran last");
-        assert_eq!(store.pick_run(8, RunPick::Latest).await.unwrap(), None);
+        assert_eq!(store.pick_run(8, RunPick::Latest, Part::Head).await.unwrap(), None);
         let ids = async |before, limit| {
-            let runs = store.runs(7, before, limit).await.unwrap();
+            let runs = store.runs(7, before, limit, Part::Head).await.unwrap();
             runs.into_iter().map(|run| run.id).collect::<Vec<_>>()
         };
         assert_eq!(
@@ -264,6 +328,35 @@ mod tests {
         assert!(store.put_suite(suite(7, "{}")).await.unwrap());
         assert!(!store.put_suite(suite(7, "[]")).await.unwrap());
         assert_eq!(store.suite(7).await.unwrap(), Some(suite(7, "{}")));
-        assert_eq!((store.suite(8).await.unwrap(), store.suites().await.unwrap().len()), (None, 1));
+        assert_eq!((store.suite(8).await.unwrap(), store.suite_heads(0, 9).await.unwrap().len()), (None, 1));
+    }
+
+    #[tokio::test]
+    async fn lists_read_heads() {
+        let folder = TempDir::new().unwrap();
+        let store = Store::open(folder.path(), Durability::Process).unwrap();
+        for (id, body) in [
+            (8, r#"{"id":8.0,"name":"b","tolerance":1.50,"environments":{"prod":{"a":"b"},"dev":{}},"cases":[1,2]}"#),
+            (7, r#"{"id":7,"name":"a\u0009","description":"d","cases":[1]}"#),
+        ] {
+            let (created, author) = (Moment(1), "key_1".to_owned());
+            assert!(store.put_suite(SuiteRecord { id, created, author, body: body.into() }).await.unwrap());
+        }
+        let heads = store.suite_heads(0, 9).await.unwrap();
+        let [one, other] = [&heads[0], &heads[1]].map(|head| head.head.as_str());
+        assert_eq!(one, r#"{"name":"a\u0009","description":"d","tolerance":null,"environments":[],"testCases":1}"#);
+        assert_eq!(
+            other,
+            r#"{"name":"b","description":null,"tolerance":1.50,"environments":["prod","dev"],"testCases":2}"#
+        );
+        assert_eq!(store.suite_heads(7, 9).await.unwrap(), heads[1..]);
+        assert_eq!(
+            (store.suite_heads(0, 1).await.unwrap(), store.suite_head(7).await.unwrap()),
+            (vec![heads[0].clone()], Some(heads[0].clone()))
+        );
+        let body = format!(r#"{{"score":66.7,"cases":["{}"],"passed":2}}"#, "x".repeat(1 << 20));
+        store.put_run(RunRecord { body: body.clone(), ..record("a", None, 1) }).await.unwrap();
+        assert_eq!(store.runs(7, None, 9, Part::Head).await.unwrap()[0].body, r#"{"score":66.7,"passed":2}"#);
+        assert_eq!(store.runs(7, None, 9, Part::Whole).await.unwrap()[0].body, body);
     }
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 
-pub use self::library::{Kept, Library, Quality};
+pub use self::library::{Headline, Kept, Library, Quality};
 use super::Description;
 use crate::domain::crowd::Crowd;
 use crate::domain::id::{KeyId, TraceId};
@@ -138,14 +138,14 @@ impl Evals {
     }
 
     async fn quality(&self, state: &State, call: &PermittedCall) -> Result<Answer, Refusal> {
-        let suite = self.library.suite(state, evaluation(call)?).await?;
+        let suite = self.library.headline(state, evaluation(call)?).await?;
         let baseline = call.value().get("baseline").and_then(Value::as_str).and_then(Baseline::parse);
         let quality = self.library.quality(&suite, baseline).await?;
         Ok(answer(&quality.view()))
     }
 
     async fn cases(&self, state: &State, call: &PermittedCall) -> Result<Answer, Refusal> {
-        let suite = self.library.suite(state, evaluation(call)?).await?;
+        let (suite, _) = self.library.suite(state, evaluation(call)?).await?;
         let limit = match call.value().get("limit") {
             None => CASES_LISTED,
             Some(limit) => whole(limit).filter(|limit| *limit > 0).ok_or_else(|| not_whole("limit"))?,

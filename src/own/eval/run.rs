@@ -54,7 +54,7 @@ impl Evals {
         origin: &Origin,
         line: &Line,
     ) -> Result<Answer, Refusal> {
-        let suite = self.library.suite(state, evaluation(call)?).await?;
+        let (suite, _) = self.library.suite(state, evaluation(call)?).await?;
         let environment = call.value().get("environment").and_then(Value::as_str).and_then(Environment::parse);
         check_environment(&suite, environment)?;
         let principal = call.principal();
