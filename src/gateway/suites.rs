@@ -98,7 +98,8 @@ impl Gateway {
         if self.evals.put_suite(record).await.map_err(|refusal| failed(&refusal))? {
             return Ok(());
         }
-        let message = format!("the evaluation {id} came meanwhile, or {MOST_SUITES} were made over the API already");
+        let message =
+            format!("the evaluation {id} came meanwhile, or {MOST_SUITES} or 64 MiB were made over the API already");
         Err(SuiteRefused::Conflict(message))
     }
 

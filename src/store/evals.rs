@@ -7,15 +7,27 @@ use crate::domain::clock::Moment;
 
 /// Suites made over the API at most.
 pub const MOST_SUITES: usize = 1000;
+/// Bytes of them together.
+const MOST_SUITE_BYTES: i64 = 64 << 20;
 /// Runs that are kept of one suite; the oldest go first, but for what others are compared with.
 const MOST_RUNS: i64 = 1000;
+/// Published ones among what is kept of a suite beyond those.
+const MOST_PUBLISHED: i64 = 20;
+/// Bytes of all runs: beyond them the suite that has most of them loses its oldest.
+const MOST_RUN_BYTES: i64 = 256 << 20;
+/// Runs of the suite ?1 that stay whatever there is besides: the latest, the last in production, the last ?2 published.
+const STAYING: &str = "SELECT seq FROM (
+    SELECT max(seq) AS seq FROM eval_runs WHERE evaluation = ?1
+    UNION ALL SELECT max(seq) FROM eval_runs WHERE evaluation = ?1 AND environment = 'prod'
+    UNION ALL SELECT seq FROM (SELECT seq FROM eval_runs WHERE evaluation = ?1 AND published IS NOT NULL
+                               ORDER BY published DESC, seq DESC LIMIT ?2)) WHERE seq IS NOT NULL";
 
 /// What a run's body says beside its cases.
 const RUN_HEAD: &str = "json_remove(?6, '$.cases')";
 /// What lists show of a suite. Its id is the row's, however the body writes it.
 const SUITE_HEAD: &str = "json_object(
     'name', ?4 -> '$.name', 'description', ?4 -> '$.description', 'tolerance', ?4 -> '$.tolerance',
-    'environments', (SELECT json_group_array(key) FROM json_each(?4, '$.environments')),
+    'environments', json((SELECT json_group_array(key) FROM json_each(?4, '$.environments'))),
     'testCases', json_array_length(?4, '$.cases'))";
 
 /// How much of a run is read.
@@ -74,7 +86,7 @@ pub enum RunPick {
 }
 
 impl Store {
-    /// Keeps a run; forgets the oldest of its suite where there are too many.
+    /// Keeps a run; forgets the oldest of its suite where there are too many, and of any where they are too large.
     ///
     /// # Errors
     /// Where it was not committed.
@@ -93,11 +105,12 @@ impl Store {
                 run.published.map(|moment| moment.0),
                 run.body
             ])?;
-            let forget = "DELETE FROM eval_runs WHERE evaluation = ?1 AND published IS NULL AND seq <= (
-                              SELECT seq FROM eval_runs WHERE evaluation = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)
-                          AND seq IS NOT (
-                              SELECT max(seq) FROM eval_runs WHERE evaluation = ?1 AND environment = 'prod')";
-            connection.prepare_cached(forget)?.execute(params![evaluation, MOST_RUNS]).map(drop)
+            let forget = format!(
+                "DELETE FROM eval_runs WHERE evaluation = ?1 AND seq NOT IN ({STAYING}) AND seq <= (
+                     SELECT seq FROM eval_runs WHERE evaluation = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?3)"
+            );
+            connection.prepare_cached(&forget)?.execute(params![evaluation, MOST_PUBLISHED, MOST_RUNS])?;
+            forget_beyond(connection, MOST_RUN_BYTES)
         })
         .await
     }
@@ -175,10 +188,11 @@ impl Store {
             let sql = format!(
                 "INSERT INTO eval_suites (id, created, author, body, head)
                  SELECT ?1, ?2, ?3, ?4, {SUITE_HEAD} WHERE (SELECT count(*) FROM eval_suites) < ?5
+                 AND (SELECT coalesce(sum(octet_length(body)), 0) FROM eval_suites) + octet_length(?4) <= ?6
                  ON CONFLICT (id) DO NOTHING"
             );
             let most = i64::try_from(MOST_SUITES).unwrap_or(i64::MAX);
-            let row = params![number(suite.id), suite.created.0, suite.author, suite.body, most];
+            let row = params![number(suite.id), suite.created.0, suite.author, suite.body, most, MOST_SUITE_BYTES];
             Ok(connection.prepare_cached(&sql)?.execute(row)? > 0)
         })
         .await
@@ -225,6 +239,26 @@ impl Part {
         match self {
             Self::Whole => "seq, id, evaluation, environment, created, published, body",
             Self::Head => "seq, id, evaluation, environment, created, published, head",
+        }
+    }
+}
+
+/// Forgets runs until there are at most so many bytes of them: always the oldest of the suite that has most.
+fn forget_beyond(connection: &Connection, most: i64) -> rusqlite::Result<()> {
+    loop {
+        let sums = "SELECT coalesce(sum(bytes), 0) FROM eval_sums";
+        if connection.prepare_cached(sums)?.query_row([], |row| row.get::<_, i64>(0))? <= most {
+            return Ok(());
+        }
+        let largest = "SELECT evaluation FROM eval_sums ORDER BY bytes DESC LIMIT 1";
+        let largest: i64 = connection.prepare_cached(largest)?.query_row([], |row| row.get(0))?;
+        let oldest = format!(
+            "DELETE FROM eval_runs WHERE seq = (
+                 SELECT min(seq) FROM eval_runs WHERE evaluation = ?1 AND seq NOT IN ({STAYING}))"
+        );
+        if connection.prepare_cached(&oldest)?.execute(params![largest, 1])? == 0 {
+            // What stays of each suite has a bound of its own.
+            return Ok(());
         }
     }
 }
@@ -318,6 +352,52 @@ mod tests {
         }
         let kept = async |id: &str| store.run(id).await.unwrap().is_some();
         assert!(kept("published").await && kept("prod").await && !kept("old").await && kept("run 0").await);
+    }
+
+    /// Publishing keeps a run from being forgotten, but not for ever.
+    #[tokio::test]
+    async fn what_was_published_long_ago_goes_too() {
+        let folder = TempDir::new().unwrap();
+        let store = Store::open(folder.path(), Durability::Process).unwrap();
+        for n in 0..MOST_RUNS + 100 {
+            let published = Some(Moment(n));
+            store.put_run(RunRecord { published, ..record(&format!("run {n}"), None, n) }).await.unwrap();
+        }
+        let left = store.runs(7, None, 5000, Part::Head).await.unwrap();
+        assert_eq!((left.len(), &*left[left.len() - 1].id), (1000, "run 100"));
+        assert_eq!(store.pick_run(7, RunPick::Published, Part::Head).await.unwrap().unwrap().id, "run 1099");
+    }
+
+    /// Whoever fills the store with runs loses their own, and what others are compared with stays.
+    #[tokio::test]
+    async fn runs_have_a_size_together() {
+        let folder = TempDir::new().unwrap();
+        let store = Store::open(folder.path(), Durability::Process).unwrap();
+        let put = async |id: &str, evaluation: u64, environment: Option<&str>, published: Option<i64>| {
+            let body = format!(r#"{{"cases":"{}"}}"#, "x".repeat(1000));
+            let published = published.map(Moment);
+            store.put_run(RunRecord { evaluation, published, body, ..record(id, environment, 1) }).await.unwrap();
+        };
+        put("small", 8, None, None).await;
+        put("prod", 7, Some("prod"), None).await;
+        put("published before", 7, None, Some(1)).await;
+        put("published", 7, None, Some(2)).await;
+        for n in 0..10 {
+            put(&format!("run {n}"), 7, None, None).await;
+        }
+        store.write(|connection| forget_beyond(connection, 6000)).await.unwrap();
+        let left = async |id| -> Vec<String> {
+            store.runs(id, None, 99, Part::Head).await.unwrap().into_iter().map(|run| run.id).collect()
+        };
+        assert_eq!(
+            (left(8).await, left(7).await),
+            (vec!["small".into()], ["run 9", "run 8", "published", "prod"].map(String::from).to_vec())
+        );
+        store.write(|connection| forget_beyond(connection, 0)).await.unwrap();
+        assert_eq!(left(7).await, ["run 9", "published", "prod"]);
+        let sum = "SELECT sum(bytes) FROM eval_sums";
+        let sum: i64 = store.write(|connection| connection.query_row(sum, [], |row| row.get(0))).await.unwrap();
+        assert_eq!(sum, 4 * 1012, "what is counted is what is there");
     }
 
     #[tokio::test]

@@ -20,7 +20,7 @@ use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, Carried, Refusal};
 use crate::domain::principal::Principal;
 use crate::domain::trace::Provenance;
-use crate::evals::{Case, CaseResult, Environment, Observed, Run, Suite, judge, score, score_value};
+use crate::evals::{Case, CaseResult, Environment, Observed, Run, Suite, judge, score, score_value, within_room};
 use crate::pipeline::{Line, Origin, Pipeline, State};
 use crate::policy::PermittedCall;
 
@@ -93,7 +93,7 @@ impl Evals {
             tell(line, done.fetch_add(1, Ordering::Relaxed) + 1, total, &suite.name);
             result
         };
-        let cases = stream::iter(0..total).map(one).buffered(suite.concurrency).collect::<Vec<_>>().await;
+        let cases = within_room(stream::iter(0..total).map(one).buffered(suite.concurrency).collect().await);
         let passed = cases.iter().filter(|case| case.passed).count();
         let run = Run {
             id: RunId::fresh().to_string(),
