@@ -114,6 +114,7 @@ impl Gateway {
         let evals = library(&store, &state, demo && (opening.serve || opening.backends), now).await;
         let (changes, _) = channel::channel(0);
         let state = Arc::new(ArcSwap::from_pointee(state));
+        surroundings.follows(&state);
         let desk = Desk::new(
             (opening.sources, inputs),
             Arc::clone(&state),
@@ -200,7 +201,7 @@ fn own_tools(
     store: &Store,
     tasks: &TaskTracker,
 ) -> (Own, Vec<Arc<Tool>>) {
-    let evals = Evals::new(store.clone(), tasks.clone());
+    let evals = Evals::new(store.clone(), tasks.clone(), Arc::clone(keys), Arc::clone(surroundings));
     let own = Own::new(Arc::clone(keys), brain.clone(), Arc::clone(surroundings), evals);
     let definitions = own.definitions();
     (own, definitions)

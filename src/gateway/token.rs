@@ -1,7 +1,6 @@
 //! Access tokens at the door: `[oauth]`.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use super::Gateway;
 use crate::authn::bearer::offered;
@@ -73,17 +72,6 @@ impl Gateway {
     /// asks this from time to time.
     #[must_use]
     pub fn still_admitted(&self, principal: &Principal) -> Option<Principal> {
-        let state = self.state.load();
-        let live = match principal.until {
-            Some(until) => self.now() < until && state.settings.oauth.is_some(),
-            None => self.keys.is_live(principal),
-        };
-        let profile = state.profiles.get(&principal.profile.name).filter(|_| live)?;
-        let profile = match principal.until {
-            None => Arc::clone(profile),
-            // What the token left out stays out.
-            Some(_) => Arc::new(profile.within(&principal.profile.scopes)),
-        };
-        Some(Principal { profile, ..principal.clone() })
+        self.state.load().still_admitted(principal, &self.keys, self.now())
     }
 }

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::resolve::OwnTool;
+use crate::authn::Keyring;
 use crate::backend::{Catalog, ServerCard};
 use crate::config::{Permissions, Profiles, Settings};
 use crate::domain::call::ToolRef;
+use crate::domain::clock::Moment;
 use crate::domain::id::{ServerName, ToolId};
 use crate::domain::outcome::Refusal;
 use crate::domain::principal::{Principal, Scope};
@@ -113,6 +115,22 @@ impl State {
         let profile = &principal.profile;
         profile.admits(tool)
             && (tool.kind != Kind::Resource || profile.opens(&tool.id.server) || !climbs(&tool.id.tool))
+    }
+
+    /// Somebody who was admitted, as the profile is now; `None` where they would not be admitted any more.
+    #[must_use]
+    pub fn still_admitted(&self, principal: &Principal, keys: &Keyring, now: Moment) -> Option<Principal> {
+        let live = match principal.until {
+            Some(until) => now < until && self.settings.oauth.is_some(),
+            None => keys.is_live(principal),
+        };
+        let profile = self.profiles.get(&principal.profile.name).filter(|_| live)?;
+        let profile = match principal.until {
+            None => Arc::clone(profile),
+            // What the token left out stays out.
+            Some(_) => Arc::new(profile.within(&principal.profile.scopes)),
+        };
+        Some(Principal { profile, ..principal.clone() })
     }
 
     /// Whether callers of the tool bring a token that may give them more roles: then no list knows what they may.
