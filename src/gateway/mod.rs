@@ -25,6 +25,7 @@ mod suites;
 mod surface;
 mod tape;
 mod token;
+mod undertaking;
 mod unread;
 mod visitors;
 mod watch;
@@ -57,6 +58,7 @@ pub use self::shown::ToolFilter;
 pub use self::suites::SuiteRefused;
 pub use self::tape::{Tape, position};
 pub use self::token::Resource;
+pub use self::undertaking::Carrying;
 pub use self::visitors::Visitor;
 pub use crate::authn::jwt::TokenFault;
 pub use crate::authn::session::Session;
@@ -72,6 +74,7 @@ use self::inflight::Inflight;
 use self::parking::Parking;
 use self::persistent::Persistent;
 use self::sessions::Sessions;
+use self::undertaking::Undertakings;
 use self::visitors::Visitors;
 use crate::brain::Brain;
 use crate::domain::call::{CallRequest, Entrance};
@@ -81,7 +84,6 @@ use crate::domain::id::{EventId, KeyId, RequestId};
 use crate::domain::outcome::{Carried, Governance, Outcome, Refusal};
 use crate::domain::principal::Principal;
 use crate::domain::tool::Kind;
-use crate::domain::trace::Provenance;
 use crate::journal::TurnedAway;
 use crate::own::Surroundings;
 use crate::own::eval::Library;
@@ -114,6 +116,7 @@ pub struct Gateway {
     inflight: Inflight,
     visitors: Visitors,
     parking: Parking,
+    undertakings: Undertakings,
     /// Streams that stay open, by key.
     streams: Crowd<KeyId>,
     desk: Desk,
@@ -196,7 +199,7 @@ impl Gateway {
     #[must_use]
     pub fn line(&self, progress: Option<mpsc::Sender<Aside>>, peer: Option<Arc<Peer>>) -> Line {
         let cancel = self.giving_up.child_token();
-        Line { cancel, progress, peer, provenance: Provenance::default(), errand: None }
+        Line { cancel, progress, peer, ..Line::default() }
     }
 
     /// Carries a call to its end, whatever becomes of the client: where the client leaves, and this future is dropped, the

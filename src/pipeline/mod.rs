@@ -16,7 +16,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use self::approval::unapproved;
@@ -78,6 +78,8 @@ pub struct Line {
     pub provenance: Provenance,
     /// What is asked in place of the call.
     pub errand: Option<Errand>,
+    /// Hears when an own tool begins what takes a while, for a client that need not wait for its end.
+    pub begun: Option<Arc<Notify>>,
 }
 
 impl Pipeline {
@@ -153,6 +155,9 @@ impl Pipeline {
         };
         match road {
             Road::Own(origin) => {
+                if call.tool().risk != Risk::Read {
+                    record.intend().await?;
+                }
                 record.sent();
                 let answer = self.own.call(self, state, &call, &origin, line).await;
                 record.worked(&call);

@@ -93,6 +93,12 @@ pub fn asking(result: &Json, governance: &Governance) -> Reply {
     Reply::result(with_governance(result, governance, &[("resultType", "\"input_required\"")]))
 }
 
+/// A task in place of the result of a call (the extension of tasks).
+#[must_use]
+pub fn begun_task(task: &Json) -> Json {
+    splice(task, Additions { members: &[("resultType", "\"task\"")], meta: &[(SERVER_INFO_KEY, SERVER_INFO)] })
+}
+
 /// A result of the gateway itself, such as a list: `extra` holds what a modern client is told besides.
 #[must_use]
 pub fn own_result(result: &Json, era: Era, extra: &[(&str, &str)]) -> Json {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 
 pub use self::library::{Kept, Library, Quality};
+pub use self::run::created;
 use super::Description;
 use crate::domain::crowd::Crowd;
 use crate::domain::id::{KeyId, TraceId};
@@ -25,7 +26,7 @@ use crate::policy::PermittedCall;
 use crate::store::{Store, TraceRecord};
 
 const QUALITY: &str = "eval.quality.latest";
-const RUN: &str = "eval.run.create";
+pub const RUN: &str = "eval.run.create";
 const TRACE: &str = "eval.trace.create";
 const CASES: &str = "eval.testcase.list";
 
