@@ -58,7 +58,7 @@ pub use self::shown::ToolFilter;
 pub use self::suites::SuiteRefused;
 pub use self::tape::{Tape, position};
 pub use self::token::Resource;
-pub use self::undertaking::Carrying;
+pub use self::undertaking::{Carrying, LIFETIME_MS as TASK_LIFETIME_MS};
 pub use self::visitors::Visitor;
 pub use crate::authn::jwt::TokenFault;
 pub use crate::authn::session::Session;

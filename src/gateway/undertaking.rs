@@ -25,7 +25,7 @@ use crate::wire::era::Era;
 use crate::wire::mcp::stamped;
 
 /// How long a task is known.
-const LIFETIME_MS: i64 = 7 * 24 * 3600 * 1000;
+pub const LIFETIME_MS: i64 = 7 * 24 * 3600 * 1000;
 /// How often a client should ask.
 const POLL_MS: u64 = 1000;
 
@@ -187,7 +187,6 @@ fn view(name: &str, began: Moment, updated: Moment, status: &str, message: Optio
         "status": status,
         "createdAt": began.rfc3339(),
         "lastUpdatedAt": updated.rfc3339(),
-        "ttlMs": LIFETIME_MS,
         "pollIntervalMs": POLL_MS,
     });
     match message {

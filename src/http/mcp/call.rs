@@ -21,7 +21,7 @@ use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::EventId;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Refusal};
-use crate::gateway::{Aside, Carrying, Gateway, Leaving, Line, Question, Tape, Underway, unfinished};
+use crate::gateway::{Aside, Carrying, Gateway, Leaving, Line, Question, TASK_LIFETIME_MS, Tape, Underway, unfinished};
 use crate::wire::envelope::{Id, call_params};
 use crate::wire::era::Era;
 use crate::wire::hop;
@@ -210,7 +210,7 @@ impl Answering {
         let Some(beginning) = beginning else { return internal(Refusal::Internal.to_string()) };
         let task = beginning.gateway.begin_task(&beginning.principal, event.clone(), cancel, carrying, heard);
         let mut response = match task {
-            Ok(task) => json(StatusCode::OK, rpc::result(&id, &begun_task(&Json::of(&task)))),
+            Ok(task) => json(StatusCode::OK, rpc::result(&id, &begun_task(&Json::of(&task), TASK_LIFETIME_MS))),
             Err(refusal) => internal(refusal.to_string()),
         };
         told::name(&mut response, &event);

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use super::{Asked, failure};
 use crate::domain::json::Json;
 use crate::domain::principal::Principal;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, TASK_LIFETIME_MS};
 use crate::wire::envelope::Id;
 use crate::wire::era::Era;
 use crate::wire::hop;
@@ -63,7 +63,11 @@ pub(super) async fn answer(gateway: &Gateway, asked: &Asked, id: &Id, method: &s
     };
     match found {
         Ok(Some(result)) => {
-            let result = own_result(&Json::of(&result), Era::Modern, &[]);
+            let lifetime = TASK_LIFETIME_MS.to_string();
+            // An acknowledgement is of no task, and is not kept.
+            let extra = [("ttlMs", &*lifetime)];
+            let extra = if result.get("taskId").is_some() { extra.as_slice() } else { &[] };
+            let result = own_result(&Json::of(&result), Era::Modern, extra);
             super::json(StatusCode::OK, rpc::result(id, &result))
         }
         Ok(None) => failure(Some(id), &unknown()),

@@ -37,6 +37,7 @@ async fn comes_to(client: &Client, task: &Value, status: &str) -> Value {
     eventually(status, async || {
         let seen = about(client, "tasks/get", task).await.result();
         assert_eq!((&seen["taskId"], &seen["resultType"]), (&task["taskId"], &json!("complete")), "{seen}");
+        assert_eq!((&seen["ttlMs"], &seen["createdAt"]), (&task["ttlMs"], &task["createdAt"]), "{seen}");
         (seen["status"] == status).then_some(seen)
     })
     .await
@@ -124,7 +125,7 @@ async fn tasks_are_for_those_who_can_have_them() {
         100
     );
     // What is refused, or cannot begin, is answered at once.
-    assert_eq!(begin(&reader, "eval_run_create", &json!({"evaluationId": 7})).await.denied(), "policy_denied");
+    assert_eq!(begin(&reader, "eval_run_create", &json!({"evaluationId": 7})).await.denied(), "default_deny");
     assert_eq!(begin(&operator, "eval_run_create", &json!({"evaluationId": 8})).await.denied(), "not_found");
     assert_eq!(begin(&agent, "eval_run_create", &json!({"evaluationId": 7})).await.refused(), (200, -32602));
     // Everything else is answered as ever.
