@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::find::{Aggregates, Hit};
+use super::find::Hit;
 use super::join::Joined;
+use super::sum::Aggregates;
 use super::view::Seen;
 
 /// Characters of a text that are shown unless its field is named.

@@ -7,10 +7,12 @@ use serde_json::{Map, Value};
 use super::QueryError;
 use super::query::MAX_CONDITIONS;
 use super::view::{Field, Seen};
-use crate::store::brain::{Indexed, Source, TypeId, key_text};
+use crate::store::brain::{Holds, Indexed, Source, TypeId, key_text};
 
 /// Values of one `in`.
 const MAX_CHOICES: usize = 200;
+/// Values that are looked up of an entity that another condition has found.
+const MAX_ASKED: usize = 8;
 const OPERATORS: &str = "eq, ne, gt, gte, lt, lte, in, contains";
 
 /// One condition on one field.
@@ -115,6 +117,19 @@ impl Condition {
             }),
             Test::Contains(part) => any(&|value| contains(value, part)),
         }
+    }
+
+    /// What an index can say of an entity that fulfils it, without reading the entity.
+    pub(super) fn asks(&self) -> Option<Holds> {
+        let Field::Attribute { id, .. } = &self.field else { return None };
+        let wanted = match &self.test {
+            Test::Equal(value) => std::slice::from_ref(value),
+            Test::OneOf(choices) if choices.len() <= MAX_ASKED => choices.as_slice(),
+            _ => return None,
+        };
+        // What is empty is in no index.
+        let known = !wanted.is_empty() && !wanted.iter().any(Value::is_null);
+        known.then(|| Holds { attribute: *id, values: wanted.iter().flat_map(Indexed::all).collect() })
     }
 
     /// Where everything stands that fulfils it, where an index knows.

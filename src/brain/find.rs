@@ -9,9 +9,9 @@ use super::QueryError;
 use super::cursor::{Cursor, Place};
 use super::filter::Condition;
 use super::rank::score;
-use super::sum::Sum;
+use super::sum::{Adding, Aggregates};
 use super::view::{Field, Seen, Types};
-use crate::store::brain::{Found, Indexed, Source, TypeId};
+use crate::store::brain::{Found, Holds, Indexed, Source, TypeId};
 
 /// Entities that are ranked, and matches that are counted: beyond, they come in the order of their numbers.
 const WINDOW: usize = 500;
@@ -25,6 +25,8 @@ const EXACT_HITS: u64 = 20;
 const EXACT_WORDS: usize = 4;
 /// Attributes that are looked through for them.
 const EXACT_FIELDS: usize = 32;
+/// Conditions that an index is asked about before an entity is read.
+const MAX_HOLDS: usize = 8;
 
 /// An entity that matches, as far as it may be seen.
 #[derive(Debug)]
@@ -47,13 +49,6 @@ pub(super) struct Page {
     pub(super) exact: bool,
 }
 
-/// What a query with aggregates works out.
-#[derive(Debug, Default)]
-pub(super) struct Aggregates {
-    pub(super) count: u64,
-    pub(super) sums: Vec<(String, Value)>,
-}
-
 /// One question, and where its answers are.
 pub(super) struct Search<'t, 'a> {
     types: &'t mut Types<'a>,
@@ -64,6 +59,8 @@ pub(super) struct Search<'t, 'a> {
     any: bool,
     conditions: Vec<Condition>,
     source: Origin,
+    /// What is asked of the index of what a stream gives.
+    holds: Vec<Holds>,
 }
 
 /// Where entities are looked for.
@@ -84,8 +81,8 @@ impl<'t, 'a> Search<'t, 'a> {
     ) -> Result<Self, QueryError> {
         let source = Origin::Stream(Source::All);
         let text = text.trim().to_owned();
-        let mut search = Self { types, seen, text, words, any: false, conditions, source };
-        search.source = search.smallest()?;
+        let mut search = Self { types, seen, text, words, any: false, conditions, source, holds: Vec::new() };
+        search.choose()?;
         Ok(search)
     }
 
@@ -98,14 +95,33 @@ impl<'t, 'a> Search<'t, 'a> {
         self.seen.as_ref().map(|seen| seen.kind.id)
     }
 
+    /// Chooses where to look: where the fewest are.
+    fn choose(&mut self) -> Result<(), QueryError> {
+        self.source = self.smallest()?;
+        let attributes = self.seen.iter().flat_map(|seen| &seen.attributes);
+        // Of a long list not every item is in the index.
+        let plain: Vec<i64> = attributes.filter(|one| one.kinds.lists == 0).map(|one| one.id).collect();
+        let asked = self.conditions.iter().filter_map(Condition::asks).filter(|asked| plain.contains(&asked.attribute));
+        self.holds = asked.take(MAX_HOLDS).collect();
+        Ok(())
+    }
+
     /// The source with the fewest entities.
     fn smallest(&self) -> Result<Origin, QueryError> {
         let (reading, range) = (self.types.reading, self.range());
         let words = Source::Words { words: self.words.clone(), any: self.any };
+        // Common words cost something to count, and nothing is to be chosen.
+        let alternatives = range.is_some_and(|id| self.conditions.iter().any(|one| one.sources(id).is_some()));
+        if !self.words.is_empty() && !alternatives {
+            return Ok(Origin::Stream(words));
+        }
         let mut best = if self.words.is_empty() {
             (self.seen.as_ref().map_or(u64::MAX, |seen| seen.kind.entities), Origin::Stream(Source::All))
         } else {
-            (reading.count(range, &words, ESTIMATED)?, Origin::Stream(words))
+            match reading.count(range, &words, ESTIMATED)? {
+                0 => return Ok(Origin::These(Vec::new())),
+                count => (count, Origin::Stream(words)),
+            }
         };
         let Some(id) = range else { return Ok(best.1) };
         for sources in self.conditions.iter().filter_map(|condition| condition.sources(id)) {
@@ -144,7 +160,7 @@ impl<'t, 'a> Search<'t, 'a> {
     ) -> Result<(), QueryError> {
         let reading = self.types.reading;
         let range = self.range();
-        let Self { types, seen, words, any, conditions, source, .. } = self;
+        let Self { types, seen, words, any, conditions, source, holds, .. } = self;
         let mut judge = |found: Found| -> Result<ControlFlow<()>, QueryError> {
             let id = found.id;
             match matching(types, seen.as_ref(), words, *any, conditions, found)? {
@@ -153,7 +169,7 @@ impl<'t, 'a> Search<'t, 'a> {
             }
         };
         match source {
-            Origin::Stream(source) => reading.stream(range, source, after, judge),
+            Origin::Stream(source) => reading.stream(range, (source, holds), after, judge),
             Origin::These(ids) => {
                 for id in ids.iter().filter(|id| **id > after) {
                     if let Some(found) = reading.entity(*id)?
@@ -185,8 +201,7 @@ impl<'t, 'a> Search<'t, 'a> {
 
     fn widen(&mut self, any: bool) -> Result<(), QueryError> {
         self.any = any;
-        self.source = self.smallest()?;
-        Ok(())
+        self.choose()
     }
 
     fn numbered(&mut self, limit: usize, cursor: Option<&Cursor>) -> Result<Page, QueryError> {
@@ -318,30 +333,6 @@ impl<'t, 'a> Search<'t, 'a> {
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(adding.done())
-    }
-}
-
-/// Sums under way.
-pub(super) struct Adding<'s> {
-    count: u64,
-    sums: Vec<(&'s str, &'s Field, Sum)>,
-}
-
-impl<'s> Adding<'s> {
-    pub(super) fn new(fields: &'s [(String, Field)]) -> Self {
-        Self { count: 0, sums: fields.iter().map(|(name, field)| (name.as_str(), field, Sum::default())).collect() }
-    }
-
-    pub(super) fn add(&mut self, key: &Value, body: &Map<String, Value>) {
-        self.count += 1;
-        for (_, field, sum) in &mut self.sums {
-            sum.add(field.of(key, body));
-        }
-    }
-
-    pub(super) fn done(self) -> Aggregates {
-        let sums = self.sums.into_iter().map(|(name, _, sum)| (name.to_owned(), sum.value())).collect();
-        Aggregates { count: self.count, sums }
     }
 }
 

@@ -6,13 +6,15 @@ use serde_json::{Map, Value};
 
 use super::QueryError;
 use super::filter::{Condition, conditions, same};
-use super::find::{Adding, Aggregates, Hit, visible};
+use super::find::{Hit, visible};
 use super::query::{JoinTo, MAX_JOINED, chosen};
+use super::sum::{Adding, Aggregates};
 use super::view::{Field, Known, Seen, Types};
 use crate::store::brain::{Indexed, Reading, Source, key_text};
 
-/// Joined entities that are looked at, for one entity.
+/// Joined entities that are looked at, for all entities of a page together; and for each of them at least.
 const LOOKED_AT: u64 = 1_000;
+const LOOKED_AT_OF_EACH: u64 = 100;
 /// The same where they are summed up.
 const SUMMED: u64 = 50_000;
 /// Values of one entity that lead to others: the items of a list.
@@ -56,10 +58,19 @@ impl Link {
         Ok(Self { seen, mine, theirs, conditions, fields, limit: join.limit, sums, aggregates })
     }
 
-    /// What belongs to an entity, in the order of numbers.
-    pub(super) fn follow(&self, hit: &Hit, reading: &Reading<'_>, limit: usize) -> Result<Joined, QueryError> {
+    /// What belongs to an entity, one of so many on a page, in the order of numbers.
+    pub(super) fn follow(
+        &self,
+        hit: &Hit,
+        reading: &Reading<'_>,
+        limit: usize,
+        page: u64,
+    ) -> Result<Joined, QueryError> {
         let limit = self.limit.unwrap_or(limit).min(MAX_JOINED);
-        let most = if self.aggregates.is_some() { SUMMED } else { LOOKED_AT };
+        let most = match self.aggregates {
+            Some(_) => SUMMED,
+            None => (LOOKED_AT / page.max(1)).max(LOOKED_AT_OF_EACH),
+        };
         let value = self.mine.of(&hit.key, &hit.body);
         let values: &[Value] = match value {
             Value::Array(items) => items.get(..items.len().min(MOST_VALUES)).unwrap_or(items),

@@ -175,10 +175,10 @@ impl Asked<'_> {
             None => None,
         };
         let (mut shown, mut left) = (Shown::new(fields), Left::new(any));
-        let mut last = None;
+        let (mut last, on_page) = (None, page.hits.len() as u64);
         for hit in page.hits {
             let joined = match &link {
-                Some(link) => Some(link.follow(&hit, types.reading, JOINED)?),
+                Some(link) => Some(link.follow(&hit, types.reading, JOINED, on_page)?),
                 None => None,
             };
             last = Some(hit.place);

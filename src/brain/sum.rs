@@ -1,6 +1,8 @@
 //! Sums as people do them: of decimals, not of binary fractions, as long as they fit.
 
-use serde_json::{Number, Value, json};
+use serde_json::{Map, Number, Value, json};
+
+use super::view::Field;
 
 /// Decimal places that are kept exactly.
 const PLACES: u32 = 9;
@@ -55,6 +57,37 @@ fn units(number: &Number) -> Option<i128> {
     let missing = PLACES.checked_sub(u32::try_from(fraction.len()).ok()?)?;
     let all: i128 = format!("{whole}{fraction}").parse().ok()?;
     all.checked_mul(10_i128.pow(missing))?.checked_mul(sign)
+}
+
+/// What a query with aggregates works out.
+#[derive(Debug, Default)]
+pub(super) struct Aggregates {
+    pub(super) count: u64,
+    pub(super) sums: Vec<(String, Value)>,
+}
+
+/// Sums under way.
+pub(super) struct Adding<'s> {
+    count: u64,
+    sums: Vec<(&'s str, &'s Field, Sum)>,
+}
+
+impl<'s> Adding<'s> {
+    pub(super) fn new(fields: &'s [(String, Field)]) -> Self {
+        Self { count: 0, sums: fields.iter().map(|(name, field)| (name.as_str(), field, Sum::default())).collect() }
+    }
+
+    pub(super) fn add(&mut self, key: &Value, body: &Map<String, Value>) {
+        self.count += 1;
+        for (_, field, sum) in &mut self.sums {
+            sum.add(field.of(key, body));
+        }
+    }
+
+    pub(super) fn done(self) -> Aggregates {
+        let sums = self.sums.into_iter().map(|(name, _, sum)| (name.to_owned(), sum.value())).collect();
+        Aggregates { count: self.count, sums }
+    }
 }
 
 #[cfg(test)]

@@ -279,6 +279,10 @@ async fn joins_go_both_ways_and_as_they_are_told() {
     assert_eq!(joined(&answer, 1), ["2", "1"], "each item of a list, a text or a number: {answer}");
 }
 
+fn of_type(entity_type: &str, key: String, attributes: Value) -> Entity {
+    Entity { entity_type: entity_type.into(), ..person(&key, attributes) }
+}
+
 fn person(key: &str, attributes: Value) -> Entity {
     let Value::Object(attributes) = attributes else { panic!("attributes are an object") };
     Entity { entity_type: "person".into(), key: key.into(), key_name: "id".into(), attributes }
@@ -393,6 +397,44 @@ async fn who_is_meant_is_first_however_many_have_the_word() {
     let some = world.ask(json!({"entity_type": "person", "query": "sam zebra", "limit": 1})).await;
     assert_eq!(keys(&some), ["sam"]);
     assert_eq!(some["omitted"][0], "no entity has all the words: these have some of them");
+}
+
+/// A word of everybody and filters: the index rules out most, and what it does not know is looked at all the same.
+#[tokio::test]
+async fn common_words_and_filters_meet() {
+    let world = World::empty();
+    let side = |n: usize| if n.is_multiple_of(2) { "Left" } else { "right" };
+    let row = |n: usize| person(&format!("p{n}"), json!({"note": "at the works", "side": side(n), "n": n % 1000}));
+    world.write((0..5000).map(row).collect()).await;
+    let asked = |filter: Value| json!({"entity_type": "person", "query": "works", "filter": filter, "limit": 3});
+    assert_eq!(world.keys(asked(json!({"side": "right"}))).await, ["p1", "p3", "p5"]);
+    let both = world.ask(asked(json!({"side": "Left", "n": {"in": [7, 8]}}))).await;
+    assert_eq!((keys(&both), &both["total"]), (vec!["p8".into(), "p1008".into(), "p2008".into()], &json!(5)));
+    // Capitals are another letter than small ones, whatever the index makes of them.
+    assert_eq!(world.keys(asked(json!({"side": "left"}))).await, [""; 0]);
+    let counted =
+        json!({"entity_type": "person", "query": "works", "filter": {"side": "Left"}, "aggregate": {"count": true}});
+    assert_eq!(world.ask(counted).await["aggregates"]["count"], 2500);
+}
+
+/// On a page of many, what belongs to each is looked at no further than it has to be, and the answer says so.
+#[tokio::test]
+async fn joins_share_what_is_looked_at() {
+    let world = World::empty();
+    let mut rows: Vec<Entity> = (0..12).map(|n| of_type("house", format!("h{n}"), json!({"street": "long"}))).collect();
+    rows.extend((0..3600).map(|n| of_type("flat", format!("f{n}"), json!({"house_id": format!("h{}", n % 12)}))));
+    world.write(rows).await;
+    let asked =
+        |limit: u64| json!({"entity_type": "house", "limit": limit, "join_to": {"entity_type": "flat", "limit": 100}});
+    let one = world.ask(asked(1)).await;
+    assert_eq!(
+        (&one["entities"][0]["joined_total"], one["entities"][0]["joined"].as_array().unwrap().len()),
+        (&json!(300), 100)
+    );
+    let all = world.ask(asked(12)).await;
+    let totals: Vec<_> = all["entities"].as_array().unwrap().iter().map(|one| one["joined_total"].clone()).collect();
+    assert_eq!(totals, vec![json!(100); 12]);
+    assert!(all["omitted"].to_string().contains("of at least 1200 joined `flat`"), "{}", all["omitted"]);
 }
 
 #[tokio::test]

@@ -175,6 +175,15 @@ text_id!(
     /// One run of an evaluation.
     RunId, "run_"
 );
+impl RunId {
+    /// The run that a call makes: it has the digits of the call's record.
+    #[must_use]
+    pub fn of_call(event: &EventId) -> Self {
+        let digits = event.as_str().strip_prefix("evt_").unwrap_or(event.as_str());
+        Self(format!("run_{digits}").into())
+    }
+}
+
 text_id!(
     /// One trace that a client brings: digits alone, as W3C Trace Context has them.
     TraceId, ""

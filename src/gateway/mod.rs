@@ -25,6 +25,7 @@ mod suites;
 mod surface;
 mod tape;
 mod token;
+mod undertaking;
 mod unread;
 mod visitors;
 mod watch;
@@ -57,6 +58,7 @@ pub use self::shown::ToolFilter;
 pub use self::suites::SuiteRefused;
 pub use self::tape::{Tape, position};
 pub use self::token::Resource;
+pub use self::undertaking::{Carrying, LIFETIME_MS as TASK_LIFETIME_MS};
 pub use self::unread::Uncalled;
 pub use self::visitors::Visitor;
 pub use crate::authn::jwt::TokenFault;
@@ -76,6 +78,7 @@ use self::inflight::Inflight;
 use self::parking::Parking;
 use self::persistent::Persistent;
 use self::sessions::Sessions;
+use self::undertaking::Undertakings;
 use self::visitors::Visitors;
 use crate::brain::Brain;
 use crate::domain::call::{CallRequest, Entrance};
@@ -85,7 +88,6 @@ use crate::domain::id::{EventId, KeyId, RequestId};
 use crate::domain::outcome::{Carried, Governance, Outcome, Refusal};
 use crate::domain::principal::Principal;
 use crate::domain::tool::Kind;
-use crate::domain::trace::Provenance;
 use crate::journal::TurnedAway;
 use crate::own::Surroundings;
 use crate::own::eval::Library;
@@ -118,6 +120,7 @@ pub struct Gateway {
     inflight: Inflight,
     visitors: Arc<Visitors>,
     parking: Parking,
+    undertakings: Undertakings,
     /// Streams that stay open, by key.
     streams: Crowd<KeyId>,
     desk: Desk,
@@ -200,7 +203,7 @@ impl Gateway {
     #[must_use]
     pub fn line(&self, progress: Option<Asides>, peer: Option<Arc<Peer>>) -> Line {
         let cancel = self.giving_up.child_token();
-        Line { cancel, progress, peer, provenance: Provenance::default(), errand: None }
+        Line { cancel, progress, peer, ..Line::default() }
     }
 
     /// Carries a call to its end, whatever becomes of the client: where the client leaves, and this future is dropped, the

@@ -17,6 +17,7 @@ use super::inflight::Inflight;
 use super::parking::Parking;
 use super::sessions::Sessions;
 use super::sources::{Inputs, Sources, of_policy};
+use super::undertaking::Undertakings;
 use super::{Gateway, watch};
 use crate::approvals::{Approvals, Hooks};
 use crate::authn::jwt::Tokens;
@@ -133,6 +134,7 @@ impl Gateway {
             inflight: Inflight::default(),
             visitors: Arc::default(),
             parking: Parking::default(),
+            undertakings: Undertakings::default(),
             streams: Crowd::default(),
             desk,
             surroundings,

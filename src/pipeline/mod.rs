@@ -17,6 +17,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::approval::unapproved;
@@ -78,6 +79,8 @@ pub struct Line {
     pub provenance: Provenance,
     /// What is asked in place of the call.
     pub errand: Option<Errand>,
+    /// Hears when an own tool begins what takes a while, for a client that need not wait for its end.
+    pub begun: Option<Arc<Notify>>,
 }
 
 impl Pipeline {

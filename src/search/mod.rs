@@ -81,7 +81,9 @@ impl Index {
     #[must_use]
     pub fn beside<'a>(mut self, tools: impl IntoIterator<Item = ToolText<'a>>) -> Self {
         let first = u32::try_from(self.tools.len()).unwrap_or(u32::MAX);
-        self.beside = Some(Box::new(Self::gather(tools, first, Some(&self), self.weights)));
+        // They are no server's, whose other tools could speak for one of them.
+        let weights = Weights { siblings: 0.0, ..self.weights };
+        self.beside = Some(Box::new(Self::gather(tools, first, Some(&self), weights)));
         self
     }
 

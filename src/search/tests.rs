@@ -187,7 +187,7 @@ fn equals_stand_in_the_order_of_server_and_name() {
 const BESIDE: &[Row] = &[
     ("toolgate", "approvals.list", "List calls that wait for a person's approval.", &[("state", "pending or decided")]),
     ("toolgate", "eval.run.create", "Start a new evaluation run.", &[("evaluationId", "which evaluation")]),
-    ("toolgate", "open_issue", "Open a new issue in a repository.", &[("repo", "owner/name"), ("labels", "")]),
+    ("toolgate", "create_issue", "Open a new issue in a repository.", &[("repo", "owner/name"), ("labels", "")]),
 ];
 
 fn build_beside(rows: &[Row], beside: &[Row]) -> Index {
@@ -221,8 +221,10 @@ fn tools_beside_are_found_with_the_others_and_behind_their_equals() {
         assert_eq!(of(query, None).first(), Some(&expected), "{query}: {:?}", of(query, None));
     }
     assert_eq!(of("approval", Some("toolgate")), ["approvals.list"]);
-    assert_eq!(of("", Some("toolgate")), ["approvals.list", "eval.run.create", "open_issue"]);
+    assert_eq!(of("", Some("toolgate")), ["approvals.list", "create_issue", "eval.run.create"]);
     assert!(of("approval", Some("files")).is_empty());
+    let alike = index.search("open a new issue", &SearchOptions { limit: 1, server: None }, |_| true);
+    assert_eq!(alike.hits[0].tool, 0, "the one of the catalogue");
     let alone = build_beside(&[], BESIDE);
     let found = alone.search("evaluation run", &SearchOptions { limit: 5, server: None }, |_| true);
     assert_eq!(found.hits.iter().map(|hit| hit.tool).collect::<Vec<_>>(), [1]);

@@ -93,6 +93,14 @@ pub fn asking(result: &Json, governance: &Governance) -> Reply {
     Reply::result(with_governance(result, governance, &[("resultType", "\"input_required\"")]))
 }
 
+/// A task in place of the result of a call (the extension of tasks), known for so many milliseconds.
+#[must_use]
+pub fn begun_task(task: &Json, lifetime: i64) -> Json {
+    let lifetime = lifetime.to_string();
+    let members = [("resultType", "\"task\""), ("ttlMs", &*lifetime)];
+    splice(task, Additions { members: &members, meta: &[(SERVER_INFO_KEY, SERVER_INFO)] })
+}
+
 /// A result of the gateway itself, such as a list: `extra` holds what a modern client is told besides.
 #[must_use]
 pub fn own_result(result: &Json, era: Era, extra: &[(&str, &str)]) -> Json {

@@ -8,12 +8,13 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::StatusCode;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::approval::Approval;
 use super::relayed::{Via, notification, parked_event};
+use super::tasks::{self, Beginning};
 use super::told::{self, AUDIT_ID, answered, event, text, uncalled};
 use super::{Asked, failure, json};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
@@ -21,11 +22,13 @@ use crate::domain::id::EventId;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Refusal};
 use crate::domain::tool::Kind;
-use crate::gateway::{Aside, Gateway, Leaving, Line, Question, Tape, Underway, asides, unfinished};
+use crate::gateway::{
+    Aside, Carrying, Gateway, Leaving, Line, Question, TASK_LIFETIME_MS, Tape, Underway, asides, unfinished,
+};
 use crate::wire::envelope::{Id, call_params};
 use crate::wire::era::Era;
 use crate::wire::hop;
-use crate::wire::mcp::{Reply, tell};
+use crate::wire::mcp::{Reply, begun_task, tell};
 use crate::wire::rpc::{self, RpcError};
 
 /// A call that runs longer is answered on a stream, kept alive by comments: clients give up on silent bodies.
@@ -61,8 +64,9 @@ pub(super) async fn plain(
 ) -> Response {
     let request = request(&asked, tool, arguments);
     let (sender, heard) = asides(NOTICES);
-    let progress = asked.meta.progress_token.as_ref().filter(|_| asked.streams).map(|_| sender);
-    let line = gateway.line(progress, None);
+    let begun = tasks::declared(&asked).then(Arc::<Notify>::default);
+    let hears = begun.is_some() || (asked.meta.progress_token.is_some() && asked.streams);
+    let line = Line { begun, ..gateway.line(hears.then_some(sender), None) };
     carry(gateway, asked, id, request, line, heard, None).await
 }
 
@@ -107,7 +111,11 @@ pub(super) async fn carry(
     let registered = session.map(|session| gateway.inflight().register(&session, id.text(), line.cancel.clone()));
     let approval = asked.approval.take().map(Arc::from);
     let answering = Answering::new(&gateway, &asked, id, request.event.clone(), line.cancel.clone(), via);
-    let answering = Answering { approval: approval.clone(), ..answering };
+    let beginning = line
+        .begun
+        .clone()
+        .map(|begun| Box::new(Beginning { begun, gateway: Arc::clone(&gateway), principal: asked.principal.clone() }));
+    let answering = Answering { approval: approval.clone(), beginning, ..answering };
     let carrying: Carrying = Box::pin(async move {
         let waited = match &approval {
             Some(approval) => approval.wait(&line.cancel).await,
@@ -151,9 +159,9 @@ struct Answering {
     /// On the transparent route.
     via: Option<Box<Via>>,
     approval: Option<Arc<Approval>>,
+    /// Where the call may go on as a task.
+    beginning: Option<Box<Beginning>>,
 }
-
-type Carrying = std::pin::Pin<Box<dyn Future<Output = Carried> + Send>>;
 
 /// What is to be done about something that a backend said.
 enum Turn {
@@ -173,7 +181,7 @@ impl Answering {
     ) -> Self {
         let (era, host, streams) = (asked.era, asked.host, asked.streams);
         let (token, tasks) = (asked.meta.progress_token.clone(), gateway.tasks().clone());
-        Self { id, era, host, streams, token, event, tasks, cancel, via, approval: None }
+        Self { id, era, host, streams, token, event, tasks, cancel, via, approval: None, beginning: None }
     }
 
     /// JSON if the call ends first; a stream if the backend speaks first, or the call takes long.
@@ -181,9 +189,13 @@ impl Answering {
         let resumes = self.streams && self.via.as_ref().is_some_and(|via| via.resumes());
         let patience = tokio::time::sleep(if resumes { SOON } else { PATIENCE });
         tokio::pin!(patience);
+        let begun = self.beginning.as_ref().map(|beginning| Arc::clone(&beginning.begun));
         loop {
             tokio::select! {
                 biased;
+                () = heard_of(begun.as_deref()), if begun.is_some() => {
+                    return self.as_task(carrying, heard);
+                }
                 Some(aside) = heard.recv() => match self.turn(aside) {
                     Turn::Say(first) => {
                         let done = self.spawned(carrying);
@@ -199,6 +211,20 @@ impl Answering {
                 }
             }
         }
+    }
+
+    /// Its client does not wait: it asks how the call goes on.
+    fn as_task(self, carrying: Carrying, heard: mpsc::Receiver<Aside>) -> Response {
+        let Self { id, event, cancel, beginning, .. } = self;
+        let internal = |why: String| failure(Some(&id), &RpcError::new(200, -32603, why));
+        let Some(beginning) = beginning else { return internal(Refusal::Internal.to_string()) };
+        let task = beginning.gateway.begin_task(&beginning.principal, event.clone(), cancel, carrying, heard);
+        let mut response = match task {
+            Ok(task) => json(StatusCode::OK, rpc::result(&id, &begun_task(&Json::of(&task), TASK_LIFETIME_MS))),
+            Err(refusal) => internal(refusal.to_string()),
+        };
+        told::name(&mut response, &event);
+        response
     }
 
     /// A body is polled only while its reader takes it; the call must go on, and end in time, without.
@@ -358,6 +384,13 @@ impl Streaming {
             Some(via) => parked_event(&answering.id, via.park(question, underway).await),
             None => Bytes::new(),
         }
+    }
+}
+
+/// Waits for the word that a call takes a while.
+async fn heard_of(begun: Option<&Notify>) {
+    if let Some(begun) = begun {
+        begun.notified().await;
     }
 }
 

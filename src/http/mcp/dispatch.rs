@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
 use super::pages::page;
-use super::{Asked, SESSION, approval, call, failure, stream, told};
+use super::{Asked, SESSION, approval, call, failure, stream, tasks, told};
 use crate::domain::call::ToolRef;
 use crate::domain::json::Json;
 use crate::domain::outcome::Refusal;
@@ -16,7 +16,7 @@ use crate::domain::tool::Kind;
 use crate::gateway::{Gateway, ListKind};
 use crate::wire::envelope::{Id, Message, call_params};
 use crate::wire::era::{Era, SUPPORTED, negotiate};
-use crate::wire::hop::client_capabilities;
+use crate::wire::hop::{TASKS, client_capabilities};
 use crate::wire::mcp::{SERVER_INFO, own_result};
 use crate::wire::rpc::{self, RpcError};
 
@@ -75,6 +75,12 @@ async fn request(gateway: Arc<Gateway>, mut asked: Asked, id: Id, method: &str, 
         (Era::Legacy, "initialize") => initialize(&gateway, &asked, &id, params.as_ref()),
         (Era::Legacy, "ping" | "logging/setLevel") => reply(&id, &asked, &json!({}), &[]),
         (Era::Modern, "server/discover") => reply(&id, &asked, &discovery(&gateway, &asked), &LIST_TTL),
+        (Era::Modern, "tasks/get" | "tasks/update" | "tasks/cancel") if gateway.offers_tasks(&asked.principal) => {
+            tasks::answer(&gateway, &asked, &id, method, params.as_ref()).await
+        }
+        (Era::Modern, "subscriptions/listen") if tasks::listens(params.as_ref()) && !tasks::declared(&asked) => {
+            failure(Some(&id), &tasks::undeclared())
+        }
         (Era::Modern, "subscriptions/listen") => stream::of_subscription(gateway, asked, &id, params.as_ref()).await,
         (_, "tools/list") => tools(&gateway, &asked, &id, params.as_ref()),
         (_, "prompts/list") => list(&gateway, &asked, &id, params.as_ref(), ListKind::Prompts).await,
@@ -108,7 +114,10 @@ fn capabilities(gateway: &Gateway, asked: &Asked) -> Value {
 }
 
 fn discovery(gateway: &Gateway, asked: &Asked) -> Value {
-    let capabilities = capabilities(gateway, asked);
+    let mut capabilities = capabilities(gateway, asked);
+    if let (true, Some(members)) = (gateway.offers_tasks(&asked.principal), capabilities.as_object_mut()) {
+        members.insert("extensions".into(), json!({TASKS: {}}));
+    }
     json!({"supportedVersions": SUPPORTED, "capabilities": capabilities, "instructions": INSTRUCTIONS})
 }
 

@@ -10,6 +10,7 @@ mod relayed;
 mod server;
 mod stream;
 mod subscribe;
+mod tasks;
 mod told;
 mod wanted;
 

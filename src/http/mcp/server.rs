@@ -15,7 +15,7 @@ use super::relayed::{Via, check_params, plain};
 use super::subscribe::follow_resource;
 use super::told::{self, answered, end_uncalled, event, kind_of, over_limit, text};
 use super::wanted::Wanted;
-use super::{Asked, SESSION, approval, failure, stream};
+use super::{Asked, SESSION, approval, failure, stream, tasks};
 use crate::domain::call::ToolRef;
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
@@ -394,14 +394,10 @@ impl Conversation {
 
     /// A request about a task of this principal's.
     async fn task(self, method: &'static str, headers: &HeaderMap) -> Response {
-        let declared =
-            self.asked.meta.client_capabilities.as_ref().and_then(|it| it.get("extensions")?.get(hop::TASKS));
-        if declared.is_none() {
-            let required = json!({"requiredCapabilities": {"extensions": {hop::TASKS: {}}}});
-            let error = RpcError::new(400, -32021, "the client has not declared the extension of tasks");
-            return failure(Some(&self.id), &error.with(required));
+        if !tasks::declared(&self.asked) {
+            return failure(Some(&self.id), &tasks::undeclared());
         }
-        let name = hop::member(self.params.as_ref(), "taskId").and_then(|name| name.decode::<String>().ok());
+        let name = tasks::named(self.params.as_ref());
         let task = name.and_then(|name| self.gateway.task_of(&self.asked.principal, &self.server, &name));
         let Some((tool, task)) = task else {
             return self.invalid(None, "`params.taskId` is not a task of yours").await;

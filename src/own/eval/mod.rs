@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 pub use self::library::{Headline, Kept, Library, Quality};
+pub use self::run::created;
 use super::{Description, Surroundings};
 use crate::authn::Keyring;
 use crate::domain::crowd::Crowd;
@@ -27,7 +28,7 @@ use crate::policy::PermittedCall;
 use crate::store::{Store, TraceRecord};
 
 const QUALITY: &str = "eval.quality.latest";
-const RUN: &str = "eval.run.create";
+pub const RUN: &str = "eval.run.create";
 const TRACE: &str = "eval.trace.create";
 const CASES: &str = "eval.testcase.list";
 

@@ -52,20 +52,6 @@ struct Bench {
     judging: Arc<Mutex<()>>,
 }
 
-/// What becomes of a run, for whoever asked for it.
-fn told(run: &Run) -> Value {
-    json!({
-        "runId": run.id,
-        "evaluationId": run.evaluation_id,
-        "environment": run.environment,
-        "status": "completed",
-        "score": score_value(run.score),
-        "passed": run.passed,
-        "failed": run.failed,
-        "total": run.passed + run.failed,
-    })
-}
-
 impl Evals {
     pub(super) async fn run(
         &self,
@@ -100,6 +86,9 @@ impl Evals {
             deadline: Instant::now() + MAX_DURATION,
             judging: Arc::default(),
         };
+        if let Some(begun) = &line.begun {
+            begun.notify_one();
+        }
         let (started, ticks) = (pipeline.clock.now(), pipeline.clock.ticks());
         let (done, total) = (AtomicUsize::new(0), suite.cases.len());
         let one = async |at: usize| {
@@ -110,7 +99,7 @@ impl Evals {
         let cases = within_room(stream::iter(0..total).map(one).buffered(suite.concurrency).collect().await);
         let passed = cases.iter().filter(|case| case.passed).count();
         let run = Run {
-            id: RunId::fresh().to_string(),
+            id: call.nested().parent.as_ref().map_or_else(RunId::fresh, RunId::of_call).to_string(),
             evaluation_id: suite.id,
             name: suite.name.clone(),
             suite_digest: suite.digest.to_string(),
@@ -125,7 +114,7 @@ impl Evals {
             cases,
         };
         self.library.put_run(&run, pipeline.clock.now(), None).await?;
-        Ok(answer(&told(&run)))
+        Ok(created(&run))
     }
 
     /// Runs one case.
@@ -217,6 +206,21 @@ impl Bench {
         let _unfit = own.unwrap(&self.principal, &mut request);
         own.find(&request.tool).is_some_and(|own| &*own.tool.id.tool == RUN)
     }
+}
+
+/// What `eval.run.create` answers when the run has ended.
+#[must_use]
+pub fn created(run: &Run) -> Answer {
+    answer(&json!({
+        "runId": run.id,
+        "evaluationId": run.evaluation_id,
+        "environment": run.environment,
+        "status": "completed",
+        "score": score_value(run.score),
+        "passed": run.passed,
+        "failed": run.failed,
+        "total": run.cases.len(),
+    }))
 }
 
 /// A suite without environments runs on the servers that it names, whatever the environment.

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, InterruptHandle};
 
-pub use reading::{Found, Indexed, Reading, Source};
+pub use reading::{Found, Holds, Indexed, Reading, Source};
 pub use schema::{Attribute, EntityType, Kinds, Related, TypeId};
 pub use words::{texts, words, words_of};
 pub use write::{

@@ -38,7 +38,7 @@ async fn keys(
         let id = reading.types()?.into_iter().find(|kind| kind.name == name).unwrap().id;
         let source = source(reading, id);
         let mut keys = Vec::new();
-        reading.stream(Some(id), &source, i64::MIN, |found| {
+        reading.stream(Some(id), (&source, &[]), i64::MIN, |found| {
             keys.push(found.key);
             Ok::<_, Unread>(ControlFlow::Continue(()))
         })?;
@@ -186,6 +186,41 @@ async fn relations_are_inferred_from_names_whose_values_are_keys() {
     assert_eq!(related().await, ["invoice.person=person.name declared", "invoice.customer_id=customer.id inferred"]);
 }
 
+/// What an index rules out is not read, whatever the entities are taken from.
+#[tokio::test]
+async fn a_stream_passes_over_what_does_not_fit() {
+    let (_folder, brain) = opened();
+    let of = |n: i64| json!({"note": "same words", "side": if n % 2 == 0 { "Left" } else { "right" }, "n": n % 3});
+    write(&brain, (0..12).map(|n| entity("a", &n.to_string(), of(n))).collect()).await;
+    let read = |reading: &Reading<'_>| -> Result<Vec<String>, Unread> {
+        let id = reading.types()?[0].id;
+        let attributes = reading.attributes(id)?;
+        let holds = |name: &str, values: &[Value]| Holds {
+            attribute: attributes.iter().find(|known| known.name == name).unwrap().id,
+            values: values.iter().flat_map(Indexed::all).collect(),
+        };
+        let of = |source: Source, holds: &[Holds]| -> Result<String, Unread> {
+            let mut keys = Vec::new();
+            reading.stream(Some(id), (&source, holds), i64::MIN, |found| {
+                keys.push(found.key);
+                Ok::<_, Unread>(ControlFlow::Continue(()))
+            })?;
+            Ok(keys.join(" "))
+        };
+        let words = || Source::Words { words: words_of("same words"), any: false };
+        let (left, ones) = (holds("side", &[json!("left")]), holds("n", &[json!("1"), json!(2)]));
+        let n = Source::Value { attribute: ones.attribute, value: Indexed::all(&json!(1)).remove(0) };
+        Ok(vec![
+            of(words(), std::slice::from_ref(&left))?,
+            of(Source::All, &[left.clone(), ones])?,
+            of(n, &[left])?,
+            of(words(), &[holds("side", &[json!("nowhere")])])?,
+        ])
+    };
+    let found = brain.read(SOON, read).await.unwrap();
+    assert_eq!(found, ["0 2 4 6 8 10", "2 4 8 10", "4 10", ""]);
+}
+
 #[tokio::test]
 async fn a_reading_ends_with_its_time_or_its_caller() {
     let (_folder, brain) = opened();
@@ -193,7 +228,7 @@ async fn a_reading_ends_with_its_time_or_its_caller() {
     // Reads the same again and again, and would never end by itself.
     let endless = |reading: &Reading<'_>| -> Result<(), Unread> {
         loop {
-            reading.stream(None, &Source::All, i64::MIN, |_| Ok::<_, Unread>(ControlFlow::Continue(())))?;
+            reading.stream(None, (&Source::All, &[]), i64::MIN, |_| Ok::<_, Unread>(ControlFlow::Continue(())))?;
         }
     };
     let ended = brain.read(Duration::from_millis(50), endless).await;
@@ -237,7 +272,7 @@ proptest! {
             let (_folder, brain) = opened();
             let all = |reading: &Reading<'_>| -> Result<Vec<(Found, Vec<Attribute>)>, Unread> {
                 let mut found = Vec::new();
-                reading.stream(None, &Source::All, i64::MIN, |one| {
+                reading.stream(None, (&Source::All, &[]), i64::MIN, |one| {
                     found.push((one.clone(), reading.attributes(TypeId::of(one.id))?));
                     Ok::<_, Unread>(ControlFlow::Continue(()))
                 })?;

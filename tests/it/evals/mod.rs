@@ -7,6 +7,7 @@ mod reload;
 mod rest;
 mod run;
 mod scopes;
+mod tasks;
 
 use serde_json::{Value, json};
 
