@@ -1,6 +1,7 @@
 //! `/v1/evals`: suites over the API, their runs and their quality.
 
 use serde_json::{Value, json};
+use toolgate::gateway::NewKey;
 
 use super::with_suite;
 use crate::support::{Client, FakeUpstream, Response, Setup};
@@ -142,6 +143,23 @@ async fn suites_are_listed_page_by_page_without_their_cases() {
     let refused = create(&operator, &heavy).await;
     assert_eq!(code(&refused), (400, "invalid_request".into()));
     assert!(refused.error()["message"].as_str().unwrap().contains("at most 50 patterns"), "{}", refused.text);
+    gateway.finish().await;
+}
+
+/// A query that cannot be read costs what any request costs, and is told to whoever has the scope.
+#[tokio::test]
+async fn a_wrong_query_is_a_request() {
+    let gateway = Setup::new().config("[plans.tight]\nrequests_per_minute = 2").start().await;
+    let key = async |profile: &str| {
+        let (name, user, plan) = ("test".into(), "u".into(), Some("tight".into()));
+        gateway.client(&gateway.create(NewKey { name, profile: profile.into(), user, plan, ..NewKey::default() }).await)
+    };
+    let (operator, agent) = (key("operator").await, key("agent").await);
+    let path = "/v1/evals/7/quality?x=1";
+    assert_eq!(code(&agent.get(path).send().await), (403, "insufficient_scope".into()));
+    for (status, why) in [(400, "invalid_request"), (400, "invalid_request"), (429, "rate_limited")] {
+        assert_eq!(code(&operator.get(path).send().await), (status, why.into()));
+    }
     gateway.finish().await;
 }
 

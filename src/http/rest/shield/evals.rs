@@ -204,7 +204,7 @@ pub(super) async fn quality(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, No> {
-    let query = Query::read(&uri, &["baseline"])?;
+    let query = Query::of_call(&gateway, &caller, Scope::EvalsRead, &uri, &["baseline"])?;
     let arguments = Json::of(&schema::quality(&id, query.given("baseline")));
     Ok(told(&call::carry(&gateway, caller, &headers, Ok(Asked::own("eval.quality.latest", Some(arguments)))).await))
 }
