@@ -24,6 +24,8 @@ use crate::evals::{Case, CaseResult, Environment, Observed, Run, Suite, judge, s
 use crate::pipeline::{Line, Origin, Pipeline, State};
 use crate::policy::PermittedCall;
 
+/// What the tool takes.
+const TAKEN: [&str; 2] = ["evaluationId", "environment"];
 /// Runs that one key may have under way.
 const MAX_RUNS: usize = 4;
 /// How long a run may take; a case that has not ended then has failed.
@@ -61,6 +63,13 @@ impl Evals {
         origin: &Origin,
         line: &Line,
     ) -> Result<Answer, Refusal> {
+        // One that is passed over might have said where to run it.
+        let unknown =
+            call.value().as_object().and_then(|members| members.keys().find(|name| !TAKEN.contains(&&***name)));
+        if let Some(name) = unknown {
+            let message = format!("unknown member `{name}`: known are `{}`", TAKEN.join("`, `"));
+            return Err(Refusal::InvalidRequest { message });
+        }
         let (suite, _) = self.library.suite(state, evaluation(call)?).await?;
         let environment = call.value().get("environment").and_then(Value::as_str).and_then(Environment::parse);
         check_environment(&suite, environment)?;

@@ -14,7 +14,13 @@ use crate::domain::json::Json;
 /// # Errors
 /// A sentence for the caller.
 pub fn run(id: &str, body: &Bytes) -> Result<Option<Json>, String> {
-    let environment = if body.is_empty() { None } else { Body::read(body)?.text("environment")? };
+    let environment = if body.is_empty() || body.trim_ascii() == b"null" {
+        None
+    } else {
+        let body = Body::read(body)?;
+        body.only(&["environment"])?;
+        body.text("environment")?
+    };
     let mut arguments = quality(id, None);
     if let (Some(environment), Some(members)) = (environment, arguments.as_object_mut()) {
         members.insert("environment".into(), json!(environment));

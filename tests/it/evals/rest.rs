@@ -146,6 +146,23 @@ async fn suites_are_listed_page_by_page_without_their_cases() {
     gateway.finish().await;
 }
 
+/// A member that is misspelt might have said where a suite with writes is run.
+#[tokio::test]
+async fn a_run_says_where_or_is_none() {
+    let upstream = FakeUpstream::legacy().await;
+    let gateway = Setup::with(&upstream).start().await;
+    let operator = gateway.client(&gateway.writer("operator").await);
+    assert_eq!(create(&operator, &suite(7)).await.status, 201);
+    let misspelt = operator.post("/v1/evals/7/runs").json(&json!({"enviroment": "staging"})).send().await;
+    assert_eq!(code(&misspelt), (400, "invalid_request".into()));
+    let called = super::call(&operator, "eval.run.create", &json!({"evaluationId": 7, "enviroment": "dev"})).await;
+    assert_eq!((called.status, &called.error()["code"]), (400, &json!("VALIDATION_ERROR")), "{}", called.text);
+    assert_eq!((upstream.calls().len(), data(&operator.get("/v1/evals/7/runs").send().await)), (0, json!([])));
+    let plain = operator.post("/v1/evals/7/runs").text("null").send().await;
+    assert_eq!(data(&plain)["environment"], Value::Null);
+    gateway.finish().await;
+}
+
 /// A query that cannot be read costs what any request costs, and is told to whoever has the scope.
 #[tokio::test]
 async fn a_wrong_query_is_a_request() {
