@@ -181,7 +181,11 @@ fn difference(comparison: &Value) {
         }
     }
     let regression = comparison.get("regressionDetected") == Some(&Value::Bool(true));
-    print::line(if regression { "this is a regression" } else { "no regression" });
+    print::line(match (regression, print::list(comparison, "newFailing").is_empty()) {
+        (true, _) => "this is a regression",
+        (false, false) => "no regression, but a new case fails",
+        (false, true) => "no regression",
+    });
 }
 
 fn list(common: &Common, answer: &Value) {

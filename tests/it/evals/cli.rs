@@ -48,6 +48,12 @@ async fn runs_are_compared_and_the_exit_code_says_how() {
     assert_eq!(run(&["run", "7", "--baseline", "previous"]).await.code, Some(0), "it failed before");
     // An upgrade of the backend.
     put(folder.path(), "toolgate.toml", &demo(2));
+    let tolerant = suite(&(GAP.to_owned() + &GAP.replace("gap", "new"))).replacen('\n', "\ntolerance = 50\n", 1);
+    put(folder.path(), "evals/small.toml", &tolerant);
+    let new = run(&["run", "7", "--baseline", "previous"]).await;
+    assert_eq!(new.code, Some(2), "{new:?}");
+    assert!(new.out.ends_with("no regression, but a new case fails\n"), "{new:?}");
+    put(folder.path(), "evals/small.toml", &suite(GAP));
     let worse = run(&["run", "7", "--baseline", "published", "--junit", "out.xml"]).await;
     assert_eq!(worse.code, Some(2), "{worse:?}");
     for line in
@@ -61,9 +67,9 @@ async fn runs_are_compared_and_the_exit_code_says_how() {
     assert!(xml.contains("&quot;demo/project-a&quot;") || xml.contains("demo/project-a"), "{xml}");
     let runs = run(&["runs", "7", "--json"]).await.json()["runs"].clone();
     let scores: Vec<_> = runs.as_array().unwrap().iter().map(|run| run["score"].clone()).collect();
-    assert_eq!(scores, [json!(0), json!(20), json!(20), json!(100), json!(100)]);
+    assert_eq!(scores, [json!(0), json!(11.1), json!(20), json!(20), json!(100), json!(100)]);
     let published: Vec<_> = runs.as_array().unwrap().iter().map(|run| run["publishedAt"].is_string()).collect();
-    assert_eq!(published, [false, false, false, true, false]);
+    assert_eq!(published, [false, false, false, false, true, false]);
     for wrong in [
         &["run", "8"][..],
         &["run", "7", "--baseline", "best"],
