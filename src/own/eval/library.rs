@@ -218,7 +218,26 @@ impl Library {
         Ok(Refusal::NotFound { message: format!("there is no evaluation {id}: {hint}") })
     }
 
-    /// Keeps a suite that came over the API. False where there is one of this id, or there are too many.
+    /// The id of the suite with this name: that of a file before one that was made over the API.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn named(&self, state: &State, name: &str) -> Result<Option<u64>, Refusal> {
+        match state.settings.evals.values().find(|suite| suite.name == name) {
+            Some(suite) => Ok(Some(suite.id)),
+            None => self.store.suite_named(name).await.map_err(|error| internal(&error)),
+        }
+    }
+
+    /// Forgets a suite that was made over the API, and its runs. False where there is neither.
+    ///
+    /// # Errors
+    /// Where it was not committed.
+    pub async fn remove_suite(&self, id: u64) -> Result<bool, Refusal> {
+        self.store.remove_suite(id).await.map_err(|error| internal(&error))
+    }
+
+    /// Keeps a suite that came over the API. False where its id or its name is taken, or there are too many.
     ///
     /// # Errors
     /// Where it was not committed.

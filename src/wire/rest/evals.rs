@@ -143,6 +143,19 @@ pub struct EvaluationAnswer {
     pub meta: Meta,
 }
 
+/// A suite that is gone.
+#[derive(Debug, ToSchema)]
+pub struct EvaluationRemoved {
+    pub id: u64,
+    pub deleted: bool,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct EvaluationRemovedAnswer {
+    pub data: EvaluationRemoved,
+    pub meta: Meta,
+}
+
 /// A suite that is wanted, as a file of `evals/` has it.
 #[derive(Debug, ToSchema)]
 #[schema(example = json!({
