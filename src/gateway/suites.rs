@@ -231,12 +231,18 @@ impl Gateway {
         Ok(runs.iter().map(short).collect())
     }
 
-    /// A run of a suite, whole.
+    /// A run of a suite, whole; without the reasons where `reader` may not read them.
     ///
     /// # Errors
     /// Where the store cannot be read.
-    pub async fn run_of(&self, id: u64, run: &str) -> Result<Option<Value>, Failed> {
+    pub async fn run_of(&self, reader: &Principal, id: u64, run: &str) -> Result<Option<Value>, Failed> {
         let kept = self.evals.run(run).await.map_err(|refusal| failed(&refusal))?;
-        Ok(kept.filter(|kept| kept.run.evaluation_id == id).map(|kept| kept.view()))
+        let shown = |mut kept: Kept| {
+            if !kept.is_open_to(reader) {
+                kept.run.cases.iter_mut().for_each(|case| case.reasons.clear());
+            }
+            kept.view()
+        };
+        Ok(kept.filter(|kept| kept.run.evaluation_id == id).map(shown))
     }
 }

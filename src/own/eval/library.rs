@@ -12,6 +12,7 @@ use super::optional;
 use crate::domain::clock::Moment;
 use crate::domain::json::Json;
 use crate::domain::outcome::Refusal;
+use crate::domain::principal::{Principal, Scope};
 use crate::evals::{Baseline, Comparison, Environment, Flaw, Run, Suite, compare, read, read_again, score_value};
 use crate::pipeline::State;
 use crate::store::{Part, RunPick, RunRecord, Store, StoreError, SuiteHead, SuiteRecord};
@@ -86,6 +87,13 @@ pub struct Kept {
 }
 
 impl Kept {
+    /// Whether somebody may read why cases have failed: reasons quote what came, which was given to whoever ran the suite.
+    #[must_use]
+    pub fn is_open_to(&self, reader: &Principal) -> bool {
+        let own = self.run.user.as_deref() == Some(&*reader.user);
+        own || self.run.agent.is_none() || reader.profile.has(Scope::AuditRead)
+    }
+
     /// The run as it is shown: everything, and when it was published.
     #[must_use]
     pub fn view(&self) -> Value {

@@ -113,6 +113,7 @@ impl Evals {
             started_at: started.rfc3339(),
             duration_ms: pipeline.clock.ticks().saturating_sub(ticks) / 1000,
             agent: Some(principal.agent.to_string()),
+            user: Some(principal.user.to_string()),
             policy_version: state.policies.bundle().version().to_string(),
             score: score(&cases),
             passed,

@@ -226,6 +226,8 @@ pub struct EvalRun {
     pub duration_ms: u64,
     #[schema(required = true)]
     pub agent: Option<String>,
+    #[schema(required = true)]
+    pub user: Option<String>,
     pub policy_version: String,
     /// 0 to 100.
     pub score: f64,
@@ -246,7 +248,7 @@ pub struct EvalCaseResult {
     pub tool: String,
     pub weight: u32,
     pub passed: bool,
-    /// Why it has not; absent where it has.
+    /// Why it has not; absent where it has, and in a run of another user without `audit:read`.
     #[schema(nullable = false)]
     pub reasons: Option<Vec<String>>,
     pub decision: Decision,

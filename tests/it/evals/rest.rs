@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use toolgate::gateway::NewKey;
 
 use super::with_suite;
-use crate::support::{Client, FakeUpstream, Response, Setup};
+use crate::support::{Client, FakeUpstream, Response, Say, Setup};
 
 const EVALS: &str = "/v1/evals";
 
@@ -143,6 +143,36 @@ async fn suites_are_listed_page_by_page_without_their_cases() {
     let refused = create(&operator, &heavy).await;
     assert_eq!(code(&refused), (400, "invalid_request".into()));
     assert!(refused.error()["message"].as_str().unwrap().contains("at most 50 patterns"), "{}", refused.text);
+    gateway.finish().await;
+}
+
+/// Reasons quote what was given to whoever ran the suite; others see how it ended.
+#[tokio::test]
+async fn what_a_run_quotes_is_for_whoever_ran_it() {
+    let upstream = FakeUpstream::legacy().await;
+    upstream.on_call(|_| Say::text("the salary of the chief"));
+    let profile = "scopes = [\"evals:read\", \"evals:write\", \"tools:invoke\"]\nallowed_tools = [\"*\"]";
+    let gateway = Setup::with(&upstream).profile("runs", profile).start().await;
+    let key = async |user: &str, profile: &str| {
+        let (name, roles) = ("test".into(), vec!["writer".into()]);
+        let new = NewKey { name, profile: profile.into(), user: user.into(), roles, ..NewKey::default() };
+        gateway.client(&gateway.create(new).await)
+    };
+    let (mallory, ada) = (key("mallory", "runs").await, key("ada", "runs").await);
+    let mut suite = suite(7);
+    suite["cases"][0]["expect"] = json!({"text_contains": "nothing of it"});
+    assert_eq!(create(&mallory, &suite).await.status, 201);
+    let ran = data(&ada.post("/v1/evals/7/runs").json(&json!({})).send().await);
+    let path = format!("/v1/evals/7/runs/{}", ran["runId"].as_str().unwrap());
+    for (reader, quoted) in
+        [(&ada, true), (&key("ada", "runs").await, true), (&mallory, false), (&key("root", "admin").await, true)]
+    {
+        for answer in [reader.get(&path).send().await, reader.post(&format!("{path}/publish")).send().await] {
+            let run = data(&answer);
+            assert_eq!((&run["user"], &run["cases"][0]["passed"]), (&json!("ada"), &json!(false)));
+            assert_eq!(answer.text.contains("salary"), quoted, "{}", answer.text);
+        }
+    }
     gateway.finish().await;
 }
 

@@ -170,6 +170,7 @@ pub(super) async fn runs(
 #[utoipa::path(
     get, path = "/v1/evals/{id}/runs/{run}", operation_id = "evaluation_run", tag = "Evaluations",
     summary = "One run with what came of each case",
+    description = "`reasons` quote results: they are shown to the user who ran it, and to keys with the scope `audit:read`.",
     params(
         ("id" = u64, Path, description = "The suite's id", example = 42),
         ("run" = String, Path, description = "`run_…`"),
@@ -183,7 +184,7 @@ pub(super) async fn one_run(
     Segments((id, run)): Segments<(String, String)>,
 ) -> Result<Response, No> {
     enter(&gateway, &caller, Scope::EvalsRead)?;
-    Ok(data(StatusCode::OK, &found(&gateway, &id, &run).await?))
+    Ok(data(StatusCode::OK, &found(&gateway, &caller, &id, &run).await?))
 }
 
 #[utoipa::path(
@@ -203,9 +204,9 @@ pub(super) async fn publish(
 ) -> Result<Response, No> {
     enter(&gateway, &caller, Scope::EvalsWrite)?;
     let number = id.parse().map_err(|_| unknown(&id))?;
-    found(&gateway, &id, &run).await?;
+    found(&gateway, &caller, &id, &run).await?;
     gateway.publish_by(editor(&caller), number, &run).await.map_err(no)?;
-    Ok(data(StatusCode::OK, &found(&gateway, &id, &run).await?))
+    Ok(data(StatusCode::OK, &found(&gateway, &caller, &id, &run).await?))
 }
 
 #[utoipa::path(
@@ -240,9 +241,9 @@ fn editor(caller: &Caller) -> Editor<'_> {
     Editor { principal: &caller.principal, source: caller.source, request: &caller.request }
 }
 
-async fn found(gateway: &Gateway, id: &str, run: &str) -> Result<Value, No> {
+async fn found(gateway: &Gateway, caller: &Caller, id: &str, run: &str) -> Result<Value, No> {
     let number = id.parse().map_err(|_| unknown(id))?;
-    let run = gateway.run_of(number, run).await?;
+    let run = gateway.run_of(&caller.principal, number, run).await?;
     run.ok_or_else(|| missing("there is no such run of this evaluation"))
 }
 
