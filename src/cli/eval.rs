@@ -42,11 +42,19 @@ pub(super) enum Command {
         /// Write the results as JUnit XML
         #[arg(long, value_name = "FILE")]
         junit: Option<PathBuf>,
+        /// Run it though somebody made it over REST: its calls are made as yours
+        #[arg(long)]
+        from_api: bool,
     },
     /// Make a run what later ones are compared with
     Publish {
         /// The run's id
         run: String,
+    },
+    /// Remove a suite that was made over REST, with its runs, or the runs of one whose file is gone
+    Remove {
+        /// The suite's id or name
+        suite: String,
     },
 }
 
@@ -68,11 +76,17 @@ pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<End
             print::answer(common, &answer, &format!("{run} is what later runs are compared with"));
             Ok(Ended::Well)
         }
-        Command::Run { suite, env, baseline, junit } => {
+        Command::Remove { suite } => {
+            let answer = ask(Need::Configuration, EvalsCommand::Remove { suite: suite.clone() }).await?;
+            print::answer(common, &answer, &format!("the suite {suite} and its runs are gone"));
+            Ok(Ended::Well)
+        }
+        Command::Run { suite, env, baseline, junit, from_api } => {
             let ticket = RequestId::fresh().to_string();
             let has_baseline = baseline.is_some();
+            let (junits, ticketed) = (junit.is_some(), ticket.clone());
             let command =
-                EvalsCommand::Run { suite, environment: env, baseline, junit: junit.is_some(), ticket: ticket.clone() };
+                EvalsCommand::Run { suite, environment: env, baseline, junit: junits, ticket: ticketed, from_api };
             let desk = Desk::open(common, Need::Backends).await?;
             let answer = followed(common, &desk, command, &ticket).await;
             desk.close().await;
@@ -181,7 +195,11 @@ fn difference(comparison: &Value) {
         }
     }
     let regression = comparison.get("regressionDetected") == Some(&Value::Bool(true));
-    print::line(if regression { "this is a regression" } else { "no regression" });
+    print::line(match (regression, print::list(comparison, "newFailing").is_empty()) {
+        (true, _) => "this is a regression",
+        (false, false) => "no regression, but a new case fails",
+        (false, true) => "no regression",
+    });
 }
 
 fn list(common: &Common, answer: &Value) {

@@ -21,6 +21,9 @@ pub struct Run {
     pub duration_ms: u64,
     /// Who ran it; absent for a run that ships with the program.
     pub agent: Option<String>,
+    /// Whose agent that was.
+    #[serde(default)]
+    pub user: Option<String>,
     pub policy_version: String,
     /// 0 to 100.
     #[serde(serialize_with = "as_score")]
@@ -127,6 +130,7 @@ pub(super) mod tests {
             started_at: "2026-01-02T03:04:05.000Z".into(),
             duration_ms: 1500,
             agent: Some("tester".into()),
+            user: Some("ada".into()),
             policy_version: "p".into(),
             score: score(&cases),
             passed,

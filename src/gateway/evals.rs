@@ -12,7 +12,8 @@ use super::{Aside, Gateway, asides};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Outcome, Refusal};
 use crate::evals::{Baseline, Verdict, junit, score_value};
-use crate::own::eval::{Headline, Kept, Quality};
+use crate::journal::OpenEntry;
+use crate::own::eval::{CASES, Headline, Kept, Quality};
 use crate::store::Part;
 use crate::wire::mcp::advice;
 
@@ -38,12 +39,19 @@ pub enum EvalsCommand {
         baseline: Option<String>,
         junit: bool,
         ticket: String,
+        /// One that was made over REST is meant, and its cases are known.
+        #[serde(default)]
+        from_api: bool,
     },
     Progress {
         ticket: String,
     },
     Publish {
         run: String,
+    },
+    /// Forgets a suite that was made over REST, or what a suite has left, with its runs.
+    Remove {
+        suite: String,
     },
 }
 
@@ -105,8 +113,28 @@ impl Gateway {
                 let runs = runs.map_err(|refusal| failed(&refusal))?;
                 Ok(json!({"runs": runs.iter().map(Kept::view).collect::<Vec<_>>()}))
             }
-            EvalsCommand::Run { suite, environment, baseline, junit, ticket } => {
+            EvalsCommand::Run { suite, environment, baseline, junit, ticket, from_api } => {
+                let suite = self.named_suite(&suite).await?;
+                let owner = Actor::owner();
+                if let Some(author) =
+                    suite.author.as_ref().filter(|author| *author != owner.key().as_str() && !from_api)
+                {
+                    return Err(Failed(format!(
+                        "the suite `{}` was made over REST by {author}, and its calls would be yours: look at them with \
+                         `toolgate tools call toolgate:{CASES} --args '{{\"evaluationId\":{}}}'`, then add `--from-api`",
+                        suite.name, suite.id
+                    )));
+                }
                 self.run_evaluation(&suite, environment, baseline.as_deref(), junit, ticket).await
+            }
+            EvalsCommand::Remove { suite } => {
+                // What is left of one is found by its id alone.
+                let id = match suite.parse() {
+                    Ok(id) => id,
+                    Err(_) => self.named_suite(&suite).await?.id,
+                };
+                let removed = self.remove_suite(&Actor::owner(), id).await;
+                removed.map(|()| json!({"removed": id})).map_err(|refused| Failed::of(&refused))
             }
             EvalsCommand::Progress { ticket } => Ok(self.evaluations.of(&ticket)),
             EvalsCommand::Publish { run } => {
@@ -137,18 +165,30 @@ impl Gateway {
     /// # Errors
     /// Where it cannot be stored or recorded.
     pub async fn publish_run(&self, actor: &Actor, run: &str) -> Result<bool, Failed> {
-        let mut entry = self.open_act(actor, "evals.publish").await?;
+        let entry = self.open_act(actor, "evals.publish").await?;
+        self.publish_with(entry, run).await
+    }
+
+    pub(super) async fn publish_with(&self, mut entry: OpenEntry, run: &str) -> Result<bool, Failed> {
         entry.note(&format!("run {run}"));
         let published = self.evals.publish(run, self.now()).await;
         close_act(entry, matches!(published, Ok(true))).await?;
         published.map_err(|refusal| failed(&refusal))
     }
 
-    /// The suite that a person names by its id or its name.
+    /// The suite that a person names: by its id, else by its name, and there one of a file goes before one of the API.
+    /// Whoever may make suites so takes nobody's name.
     async fn named_suite(&self, named: &str) -> Result<Headline, Failed> {
-        let suites = self.evals.headlines(&self.state(), 0, usize::MAX).await.map_err(|refusal| failed(&refusal))?;
-        let fits = |suite: &Headline| suite.id.to_string() == named || suite.name == named;
-        let mut found = suites.into_iter().filter(|suite| fits(suite));
+        let mut suites =
+            self.evals.headlines(&self.state(), 0, usize::MAX).await.map_err(|refusal| failed(&refusal))?;
+        if let Some(at) = suites.iter().position(|suite| suite.id.to_string() == named) {
+            return Ok(suites.swap_remove(at));
+        }
+        suites.retain(|suite| suite.name == named);
+        if suites.iter().any(|suite| suite.author.is_none()) {
+            suites.retain(|suite| suite.author.is_none());
+        }
+        let mut found = suites.into_iter();
         match (found.next(), found.next()) {
             (Some(suite), None) => Ok(suite),
             (Some(_), Some(_)) => Err(Failed(format!("more than one suite is named `{named}`: give its id"))),
@@ -158,7 +198,7 @@ impl Gateway {
 
     async fn run_evaluation(
         &self,
-        named: &str,
+        suite: &Headline,
         environment: Option<String>,
         baseline: Option<&str>,
         as_junit: bool,
@@ -169,7 +209,6 @@ impl Gateway {
             Baseline::parse(text).ok_or_else(|| Failed(format!("there is no baseline `{text}`: known are {known}")))
         });
         let baseline = baseline.transpose()?;
-        let suite = self.named_suite(named).await?;
         let mut arguments = json!({"evaluationId": suite.id});
         if let (Some(environment), Some(members)) = (environment, arguments.as_object_mut()) {
             members.insert("environment".into(), json!(environment));

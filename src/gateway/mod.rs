@@ -55,7 +55,7 @@ pub use self::providers::{Landing, ProviderRefused, ProvidersCommand};
 pub use self::records::Export;
 pub use self::sessions::Visit;
 pub use self::shown::ToolFilter;
-pub use self::suites::SuiteRefused;
+pub use self::suites::{Editor, SuiteRefused};
 pub use self::tape::{Tape, position};
 pub use self::token::Resource;
 pub use self::undertaking::{Carrying, LIFETIME_MS as TASK_LIFETIME_MS};

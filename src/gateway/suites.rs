@@ -1,18 +1,35 @@
 //! Evaluations as REST shows and changes them.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::Gateway;
 use super::control::{Actor, Failed, close_act};
 use super::evals::{failed, suite_view};
+use crate::domain::decision::{Judgement, Verdict};
+use crate::domain::id::RequestId;
 use crate::domain::json::Json;
-use crate::domain::outcome::Refusal;
+use crate::domain::outcome::{Outcome, Refusal};
+use crate::domain::principal::{Principal, Scope};
 use crate::evals::{Flaw, Suite};
-use crate::own::eval::{Headline, Kept};
+use crate::journal::{Closing, OpenEntry};
+use crate::own::eval::{Headline, Kept, RUN};
+use crate::policy::Facts;
+use crate::policy::effects::of_call;
 use crate::store::{MOST_SUITES, Part, SuiteRecord};
+use crate::wire::mcp::advice;
 
-/// Why a suite is not kept.
+/// Whoever changes evaluations over REST.
+#[derive(Debug, Clone, Copy)]
+pub struct Editor<'e> {
+    pub principal: &'e Principal,
+    pub source: Option<IpAddr>,
+    pub request: &'e RequestId,
+}
+
+/// Why a suite is not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum SuiteRefused {
     /// With every fault: `at` is a JSON Pointer.
@@ -20,6 +37,11 @@ pub enum SuiteRefused {
     Unfit { message: String, faults: Value },
     #[error("{0}")]
     Conflict(String),
+    /// Policy does not let them run it, so they do not change what others run.
+    #[error("{0}")]
+    Denied(String),
+    #[error("there is no evaluation `{0}`")]
+    Missing(u64),
     #[error(transparent)]
     Failed(#[from] Failed),
 }
@@ -73,33 +95,125 @@ impl Gateway {
         Ok(view)
     }
 
-    /// Keeps a suite that `actor` brings. It counts from now on, after a restart too.
+    /// Keeps a suite that somebody brings. It counts from now on, after a restart too.
     ///
     /// # Errors
-    /// Where it is none, its id is taken, or it cannot be stored or recorded.
-    pub async fn create_suite(&self, actor: &Actor, body: Bytes) -> Result<Value, SuiteRefused> {
+    /// Where it is none, its id or name is taken, who brings it may not run it, or it cannot be stored or recorded.
+    pub async fn create_suite(&self, by: Editor<'_>, body: Bytes) -> Result<Value, SuiteRefused> {
         let (suite, text) = self.evals.read(body).await.map_err(SuiteRefused::unfit)?;
-        let mut entry = self.open_act(actor, "evals.create").await?;
-        entry.note(&format!("evaluation {}", suite.id));
+        if suite.name.parse::<u64>().is_ok() {
+            let message = "`name` must not read as the id of a suite".into();
+            return Err(SuiteRefused::unfit(vec![Flaw { at: "/name".into(), message, hint: None }]));
+        }
+        let mut entry = self.open_change(by, "evals.create", suite.id).await?;
         entry.note(&format!("digest sha256:{}", suite.digest));
-        let kept = self.keep(actor, &suite, &text).await;
+        let author = by.principal.key.to_string();
+        let kept = self.keep(author.clone(), &suite, &text).await;
         close_act(entry, kept.is_ok()).await?;
         kept?;
-        Ok(self.whole_view(&suite, Some(actor.key().to_string())).await?)
+        Ok(self.whole_view(&suite, Some(author)).await?)
     }
 
-    async fn keep(&self, actor: &Actor, suite: &Suite, text: &Json) -> Result<(), SuiteRefused> {
-        let id = suite.id;
+    /// Makes a run of a suite what others are compared with. False where there is none of this id.
+    ///
+    /// # Errors
+    /// Where who asks may not run the suite, or it cannot be stored or recorded.
+    pub async fn publish_by(&self, by: Editor<'_>, id: u64, run: &str) -> Result<bool, SuiteRefused> {
+        let entry = self.open_change(by, "evals.publish", id).await?;
+        Ok(self.publish_with(entry, run).await?)
+    }
+
+    /// Forgets a suite that was made over REST, for the key that made it or an administrator.
+    ///
+    /// # Errors
+    /// Where there is none, it is another's, who asks may not run it, or it cannot be stored or recorded.
+    pub async fn remove_by(&self, by: Editor<'_>, id: u64) -> Result<(), SuiteRefused> {
+        let author = self.author(id).await?.ok_or(SuiteRefused::Missing(id))?;
+        if author != by.principal.key.as_str() && !by.principal.profile.has(Scope::KeysAdmin) {
+            let message = format!(
+                "the evaluation {id} was made by {author}: only that key, or one with the scope `keys:admin`, removes it"
+            );
+            return Err(SuiteRefused::Denied(message));
+        }
+        let entry = self.open_change(by, "evals.remove", id).await?;
+        self.remove_with(entry, id).await
+    }
+
+    /// Forgets a suite that was made over REST, or what is left of one, with its runs.
+    ///
+    /// # Errors
+    /// Where there is nothing, the suite stands in a file, or it cannot be stored or recorded.
+    pub(super) async fn remove_suite(&self, actor: &Actor, id: u64) -> Result<(), SuiteRefused> {
+        self.author(id).await?;
+        let mut entry = self.open_act(actor, "evals.remove").await?;
+        entry.note(&format!("evaluation {id}"));
+        self.remove_with(entry, id).await
+    }
+
+    async fn remove_with(&self, entry: OpenEntry, id: u64) -> Result<(), SuiteRefused> {
+        let removed = self.evals.remove_suite(id).await;
+        close_act(entry, matches!(removed, Ok(true))).await?;
+        if removed.map_err(|refusal| failed(&refusal))? { Ok(()) } else { Err(SuiteRefused::Missing(id)) }
+    }
+
+    /// The key that made a suite over REST; none where there is no such suite.
+    async fn author(&self, id: u64) -> Result<Option<String>, SuiteRefused> {
+        match self.evals.headline(&self.state(), id).await {
+            Ok(Headline { author: Some(author), .. }) => Ok(Some(author)),
+            Ok(Headline { name, .. }) => {
+                Err(SuiteRefused::Conflict(format!("the evaluation {id}, `{name}`, stands in a file: remove it there")))
+            }
+            Err(Refusal::NotFound { .. }) => Ok(None),
+            Err(refusal) => Err(failed(&refusal).into()),
+        }
+    }
+
+    /// Opens the record of a change of a suite, where whoever makes it may run that suite: others run what stands there.
+    async fn open_change(&self, by: Editor<'_>, act: &str, id: u64) -> Result<OpenEntry, SuiteRefused> {
+        let mut entry = self.open_act(&Actor::holder(by.principal, by.request), act).await?;
+        entry.note(&format!("evaluation {id}"));
+        let judgement = self.of_running(by, id);
+        if judgement.as_ref().is_some_and(|judgement| judgement.verdict != Verdict::Deny) {
+            return Ok(entry);
+        }
+        let refusal = judgement.map_or(Refusal::Internal, |judgement| Refusal::Denied(Box::new(judgement)));
+        let message = advice(&refusal);
+        entry.close(Closing::of(&Outcome::Refused(refusal))).await.map_err(|error| Failed::of(&error))?;
+        Err(SuiteRefused::Denied(message))
+    }
+
+    /// What the policies say of somebody's running a suite.
+    fn of_running(&self, by: Editor<'_>, id: u64) -> Option<Judgement> {
+        let own = self.own_tools().iter().find(|own| &*own.tool.id.tool == RUN)?;
+        let arguments = json!({"evaluationId": id});
+        let effects = of_call(&own.tool, &arguments);
+        let (surface, source) = (by.principal.profile.surface, by.source);
+        let facts = Facts { effects: &effects.effects, surface, now: self.now(), source };
+        Some(self.state().policies.judge(by.principal, &own.tool, Some(&arguments), &facts))
+    }
+
+    async fn keep(&self, author: String, suite: &Suite, text: &Json) -> Result<(), SuiteRefused> {
+        let (id, name, state) = (suite.id, &suite.name, self.state());
         if self.has_evaluation(id).await? {
             return Err(SuiteRefused::Conflict(format!("there is an evaluation {id} already")));
         }
-        let (author, body) = (actor.key().to_string(), text.as_str().to_owned());
+        if let Some(other) = self.evals.named(&state, name).await.map_err(|refusal| failed(&refusal))? {
+            return Err(SuiteRefused::Conflict(format!(
+                "the evaluation {other} is named `{name}`: give this one another name"
+            )));
+        }
+        if self.evals.latest(id, Part::Head).await.map_err(|refusal| failed(&refusal))?.is_some() {
+            let message = format!("runs of an evaluation {id} are kept that is gone: give this one another id");
+            return Err(SuiteRefused::Conflict(message));
+        }
+        let body = text.as_str().to_owned();
         let record = SuiteRecord { id, created: self.now(), author, body };
         if self.evals.put_suite(record).await.map_err(|refusal| failed(&refusal))? {
             return Ok(());
         }
-        let message =
-            format!("the evaluation {id} came meanwhile, or {MOST_SUITES} or 64 MiB were made over the API already");
+        let message = format!(
+            "the evaluation {id}, or its name, came meanwhile, or {MOST_SUITES} or 64 MiB were made over the API already"
+        );
         Err(SuiteRefused::Conflict(message))
     }
 
@@ -117,12 +231,18 @@ impl Gateway {
         Ok(runs.iter().map(short).collect())
     }
 
-    /// A run of a suite, whole.
+    /// A run of a suite, whole; without the reasons where `reader` may not read them.
     ///
     /// # Errors
     /// Where the store cannot be read.
-    pub async fn run_of(&self, id: u64, run: &str) -> Result<Option<Value>, Failed> {
+    pub async fn run_of(&self, reader: &Principal, id: u64, run: &str) -> Result<Option<Value>, Failed> {
         let kept = self.evals.run(run).await.map_err(|refusal| failed(&refusal))?;
-        Ok(kept.filter(|kept| kept.run.evaluation_id == id).map(|kept| kept.view()))
+        let shown = |mut kept: Kept| {
+            if !kept.is_open_to(reader) {
+                kept.run.cases.iter_mut().for_each(|case| case.reasons.clear());
+            }
+            kept.view()
+        };
+        Ok(kept.filter(|kept| kept.run.evaluation_id == id).map(shown))
     }
 }

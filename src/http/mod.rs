@@ -121,6 +121,7 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/v1/evals", Access::Scope(Scope::EvalsRead)),
     route("POST", "/v1/evals", Access::Scope(Scope::EvalsWrite)),
     route("GET", "/v1/evals/{id}", Access::Scope(Scope::EvalsRead)),
+    route("DELETE", "/v1/evals/{id}", Access::Scope(Scope::EvalsWrite)),
     route("GET", "/v1/evals/{id}/quality", Access::Scope(Scope::EvalsRead)),
     route("GET", "/v1/evals/{id}/runs", Access::Scope(Scope::EvalsRead)),
     route("POST", "/v1/evals/{id}/runs", Access::Scope(Scope::EvalsWrite)),

@@ -179,7 +179,8 @@ impl Store {
         self.write(move |connection| Ok(connection.prepare_cached(sql)?.execute(params![id, now.0])? > 0)).await
     }
 
-    /// Keeps a suite. False where there is one of this id, or there are too many.
+    /// Keeps a suite. False where there is one of this id or name, where runs of this id are kept, which are others' then,
+    /// or where there are too many.
     ///
     /// # Errors
     /// Where it was not committed.
@@ -188,6 +189,8 @@ impl Store {
             let sql = format!(
                 "INSERT INTO eval_suites (id, created, author, body, head)
                  SELECT ?1, ?2, ?3, ?4, {SUITE_HEAD} WHERE (SELECT count(*) FROM eval_suites) < ?5
+                 AND NOT EXISTS (SELECT 1 FROM eval_suites WHERE head ->> '$.name' = ?4 ->> '$.name')
+                 AND NOT EXISTS (SELECT 1 FROM eval_runs WHERE evaluation = ?1)
                  AND (SELECT coalesce(sum(octet_length(body)), 0) FROM eval_suites) + octet_length(?4) <= ?6
                  ON CONFLICT (id) DO NOTHING"
             );
@@ -220,6 +223,29 @@ impl Store {
             connection.prepare_cached(sql)?.query_map(of, suite_head)?.collect()
         };
         self.readers().read(read).await
+    }
+
+    /// Forgets the suite of this id that was made over the API, and its runs. False where there is neither.
+    ///
+    /// # Errors
+    /// Where it was not committed.
+    pub async fn remove_suite(&self, id: u64) -> Result<bool, StoreError> {
+        self.write(move |connection| {
+            let of = |sql| connection.prepare_cached(sql)?.execute([number(id)]);
+            let suites = of("DELETE FROM eval_suites WHERE id = ?1")?;
+            Ok(suites + of("DELETE FROM eval_runs WHERE evaluation = ?1")? > 0)
+        })
+        .await
+    }
+
+    /// The id of the suite of this name that was made over the API.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn suite_named(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        let (name, sql) = (name.to_owned(), "SELECT id FROM eval_suites WHERE head ->> '$.name' = ?1");
+        let id = |row: &Row<'_>| row.get::<_, i64>(0).map(|id| u64::try_from(id).unwrap_or_default());
+        self.readers().read(move |connection| connection.prepare_cached(sql)?.query_row([name], id).optional()).await
     }
 
     /// What a list shows of the suite of this id.
@@ -409,6 +435,15 @@ mod tests {
         assert!(!store.put_suite(suite(7, "[]")).await.unwrap());
         assert_eq!(store.suite(7).await.unwrap(), Some(suite(7, "{}")));
         assert_eq!((store.suite(8).await.unwrap(), store.suite_heads(0, 9).await.unwrap().len()), (None, 1));
+        let named = |id: u64, name: &str| suite(id, &format!(r#"{{"name":"{name}"}}"#));
+        assert!(store.put_suite(named(9, "a")).await.unwrap());
+        assert!(!store.put_suite(named(10, "a")).await.unwrap(), "a name is one suite's");
+        assert_eq!((store.suite_named("a").await.unwrap(), store.suite_named("b").await.unwrap()), (Some(9), None));
+        store.put_run(RunRecord { evaluation: 11, ..record("of a file", None, 1) }).await.unwrap();
+        assert!(!store.put_suite(named(11, "b")).await.unwrap(), "the runs of another are no baseline of this one");
+        assert!(store.remove_suite(9).await.unwrap() && store.remove_suite(11).await.unwrap());
+        assert!(!store.remove_suite(9).await.unwrap());
+        assert!(store.put_suite(named(11, "a")).await.unwrap());
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use super::optional;
 use crate::domain::clock::Moment;
 use crate::domain::json::Json;
 use crate::domain::outcome::Refusal;
+use crate::domain::principal::{Principal, Scope};
 use crate::evals::{Baseline, Comparison, Environment, Flaw, Run, Suite, compare, read, read_again, score_value};
 use crate::pipeline::State;
 use crate::store::{Part, RunPick, RunRecord, Store, StoreError, SuiteHead, SuiteRecord};
@@ -86,6 +87,13 @@ pub struct Kept {
 }
 
 impl Kept {
+    /// Whether somebody may read why cases have failed: reasons quote what came, which was given to whoever ran the suite.
+    #[must_use]
+    pub fn is_open_to(&self, reader: &Principal) -> bool {
+        let own = self.run.user.as_deref() == Some(&*reader.user);
+        own || self.run.agent.is_none() || reader.profile.has(Scope::AuditRead)
+    }
+
     /// The run as it is shown: everything, and when it was published.
     #[must_use]
     pub fn view(&self) -> Value {
@@ -218,7 +226,26 @@ impl Library {
         Ok(Refusal::NotFound { message: format!("there is no evaluation {id}: {hint}") })
     }
 
-    /// Keeps a suite that came over the API. False where there is one of this id, or there are too many.
+    /// The id of the suite with this name: that of a file before one that was made over the API.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn named(&self, state: &State, name: &str) -> Result<Option<u64>, Refusal> {
+        match state.settings.evals.values().find(|suite| suite.name == name) {
+            Some(suite) => Ok(Some(suite.id)),
+            None => self.store.suite_named(name).await.map_err(|error| internal(&error)),
+        }
+    }
+
+    /// Forgets a suite that was made over the API, and its runs. False where there is neither.
+    ///
+    /// # Errors
+    /// Where it was not committed.
+    pub async fn remove_suite(&self, id: u64) -> Result<bool, Refusal> {
+        self.store.remove_suite(id).await.map_err(|error| internal(&error))
+    }
+
+    /// Keeps a suite that came over the API. False where its id or its name is taken, or there are too many.
     ///
     /// # Errors
     /// Where it was not committed.

@@ -28,9 +28,11 @@ use crate::policy::PermittedCall;
 use crate::store::{Store, TraceRecord};
 
 const QUALITY: &str = "eval.quality.latest";
+/// Runs a suite; whoever may not call it may change none either.
 pub const RUN: &str = "eval.run.create";
 const TRACE: &str = "eval.trace.create";
-const CASES: &str = "eval.testcase.list";
+/// Lists the cases of a suite.
+pub const CASES: &str = "eval.testcase.list";
 
 /// Test cases that are listed where no limit is given, and at most.
 const CASES_LISTED: u64 = 100;

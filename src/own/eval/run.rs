@@ -24,6 +24,8 @@ use crate::evals::{Case, CaseResult, Environment, Observed, Run, Suite, judge, s
 use crate::pipeline::{Line, Origin, Pipeline, State};
 use crate::policy::PermittedCall;
 
+/// What the tool takes.
+const TAKEN: [&str; 2] = ["evaluationId", "environment"];
 /// Runs that one key may have under way.
 const MAX_RUNS: usize = 4;
 /// How long a run may take; a case that has not ended then has failed.
@@ -61,6 +63,13 @@ impl Evals {
         origin: &Origin,
         line: &Line,
     ) -> Result<Answer, Refusal> {
+        // One that is passed over might have said where to run it.
+        let unknown =
+            call.value().as_object().and_then(|members| members.keys().find(|name| !TAKEN.contains(&&***name)));
+        if let Some(name) = unknown {
+            let message = format!("unknown member `{name}`: known are `{}`", TAKEN.join("`, `"));
+            return Err(Refusal::InvalidRequest { message });
+        }
         let (suite, _) = self.library.suite(state, evaluation(call)?).await?;
         let environment = call.value().get("environment").and_then(Value::as_str).and_then(Environment::parse);
         check_environment(&suite, environment)?;
@@ -107,6 +116,7 @@ impl Evals {
             started_at: started.rfc3339(),
             duration_ms: pipeline.clock.ticks().saturating_sub(ticks) / 1000,
             agent: Some(principal.agent.to_string()),
+            user: Some(principal.user.to_string()),
             policy_version: state.policies.bundle().version().to_string(),
             score: score(&cases),
             passed,
@@ -120,9 +130,10 @@ impl Evals {
     /// Runs one case.
     async fn case(&self, bench: &Bench, at: usize) -> CaseResult {
         let Some(case) = bench.suite.cases.get(at) else { return blank("", "", 0, "there is no such case") };
-        let tool = case.tool_in(bench.servers());
+        let request = bench.request(case);
+        let tool = request.tool.label();
         let failed = |why: &str| blank(&case.name, &tool, case.weight, why);
-        if bench.runs_suites(case, &tool) {
+        if bench.pipeline.own.find(&request.tool).is_some_and(|own| &*own.tool.id.tool == RUN) {
             return failed("a suite runs no suites: the case was not called");
         }
         let Some((state, principal)) = self.present(bench) else {
@@ -131,7 +142,7 @@ impl Evals {
         let ticks = bench.pipeline.clock.ticks();
         let line = Line { cancel: bench.cancel.child_token(), provenance: bench.provenance.clone(), ..Line::default() };
         let _ending = line.cancel.clone().drop_guard();
-        let (request, pipeline) = (bench.request(case, &tool), Arc::clone(&bench.pipeline));
+        let pipeline = Arc::clone(&bench.pipeline);
         let calling = self.tasks.spawn(async move { pipeline.carry(&state, principal, request, line).await });
         let limit = bench.deadline.min(Instant::now() + MAX_CASE + Duration::from_secs(5));
         let carried = match tokio::time::timeout_at(limit, calling).await {
@@ -181,12 +192,14 @@ impl Bench {
         self.suite.environments.get(&self.environment?)
     }
 
-    fn request(&self, case: &Case, tool: &str) -> CallRequest {
-        CallRequest {
+    /// The call of a case, on the server that stands in for the one that it names. What is inside `gateway_invoke` is the
+    /// call: its server may have a stand-in like any other.
+    fn request(&self, case: &Case) -> CallRequest {
+        let mut request = CallRequest {
             id: self.origin.request.clone(),
             event: EventId::fresh(),
             entrance: self.origin.entrance,
-            tool: ToolRef::Text(tool.to_owned()),
+            tool: ToolRef::Text(case.tool_in(self.servers())),
             arguments: Some(Json::of(&case.arguments)),
             jwt: None,
             trace: self.origin.trace.clone(),
@@ -195,16 +208,15 @@ impl Bench {
             timeout: Some(MAX_CASE),
             // The run was a request; its calls are charged as calls.
             metered: false,
-        }
-    }
-
-    /// Whether a case would run a suite in turn, and that for ever.
-    fn runs_suites(&self, case: &Case, tool: &str) -> bool {
-        let mut request = self.request(case, tool);
-        let own = &self.pipeline.own;
+        };
         // What cannot be unwrapped is refused where it is carried.
-        let _unfit = own.unwrap(&self.principal, &mut request);
-        own.find(&request.tool).is_some_and(|own| &*own.tool.id.tool == RUN)
+        let _unfit = self.pipeline.own.unwrap(&self.principal, &mut request);
+        if let (ToolRef::Pair { server, .. }, Some(servers)) = (&mut request.tool, self.servers())
+            && let Some(other) = servers.get(server)
+        {
+            server.clone_from(other);
+        }
+        request
     }
 }
 

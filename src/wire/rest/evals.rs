@@ -14,8 +14,13 @@ use crate::domain::json::Json;
 /// # Errors
 /// A sentence for the caller.
 pub fn run(id: &str, body: &Bytes) -> Result<Option<Json>, String> {
-    let absent = body.is_empty() || body.trim_ascii() == b"null";
-    let environment = if absent { None } else { Body::read(body)?.text("environment")? };
+    let environment = if body.is_empty() || body.trim_ascii() == b"null" {
+        None
+    } else {
+        let body = Body::read(body)?;
+        body.only(&["environment"])?;
+        body.text("environment")?
+    };
     let mut arguments = quality(id, None);
     if let (Some(environment), Some(members)) = (environment, arguments.as_object_mut()) {
         members.insert("environment".into(), json!(environment));
@@ -138,6 +143,19 @@ pub struct EvaluationAnswer {
     pub meta: Meta,
 }
 
+/// A suite that is gone.
+#[derive(Debug, ToSchema)]
+pub struct EvaluationRemoved {
+    pub id: u64,
+    pub deleted: bool,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct EvaluationRemovedAnswer {
+    pub data: EvaluationRemoved,
+    pub meta: Meta,
+}
+
 /// A suite that is wanted, as a file of `evals/` has it.
 #[derive(Debug, ToSchema)]
 #[schema(example = json!({
@@ -210,6 +228,8 @@ pub struct EvalRun {
     pub duration_ms: u64,
     #[schema(required = true)]
     pub agent: Option<String>,
+    #[schema(required = true)]
+    pub user: Option<String>,
     pub policy_version: String,
     /// 0 to 100.
     pub score: f64,
@@ -230,7 +250,7 @@ pub struct EvalCaseResult {
     pub tool: String,
     pub weight: u32,
     pub passed: bool,
-    /// Why it has not; absent where it has.
+    /// Why it has not; absent where it has, and in a run of another user without `audit:read`.
     #[schema(nullable = false)]
     pub reasons: Option<Vec<String>>,
     pub decision: Decision,

@@ -4,9 +4,11 @@ use std::path::Path;
 
 use serde_json::json;
 use tempfile::TempDir;
+use toolgate::gateway::EvalsCommand;
+use toolgate::gateway::control::Command;
 
-use super::demo;
-use crate::support::{Client, Program, toolgate_in};
+use super::{demo, with_suite};
+use crate::support::{Client, Program, Setup, eventually, toolgate_in};
 
 /// A suite that passes whole, and one case more that does not.
 fn suite(more: &str) -> String {
@@ -46,6 +48,12 @@ async fn runs_are_compared_and_the_exit_code_says_how() {
     assert_eq!(gap.code, Some(2), "{gap:?}");
     assert!(gap.out.contains("failed: gap (github:nothing)"), "{gap:?}");
     assert_eq!(run(&["run", "7", "--baseline", "previous"]).await.code, Some(0), "it failed before");
+    let tolerant = suite(&(GAP.to_owned() + &GAP.replace("gap", "new"))).replacen('\n', "\ntolerance = 50\n", 1);
+    put(folder.path(), "evals/small.toml", &tolerant);
+    let new = run(&["run", "7", "--baseline", "previous"]).await;
+    assert_eq!(new.code, Some(2), "{new:?}");
+    assert!(new.out.ends_with("no regression, but a new case fails\n"), "{new:?}");
+    put(folder.path(), "evals/small.toml", &suite(GAP));
     // An upgrade of the backend.
     put(folder.path(), "toolgate.toml", &demo(2));
     let worse = run(&["run", "7", "--baseline", "published", "--junit", "out.xml"]).await;
@@ -61,9 +69,9 @@ async fn runs_are_compared_and_the_exit_code_says_how() {
     assert!(xml.contains("&quot;demo/project-a&quot;") || xml.contains("demo/project-a"), "{xml}");
     let runs = run(&["runs", "7", "--json"]).await.json()["runs"].clone();
     let scores: Vec<_> = runs.as_array().unwrap().iter().map(|run| run["score"].clone()).collect();
-    assert_eq!(scores, [json!(0), json!(20), json!(20), json!(100), json!(100)]);
+    assert_eq!(scores, [json!(0), json!(11.1), json!(20), json!(20), json!(100), json!(100)]);
     let published: Vec<_> = runs.as_array().unwrap().iter().map(|run| run["publishedAt"].is_string()).collect();
-    assert_eq!(published, [false, false, false, true, false]);
+    assert_eq!(published, [false, false, false, false, true, false]);
     for wrong in [
         &["run", "8"][..],
         &["run", "7", "--baseline", "best"],
@@ -93,6 +101,67 @@ async fn the_calls_of_a_run_are_counted() {
     assert_eq!(counted("github").await + counted("database").await, 9);
     assert_eq!(counted("toolgate").await, 1);
     program.stop().await;
+}
+
+/// Whoever may make suites over REST neither stops the pipeline of the owner nor has their calls made by it.
+#[tokio::test]
+async fn a_suite_of_the_api_takes_nobodys_place() {
+    let gateway = with_suite(Setup::new(), "small.toml", "id = 7\nname = \"Nightly\"\n[[cases]]\nname = \"c\"\ntool = \"eval.testcase.list\"\narguments = { evaluationId = 7 }\n").start().await;
+    let key = gateway.writer("operator").await;
+    let operator = gateway.client(&key);
+    let make = async |client: &Client, id: u64, name: &str| {
+        let case = json!({"name": "traces", "tool": "eval.trace.create", "arguments": {"name": "mine"}});
+        let made = client.post("/v1/evals").json(&json!({"id": id, "name": name, "cases": [case]})).send().await;
+        let error = if made.status == 201 { json!("") } else { made.error()["message"].clone() };
+        (made.status, error.as_str().unwrap().to_owned())
+    };
+    let taken = "the evaluation 7 is named `Nightly`: give this one another name";
+    assert_eq!(make(&operator, 8, "Nightly").await, (409, taken.into()));
+    assert_eq!(make(&operator, 8, "7").await, (400, "/name: `name` must not read as the id of a suite".into()));
+    assert_eq!(make(&operator, 8, "Weekly").await, (201, String::new()));
+    assert_eq!(make(&operator, 9, "Weekly").await.0, 409);
+    let denied = make(&gateway.client(&gateway.key("operator").await), 9, "Other").await;
+    assert!(denied.0 == 403 && denied.1.contains("default-deny"), "{denied:?}");
+    let run = async |suite: &str, from_api: bool| {
+        let command = EvalsCommand::Run {
+            suite: suite.into(),
+            environment: None,
+            baseline: None,
+            junit: false,
+            ticket: "t".into(),
+            from_api,
+        };
+        gateway.gateway.control(Command::Evals(command)).await.map_err(|failed| failed.to_string())
+    };
+    for named in ["Nightly", "7"] {
+        assert_eq!(run(named, false).await.unwrap()["run"]["score"], 100, "{named}");
+    }
+    let refused = run("Weekly", false).await.unwrap_err();
+    assert!(
+        refused.contains(&format!("was made over REST by {}", key.id)) && refused.contains("--from-api"),
+        "{refused}"
+    );
+    assert_eq!(run("Weekly", true).await.unwrap()["run"]["score"], 100);
+    // A file that goes leaves its runs, and nobody else becomes their suite.
+    std::fs::remove_file(gateway.file("evals/small.toml")).unwrap();
+    gateway.write("evals/other.toml", "id = 10\nname = \"other\"\n[[cases]]\nname = \"c\"\ntool = \"up:read\"\n");
+    eventually("the file is gone", async || (operator.get("/v1/evals/7").send().await.status == 404).then_some(()))
+        .await;
+    let (status, why) = make(&operator, 7, "Nightly").await;
+    assert!(status == 409 && why.contains("runs of an evaluation 7 are kept"), "{why}");
+    let removed = gateway.control(Command::Evals(EvalsCommand::Remove { suite: "7".into() })).await;
+    assert_eq!(removed, json!({"removed": 7}));
+    assert_eq!(make(&operator, 7, "Nightly").await.0, 201);
+    let other = gateway.client(&gateway.writer("operator").await);
+    let foreign = other.delete("/v1/evals/8").send().await;
+    assert_eq!((foreign.status, &foreign.error()["code"]), (403, &json!("policy_denied")), "{}", foreign.text);
+    for (client, id, status) in [(&operator, 10, 409), (&operator, 8, 200), (&operator, 8, 404)] {
+        assert_eq!(client.delete(&format!("/v1/evals/{id}")).send().await.status, status, "{id}");
+    }
+    let admin = gateway.client(&gateway.writer("admin").await);
+    assert_eq!(admin.delete("/v1/evals/7").send().await.status, 200);
+    assert_eq!(admin.get("/v1/evals/7/runs").send().await.status, 404);
+    gateway.finish().await;
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! `/v1/evals`: suites over the API, their runs and their quality.
 
 use serde_json::{Value, json};
+use toolgate::gateway::NewKey;
 
 use super::with_suite;
-use crate::support::{Client, FakeUpstream, Response, Setup};
+use crate::support::{Client, FakeUpstream, Response, Say, Setup};
 
 const EVALS: &str = "/v1/evals";
 
@@ -142,6 +143,70 @@ async fn suites_are_listed_page_by_page_without_their_cases() {
     let refused = create(&operator, &heavy).await;
     assert_eq!(code(&refused), (400, "invalid_request".into()));
     assert!(refused.error()["message"].as_str().unwrap().contains("at most 50 patterns"), "{}", refused.text);
+    gateway.finish().await;
+}
+
+/// Reasons quote what was given to whoever ran the suite; others see how it ended.
+#[tokio::test]
+async fn what_a_run_quotes_is_for_whoever_ran_it() {
+    let upstream = FakeUpstream::legacy().await;
+    upstream.on_call(|_| Say::text("the salary of the chief"));
+    let profile = "scopes = [\"evals:read\", \"evals:write\", \"tools:invoke\"]\nallowed_tools = [\"*\"]";
+    let gateway = Setup::with(&upstream).profile("runs", profile).start().await;
+    let key = async |user: &str, profile: &str| {
+        let (name, roles) = ("test".into(), vec!["writer".into()]);
+        let new = NewKey { name, profile: profile.into(), user: user.into(), roles, ..NewKey::default() };
+        gateway.client(&gateway.create(new).await)
+    };
+    let (mallory, ada) = (key("mallory", "runs").await, key("ada", "runs").await);
+    let mut suite = suite(7);
+    suite["cases"][0]["expect"] = json!({"text_contains": "nothing of it"});
+    assert_eq!(create(&mallory, &suite).await.status, 201);
+    let ran = data(&ada.post("/v1/evals/7/runs").json(&json!({})).send().await);
+    let path = format!("/v1/evals/7/runs/{}", ran["runId"].as_str().unwrap());
+    for (reader, quoted) in
+        [(&ada, true), (&key("ada", "runs").await, true), (&mallory, false), (&key("root", "admin").await, true)]
+    {
+        for answer in [reader.get(&path).send().await, reader.post(&format!("{path}/publish")).send().await] {
+            let run = data(&answer);
+            assert_eq!((&run["user"], &run["cases"][0]["passed"]), (&json!("ada"), &json!(false)));
+            assert_eq!(answer.text.contains("salary"), quoted, "{}", answer.text);
+        }
+    }
+    gateway.finish().await;
+}
+
+/// A member that is misspelt might have said where a suite with writes is run.
+#[tokio::test]
+async fn a_run_says_where_or_is_none() {
+    let upstream = FakeUpstream::legacy().await;
+    let gateway = Setup::with(&upstream).start().await;
+    let operator = gateway.client(&gateway.writer("operator").await);
+    assert_eq!(create(&operator, &suite(7)).await.status, 201);
+    let misspelt = operator.post("/v1/evals/7/runs").json(&json!({"enviroment": "staging"})).send().await;
+    assert_eq!(code(&misspelt), (400, "invalid_request".into()));
+    let called = super::call(&operator, "eval.run.create", &json!({"evaluationId": 7, "enviroment": "dev"})).await;
+    assert_eq!((called.status, &called.error()["code"]), (400, &json!("VALIDATION_ERROR")), "{}", called.text);
+    assert_eq!((upstream.calls().len(), data(&operator.get("/v1/evals/7/runs").send().await)), (0, json!([])));
+    let plain = operator.post("/v1/evals/7/runs").text("null").send().await;
+    assert_eq!(data(&plain)["environment"], Value::Null);
+    gateway.finish().await;
+}
+
+/// A query that cannot be read costs what any request costs, and is told to whoever has the scope.
+#[tokio::test]
+async fn a_wrong_query_is_a_request() {
+    let gateway = Setup::new().config("[plans.tight]\nrequests_per_minute = 2").start().await;
+    let key = async |profile: &str| {
+        let (name, user, plan) = ("test".into(), "u".into(), Some("tight".into()));
+        gateway.client(&gateway.create(NewKey { name, profile: profile.into(), user, plan, ..NewKey::default() }).await)
+    };
+    let (operator, agent) = (key("operator").await, key("agent").await);
+    let path = "/v1/evals/7/quality?x=1";
+    assert_eq!(code(&agent.get(path).send().await), (403, "insufficient_scope".into()));
+    for (status, why) in [(400, "invalid_request"), (400, "invalid_request"), (429, "rate_limited")] {
+        assert_eq!(code(&operator.get(path).send().await), (status, why.into()));
+    }
     gateway.finish().await;
 }
 

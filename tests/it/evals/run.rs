@@ -133,6 +133,11 @@ environments = { dev = { up = "up-dev" }, prod = {} }
 name = "says where it is"
 tool = "up:read"
 expect = { text_contains = "prod" }
+[[cases]]
+name = "says so through invoke"
+tool = "gateway_invoke"
+arguments = { server = "up", tool = "read", arguments = {} }
+expect = { text_contains = "prod" }
 "#;
     let setup = Setup::new().config(&dev.section("up-dev", "")).config(&prod.section("up", ""));
     let gateway = with_suite(setup, "places.toml", suite).start().await;
@@ -237,7 +242,11 @@ async fn every_case_is_a_call_of_its_own_moment() {
         let runs = gateway.control(Command::Evals(EvalsCommand::Runs { suite: "7".into(), limit: 1 })).await;
         let failed = failures(&runs["runs"][0]);
         assert_eq!((upstream.calls().len(), failed.len()), (1, 3), "{meanwhile}: {runs}");
-        let why = if meanwhile == "revoke" { "is not admitted any more: the case was not called" } else { "frozen" };
+        let why = if meanwhile == "revoke" {
+            "is not admitted any more: the case was not called"
+        } else {
+            "Denied by policy stop"
+        };
         assert!(failed.iter().all(|(_, reason)| reason.contains(why)), "{meanwhile}: {failed:?}");
         let thawed = admin.delete("/v1/policies/stop").send().await;
         assert_eq!(thawed.status, if meanwhile == "forbid" { 200 } else { 404 }, "{}", thawed.text);

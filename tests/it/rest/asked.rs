@@ -204,5 +204,7 @@ pub(super) fn evaluations() -> Vec<Asked> {
         get("/v1/evals/{id}/runs/{run}", "/7/runs/run_none"),
         ("POST", "/v1/evals/{id}/runs/{run}/publish", "/7/runs/run_none/publish", Value::Null),
         get(all, "?cursor=none"),
+        ("DELETE", one, "/7", Value::Null),
+        ("DELETE", one, "/7", Value::Null),
     ]
 }

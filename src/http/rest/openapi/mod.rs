@@ -77,6 +77,7 @@ use crate::wire::rest::{schema, shield_schema};
         super::shield::evals::list,
         super::shield::evals::one,
         super::shield::evals::create,
+        super::shield::evals::remove,
         super::shield::evals::quality,
         super::shield::evals::runs,
         super::shield::evals::run,

@@ -17,8 +17,7 @@ use super::query::{Query, cursor};
 use super::{No, data, invalid, is_empty, missing, page, whole_body};
 use crate::domain::json::Json;
 use crate::domain::principal::Scope;
-use crate::gateway::control::Actor;
-use crate::gateway::{Gateway, SuiteRefused};
+use crate::gateway::{Editor, Gateway, SuiteRefused};
 use crate::wire::rest::schema::ErrorEnvelope;
 use crate::wire::rest::{evals as schema, shield};
 
@@ -69,11 +68,11 @@ pub(super) async fn one(
 #[utoipa::path(
     post, path = "/v1/evals", operation_id = "create_evaluation", tag = "Evaluations", summary = "Make a suite",
     description = "The members are those of a file in `evals/`. A suite with a fault is refused with all of them, each with a JSON \
-                   Pointer to its place.",
+                   Pointer to its place. Whom the policies deny `eval.run.create` makes none.",
     request_body = schema::EvaluationRequest,
     responses(
         (status = 201, description = "The suite", body = schema::EvaluationAnswer),
-        (status = 409, description = "The id is taken", body = ErrorEnvelope),
+        (status = 409, description = "The id or the name is taken", body = ErrorEnvelope),
     )
 )]
 /// `POST /v1/evals`: 201 with the new suite.
@@ -85,11 +84,32 @@ pub(super) async fn create(
 ) -> Result<Response, No> {
     enter(&gateway, &caller, Scope::EvalsWrite)?;
     let bytes = whole_body(&gateway, &headers, body).await?;
-    let actor = Actor::holder(&caller.principal, &caller.request);
-    match gateway.create_suite(&actor, bytes).await {
+    match gateway.create_suite(editor(&caller), bytes).await {
         Ok(suite) => Ok(data(StatusCode::CREATED, &suite)),
         Err(refused) => Err(no(refused)),
     }
+}
+
+#[utoipa::path(
+    delete, path = "/v1/evals/{id}", operation_id = "remove_evaluation", tag = "Evaluations",
+    summary = "Remove a suite that was made here, with its runs",
+    description = "For the key that made it, and for keys with the scope `keys:admin`.",
+    params(("id" = u64, Path, description = "The suite's id", example = 42)),
+    responses(
+        (status = 200, description = "It is gone", body = schema::EvaluationRemovedAnswer),
+        (status = 409, description = "It stands in a file", body = ErrorEnvelope),
+    )
+)]
+/// `DELETE /v1/evals/{id}`.
+pub(super) async fn remove(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    Segments(id): Segments<String>,
+) -> Result<Response, No> {
+    enter(&gateway, &caller, Scope::EvalsWrite)?;
+    let number = id.parse().map_err(|_| unknown(&id))?;
+    gateway.remove_by(editor(&caller), number).await.map_err(no)?;
+    Ok(data(StatusCode::OK, &json!({"id": number, "deleted": true})))
 }
 
 #[utoipa::path(
@@ -150,6 +170,7 @@ pub(super) async fn runs(
 #[utoipa::path(
     get, path = "/v1/evals/{id}/runs/{run}", operation_id = "evaluation_run", tag = "Evaluations",
     summary = "One run with what came of each case",
+    description = "`reasons` quote results: they are shown to the user who ran it, and to keys with the scope `audit:read`.",
     params(
         ("id" = u64, Path, description = "The suite's id", example = 42),
         ("run" = String, Path, description = "`run_…`"),
@@ -163,7 +184,7 @@ pub(super) async fn one_run(
     Segments((id, run)): Segments<(String, String)>,
 ) -> Result<Response, No> {
     enter(&gateway, &caller, Scope::EvalsRead)?;
-    Ok(data(StatusCode::OK, &found(&gateway, &id, &run).await?))
+    Ok(data(StatusCode::OK, &found(&gateway, &caller, &id, &run).await?))
 }
 
 #[utoipa::path(
@@ -182,9 +203,10 @@ pub(super) async fn publish(
     Segments((id, run)): Segments<(String, String)>,
 ) -> Result<Response, No> {
     enter(&gateway, &caller, Scope::EvalsWrite)?;
-    found(&gateway, &id, &run).await?;
-    gateway.publish_run(&Actor::holder(&caller.principal, &caller.request), &run).await?;
-    Ok(data(StatusCode::OK, &found(&gateway, &id, &run).await?))
+    let number = id.parse().map_err(|_| unknown(&id))?;
+    found(&gateway, &caller, &id, &run).await?;
+    gateway.publish_by(editor(&caller), number, &run).await.map_err(no)?;
+    Ok(data(StatusCode::OK, &found(&gateway, &caller, &id, &run).await?))
 }
 
 #[utoipa::path(
@@ -204,7 +226,7 @@ pub(super) async fn quality(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, No> {
-    let query = Query::read(&uri, &["baseline"])?;
+    let query = Query::of_call(&gateway, &caller, Scope::EvalsRead, &uri, &["baseline"])?;
     let arguments = Json::of(&schema::quality(&id, query.given("baseline")));
     Ok(told(&call::carry(&gateway, caller, &headers, Ok(Asked::own("eval.quality.latest", Some(arguments)))).await))
 }
@@ -215,9 +237,13 @@ fn told(done: &Done) -> Response {
     call::answer_with(done, told, |status, text| with_more_meta(status, text, Map::new()))
 }
 
-async fn found(gateway: &Gateway, id: &str, run: &str) -> Result<Value, No> {
+fn editor(caller: &Caller) -> Editor<'_> {
+    Editor { principal: &caller.principal, source: caller.source, request: &caller.request }
+}
+
+async fn found(gateway: &Gateway, caller: &Caller, id: &str, run: &str) -> Result<Value, No> {
     let number = id.parse().map_err(|_| unknown(id))?;
-    let run = gateway.run_of(number, run).await?;
+    let run = gateway.run_of(&caller.principal, number, run).await?;
     run.ok_or_else(|| missing("there is no such run of this evaluation"))
 }
 
@@ -239,6 +265,8 @@ fn no(refused: SuiteRefused) -> No {
             envelope(StatusCode::BAD_REQUEST, "invalid_request", &message, &json!({"faults": faults})).into()
         }
         SuiteRefused::Conflict(_) => plain(StatusCode::CONFLICT, "conflict", &message).into(),
+        SuiteRefused::Denied(_) => plain(StatusCode::FORBIDDEN, "policy_denied", &message).into(),
+        SuiteRefused::Missing(_) => missing(&message),
         SuiteRefused::Failed(failed) => failed.into(),
     }
 }

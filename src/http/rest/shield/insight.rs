@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::super::super::caller::Caller;
 use super::super::super::request::with_more_meta;
+use super::super::Segments;
 use super::super::call::{self, Asked, Done};
-use super::super::{Segments, enter};
 use super::No;
 use super::query::Query;
 use crate::domain::json::Json;
@@ -54,7 +54,8 @@ pub(super) async fn list(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, No> {
-    let query = read(&gateway, &caller, Scope::TracesRead, &uri, &[&TEXTS[..], &["limit", "min_latency_ms"]].concat());
+    let known = [&TEXTS[..], &["limit", "min_latency_ms"]].concat();
+    let query = Query::of_call(&gateway, &caller, Scope::TracesRead, &uri, &known);
     let arguments = query.and_then(|query| arguments(&query, &TEXTS, &["limit", "min_latency_ms"]))?;
     let limit = arguments.get("limit").cloned().unwrap_or(json!(20));
     let done = ask(&gateway, caller, &headers, "executions.list", arguments).await;
@@ -103,18 +104,10 @@ pub(super) async fn summary(
     uri: Uri,
 ) -> Result<Response, No> {
     let known = [&WINDOW[..], &["limit"]].concat();
-    let query = read(&gateway, &caller, Scope::ObservabilityRead, &uri, &known);
+    let query = Query::of_call(&gateway, &caller, Scope::ObservabilityRead, &uri, &known);
     let arguments = query.and_then(|query| arguments(&query, &WINDOW, &["limit"]))?;
     let done = ask(&gateway, caller, &headers, "observability.summary", arguments).await;
     Ok(answer(&done, |body, _| body.clone()))
-}
-
-/// Reads the query. One that cannot be read is no call: it is charged as what it is.
-fn read(gateway: &Gateway, caller: &Caller, scope: Scope, uri: &Uri, known: &[&str]) -> Result<Query, No> {
-    Query::read(uri, known).map_err(|no| match enter(gateway, caller, scope) {
-        Ok(()) => no,
-        Err(refused) => refused.into(),
-    })
 }
 
 /// The parameters as the own tool takes them.

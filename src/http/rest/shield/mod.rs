@@ -56,7 +56,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Arc<Gateway>>)> {
         ("/v1/providers/{id}", delete(providers::disconnect)),
         ("/v1/providers/{id}/refresh", post(providers::refresh)),
         ("/v1/evals", get(evals::list).post(evals::create)),
-        ("/v1/evals/{id}", get(evals::one)),
+        ("/v1/evals/{id}", get(evals::one).delete(evals::remove)),
         ("/v1/evals/{id}/quality", get(evals::quality)),
         ("/v1/evals/{id}/runs", get(evals::runs).post(evals::run)),
         ("/v1/evals/{id}/runs/{run}", get(evals::one_run)),

@@ -7,7 +7,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::Uri;
 use url::form_urlencoded;
 
+use super::super::super::caller::Caller;
+use super::super::enter;
 use super::{No, invalid};
+use crate::domain::principal::Scope;
+use crate::gateway::Gateway;
 
 /// Items of a page, unless more or fewer are asked for.
 const DEFAULT_LIMIT: usize = 50;
@@ -31,6 +35,21 @@ impl Query {
             }
         }
         Ok(Self(found))
+    }
+
+    /// Reads the query string of a call. One that cannot be read is no call: it is charged as what it is, and told to whoever
+    /// has the scope.
+    pub(super) fn of_call(
+        gateway: &Gateway,
+        caller: &Caller,
+        scope: Scope,
+        uri: &Uri,
+        known: &[&str],
+    ) -> Result<Self, No> {
+        Self::read(uri, known).map_err(|no| match enter(gateway, caller, scope) {
+            Ok(()) => no,
+            Err(refused) => refused.into(),
+        })
     }
 
     /// A text; an empty one is none.
