@@ -230,20 +230,6 @@ impl Approvals {
         })
     }
 
-    fn ticket(&self, record: &ApprovalRecord, settings: &Settings) -> Ticket {
-        Ticket {
-            id: record.id.clone(),
-            url: self.url(settings, &record.id),
-            expires: record.expires,
-            approvers: record.facts.approvers.clone(),
-        }
-    }
-
-    fn url(&self, settings: &Settings, id: &ApprovalId) -> String {
-        let host = self.0.host.get().map_or("127.0.0.1:8080", String::as_str);
-        format!("{}/v1/approvals/{id}", settings.gateway.base_url(host))
-    }
-
     /// Tells the hooks of a new request. They never hold a call up: where too much waits, this one is left out.
     fn announce(&self, record: &ApprovalRecord, settings: &Settings) {
         let hooks = &settings.approvals;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Approvals, exact};
 use crate::config::Settings;
-use crate::domain::approval::ApprovalState;
+use crate::domain::approval::{ApprovalState, Ticket};
 use crate::domain::clock::Moment;
 use crate::domain::id::ApprovalId;
 use crate::domain::principal::{Principal, Scope};
@@ -96,6 +96,20 @@ impl Approvals {
         let (records, more) = self.0.store.approvals(filter, limit, self.0.clock.now()).await?;
         let next = records.last().filter(|_| more).map(|record| record.id.clone());
         Ok((records.iter().map(|record| self.view(record, settings)).collect(), next))
+    }
+
+    pub(super) fn ticket(&self, record: &ApprovalRecord, settings: &Settings) -> Ticket {
+        Ticket {
+            id: record.id.clone(),
+            url: self.url(settings, &record.id),
+            expires: record.expires,
+            approvers: record.facts.approvers.clone(),
+        }
+    }
+
+    fn url(&self, settings: &Settings, id: &ApprovalId) -> String {
+        let host = self.0.host.get().map_or("127.0.0.1:8080", String::as_str);
+        format!("{}/v1/approvals/{id}", settings.gateway.base_url(host))
     }
 
     pub(super) fn view(&self, record: &ApprovalRecord, settings: &Settings) -> Value {

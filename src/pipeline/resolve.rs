@@ -23,6 +23,7 @@ use crate::domain::outcome::{Answer, Misfit, Refusal};
 use crate::domain::principal::{Principal, Profile, Scope, Surface};
 use crate::domain::secret::Secret;
 use crate::domain::tool::{Kind, Risk, Tool};
+use crate::domain::trace::Context;
 use crate::policy::effects::of_call;
 use crate::policy::{Call, Decision, Facts, PendingCall, PermittedCall, Policies};
 
@@ -138,6 +139,21 @@ impl Resolved {
         self.call.arguments()
     }
 
+    /// What the caller says of its trace, but for the ids that place the call in it.
+    pub(super) fn trace_words(&self) -> Option<Json> {
+        let Road::Backend { trace, .. } = &self.road else { return None };
+        let words: Vec<&str> = trace.iter().filter(|part| !places(part)).map(|(_, value)| value.as_str()).collect();
+        (!words.is_empty()).then(|| Json::of(&words))
+    }
+
+    /// The same call without them.
+    pub(super) fn without_trace_words(mut self) -> Self {
+        if let Road::Backend { trace, .. } = &mut self.road {
+            trace.retain(places);
+        }
+        self
+    }
+
     /// The same call with other arguments; `value` is their tree, and fits the schema.
     pub(super) fn rewritten(self, arguments: Json, value: Value) -> Self {
         let (principal, tool) = (self.call.principal().clone(), Arc::clone(self.call.tool()));
@@ -187,6 +203,11 @@ impl Resolved {
             Decision::Approval(pending) => Ok((Decided::Pending(pending), self.road)),
         }
     }
+}
+
+/// Whether a part of the trace context is nothing but ids.
+fn places((name, value): &(&'static str, String)) -> bool {
+    *name == "traceparent" && Context::parse(value).is_some()
 }
 
 impl Pipeline {

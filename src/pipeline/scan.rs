@@ -148,6 +148,16 @@ impl Pipeline {
             }
             record.scanned(Direction::Arguments, &scanned);
         }
+        let resolved = match resolved.trace_words() {
+            Some(words) => {
+                let mode = if mode == DlpMode::Block { DlpMode::Redact } else { mode };
+                let scanned = Scanned { rewritten: None, ..examine(scanner, mode, &words) };
+                record.scanned(Direction::Arguments, &scanned);
+                // No call needs them: it goes without.
+                if scanned.result < DlpResult::Redacted { resolved } else { resolved.without_trace_words() }
+            }
+            None => resolved,
+        };
         let mut scanned = match resolved.arguments().filter(|_| line.errand.is_none()) {
             Some(arguments) => examined(scanner, mode, arguments).await,
             None => examine(scanner, mode, &Json::from_parts("{}".into())),

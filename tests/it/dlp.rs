@@ -363,3 +363,33 @@ async fn answers_to_questions_are_scanned_too() {
     assert!(!upstream.seen().iter().any(|seen| seen.text.contains(&key())), "it goes no further");
     gateway.finish().await;
 }
+
+/// What a caller says of its trace is no part of the call, which goes without it.
+#[tokio::test]
+async fn a_trace_carries_nothing_that_may_not_travel() {
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let upstream = FakeUpstream::legacy().await;
+    for (mode, travels) in [("block", false), ("redact", false), ("observe", true)] {
+        let (gateway, client) = start(&upstream, &format!("dlp = {{ arguments = \"{mode}\" }}")).await;
+        for baggage in [format!("key={}", key()), "tier=gold".to_owned()] {
+            upstream.forget();
+            let invoke = json!({"serverId": "up", "toolName": "read", "arguments": {}});
+            let draft = client.post("/api/v1/mcp/invoke").json(&invoke).header("traceparent", PARENT);
+            let answer = draft.header("baggage", &baggage).send().await;
+            assert_eq!(answer.status, 200, "{}", answer.text);
+            let meta = upstream.calls()[0].json["params"]["_meta"].clone();
+            assert!(meta["traceparent"].is_string(), "{meta}");
+            let clean = baggage == "tier=gold";
+            assert_eq!(meta["baggage"] == json!(baggage), travels || clean, "{mode}: {meta}");
+            let dlp_result = if clean {
+                "passed"
+            } else if travels {
+                "flagged"
+            } else {
+                "redacted"
+            };
+            assert_eq!(recorded(&gateway, &answer).await["dlp_result"], dlp_result);
+        }
+        gateway.finish().await;
+    }
+}
