@@ -135,8 +135,7 @@ impl Gateway {
     /// # Errors
     /// Where it cannot be stored or recorded.
     pub async fn publish_run(&self, actor: &Actor, run: &str) -> Result<bool, Failed> {
-        let mut entry = self.open_act(actor, "evals.publish").await?;
-        entry.note(&format!("run {run}"));
+        let entry = self.begin_act(actor, "evals.publish", &[format!("run {run}")]).await?;
         let published = self.evals.publish(run, self.now()).await;
         close_act(entry, matches!(published, Ok(true))).await?;
         published.map_err(|refusal| failed(&refusal))

@@ -241,9 +241,7 @@ impl Gateway {
 
     /// The same, in the caller's own time.
     pub(super) async fn change_policy_here(&self, actor: &Actor, change: PolicyChange) -> Result<Value, PolicyRefused> {
-        let mut entry = self.open_act(actor, change.act()).await?;
-        change.notes().iter().for_each(|note| entry.note(note));
-        entry.intend().await.map_err(|error| PolicyRefused::Failed(error.to_string()))?;
+        let mut entry = self.begin_act(actor, change.act(), &change.notes()).await?;
         let changed = self.desk.change_policy(change, actor.key().clone(), self.now()).await;
         match &changed {
             Ok(changed) => entry.note(&format!("policy {} version {}", changed.name, changed.version)),

@@ -64,9 +64,8 @@ impl Gateway {
         let text = Json::parse(body).map_err(|error| unfit(error.to_string()))?;
         let tree = text.tree().map_err(|error| unfit(error.to_string()))?;
         let suite = read(&tree).map_err(SuiteRefused::unfit)?;
-        let mut entry = self.open_act(actor, "evals.create").await?;
-        entry.note(&format!("evaluation {}", suite.id));
-        entry.note(&format!("digest sha256:{}", suite.digest));
+        let notes = [format!("evaluation {}", suite.id), format!("digest sha256:{}", suite.digest)];
+        let entry = self.begin_act(actor, "evals.create", &notes).await?;
         let kept = self.keep(actor, &suite, &text).await;
         close_act(entry, kept.is_ok()).await?;
         kept?;

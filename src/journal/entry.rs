@@ -234,6 +234,13 @@ impl OpenEntry {
         }
     }
 
+    /// There is nothing to judge: whoever acts may.
+    pub fn permitted(&mut self) {
+        if let Some(Draft { entry, .. }) = &mut self.draft {
+            entry.decision = Decision::Allow.as_str().into();
+        }
+    }
+
     /// Adds a fact worth keeping.
     pub fn note(&mut self, note: &str) {
         if let Some(Draft { entry, .. }) = &mut self.draft {
