@@ -10,6 +10,7 @@ use crate::authn::{NotAdmitted, NotIssued, Tokens};
 use crate::domain::call::Entrance;
 use crate::domain::clock::Moment;
 use crate::domain::id::RequestId;
+use crate::domain::outcome::Refusal;
 use crate::domain::principal::Principal;
 use crate::domain::secret::Secret;
 
@@ -23,6 +24,9 @@ pub enum TokenRefused {
     /// It could not be recorded.
     #[error(transparent)]
     Failed(#[from] Failed),
+    /// The key's plan is used up for now.
+    #[error(transparent)]
+    OverLimit(Refusal),
 }
 
 impl Gateway {
@@ -65,6 +69,7 @@ impl Gateway {
                 return Err(why.into());
             }
         };
+        self.charge_request(&holder).map_err(TokenRefused::OverLimit)?;
         let notes: Vec<String> = holder.grant.iter().map(ToString::to_string).collect();
         let entry = self.begin_act(&Actor::holder(&holder, request), "tokens.refresh", &notes).await?;
         let renewed = self.keys.refresh(token, state.settings.tokens).await;
