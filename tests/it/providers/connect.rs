@@ -161,6 +161,8 @@ async fn what_the_provider_refuses_is_told_as_text() {
         (200, json!({"error": "bad_verification_code", "error_description": "with 200"})),
         (200, json!({"access_token": "x"})),
         (200, json!({"access_token": "x", "token_type": "mac"})),
+        (200, json!({"access_token": "", "token_type": "Bearer"})),
+        (200, json!({"access_token": "a\r\nX: y", "token_type": "Bearer"})),
         (500, json!("<html>")),
     ] {
         bench.idp.state().says = Some((status, body.clone()));
