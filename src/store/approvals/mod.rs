@@ -28,8 +28,12 @@ impl Store {
     /// Where nothing was committed.
     pub async fn ask_approval(&self, new: NewApproval, limits: ApprovalLimits) -> Result<Asked, StoreError> {
         let id = ApprovalId::fresh();
-        let sealed = new.arguments.as_ref().map(|text| self.seal(SEALED, id.as_str(), text)).transpose()?;
-        self.write(move |connection| ask(connection, &id, new, sealed.as_deref(), limits)).await
+        let Some(text) = new.arguments.clone() else {
+            return self.write(move |connection| ask(connection, &id, new, None, limits)).await;
+        };
+        let place = id.clone();
+        let act = move |connection: &Connection, sealed: Vec<u8>| ask(connection, &id, new, Some(&sealed), limits);
+        self.write_sealed(SEALED, place.as_str(), &text, act).await
     }
 
     /// A person's decision. False where the approval does not wait for one (any more).
