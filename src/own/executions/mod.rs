@@ -18,7 +18,7 @@ use crate::domain::clock::Moment;
 use crate::domain::outcome::{Answer, Refusal};
 use crate::domain::principal::{Principal, Scope};
 use crate::domain::tool::Hints;
-use crate::pipeline::{OwnTool, Pipeline, own_answer};
+use crate::pipeline::{OwnTool, OwnTools, Pipeline, State, own_answer};
 use crate::policy::PermittedCall;
 use crate::store::Filter;
 
@@ -157,13 +157,13 @@ fn place(cursor: &str) -> Option<i64> {
 }
 
 impl Wanted {
-    fn filter(self, sight: &Sight, now: Moment) -> Result<Filter, Refusal> {
+    fn filter(self, state: &State, own: &dyn OwnTools, sight: &Sight, now: Moment) -> Result<Filter, Refusal> {
         let Self {
             since, until, mut server, mut tool, decision, outcome, key, agent, min_latency_ms, trace_id, ..
         } = self;
-        // A tool may be named by its id.
-        if let (None, Some((before, after))) = (&server, tool.as_deref().and_then(|tool| tool.split_once(':'))) {
-            (server, tool) = (Some(before.to_owned()), Some(after.to_owned()));
+        if let (None, Some(text)) = (&server, &tool) {
+            let (of, name) = state.named(own, text);
+            (server, tool) = (of, Some(name));
         }
         Ok(Filter {
             since: moment("since", since.as_deref(), now)?,
@@ -181,14 +181,15 @@ impl Wanted {
     }
 }
 
-pub(super) async fn list(pipeline: &Pipeline, call: &PermittedCall) -> Result<Answer, Refusal> {
+pub(super) async fn list(pipeline: &Pipeline, state: &State, call: &PermittedCall) -> Result<Answer, Refusal> {
     let wanted: Wanted = arguments(call)?;
     let limit = wanted.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     let before = wanted.cursor.as_deref().map(|cursor| {
         place(cursor).ok_or_else(|| invalid("`cursor` must be the `next_cursor` of an earlier page of this list"))
     });
     let before = before.transpose()?;
-    let filter = wanted.filter(&Sight::of(call.principal()), pipeline.clock.now())?;
+    let sight = Sight::of(call.principal());
+    let filter = wanted.filter(state, &*pipeline.own, &sight, pipeline.clock.now())?;
     let found = pipeline.journal.search(filter, before, limit).await.map_err(|error| unread(&error))?;
     let entries: Vec<Entry> = found.records.iter().filter_map(crate::journal::Record::entry).collect();
     let next = found.next.map(cursor);
