@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::{Gateway, tell};
+use crate::domain::audit::Decision;
 use crate::domain::call::{Entrance, ToolRef};
 use crate::domain::dlp::DlpResult;
 use crate::domain::id::{EventId, RequestId};
-use crate::domain::outcome::{Carried, Governance, Outcome, Refusal};
+use crate::domain::outcome::{Carried, Governance, Outcome};
 use crate::domain::principal::Principal;
 use crate::domain::tool::Kind;
 use crate::domain::trace::Provenance;
@@ -31,11 +32,12 @@ impl Gateway {
         let Uncalled { principal, request, entrance, provenance, tool, metered } = uncalled;
         let charged = if metered { self.charge_request(principal) } else { Ok(()) };
         let outcome = charged.map_or_else(Outcome::Refused, |()| outcome);
-        let (decision, policy): (_, Arc<str>) = match &outcome {
-            Outcome::Refused(Refusal::LimitReached { scope, .. }) => ("deny", format!("limit:{scope}").into()),
-            Outcome::Refused(refusal) if refusal.hides() => ("deny", "none".into()),
-            _ => ("error", "none".into()),
+        let (decision, policy) = match &outcome {
+            Outcome::Refused(refusal) => (refusal.decision(), refusal.rule()),
+            _ => (None, None),
         };
+        let (decision, policy) =
+            (decision.unwrap_or(Decision::Error).as_str(), policy.unwrap_or_else(|| "none".into()));
         let (event, kind) = (EventId::fresh(), tool.as_ref().map_or(Kind::Tool, ToolRef::kind));
         let opening = Opening {
             id: event.clone(),

@@ -93,7 +93,7 @@ impl State {
         if let Some(tool) = known {
             return (Some(tool.id.server.to_string()), tool.id.tool.to_string());
         }
-        let apart = |mark: &'static str| text.split_once(mark).map(|(server, tool)| (server, tool));
+        let apart = |mark: &'static str| text.split_once(mark);
         let gone = ["/", ".", "__"].into_iter().filter_map(apart).find(|(server, _)| {
             server.parse::<ServerName>().is_ok_and(|server| self.settings.servers.contains_key(&server))
         });

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::Description;
 use crate::config::reader::parse_duration;
-use crate::domain::audit::Entry;
+use crate::domain::audit::{Decision, Ending, Entry};
 use crate::domain::clock::Moment;
 use crate::domain::outcome::{Answer, Refusal};
 use crate::domain::principal::{Principal, Scope};
@@ -50,8 +50,8 @@ pub(super) fn list_tool() -> OwnTool {
                 "until": text("Before this time, day, or so long ago"),
                 "server": text("Backend server name"),
                 "tool": text("Tool name, or server:tool"),
-                "decision": {"type": "string", "enum": ["allow", "deny", "approval", "error"], "description": "What was decided"},
-                "outcome": {"type": "string", "enum": ["answered", "refused", "failed", "cancelled", "interrupted"], "description": "How it ended"},
+                "decision": {"type": "string", "enum": Decision::ALL.map(Decision::as_str), "description": "What was decided"},
+                "outcome": {"type": "string", "enum": Ending::ALL.map(Ending::as_str), "description": "How it ended"},
                 "key": text("Key id"),
                 "agent": text("Agent id"),
                 "min_latency_ms": {"type": "integer", "minimum": 0, "maximum": 86_400_000, "description": "Only calls that took at least so long"},

@@ -63,8 +63,8 @@ async fn nobody_is_served_with_the_account_of_another() {
     assert_eq!(refused.governance()["policy"], "provider:example");
     let record = bench.gateway.record(refused.header("toolgate-audit-id").unwrap()).await;
     assert_eq!(
-        (&record["decision"], &record["outcome"], &record["user"]),
-        (&json!("deny"), &json!("refused"), &json!("bob"))
+        (&record["decision"], &record["outcome"], &record["user"], &record["rule"]),
+        (&json!("deny"), &json!("refused"), &json!("bob"), &json!("provider:example"))
     );
     let rest = bob.post("/v1/mcps/up:who/invoke").json(&json!({})).send().await;
     let error = rest.json()["error"].clone();

@@ -18,6 +18,7 @@ use super::super::super::error::plain;
 use super::super::{Segments, enter};
 use super::query::{Query, cursor};
 use super::{No, data_text, invalid, missing, page};
+use crate::domain::audit::{Decision, Ending};
 use crate::domain::clock::Moment;
 use crate::domain::crowd::Seat;
 use crate::domain::id::KeyId;
@@ -31,8 +32,6 @@ use crate::wire::rest::shield_schema as schema;
 const LIST: &str = "audit events";
 /// What narrows a list or an export.
 const FILTERS: [&str; 7] = ["from", "to", "key", "tool", "server", "decision", "outcome"];
-const DECISIONS: [&str; 4] = ["allow", "deny", "approval", "error"];
-const OUTCOMES: [&str; 5] = ["answered", "refused", "failed", "cancelled", "interrupted"];
 
 #[utoipa::path(
     get, path = "/v1/audit/events", operation_id = "audit_events", tag = "Audit", summary = "Audit records, newest first",
@@ -93,8 +92,8 @@ fn filter(gateway: &Gateway, query: &Query) -> Result<RecordFilter, No> {
         key: text("key"),
         server,
         tool,
-        decision: query.word("decision", &DECISIONS)?,
-        outcome: query.word("outcome", &OUTCOMES)?,
+        decision: query.word("decision", &Decision::ALL.map(Decision::as_str))?,
+        outcome: query.word("outcome", &Ending::ALL.map(Ending::as_str))?,
         ..RecordFilter::default()
     })
 }
