@@ -183,7 +183,7 @@ impl Store {
         text: &[u8],
     ) -> Result<bool, StoreError> {
         let place = name.clone();
-        let replace = move |connection: &Connection, new: Vec<u8>| {
+        let replace = move |connection: &Connection, new: Vec<u8>| -> rusqlite::Result<bool> {
             let changed = if kind == ARGUMENTS {
                 let sql = "UPDATE approvals SET arguments = ?1 WHERE id = ?2 AND arguments = ?3";
                 connection.prepare_cached(sql)?.execute(params![new, name, &*old])?
