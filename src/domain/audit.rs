@@ -6,7 +6,67 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::decision::Verdict;
 use super::tool::Kind;
+
+/// The decision as records and answers name it: a verdict, or that none was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    Allow,
+    Deny,
+    Approval,
+    Error,
+}
+
+impl Decision {
+    pub const ALL: [Self; 4] = [Self::Allow, Self::Deny, Self::Approval, Self::Error];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Approval => "approval",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl From<Verdict> for Decision {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Allow => Self::Allow,
+            Verdict::Deny => Self::Deny,
+            Verdict::Approval => Self::Approval,
+        }
+    }
+}
+
+/// How the call ended, as the record names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    Answered,
+    Refused,
+    Failed,
+    Cancelled,
+    /// The gateway stopped, or gave the call up, before its end was known.
+    Interrupted,
+}
+
+impl Ending {
+    pub const ALL: [Self; 5] = [Self::Answered, Self::Refused, Self::Failed, Self::Cancelled, Self::Interrupted];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
 
 /// What a committed record survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

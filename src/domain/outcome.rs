@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::approval::Awaited;
+use super::audit::Decision;
 use super::decision::Judgement;
 use super::dlp::{Direction, DlpResult};
 use super::id::{EventId, ServerName};
@@ -151,6 +152,56 @@ impl Refusal {
         )
     }
 
+    /// What the refusal says was decided. Absent where that stands: the call was made, its answer alone is kept back.
+    #[must_use]
+    pub const fn decision(&self) -> Option<Decision> {
+        match self {
+            Self::DlpBlocked { direction: Direction::Results, .. } => None,
+            Self::ApprovalNeeded(_) => Some(Decision::Approval),
+            Self::Denied(_)
+            | Self::UnknownTool { .. }
+            | Self::UnknownPrompt { .. }
+            | Self::UnknownResource { .. }
+            | Self::InsufficientScope { .. }
+            | Self::DlpBlocked { direction: Direction::Arguments, .. }
+            | Self::ServerJwt { .. }
+            | Self::NoAccount(_)
+            | Self::NoLongerAdmitted
+            | Self::LimitReached { .. } => Some(Decision::Deny),
+            Self::Ambiguous { .. }
+            | Self::InvalidRequest { .. }
+            | Self::NotFound { .. }
+            | Self::InvalidArguments(_)
+            | Self::Unrecorded(_)
+            | Self::Stopping
+            | Self::Internal => Some(Decision::Error),
+        }
+    }
+
+    /// What refused, by its name in answers, records and figures; absent where it is no rule.
+    #[must_use]
+    pub fn rule(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Denied(judgement) => Some(judgement.policy().into()),
+            Self::ApprovalNeeded(awaited) => Some(awaited.judgement.policy().into()),
+            Self::DlpBlocked { direction, .. } => Some(format!("dlp:{direction}").into()),
+            Self::ServerJwt { server, .. } => Some(format!("jwt:{server}").into()),
+            Self::NoAccount(no) => Some(format!("provider:{}", no.provider).into()),
+            Self::LimitReached { scope, .. } => Some(format!("limit:{scope}").into()),
+            Self::UnknownTool { .. }
+            | Self::UnknownPrompt { .. }
+            | Self::UnknownResource { .. }
+            | Self::Ambiguous { .. }
+            | Self::InsufficientScope { .. }
+            | Self::InvalidRequest { .. }
+            | Self::NotFound { .. }
+            | Self::InvalidArguments(_)
+            | Self::Unrecorded(_)
+            | Self::Stopping
+            | Self::Internal => None,
+        }
+    }
+
     /// A stable word for programs.
     #[must_use]
     pub const fn code(&self) -> &'static str {
@@ -245,4 +296,37 @@ pub struct Carried {
     pub kind: Kind,
     /// The tool that was resolved, where one was.
     pub tool: Option<Arc<Tool>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(refusal: &Refusal) -> (Option<&'static str>, Option<String>) {
+        (refusal.decision().map(Decision::as_str), refusal.rule().map(|rule| rule.to_string()))
+    }
+
+    #[test]
+    fn a_refusal_says_what_was_decided_and_what_refused() {
+        let server: ServerName = "up".parse().unwrap();
+        let no = NoAccount {
+            server: server.clone(),
+            provider: "github".into(),
+            title: "GitHub".into(),
+            why: "none is connected".into(),
+            connect: "/".into(),
+        };
+        let blocked = |direction| Refusal::DlpBlocked { direction, rules: vec!["email"] };
+        for (refusal, decision, rule) in [
+            (Refusal::NoAccount(Box::new(no)), Some("deny"), Some("provider:github")),
+            (Refusal::ServerJwt { server, fault: None }, Some("deny"), Some("jwt:up")),
+            (blocked(Direction::Arguments), Some("deny"), Some("dlp:arguments")),
+            (blocked(Direction::Results), None, Some("dlp:results")),
+            (Refusal::UnknownPrompt { name: "p".into() }, Some("deny"), None),
+            (Refusal::NotFound { message: "no".into() }, Some("error"), None),
+            (Refusal::Internal, Some("error"), None),
+        ] {
+            assert_eq!(named(&refusal), (decision, rule.map(str::to_owned)), "{refusal}");
+        }
+    }
 }

@@ -49,21 +49,22 @@ impl Gateway {
     /// Writes entities for `actor`, and records that.
     ///
     /// # Errors
-    /// Where nothing was written, or it cannot be recorded.
+    /// Where it cannot be written, or not be recorded beforehand: then nothing was. Where it is its end that cannot be
+    /// recorded, it was written, and the log says so later.
     pub async fn import(
         &self,
         actor: &Actor,
         rows: Vec<(u64, Entity)>,
         relations: Vec<Relation>,
     ) -> Result<Imported, Failed> {
-        let mut entry = self.open_act(actor, "brain.import").await?;
         let kinds: BTreeSet<&str> = rows.iter().map(|(_, entity)| entity.entity_type.as_str()).take(1000).collect();
         let kinds: String = kinds.into_iter().collect::<Vec<_>>().join(", ").chars().take(500).collect();
-        entry.note(&format!("entity types: {kinds}"));
-        for relation in relations.iter().take(20) {
+        let mut notes = vec![format!("entity types: {kinds}")];
+        notes.extend(relations.iter().take(20).map(|relation| {
             let Relation { source, attribute, target, target_attribute } = relation;
-            entry.note(&format!("relation {source}.{attribute}={target}.{target_attribute}"));
-        }
+            format!("relation {source}.{attribute}={target}.{target_attribute}")
+        }));
+        let mut entry = self.begin_act(actor, "brain.import", &notes).await?;
         let (lines, entities): (Vec<u64>, Vec<Entity>) = rows.into_iter().unzip();
         let written = self.brain.write(entities, relations).await;
         if let Ok(written) = &written {

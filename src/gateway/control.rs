@@ -1,27 +1,25 @@
 //! What the command line asks of a gateway: of the running one through its socket, else of one that it opens itself.
 //! Either way the same code answers.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+pub use super::acts::Actor;
+pub(super) use super::acts::close_act;
 use super::brain::BrainCommand;
 use super::{ApprovalsCommand, EvalsCommand, Gateway, Keyring, Leaving, Line, NewKey, PolicyChange, ProvidersCommand};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
-use crate::domain::id::{EventId, KeyId, OWN_SERVER, RequestId};
+use crate::domain::id::{EventId, KeyId, RequestId};
 use crate::domain::json::{Json, hex};
 use crate::domain::outcome::{Carried, Outcome};
-use crate::domain::principal::{Principal, Surface};
-use crate::journal::{CSV_HEADER, Closing, Decision, Ending, OpenEntry, Opening};
+use crate::domain::principal::Surface;
+use crate::journal::CSV_HEADER;
+use crate::store::Filter;
 use crate::store::chain::Tip;
-use crate::store::{Filter, KeyRecord};
 use crate::wire::era::Era;
 use crate::wire::mcp::tell;
-
-/// The longest life that a key may be given.
-const LONGEST_LIFE: Duration = Duration::from_secs(3650 * 24 * 3600);
 
 /// One question of the command line.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -108,47 +106,6 @@ impl Failed {
     }
 }
 
-/// Who acts on the gateway itself, and through which door.
-#[derive(Debug, Clone)]
-pub struct Actor {
-    entrance: Entrance,
-    request: RequestId,
-    key: KeyId,
-    user: Arc<str>,
-    agent: Arc<str>,
-}
-
-impl Actor {
-    /// Somebody with a key, over REST.
-    #[must_use]
-    pub fn holder(principal: &Principal, request: &RequestId) -> Self {
-        let Principal { key, user, agent, .. } = principal.clone();
-        Self { entrance: Entrance::Rest, request: request.clone(), key, user, agent }
-    }
-
-    pub(super) fn who(&self) -> (KeyId, Arc<str>) {
-        (self.key.clone(), Arc::clone(&self.user))
-    }
-
-    pub(super) const fn key(&self) -> &KeyId {
-        &self.key
-    }
-
-    /// The machine's owner, at the command line.
-    #[must_use]
-    pub fn owner() -> Self {
-        let (key, request) = (KeyId::from("key_admin"), RequestId::fresh());
-        Self { entrance: Entrance::Cli, request, key, user: "admin".into(), agent: "admin".into() }
-    }
-}
-
-/// Closes the record of an act.
-pub(super) async fn close_act(entry: OpenEntry, done: bool) -> Result<(), Failed> {
-    let ending = if done { Ending::Answered } else { Ending::Failed };
-    let closing = Closing { decision: Some(Decision::Allow), ..Closing::new(ending) };
-    entry.close(closing).await.map(drop).map_err(|error| Failed::of(&error))
-}
-
 impl Gateway {
     /// Carries out a command of the machine's owner.
     ///
@@ -158,7 +115,8 @@ impl Gateway {
         match command {
             Command::KeysCreate { name, profile, user, roles, agent, plan, expires_ms } => {
                 let expires_in = expires_ms.map(Duration::from_millis);
-                self.create_key(&Actor::owner(), NewKey { name, profile, user, roles, agent, plan, expires_in }).await
+                let new = NewKey { name, profile, user, roles, agent, plan, expires_in };
+                self.create_key(&Actor::owner(), new).await.map_err(|refused| Failed::of(&refused))
             }
             Command::KeysList => {
                 Ok(json!({"keys": self.keys.list().iter().map(|key| self.key_view(key)).collect::<Vec<_>>()}))
@@ -217,116 +175,6 @@ impl Gateway {
             }
             _ => Err(Failed("not a command about the audit log".into())),
         }
-    }
-
-    /// Makes a key for `actor`; the answer is the only place where its text stands.
-    ///
-    /// # Errors
-    /// Where it asks for what does not exist, or it cannot be stored or recorded; then it does not work.
-    pub async fn create_key(&self, actor: &Actor, new: NewKey) -> Result<Value, Failed> {
-        self.check_key(&new)?;
-        let mut entry = self.open_act(actor, "keys.create").await?;
-        entry.note(&format!("name {}", new.name));
-        entry.note(&format!("user {}", new.user));
-        entry.note(&format!("profile {}", new.profile));
-        entry.note(&format!("roles {}", new.roles.join(",")));
-        let made = self.keys.create(new).await;
-        if let Ok((_, record)) = &made {
-            entry.note(&format!("key {}", record.id));
-        }
-        let closed = close_act(entry, made.is_ok()).await;
-        let (key, record) = made.map_err(|error| Failed::of(&error))?;
-        if let Err(failed) = closed {
-            // Nothing that is not recorded may stay; where the store takes nothing at all, it took no key either.
-            drop(self.keys.revoke(&record.id).await);
-            return Err(failed);
-        }
-        let mut view = self.key_view(&record);
-        if let Some(members) = view.as_object_mut() {
-            members.insert("key".into(), json!(key.expose()));
-        }
-        Ok(view)
-    }
-
-    /// Revokes a key for `actor`. False where no live key has this id.
-    ///
-    /// # Errors
-    /// Where it cannot be stored or recorded.
-    pub async fn revoke_key(&self, actor: &Actor, id: &KeyId) -> Result<bool, Failed> {
-        let mut entry = self.open_act(actor, "keys.revoke").await?;
-        entry.note(&format!("key {id}"));
-        let revoked = self.keys.revoke(id).await;
-        close_act(entry, matches!(revoked, Ok(true))).await?;
-        revoked.map_err(|error| Failed::of(&error))
-    }
-
-    /// Opens the record of an act on the gateway itself: no record, no act.
-    pub(super) async fn open_act(&self, actor: &Actor, act: &str) -> Result<OpenEntry, Failed> {
-        let opening = Opening {
-            id: EventId::fresh(),
-            request_id: actor.request.clone(),
-            entrance: actor.entrance,
-            key: Some(actor.key.clone()),
-            user: Some(Arc::clone(&actor.user)),
-            agent: Some(Arc::clone(&actor.agent)),
-            tool: Some(ToolRef::Pair { server: OWN_SERVER.into(), tool: act.into() }),
-            arguments: None,
-        };
-        self.pipeline.journal.open(opening).await.map_err(|error| Failed::of(&error))
-    }
-
-    /// Whether a key that is wanted can be made.
-    fn check_key(&self, new: &NewKey) -> Result<(), Failed> {
-        let state = self.state();
-        if !state.profiles.contains_key(new.profile.as_str()) {
-            let known: Vec<&str> = state.profiles.keys().map(|name| &**name).collect();
-            return Err(Failed(format!("there is no profile `{}`: known are {}", new.profile, known.join(", "))));
-        }
-        if let Some(plan) = new.plan.as_ref().filter(|plan| !state.settings.plans.contains_key(plan.as_str())) {
-            let known: Vec<&str> = state.settings.plans.keys().map(|name| &**name).collect();
-            return Err(Failed(format!("there is no plan `{plan}`: known are {}", known.join(", "))));
-        }
-        let names = [&new.name, &new.user].into_iter().chain(&new.agent).chain(&new.roles);
-        for text in names {
-            if text.trim().is_empty() || text.chars().count() > 200 || text.chars().any(char::is_control) {
-                return Err(Failed(
-                    "names, users, agents and roles have 1 to 200 characters, none of them a control character".into(),
-                ));
-            }
-        }
-        if new.expires_in.is_some_and(|after| after > LONGEST_LIFE) {
-            return Err(Failed(
-                "a key may live for at most 3650 days; leave the expiry out for one without end".into(),
-            ));
-        }
-        Ok(())
-    }
-
-    /// A key as lists show it.
-    #[must_use]
-    pub fn key_view(&self, key: &KeyRecord) -> Value {
-        let state = self.state();
-        let profile = state.profiles.get(key.profile.as_str());
-        let time = |moment: Option<crate::domain::clock::Moment>| moment.map(crate::domain::clock::Moment::rfc3339);
-        let live = key.is_live(self.now());
-        json!({
-            "id": key.id,
-            "name": key.name,
-            "user": key.user,
-            "profile": key.profile,
-            "scopes": profile.map(|profile| &profile.scopes),
-            "allowed_tools": profile.map(|profile| &profile.allowed_tools),
-            "read_only": profile.map(|profile| profile.read_only),
-            "roles": key.roles,
-            "plan": key.plan,
-            "agent_id": key.agent,
-            "hint": format!("{}…{}", key.prefix, key.last4),
-            "state": if live { "live" } else if key.revoked.is_some() { "revoked" } else { "expired" },
-            "created_at": key.created.rfc3339(),
-            "expires_at": time(key.expires),
-            "revoked_at": time(key.revoked),
-            "last_used_at": time(key.last_used),
-        })
     }
 
     /// `policy.simulate` for the agent that a key carries.

@@ -165,12 +165,11 @@ impl Gateway {
     /// # Errors
     /// Where it cannot be stored or recorded.
     pub async fn publish_run(&self, actor: &Actor, run: &str) -> Result<bool, Failed> {
-        let entry = self.open_act(actor, "evals.publish").await?;
+        let entry = self.begin_act(actor, "evals.publish", &[format!("run {run}")]).await?;
         self.publish_with(entry, run).await
     }
 
-    pub(super) async fn publish_with(&self, mut entry: OpenEntry, run: &str) -> Result<bool, Failed> {
-        entry.note(&format!("run {run}"));
+    pub(super) async fn publish_with(&self, entry: OpenEntry, run: &str) -> Result<bool, Failed> {
         let published = self.evals.publish(run, self.now()).await;
         close_act(entry, matches!(published, Ok(true))).await?;
         published.map_err(|refusal| failed(&refusal))

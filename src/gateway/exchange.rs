@@ -10,6 +10,7 @@ use crate::authn::{NotAdmitted, NotIssued, Tokens};
 use crate::domain::call::Entrance;
 use crate::domain::clock::Moment;
 use crate::domain::id::RequestId;
+use crate::domain::outcome::Refusal;
 use crate::domain::principal::Principal;
 use crate::domain::secret::Secret;
 
@@ -23,6 +24,9 @@ pub enum TokenRefused {
     /// It could not be recorded.
     #[error(transparent)]
     Failed(#[from] Failed),
+    /// The key's plan is used up for now.
+    #[error(transparent)]
+    OverLimit(Refusal),
 }
 
 impl Gateway {
@@ -32,7 +36,7 @@ impl Gateway {
     /// Where the credential is no key, the key has too many tokens, or they cannot be stored or recorded; then they do
     /// not work.
     pub async fn issue_tokens(&self, actor: &Actor, key: &Secret, service: bool) -> Result<Value, TokenRefused> {
-        let mut entry = self.open_act(actor, "tokens.create").await?;
+        let mut entry = self.begin_act(actor, "tokens.create", &[]).await?;
         let issued = self.keys.issue(key, service, self.state().settings.tokens).await;
         match &issued {
             Ok(tokens) => {
@@ -49,7 +53,8 @@ impl Gateway {
     /// Renews tokens with their refresh token, which needs no key: whoever has it may.
     ///
     /// # Errors
-    /// Where the refresh token is of no use, or the new tokens cannot be stored or recorded.
+    /// Where the refresh token is of no use, the key is over its plan's limit, or the new tokens cannot be stored or
+    /// recorded.
     pub async fn refresh_tokens(
         &self,
         token: &Secret,
@@ -64,8 +69,9 @@ impl Gateway {
                 return Err(why.into());
             }
         };
-        let mut entry = self.open_act(&Actor::holder(&holder, request), "tokens.refresh").await?;
-        entry.note(&holder.grant.as_ref().map(ToString::to_string).unwrap_or_default());
+        self.charge_request(&holder).map_err(TokenRefused::OverLimit)?;
+        let notes: Vec<String> = holder.grant.iter().map(ToString::to_string).collect();
+        let entry = self.begin_act(&Actor::holder(&holder, request), "tokens.refresh", &notes).await?;
         let renewed = self.keys.refresh(token, state.settings.tokens).await;
         let closed = close_act(entry, matches!(renewed, Ok(Some(_)))).await;
         let tokens = renewed?.ok_or(NotAdmitted::Reused)?;
@@ -79,8 +85,7 @@ impl Gateway {
     /// Where that cannot be stored or recorded.
     pub async fn revoke_tokens(&self, actor: &Actor, principal: &Principal) -> Result<bool, Failed> {
         let Some(grant) = &principal.grant else { return Ok(false) };
-        let mut entry = self.open_act(actor, "tokens.revoke").await?;
-        entry.note(grant.as_str());
+        let entry = self.begin_act(actor, "tokens.revoke", &[grant.to_string()]).await?;
         let revoked = self.keys.revoke_grant(grant).await;
         close_act(entry, revoked.is_ok()).await?;
         revoked.map_err(|error| Failed(error.to_string()))?;

@@ -1,5 +1,6 @@
 //! Floor 7: everything together. A [`Gateway`] is built from its sources, owns every task, and is what the doors call.
 
+mod acts;
 mod approvals;
 pub mod brain;
 pub mod control;
@@ -9,6 +10,7 @@ pub mod dlp;
 mod evals;
 mod exchange;
 mod inflight;
+mod keys;
 mod list;
 mod opening;
 mod parking;
@@ -47,8 +49,9 @@ pub use self::desk::Refused;
 pub use self::directory::DirectoryEntry;
 pub use self::evals::EvalsCommand;
 pub use self::exchange::TokenRefused;
+pub use self::keys::{FirstKeys, KeyRefused};
 pub use self::list::Listing;
-pub use self::opening::{FirstKeys, OpenError, Opening};
+pub use self::opening::{OpenError, Opening};
 pub use self::parking::{Resumed, Underway, Waiting};
 pub use self::policies::{PolicyChange, PolicyRefused};
 pub use self::providers::{Landing, ProviderRefused, ProvidersCommand};

@@ -20,9 +20,9 @@ use super::sources::{Inputs, Sources, of_policy};
 use super::undertaking::Undertakings;
 use super::{Gateway, watch};
 use crate::approvals::{Approvals, Hooks};
+use crate::authn::Keyring;
 use crate::authn::jwt::Tokens;
 use crate::authn::session::Sealer;
-use crate::authn::{Keyring, NewKey, NotCreated, SecretKey};
 use crate::backend::Backends;
 use crate::brain::Brain;
 use crate::config::{Fault, Faults};
@@ -55,13 +55,6 @@ pub struct Opening {
     pub clock: Arc<dyn Clock>,
 }
 
-/// The keys of the first start: shown once.
-#[derive(Debug, Default)]
-pub struct FirstKeys {
-    /// Name and key.
-    pub keys: Vec<(&'static str, SecretKey)>,
-}
-
 /// Why there is no gateway.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -71,8 +64,6 @@ pub enum OpenError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Journal(#[from] JournalError),
-    #[error(transparent)]
-    Key(#[from] NotCreated),
     #[error("the system gives no random bytes")]
     Random,
 }
@@ -158,20 +149,6 @@ impl Gateway {
     #[must_use]
     pub fn has_store(data: &Path) -> bool {
         Store::exists(data)
-    }
-
-    /// The keys of the first start, made when they can be shown: an admin key, unless the environment sets one; a key for
-    /// an agent that may write; a key that may only look. None at any later start.
-    ///
-    /// # Errors
-    /// Where the store cannot be written.
-    pub async fn first_keys(&self) -> Result<FirstKeys, OpenError> {
-        if !self.keys.is_first_start().await? {
-            return Ok(FirstKeys::default());
-        }
-        let first = first_keys(&self.keys).await?;
-        self.keys.has_started().await?;
-        Ok(first)
     }
 
     fn follow(&self, serve: bool, hooks: Hooks) {
@@ -304,21 +281,4 @@ fn sealer(inputs: &Inputs, store: &Store) -> Result<Sealer, OpenError> {
 fn recorder() -> Option<metrics_exporter_prometheus::PrometheusHandle> {
     // A second gateway in one process, as in tests, shares nothing and has none.
     PrometheusBuilder::new().install_recorder().ok()
-}
-
-/// An admin key, unless the environment sets one; a key for an agent that may write; a key that may only look. The agent is a
-/// user of its own, for who asks for a call does not approve it: so the admin key can.
-async fn first_keys(keys: &Keyring) -> Result<FirstKeys, NotCreated> {
-    let mut made = FirstKeys::default();
-    // Each is called after its profile.
-    let wanted = [("admin", "admin", true), ("agent", "agent", true), ("mcp_readonly", "admin", false)];
-    for (name, user, writer) in wanted {
-        if name == "admin" && keys.has_fixed_admin() {
-            continue;
-        }
-        let roles = if writer { vec!["writer".to_owned()] } else { Vec::new() };
-        let new = NewKey { name: name.into(), profile: name.into(), user: user.into(), roles, ..NewKey::default() };
-        made.keys.push((name, keys.create(new).await?.0));
-    }
-    Ok(made)
 }

@@ -160,8 +160,7 @@ fn named(name: Option<&str>, text: &str) -> Result<(String, String), PolicyRefus
         None if anonymous => Err(PolicyRefused::invalid("give the policy a `name`, or an `@id` in its text")),
         None => check_name(id).map(|()| (id.to_owned(), text.to_owned())),
         Some(name) if anonymous => {
-            let start = text.find(&**policy.text()).unwrap_or(0);
-            let (before, after) = text.split_at_checked(start).unwrap_or(("", text));
+            let (before, after) = text.split_at_checked(policy.start()).unwrap_or(("", text));
             Ok((name.to_owned(), format!("{before}@id(\"{name}\") {after}")))
         }
         Some(name) if id == name => Ok((name.to_owned(), text.to_owned())),
@@ -241,9 +240,7 @@ impl Gateway {
 
     /// The same, in the caller's own time.
     pub(super) async fn change_policy_here(&self, actor: &Actor, change: PolicyChange) -> Result<Value, PolicyRefused> {
-        let mut entry = self.open_act(actor, change.act()).await?;
-        change.notes().iter().for_each(|note| entry.note(note));
-        entry.intend().await.map_err(|error| PolicyRefused::Failed(error.to_string()))?;
+        let mut entry = self.begin_act(actor, change.act(), &change.notes()).await?;
         let changed = self.desk.change_policy(change, actor.key().clone(), self.now()).await;
         match &changed {
             Ok(changed) => entry.note(&format!("policy {} version {}", changed.name, changed.version)),
@@ -330,6 +327,9 @@ mod tests {
         assert_eq!(told(named(None, with_id)), format!("a: {with_id}"));
         assert_eq!(told(named(Some("b"), with_id)), "no: the policy's `@id` is `a` and its name `b`: they are one");
         assert_eq!(told(named(None, plain)), "no: give the policy a `name`, or an `@id` in its text");
+        let repeated = "// was: forbid (principal, action, resource);\nforbid (principal, action, resource);";
+        let named_once = repeated.replace("\nforbid", "\n@id(\"a\") forbid");
+        assert_eq!(told(named(Some("a"), repeated)), format!("a: {named_once}"), "a comment is no policy");
         assert_eq!(told(named(Some("a"), "")), "no: `text` must hold one policy, and holds 0");
         assert_eq!(told(named(Some("a"), &plain.repeat(2))), "no: `text` must hold one policy, and holds 2");
         for name in ["", "-a", "a/b", "simulate", "é", &"x".repeat(101)] {

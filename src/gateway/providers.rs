@@ -128,8 +128,8 @@ impl Gateway {
         base: &str,
     ) -> Result<Value, ProviderRefused> {
         let provider = self.provider(&principal.user, slug)?;
-        let mut entry = self.open_act(actor, "providers.connect").await?;
-        entry.note(&format!("provider {}", provider.slug));
+        let notes = [format!("provider {}", provider.slug)];
+        let entry = self.begin_act(actor, "providers.connect", &notes).await?;
         let redirect = format!("{base}/v1/providers/{}/callback", provider.slug);
         let begun = self.pipeline.backends.begin_connection(principal, &provider, &redirect).await;
         close_act(entry, begun.is_ok()).await?;
@@ -181,9 +181,9 @@ impl Gateway {
         if self.state().settings.providers.get(slug) != Some(&provider) {
             return Err("the configuration has changed meanwhile: begin the connection anew".into());
         }
-        let opened = self.open_act(&Actor::holder(&principal, request), "providers.connected").await;
-        let mut entry = opened.map_err(|_| "nothing can be recorded now, so nothing is connected")?;
-        entry.note(&format!("provider {slug}"));
+        let (actor, notes) = (Actor::holder(&principal, request), [format!("provider {slug}")]);
+        let begun = self.begin_act(&actor, "providers.connected", &notes).await;
+        let mut entry = begun.map_err(|_| "nothing can be recorded now, so nothing is connected")?;
         let finished = self.pipeline.backends.finish_connection(claimed, returned).await;
         if let Err(error) = &finished {
             entry.note(&error.to_string());
@@ -210,8 +210,8 @@ impl Gateway {
         name: &str,
     ) -> Result<Value, ProviderRefused> {
         let provider = self.provider(&principal.user, name)?;
-        let mut entry = self.open_act(actor, "providers.disconnect").await?;
-        entry.note(&format!("provider {}", provider.slug));
+        let notes = [format!("provider {}", provider.slug)];
+        let entry = self.begin_act(actor, "providers.disconnect", &notes).await?;
         let gone = self.pipeline.backends.disconnect(&principal.user, &provider).await;
         close_act(entry, matches!(gone, Ok(true))).await?;
         match gone {
@@ -235,8 +235,8 @@ impl Gateway {
         name: &str,
     ) -> Result<Value, ProviderRefused> {
         let provider = self.provider(&principal.user, name)?;
-        let mut entry = self.open_act(actor, "providers.refresh").await?;
-        entry.note(&format!("provider {}", provider.slug));
+        let notes = [format!("provider {}", provider.slug)];
+        let entry = self.begin_act(actor, "providers.refresh", &notes).await?;
         let renewed = self.pipeline.backends.renew_account(&principal.user, &provider).await;
         close_act(entry, renewed.is_ok()).await?;
         renewed.map_err(|error| ProviderRefused::of(error, &provider))?;
@@ -248,7 +248,7 @@ impl Gateway {
         match command {
             ProvidersCommand::List => Ok(self.list_providers()),
             ProvidersCommand::Rotate => {
-                let entry = self.open_act(&Actor::owner(), "providers.rotate").await?;
+                let entry = self.begin_act(&Actor::owner(), "providers.rotate", &[]).await?;
                 let rotated = self.pipeline.backends.rotate_sealing_secret().await;
                 close_act(entry, rotated.is_ok()).await?;
                 let done = rotated.map_err(|error| Failed::of(&error))?;

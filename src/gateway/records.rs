@@ -24,6 +24,12 @@ pub struct Export {
 }
 
 impl Gateway {
+    /// What a filter of records means by a tool: its server, where it says so, and its name.
+    #[must_use]
+    pub fn tool_named(&self, text: &str) -> (Option<String>, String) {
+        self.state().named(&*self.pipeline.own, text)
+    }
+
     /// Closed records that match and come before the entry `before`, newest first; and where the next page begins. A
     /// page may be short and have a successor.
     ///

@@ -33,8 +33,7 @@ impl Gateway {
 
     /// Ends a login; the server is connected with what it gave.
     pub(super) async fn finish_login(&self, name: &str, callback: &str) -> Result<Value, Failed> {
-        let mut entry = self.open_act(&Actor::owner(), "servers.login").await?;
-        entry.note(&format!("server {name}"));
+        let entry = self.begin_act(&Actor::owner(), "servers.login", &[format!("server {name}")]).await?;
         let finished = self.pipeline.backends.finish_login(name, callback).await;
         close_act(entry, finished.is_ok()).await?;
         finished.map_err(Failed)?;
@@ -42,8 +41,7 @@ impl Gateway {
     }
 
     pub(super) async fn logout(&self, name: &str) -> Result<Value, Failed> {
-        let mut entry = self.open_act(&Actor::owner(), "servers.logout").await?;
-        entry.note(&format!("server {name}"));
+        let entry = self.begin_act(&Actor::owner(), "servers.logout", &[format!("server {name}")]).await?;
         let forgotten = self.pipeline.backends.logout(name).await;
         close_act(entry, forgotten.is_ok()).await?;
         Ok(json!({"server": name, "logged_out": forgotten.map_err(Failed)?}))

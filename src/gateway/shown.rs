@@ -56,7 +56,7 @@ impl Gateway {
     pub fn shown_tool(&self, principal: &Principal, name: &str) -> Result<Arc<Tool>, Refusal> {
         let asked = ToolRef::Text(name.to_owned());
         if let Some(own) = self.pipeline.own.find(&asked) {
-            let known = principal.profile.has(own.scope);
+            let known = own.exists_for(&principal.profile);
             let unknown = || Refusal::UnknownTool { asked: asked.label(), nearest: Vec::new() };
             return known.then(|| Arc::clone(&own.tool)).ok_or_else(unknown);
         }

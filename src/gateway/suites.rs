@@ -105,8 +105,8 @@ impl Gateway {
             let message = "`name` must not read as the id of a suite".into();
             return Err(SuiteRefused::unfit(vec![Flaw { at: "/name".into(), message, hint: None }]));
         }
-        let mut entry = self.open_change(by, "evals.create", suite.id).await?;
-        entry.note(&format!("digest sha256:{}", suite.digest));
+        let digest = format!("digest sha256:{}", suite.digest);
+        let entry = self.begin_change(by, "evals.create", suite.id, Some(&digest)).await?;
         let author = by.principal.key.to_string();
         let kept = self.keep(author.clone(), &suite, &text).await;
         close_act(entry, kept.is_ok()).await?;
@@ -119,7 +119,7 @@ impl Gateway {
     /// # Errors
     /// Where who asks may not run the suite, or it cannot be stored or recorded.
     pub async fn publish_by(&self, by: Editor<'_>, id: u64, run: &str) -> Result<bool, SuiteRefused> {
-        let entry = self.open_change(by, "evals.publish", id).await?;
+        let entry = self.begin_change(by, "evals.publish", id, Some(&format!("run {run}"))).await?;
         Ok(self.publish_with(entry, run).await?)
     }
 
@@ -135,7 +135,7 @@ impl Gateway {
             );
             return Err(SuiteRefused::Denied(message));
         }
-        let entry = self.open_change(by, "evals.remove", id).await?;
+        let entry = self.begin_change(by, "evals.remove", id, None).await?;
         self.remove_with(entry, id).await
     }
 
@@ -145,8 +145,7 @@ impl Gateway {
     /// Where there is nothing, the suite stands in a file, or it cannot be stored or recorded.
     pub(super) async fn remove_suite(&self, actor: &Actor, id: u64) -> Result<(), SuiteRefused> {
         self.author(id).await?;
-        let mut entry = self.open_act(actor, "evals.remove").await?;
-        entry.note(&format!("evaluation {id}"));
+        let entry = self.begin_act(actor, "evals.remove", &[format!("evaluation {id}")]).await?;
         self.remove_with(entry, id).await
     }
 
@@ -168,12 +167,22 @@ impl Gateway {
         }
     }
 
-    /// Opens the record of a change of a suite, where whoever makes it may run that suite: others run what stands there.
-    async fn open_change(&self, by: Editor<'_>, act: &str, id: u64) -> Result<OpenEntry, SuiteRefused> {
+    /// Opens the record of a change of a suite and commits the intent, where whoever makes it may run that suite: others run
+    /// what stands there.
+    async fn begin_change(
+        &self,
+        by: Editor<'_>,
+        act: &str,
+        id: u64,
+        note: Option<&str>,
+    ) -> Result<OpenEntry, SuiteRefused> {
         let mut entry = self.open_act(&Actor::holder(by.principal, by.request), act).await?;
         entry.note(&format!("evaluation {id}"));
+        note.into_iter().for_each(|note| entry.note(note));
         let judgement = self.of_running(by, id);
         if judgement.as_ref().is_some_and(|judgement| judgement.verdict != Verdict::Deny) {
+            entry.permitted();
+            entry.intend().await.map_err(|error| Failed::of(&error))?;
             return Ok(entry);
         }
         let refusal = judgement.map_or(Refusal::Internal, |judgement| Refusal::Denied(Box::new(judgement)));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Gateway, Leaving, Line, tell};
+use crate::domain::audit::Decision;
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::dlp::DlpResult;
 use crate::domain::id::{EventId, RequestId};
@@ -31,11 +32,11 @@ impl Gateway {
         let Uncalled { principal, request, entrance, provenance, tool, metered } = uncalled;
         let charged = if metered { self.charge_request(principal) } else { Ok(()) };
         let outcome = charged.map_or_else(Outcome::Refused, |()| outcome);
-        let ground: (_, Arc<str>) = match &outcome {
-            Outcome::Refused(Refusal::LimitReached { scope, .. }) => ("deny", format!("limit:{scope}").into()),
-            Outcome::Refused(refusal) if refusal.hides() => ("deny", "none".into()),
-            _ => ("error", "none".into()),
+        let (decision, policy) = match &outcome {
+            Outcome::Refused(refusal) => (refusal.decision(), refusal.rule()),
+            _ => (None, None),
         };
+        let ground = (decision.unwrap_or(Decision::Error).as_str(), policy.unwrap_or_else(|| "none".into()));
         let kind = tool.as_ref().map_or(Kind::Tool, ToolRef::kind);
         let opening = Opening {
             id: EventId::fresh(),

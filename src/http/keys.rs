@@ -19,7 +19,7 @@ use crate::config::reader::parse_duration;
 use crate::domain::principal::Scope;
 use crate::domain::strict;
 use crate::gateway::control::Actor;
-use crate::gateway::{Gateway, NewKey};
+use crate::gateway::{Gateway, KeyRefused, NewKey};
 use crate::wire::rest::schema;
 
 /// `GET /v1/mcp/key-profiles`: what each profile grants.
@@ -99,7 +99,10 @@ pub(super) async fn create(
         .await
     {
         Ok(view) => (StatusCode::CREATED, Json(view)).into_response(),
-        Err(failed) => invalid(&failed.to_string()),
+        Err(KeyRefused::Unfit(message)) => invalid(&message),
+        Err(KeyRefused::Failed(failed)) => {
+            plain(StatusCode::SERVICE_UNAVAILABLE, "internal_error", &failed.to_string())
+        }
     }
 }
 

@@ -4,72 +4,17 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::facts::{Opening, bounded, failure, judge, millis, rule, tried};
+use super::facts::{Opening, bounded, failure, judge, millis, tried};
 use super::{Journal, JournalError, redact};
-use crate::domain::audit::{CACHED, Entry, Phase, Sent, TOOL_ERROR};
+use crate::domain::audit::{CACHED, Decision, Ending, Entry, Phase, Sent, TOOL_ERROR};
 use crate::domain::call::{Entrance, ToolRef};
-use crate::domain::decision::{Judgement, Verdict};
-use crate::domain::dlp::{Direction, DlpResult};
+use crate::domain::decision::Judgement;
+use crate::domain::dlp::DlpResult;
 use crate::domain::id::{EventId, RequestId, ToolId};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Outcome, Refusal};
 use crate::domain::tool::Kind;
 use crate::domain::trace::{Context, Noted, Provenance};
-
-/// The decision as the record names it: a verdict, or that none was reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
-    Allow,
-    Deny,
-    Approval,
-    Error,
-}
-
-impl Decision {
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Deny => "deny",
-            Self::Approval => "approval",
-            Self::Error => "error",
-        }
-    }
-}
-
-impl From<Verdict> for Decision {
-    fn from(verdict: Verdict) -> Self {
-        match verdict {
-            Verdict::Allow => Self::Allow,
-            Verdict::Deny => Self::Deny,
-            Verdict::Approval => Self::Approval,
-        }
-    }
-}
-
-/// How the call ended, as the record names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    Answered,
-    Refused,
-    Failed,
-    Cancelled,
-    /// The gateway stopped, or gave the call up, before its end was known.
-    Interrupted,
-}
-
-impl Ending {
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Answered => "answered",
-            Self::Refused => "refused",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-            Self::Interrupted => "interrupted",
-        }
-    }
-}
 
 /// What is known when a call has ended.
 #[derive(Debug)]
@@ -116,18 +61,13 @@ impl Closing {
     }
 
     fn refused(refusal: &Refusal) -> Self {
-        let denied = || (Some(Decision::Deny), refusal.to_string());
-        let (decision, reason) = match refusal {
-            Refusal::Denied(judgement) => (Some(Decision::Deny), judgement.reason.to_string()),
-            Refusal::ApprovalNeeded(awaited) => (Some(Decision::Approval), awaited.judgement.reason.to_string()),
-            // What was decided stands: the call was made, its answer alone is kept back.
-            Refusal::DlpBlocked { direction: Direction::Results, .. } => (None, refusal.to_string()),
-            Refusal::LimitReached { .. } | Refusal::DlpBlocked { .. } | Refusal::ServerJwt { .. } => denied(),
-            _ if refusal.hides() || matches!(refusal, Refusal::NoAccount(_) | Refusal::NoLongerAdmitted) => denied(),
-            _ => (Some(Decision::Error), refusal.to_string()),
+        let reason = match refusal {
+            Refusal::Denied(judgement) => judgement.reason.to_string(),
+            Refusal::ApprovalNeeded(awaited) => awaited.judgement.reason.to_string(),
+            _ => refusal.to_string(),
         };
         let (reason, code) = (Some(reason), Some(refusal.code()));
-        Self { decision, reason, code, rule: rule(refusal), ..Self::new(Ending::Refused) }
+        Self { decision: refusal.decision(), reason, code, rule: refusal.rule(), ..Self::new(Ending::Refused) }
     }
 }
 
@@ -231,6 +171,13 @@ impl OpenEntry {
     pub fn judged(&mut self, judgement: &Judgement) {
         if let Some(Draft { entry, .. }) = &mut self.draft {
             judge(entry, judgement);
+        }
+    }
+
+    /// There is nothing to judge: whoever acts may.
+    pub fn permitted(&mut self) {
+        if let Some(Draft { entry, .. }) = &mut self.draft {
+            entry.decision = Decision::Allow.as_str().into();
         }
     }
 

@@ -3,13 +3,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::entry::Decision;
-use crate::domain::audit::{Entry, Try};
+use crate::domain::audit::{Decision, Entry, Try};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::decision::{Judgement, Mode, PolicyEffect};
 use crate::domain::id::{EventId, KeyId, RequestId};
 use crate::domain::json::Json;
-use crate::domain::outcome::{Refusal, UpstreamFault};
+use crate::domain::outcome::UpstreamFault;
 use crate::domain::principal::Principal;
 use crate::domain::trace::Attempt;
 
@@ -45,18 +44,6 @@ impl Opening {
             tool: Some(request.tool.clone()),
             arguments: request.arguments.clone(),
         }
-    }
-}
-
-/// What a refusal names as its ground.
-pub(super) fn rule(refusal: &Refusal) -> Option<Arc<str>> {
-    match refusal {
-        Refusal::Denied(judgement) => Some(judgement.policy().into()),
-        Refusal::ApprovalNeeded(awaited) => Some(awaited.judgement.policy().into()),
-        Refusal::LimitReached { scope, .. } => Some(format!("limit:{scope}").into()),
-        Refusal::ServerJwt { server, .. } => Some(format!("jwt:{server}").into()),
-        Refusal::DlpBlocked { direction, .. } => Some(format!("dlp:{direction}").into()),
-        _ => None,
     }
 }
 

@@ -29,8 +29,8 @@ use crate::domain::id::{EventId, OWN_SERVER, RequestId};
 use crate::domain::json::{Json, hex};
 use crate::store::{Filter, Row, Store, StoreError};
 
-pub use crate::domain::audit::ArgumentsMode;
-pub use entry::{Closing, Decision, Ending, OpenEntry};
+pub use crate::domain::audit::{ArgumentsMode, Decision, Ending};
+pub use entry::{Closing, OpenEntry};
 pub use facts::Opening;
 pub use record::{CSV_HEADER, Record};
 pub use review::{Called, End, Flips, Latency, Review};

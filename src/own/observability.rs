@@ -11,7 +11,7 @@ use crate::domain::clock::Moment;
 use crate::domain::outcome::{Answer, Refusal};
 use crate::domain::principal::Scope;
 use crate::domain::tool::Hints;
-use crate::pipeline::{OwnTool, Pipeline, own_answer};
+use crate::pipeline::{OwnTool, Pipeline, State, own_answer};
 use crate::policy::PermittedCall;
 use crate::store::{BreakerChange, Counts, Group, Narrow, Resolution, Summary};
 
@@ -60,14 +60,15 @@ fn window(text: &str) -> Option<i64> {
     (Resolution::Minute.millis()..=Resolution::LONGEST).contains(&millis).then_some(millis)
 }
 
-pub(super) async fn run(pipeline: &Pipeline, call: &PermittedCall) -> Result<Answer, Refusal> {
+pub(super) async fn run(pipeline: &Pipeline, state: &State, call: &PermittedCall) -> Result<Answer, Refusal> {
     let Wanted { window: asked, mut server, mut tool, key, limit } = arguments(call)?;
     let asked = asked.unwrap_or_else(|| "1h".into());
     let length = window(&asked).ok_or_else(|| Refusal::InvalidRequest {
         message: "`window` must be a duration from `1m` to `30d`, as `15m`, `1h` or `7d`".into(),
     })?;
-    if let (None, Some((before, after))) = (&server, tool.as_deref().and_then(|tool| tool.split_once(':'))) {
-        (server, tool) = (Some(before.to_owned()), Some(after.to_owned()));
+    if let (None, Some(text)) = (&server, &tool) {
+        let (of, name) = state.named(&*pipeline.own, text);
+        (server, tool) = (of, Some(name));
     }
     let limit = limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     let (now, resolution) = (pipeline.clock.now(), Resolution::of(length));

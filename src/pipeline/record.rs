@@ -6,6 +6,7 @@ use super::Pipeline;
 use super::approval::ended;
 use super::scan::Scanned;
 use crate::approvals::Execution;
+use crate::domain::audit::Decision;
 use crate::domain::call::{CallRequest, Entrance, Errand};
 use crate::domain::decision::Judgement;
 use crate::domain::dlp::{Direction, DlpResult};
@@ -175,9 +176,10 @@ impl Record {
         if let Some(execution) = execution {
             execution.ended(ended(&outcome, sent)).await;
         }
-        let (verdict, ground) = refused_by(&outcome);
-        decision = verdict.unwrap_or(decision);
-        policy = ground.unwrap_or(policy);
+        if let Outcome::Refused(refusal) = &outcome {
+            decision = refusal.decision().map_or(decision, Decision::as_str);
+            policy = refusal.rule().unwrap_or(policy);
+        }
         let noted = trail.noted();
         entry.travelled(&noted);
         let id = entry.id().clone();
@@ -212,22 +214,6 @@ impl Record {
                 tool,
             },
         }
-    }
-}
-
-/// The decision and the policy's name, where something else than policy refused.
-fn refused_by(outcome: &Outcome) -> (Option<&'static str>, Option<Arc<str>>) {
-    let Outcome::Refused(refusal) = outcome else { return (None, None) };
-    match refusal {
-        Refusal::LimitReached { scope, .. } => (Some("deny"), Some(format!("limit:{scope}").into())),
-        // What the scan of an answer stops had been allowed.
-        Refusal::DlpBlocked { direction, .. } => {
-            ((*direction == Direction::Arguments).then_some("deny"), Some(format!("dlp:{direction}").into()))
-        }
-        Refusal::ServerJwt { server, .. } => (Some("deny"), Some(format!("jwt:{server}").into())),
-        Refusal::NoAccount(no) => (Some("deny"), Some(format!("provider:{}", no.provider).into())),
-        refusal if refusal.hides() => (Some("deny"), None),
-        _ => (None, None),
     }
 }
 

@@ -55,6 +55,12 @@ impl OwnTool {
         !self.granted || [&*self.tool.label, name, &format!("invoke.{name}")].iter().any(|name| profile.names(name))
     }
 
+    /// Whether the tool is there for a profile: outside it is as if it were not.
+    #[must_use]
+    pub fn exists_for(&self, profile: &Profile) -> bool {
+        profile.has(self.scope) && self.lies_in(profile)
+    }
+
     /// The call inside the arguments of `gateway_invoke`, which is what is judged.
     #[must_use]
     pub fn unwrapped(&self, arguments: Option<&Value>) -> Option<(ToolRef, Option<Value>)> {

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::resolve::OwnTool;
+use super::resolve::{OwnTool, OwnTools};
 use crate::authn::Keyring;
-use crate::backend::{Catalog, ServerCard};
+use crate::backend::{Catalog, Resolved, ServerCard};
 use crate::config::{Permissions, Profiles, Settings};
 use crate::domain::call::ToolRef;
 use crate::domain::clock::Moment;
@@ -105,6 +105,28 @@ impl State {
             let readable = Tool::readable(asked.kind(), ToolId::new(settings.name.clone(), name));
             Arc::new(Tool { settings: Arc::clone(&settings.default_tool), ..readable })
         })
+    }
+
+    /// What a filter of records means by a tool: its server, where the text is an id in any spelling, and its name. A tool
+    /// that is gone still has records, and a name alone may be that of any server's.
+    #[must_use]
+    pub fn named(&self, own: &dyn OwnTools, text: &str) -> (Option<String>, String) {
+        let asked = ToolRef::Text(text.to_owned());
+        let known = own.find(&asked).map(|own| Arc::clone(&own.tool)).or_else(|| {
+            let Resolved::One(tool) = self.catalog.resolve(&asked, |_| true) else { return None };
+            Some(tool)
+        });
+        if let Some(tool) = known {
+            return (Some(tool.id.server.to_string()), tool.id.tool.to_string());
+        }
+        let apart = |mark: &'static str| text.split_once(mark);
+        let gone = ["/", ".", "__"].into_iter().filter_map(apart).find(|(server, _)| {
+            server.parse::<ServerName>().is_ok_and(|server| self.settings.servers.contains_key(&server))
+        });
+        match apart(":").or(gone) {
+            Some((server, tool)) => (Some(server.to_owned()), tool.to_owned()),
+            None => (None, text.to_owned()),
+        }
     }
 
     /// Whether a backend tool exists for this principal: what decides list, search and call alike. Policies that can

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use arc_swap::ArcSwap;
 use metrics::{Counter, counter};
 
+use crate::domain::audit::Decision;
 use crate::domain::id::ServerName;
 use crate::domain::outcome::{Carried, Outcome};
 use crate::domain::tool::Kind;
 
 const OUTCOMES: [&str; 5] = ["answered", "tool_error", "refused", "failed", "cancelled"];
-const DECISIONS: [&str; 4] = ["allow", "deny", "approval", "error"];
 
 /// What was called, and at which server; none where nothing was found.
 type Target = (Kind, Option<ServerName>);
@@ -19,7 +19,7 @@ type ByOutcome = [Counter; OUTCOMES.len()];
 /// The counters of finished calls.
 pub struct Tallies {
     calls: ArcSwap<HashMap<Target, ByOutcome>>,
-    decisions: [Counter; DECISIONS.len()],
+    decisions: [Counter; Decision::ALL.len()],
 }
 
 impl std::fmt::Debug for Tallies {
@@ -33,7 +33,7 @@ impl Default for Tallies {
     fn default() -> Self {
         Self {
             calls: ArcSwap::default(),
-            decisions: DECISIONS.map(|effect| counter!("toolgate_policy_decisions_total", "effect" => effect)),
+            decisions: words().map(|effect| counter!("toolgate_policy_decisions_total", "effect" => effect)),
         }
     }
 }
@@ -61,8 +61,12 @@ impl Tallies {
                 });
             }
         }
-        add(&DECISIONS, &self.decisions, carried.governance.decision);
+        add(&words(), &self.decisions, carried.governance.decision);
     }
+}
+
+fn words() -> [&'static str; Decision::ALL.len()] {
+    Decision::ALL.map(Decision::as_str)
 }
 
 fn by_outcome((kind, server): &Target) -> ByOutcome {

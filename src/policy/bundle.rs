@@ -69,6 +69,12 @@ impl Policy {
         self.piece.line()
     }
 
+    /// Where it starts in its file, in bytes.
+    #[must_use]
+    pub const fn start(&self) -> usize {
+        self.piece.start
+    }
+
     #[must_use]
     pub const fn effect(&self) -> PolicyEffect {
         self.mark.effect

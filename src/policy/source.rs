@@ -49,6 +49,8 @@ pub(super) fn in_order(faults: &mut [PolicyFault]) {
 pub(super) struct Piece {
     pub(super) file: Arc<str>,
     pub(super) text: Arc<str>,
+    /// The offset of its first byte in the file.
+    pub(super) start: usize,
     line: u32,
     column: u32,
     /// Its number in the file, from 1.
@@ -160,6 +162,7 @@ fn piece(source: &PolicySource, from: usize, to: usize, number: usize, shape: Sh
     Piece {
         file: Arc::clone(&source.file),
         text: source.text.get(from..to).unwrap_or_default().into(),
+        start: from,
         line: 1 + newlines(before),
         column: 1 + characters(left),
         number,

@@ -1,7 +1,7 @@
 //! Small things by kind and name, and the sessions that were ended.
 
 use bytes::Bytes;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Store, StoreError};
 use crate::domain::clock::Moment;
@@ -17,12 +17,7 @@ impl Store {
     /// Where it was not committed.
     pub async fn put(&self, kind: &'static str, name: &str, body: Bytes) -> Result<(), StoreError> {
         let name = name.to_owned();
-        self.write(move |connection| {
-            let sql = "INSERT INTO documents (kind, name, body) VALUES (?1, ?2, ?3)
-                       ON CONFLICT (kind, name) DO UPDATE SET body = excluded.body";
-            connection.prepare_cached(sql)?.execute(params![kind, name, &*body]).map(drop)
-        })
-        .await
+        self.write(move |connection| put(connection, kind, &name, &body)).await
     }
 
     /// The document of this kind and name.
@@ -44,7 +39,7 @@ impl Store {
     /// Where the file cannot be read.
     pub async fn list(&self, kind: &'static str) -> Result<Vec<(String, Bytes)>, StoreError> {
         let sql = "SELECT name, body FROM documents WHERE kind = ?1 ORDER BY name";
-        let read = move |connection: &rusqlite::Connection| {
+        let read = move |connection: &Connection| {
             let mut statement = connection.prepare_cached(sql)?;
             statement.query_map([kind], |row| Ok((row.get(0)?, Bytes::from(row.get::<_, Vec<u8>>(1)?))))?.collect()
         };
@@ -109,9 +104,16 @@ impl Store {
     /// Where the file cannot be read.
     pub async fn ended_sessions(&self, now: Moment) -> Result<Vec<([u8; 32], Moment)>, StoreError> {
         let sql = "SELECT digest, until FROM ended_sessions WHERE until > ?1 ORDER BY until";
-        let read = move |connection: &rusqlite::Connection| {
+        let read = move |connection: &Connection| {
             connection.prepare(sql)?.query_map([now.0], |row| Ok((row.get(0)?, Moment(row.get(1)?))))?.collect()
         };
         self.readers().read(read).await
     }
+}
+
+/// Puts a document in the place of an older one of its kind and name.
+pub(super) fn put(connection: &Connection, kind: &str, name: &str, body: &[u8]) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO documents (kind, name, body) VALUES (?1, ?2, ?3)
+               ON CONFLICT (kind, name) DO UPDATE SET body = excluded.body";
+    connection.prepare_cached(sql)?.execute(params![kind, name, body]).map(drop)
 }

@@ -2,17 +2,18 @@
 //! kind and name, so that a copy of the database is worthless and one row cannot stand in for another.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
-use rusqlite::params;
+use rusqlite::{Connection, params};
 use zeroize::Zeroizing;
 
 use super::approvals::SEALED as ARGUMENTS;
+use super::documents;
 use super::files::{self, Key32};
 use super::{Store, StoreError};
 use crate::domain::secret::Secret;
@@ -23,11 +24,15 @@ const OLD_SECRET: &str = "credentials-old";
 
 /// The keys that the configuration gives: the first one seals, all open.
 #[derive(Default)]
-pub(super) struct SealingKeys(ArcSwap<Vec<Key32>>);
+pub(super) struct SealingKeys {
+    keys: ArcSwap<Vec<Key32>>,
+    /// Held while something is sealed and queued, and while the secret is replaced.
+    turn: Mutex<()>,
+}
 
 impl std::fmt::Debug for SealingKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("SealingKeys").field(&self.0.load().len()).finish()
+        f.debug_tuple("SealingKeys").field(&self.keys.load().len()).finish()
     }
 }
 
@@ -49,7 +54,7 @@ impl Store {
             let tag = hmac::sign(&keyed, key.expose().as_bytes());
             Zeroizing::new(<[u8; 32]>::try_from(tag.as_ref()).unwrap_or_default())
         };
-        self.0.sealing.0.store(Arc::new(keys.iter().map(derive).collect()));
+        self.0.sealing.keys.store(Arc::new(keys.iter().map(derive).collect()));
     }
 
     /// Keeps a document sealed, in place of an older one of the same kind and name.
@@ -57,7 +62,24 @@ impl Store {
     /// # Errors
     /// Where it was not sealed, or not committed.
     pub async fn put_sealed(&self, kind: &'static str, name: &str, body: &[u8]) -> Result<(), StoreError> {
-        self.put(kind, name, Bytes::from(self.seal(kind, name, body)?)).await
+        let key = name.to_owned();
+        let put = move |connection: &Connection, body: Vec<u8>| documents::put(connection, kind, &key, &body);
+        self.write_sealed(kind, name, body, put).await
+    }
+
+    /// Seals a text for its own place, and writes it. It is in the queue before the secret can be replaced: whoever does
+    /// that finds it written, and seals it anew.
+    pub(super) async fn write_sealed<T, F>(&self, kind: &str, name: &str, body: &[u8], act: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection, Vec<u8>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let written = {
+            let _turn = self.0.sealing.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            let sealed = self.seal(kind, name, body)?;
+            self.writer().queue(move |connection| act(connection, sealed))?
+        };
+        written.await.map_err(|_| StoreError::Closed)?
     }
 
     /// The sealed document of this kind and name; none where it cannot be opened: under another secret it is not ours.
@@ -69,8 +91,7 @@ impl Store {
         self.unseal(kind, name, &whole)
     }
 
-    /// Seals a text for its own place.
-    pub(super) fn seal(&self, kind: &str, name: &str, body: &[u8]) -> Result<Vec<u8>, StoreError> {
+    fn seal(&self, kind: &str, name: &str, body: &[u8]) -> Result<Vec<u8>, StoreError> {
         self.seal_by(&self.sealing_key()?, kind, name, body)
     }
 
@@ -89,21 +110,28 @@ impl Store {
     /// # Errors
     /// Where the configuration gives the keys, or something cannot be written; another try goes on where this one stopped.
     pub async fn rotate_sealing_secret(&self, kinds: &[&'static str]) -> Result<Resealed, StoreError> {
-        if !self.0.sealing.0.load().is_empty() {
+        if !self.0.sealing.keys.load().is_empty() {
             return Err(
                 self.unsealable("the configuration gives the keys: put a new one before them in `credentials_keys`")
             );
         }
         // Where an earlier try stopped half-way, there is still an older secret, and what it seals.
         self.reseal(kinds).await?;
+        self.replace_secret()?;
+        // What was sealed with the old one and waits to be written is written before this.
+        self.write(|_| Ok(())).await?;
+        self.reseal(kinds).await
+    }
+
+    fn replace_secret(&self) -> Result<(), StoreError> {
+        let _turn = self.0.sealing.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.secret(SECRET)?;
         let failed = |path: &PathBuf, error: &std::io::Error| StoreError::file(path, error);
         let (old, path) = (self.secret_file(OLD_SECRET), self.secret_file(SECRET));
         files::replace(&old, current.as_ref()).map_err(|error| failed(&old, &error))?;
         let mut fresh: Key32 = Zeroizing::new([0; 32]);
         SystemRandom::new().fill(fresh.as_mut()).map_err(|_| self.unsealable("the system gives no random bytes"))?;
-        files::replace(&path, fresh.as_ref()).map_err(|error| failed(&path, &error))?;
-        self.reseal(kinds).await
+        files::replace(&path, fresh.as_ref()).map_err(|error| failed(&path, &error))
     }
 
     /// Seals anew what an older key has sealed. The older secret of the data folder goes when nothing needs it.
@@ -125,8 +153,7 @@ impl Store {
                 done.lost += 1;
                 continue;
             };
-            let anew = self.seal_by(&current, kind, &name, &text)?;
-            done.changed += usize::from(self.put_in_place_of(kind, name, whole, anew).await?);
+            done.changed += usize::from(self.put_in_place_of(kind, name, whole, &text).await?);
         }
         match std::fs::remove_file(self.secret_file(OLD_SECRET)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -139,7 +166,7 @@ impl Store {
     /// The arguments of calls that wait for a person.
     async fn sealed_arguments(&self) -> Result<Vec<(&'static str, String, Bytes)>, StoreError> {
         let sql = "SELECT id, arguments FROM approvals WHERE arguments IS NOT NULL";
-        let read = move |connection: &rusqlite::Connection| {
+        let read = move |connection: &Connection| {
             let mut statement = connection.prepare_cached(sql)?;
             let row = |row: &rusqlite::Row<'_>| Ok((ARGUMENTS, row.get(0)?, Bytes::from(row.get::<_, Vec<u8>>(1)?)));
             statement.query_map([], row)?.collect()
@@ -153,9 +180,10 @@ impl Store {
         kind: &'static str,
         name: String,
         old: Bytes,
-        new: Vec<u8>,
+        text: &[u8],
     ) -> Result<bool, StoreError> {
-        self.write(move |connection| {
+        let place = name.clone();
+        let replace = move |connection: &Connection, new: Vec<u8>| -> rusqlite::Result<bool> {
             let changed = if kind == ARGUMENTS {
                 let sql = "UPDATE approvals SET arguments = ?1 WHERE id = ?2 AND arguments = ?3";
                 connection.prepare_cached(sql)?.execute(params![new, name, &*old])?
@@ -164,8 +192,8 @@ impl Store {
                 connection.prepare_cached(sql)?.execute(params![new, name, &*old, kind])?
             };
             Ok(changed > 0)
-        })
-        .await
+        };
+        self.write_sealed(kind, &place, text, replace).await
     }
 
     fn seal_by(&self, key: &LessSafeKey, kind: &str, name: &str, body: &[u8]) -> Result<Vec<u8>, StoreError> {
@@ -180,7 +208,7 @@ impl Store {
     }
 
     fn sealing_key(&self) -> Result<LessSafeKey, StoreError> {
-        match self.0.sealing.0.load().first() {
+        match self.0.sealing.keys.load().first() {
             Some(configured) => self.key(configured),
             None => self.key(&self.secret(SECRET)?),
         }
@@ -189,7 +217,7 @@ impl Store {
     /// Every key that may have sealed something, the present one first.
     fn opening_keys(&self) -> Result<Vec<LessSafeKey>, StoreError> {
         let mut keys = vec![self.sealing_key()?];
-        for configured in self.0.sealing.0.load().iter().skip(1) {
+        for configured in self.0.sealing.keys.load().iter().skip(1) {
             keys.push(self.key(configured)?);
         }
         for name in [SECRET, OLD_SECRET] {
@@ -296,6 +324,25 @@ mod tests {
         assert_eq!(store.rotate_sealing_secret(&KINDS).await.unwrap(), Resealed { changed: 1, lost: 0 });
         let found = store.approval_arguments(&crate::domain::id::ApprovalId::from("apr_1")).await.unwrap();
         assert_eq!(found.unwrap().as_slice(), b"{\"n\":1}");
+    }
+
+    /// Somebody else holds the file: what is sealed waits for its turn to be written.
+    #[tokio::test]
+    async fn what_waits_to_be_written_while_the_secret_is_replaced_is_sealed_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), Durability::Process).unwrap();
+        store.put_sealed("account", "a", b"one").await.unwrap();
+        let other = Connection::open(folder.path().join("toolgate.db")).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let mut waiting = std::pin::pin!(store.put_sealed("account", "b", b"two"));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        let mut rotated = std::pin::pin!(store.rotate_sealing_secret(&KINDS));
+        let early = tokio::time::timeout(std::time::Duration::from_millis(200), &mut rotated).await;
+        assert!(early.is_err(), "it waits for what was sealed before");
+        other.execute_batch("ROLLBACK").unwrap();
+        waiting.await.unwrap();
+        assert_eq!(rotated.await.unwrap(), Resealed { changed: 2, lost: 0 });
+        assert_eq!(texts(&store).await, [Some(b"one".to_vec()), Some(b"two".to_vec())]);
     }
 
     #[tokio::test]

@@ -104,9 +104,18 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
+        self.queue(act)?.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Queues a change; what comes of it is told when it is committed.
+    pub(super) fn queue<T, F>(&self, act: F) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
         let (reply, done) = oneshot::channel();
         self.send(Job::Task(Box::new(Task::new(act, reply))))?;
-        done.await.map_err(|_| StoreError::Closed)?
+        Ok(done)
     }
 
     /// Queues an entry and waits until it is committed: by another call, by the thread, or by this call itself.

@@ -277,7 +277,7 @@ async fn an_answer_names_its_request() {
     let called = program.client("agent").invoke("github", "list_repos", "{}").await;
     let record = program.run(&["audit", "show", called.header("toolgate-audit-id").unwrap(), "--json"]).await.json();
     let tail = program.run(&["audit", "tail", "-n", "5", "--json"]).await.json();
-    let made = tail["records"].as_array().unwrap().iter().find(|record| record["tool"] == "keys.create").unwrap();
+    let made = tail["records"].as_array().unwrap().iter().rfind(|record| record["tool"] == "keys.create").unwrap();
     for (id, path) in [(&refused, KEYS), (&made["request_id"], KEYS), (&record["request_id"], "/v1/mcp")] {
         let id = id.as_str().unwrap();
         eventually("the answer is logged", async || {

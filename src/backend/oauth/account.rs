@@ -7,8 +7,8 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::Request;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Request};
 use oauth2::basic::{BasicClient, BasicErrorResponse, BasicErrorResponseType, BasicTokenResponse};
 use oauth2::{
     AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret, CsrfToken, HttpRequest, HttpResponse,
@@ -238,6 +238,10 @@ impl Connection {
         if !answer.token_type().as_ref().eq_ignore_ascii_case("bearer") {
             return Err(Failure::Other("the token is no bearer token".into()));
         }
+        let token = answer.access_token().secret();
+        if token.is_empty() || HeaderValue::from_str(token).is_err() {
+            return Err(Failure::Other("the token cannot stand in a header".into()));
+        }
         let lives = answer.expires_in().map(|lives| i64::try_from(lives.as_millis()).unwrap_or(i64::MAX));
         let scopes = match (answer.scopes(), old) {
             (Some(scopes), _) => scopes.iter().map(|scope| scope.to_string()).collect(),
@@ -250,7 +254,7 @@ impl Connection {
             user: user.to_owned(),
             source: provider.source().to_string(),
             client_id: provider.client_id.clone(),
-            access_token: answer.access_token().secret().clone(),
+            access_token: token.clone(),
             // Not every provider gives a new one each time.
             refresh_token: refresh.or_else(|| old?.refresh_token.clone()),
             expires: lives.map(|lives| now.0.saturating_add(lives)),

@@ -11,9 +11,9 @@ use super::call::{NOTICES, carry, go_on};
 use super::dispatch::{cancel, hello, unknown};
 use super::follow::listen;
 use super::pages::page;
-use super::relayed::{Via, check_params, plain};
+use super::relayed::{Via, check_params};
 use super::subscribe::follow_resource;
-use super::told::{self, answered, end_uncalled, event, kind_of, over_limit, text};
+use super::told::{self, answered, event, over_limit, text};
 use super::wanted::Wanted;
 use super::{Asked, SESSION, approval, failure, stream, tasks};
 use crate::domain::call::ToolRef;
@@ -24,7 +24,7 @@ use crate::gateway::{Asides, Gateway, Line, ListKind, Passed, Resumed, Visitor, 
 use crate::wire::envelope::{Id, Message};
 use crate::wire::era::{Era, LEVELS, SUPPORTED, negotiate};
 use crate::wire::hop::{self, Onward};
-use crate::wire::mcp::{Reply, refusal, tell_as};
+use crate::wire::mcp::{Reply, refusal};
 use crate::wire::rpc::{self, RpcError};
 
 /// How long a modern client may keep a list, where the server does not say.
@@ -172,19 +172,9 @@ impl Conversation {
         }
     }
 
-    /// Ends a request for a call that comes to none: charged and recorded as a call is, and told as `reply`, unless the
-    /// charge or the record stands in the way.
+    /// Ends a request for a call that comes to none.
     async fn end(&self, tool: Option<ToolRef>, outcome: Outcome, reply: Reply) -> Response {
-        let carried = end_uncalled(&self.gateway, &self.asked, &self.id, tool, outcome).await;
-        let reply = match &carried.outcome {
-            Outcome::Refused(Refusal::LimitReached { .. } | Refusal::Unrecorded(_)) => {
-                plain(tell_as(&carried, kind_of(&self.method), self.asked.era, self.asked.host))
-            }
-            _ => reply,
-        };
-        let mut response = answered(&reply, text(&self.id, &reply));
-        told::name(&mut response, &carried.governance.audit_event_id);
-        response
+        told::uncalled_as(&self.gateway, &self.asked, (&self.id, &self.method), tool, outcome, reply).await
     }
 
     async fn refuse(&self, tool: Option<&ToolRef>, error: &RpcError) -> Response {

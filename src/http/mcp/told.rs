@@ -4,6 +4,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
+use super::relayed::plain;
 use super::{Asked, failure, json};
 use crate::domain::call::{Entrance, ToolRef};
 use crate::domain::id::EventId;
@@ -62,13 +63,7 @@ pub(super) fn kind_of(method: &str) -> Kind {
 }
 
 /// Charges and records a request that asks for a call and comes to none.
-pub(super) async fn end_uncalled(
-    gateway: &Gateway,
-    asked: &Asked,
-    id: &Id,
-    tool: Option<ToolRef>,
-    outcome: Outcome,
-) -> Carried {
+async fn end_uncalled(gateway: &Gateway, asked: &Asked, id: &Id, tool: Option<ToolRef>, outcome: Outcome) -> Carried {
     let uncalled = Uncalled {
         principal: &asked.principal,
         request: &asked.request,
@@ -91,6 +86,27 @@ pub(super) async fn uncalled(
 ) -> Response {
     let carried = end_uncalled(gateway, asked, id, tool, Outcome::Refused(refusal)).await;
     let reply = tell_as(&carried, kind, asked.era, asked.host);
+    let mut response = answered(&reply, text(id, &reply));
+    name(&mut response, &carried.governance.audit_event_id);
+    response
+}
+
+/// The same on the transparent route: told as `reply`, unless the charge or the record stands in the way.
+pub(super) async fn uncalled_as(
+    gateway: &Gateway,
+    asked: &Asked,
+    (id, method): (&Id, &str),
+    tool: Option<ToolRef>,
+    outcome: Outcome,
+    reply: Reply,
+) -> Response {
+    let carried = end_uncalled(gateway, asked, id, tool, outcome).await;
+    let reply = match &carried.outcome {
+        Outcome::Refused(Refusal::LimitReached { .. } | Refusal::Unrecorded(_)) => {
+            plain(tell_as(&carried, kind_of(method), asked.era, asked.host))
+        }
+        _ => reply,
+    };
     let mut response = answered(&reply, text(id, &reply));
     name(&mut response, &carried.governance.audit_event_id);
     response

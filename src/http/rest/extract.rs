@@ -1,12 +1,17 @@
 //! Parts of a path and a query string, with faults told as every other.
 
+use std::sync::Arc;
+
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::response::Response;
 use http::StatusCode;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 
+use super::super::caller::Admitted;
 use super::super::error::plain;
+use super::over_limit;
+use crate::gateway::Gateway;
 
 /// The variable segments of a path.
 #[derive(Debug)]
@@ -20,12 +25,17 @@ fn unreadable(what: &str) -> Response {
     plain(StatusCode::BAD_REQUEST, "invalid_request", &format!("the {what} cannot be read"))
 }
 
-impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segments<T> {
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<Gateway>> for Segments<T> {
     type Rejection = Response;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<Gateway>) -> Result<Self, Response> {
         let path = Path::<T>::from_request_parts(parts, state).await;
-        path.map(|Path(segments)| Self(segments)).map_err(|_| unreadable("path"))
+        path.map(|Path(segments)| Self(segments)).map_err(|_| {
+            // Whoever was admitted is charged, as for what comes as far as a handler.
+            let admitted = parts.extensions.get::<Admitted>().and_then(|admitted| admitted.0.get());
+            let charged = admitted.map_or(Ok(()), |principal| state.charge_request(principal));
+            charged.map_or_else(|over| over_limit(&over), |()| unreadable("path"))
+        })
     }
 }
 

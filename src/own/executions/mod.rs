@@ -14,12 +14,12 @@ use serde_json::{Map, Value, json};
 use super::Description;
 use super::eval::Evals;
 use crate::config::reader::parse_duration;
-use crate::domain::audit::Entry;
+use crate::domain::audit::{Decision, Ending, Entry};
 use crate::domain::clock::Moment;
 use crate::domain::outcome::{Answer, Refusal};
 use crate::domain::principal::{Principal, Scope};
 use crate::domain::tool::Hints;
-use crate::pipeline::{OwnTool, Pipeline, own_answer};
+use crate::pipeline::{OwnTool, OwnTools, Pipeline, State, own_answer};
 use crate::policy::PermittedCall;
 use crate::store::Filter;
 
@@ -51,8 +51,8 @@ pub(super) fn list_tool() -> OwnTool {
                 "until": text("Before this time, day, or so long ago"),
                 "server": text("Backend server name"),
                 "tool": text("Tool name, or server:tool"),
-                "decision": {"type": "string", "enum": ["allow", "deny", "approval", "error"], "description": "What was decided"},
-                "outcome": {"type": "string", "enum": ["answered", "refused", "failed", "cancelled", "interrupted"], "description": "How it ended"},
+                "decision": {"type": "string", "enum": Decision::ALL.map(Decision::as_str), "description": "What was decided"},
+                "outcome": {"type": "string", "enum": Ending::ALL.map(Ending::as_str), "description": "How it ended"},
                 "key": text("Key id"),
                 "agent": text("Agent id"),
                 "min_latency_ms": {"type": "integer", "minimum": 0, "maximum": 86_400_000, "description": "Only calls that took at least so long"},
@@ -162,13 +162,13 @@ fn place(cursor: &str) -> Option<i64> {
 }
 
 impl Wanted {
-    fn filter(self, sight: &Sight, now: Moment) -> Result<Filter, Refusal> {
+    fn filter(self, state: &State, own: &dyn OwnTools, sight: &Sight, now: Moment) -> Result<Filter, Refusal> {
         let Self {
             since, until, mut server, mut tool, decision, outcome, key, agent, min_latency_ms, trace_id, ..
         } = self;
-        // A tool may be named by its id.
-        if let (None, Some((before, after))) = (&server, tool.as_deref().and_then(|tool| tool.split_once(':'))) {
-            (server, tool) = (Some(before.to_owned()), Some(after.to_owned()));
+        if let (None, Some(text)) = (&server, &tool) {
+            let (of, name) = state.named(own, text);
+            (server, tool) = (of, Some(name));
         }
         Ok(Filter {
             since: moment("since", since.as_deref(), now)?,
@@ -186,7 +186,12 @@ impl Wanted {
     }
 }
 
-pub(super) async fn list(pipeline: &Pipeline, evals: &Evals, call: &PermittedCall) -> Result<Answer, Refusal> {
+pub(super) async fn list(
+    pipeline: &Pipeline,
+    state: &State,
+    evals: &Evals,
+    call: &PermittedCall,
+) -> Result<Answer, Refusal> {
     let (wanted, sight): (Wanted, _) = (arguments(call)?, Sight::of(call.principal()));
     let limit = wanted.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     let before = wanted.cursor.as_deref().map(|cursor| {
@@ -197,7 +202,7 @@ pub(super) async fn list(pipeline: &Pipeline, evals: &Evals, call: &PermittedCal
         Some(id) => tree::brought(evals, &id.to_ascii_lowercase(), &sight).await?,
         None => None,
     };
-    let filter = wanted.filter(&sight, pipeline.clock.now())?;
+    let filter = wanted.filter(state, &*pipeline.own, &sight, pipeline.clock.now())?;
     let found = pipeline.journal.search(filter, before, limit).await.map_err(|error| unread(&error))?;
     let entries: Vec<Entry> = found.records.iter().filter_map(crate::journal::Record::entry).collect();
     let next = found.next.map(cursor);

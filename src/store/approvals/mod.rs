@@ -28,8 +28,9 @@ impl Store {
     /// Where nothing was committed.
     pub async fn ask_approval(&self, new: NewApproval, limits: ApprovalLimits) -> Result<Asked, StoreError> {
         let id = ApprovalId::fresh();
-        let sealed = self.seal(SEALED, id.as_str(), &new.kept)?;
-        self.write(move |connection| ask(connection, &id, new, &sealed, limits)).await
+        let (kept, place) = (new.kept.clone(), id.clone());
+        let act = move |connection: &Connection, sealed: Vec<u8>| ask(connection, &id, new, &sealed, limits);
+        self.write_sealed(SEALED, place.as_str(), &kept, act).await
     }
 
     /// A person's decision. False where the approval does not wait for one (any more).

@@ -63,8 +63,8 @@ async fn nobody_is_served_with_the_account_of_another() {
     assert_eq!(refused.governance()["policy"], "provider:example");
     let record = bench.gateway.record(refused.header("toolgate-audit-id").unwrap()).await;
     assert_eq!(
-        (&record["decision"], &record["outcome"], &record["user"]),
-        (&json!("deny"), &json!("refused"), &json!("bob"))
+        (&record["decision"], &record["outcome"], &record["user"], &record["rule"]),
+        (&json!("deny"), &json!("refused"), &json!("bob"), &json!("provider:example"))
     );
     let rest = bob.post("/v1/mcps/up:who/invoke").json(&json!({})).send().await;
     let error = rest.json()["error"].clone();
@@ -163,6 +163,8 @@ async fn what_the_provider_refuses_is_told_as_text() {
         (200, json!({"error": "bad_verification_code", "error_description": "with 200"})),
         (200, json!({"access_token": "x"})),
         (200, json!({"access_token": "x", "token_type": "mac"})),
+        (200, json!({"access_token": "", "token_type": "Bearer"})),
+        (200, json!({"access_token": "a\r\nX: y", "token_type": "Bearer"})),
         (500, json!("<html>")),
     ] {
         bench.idp.state().says = Some((status, body.clone()));

@@ -110,3 +110,16 @@ async fn a_misfit_of_invoke_counts_once() {
     }
     gateway.finish().await;
 }
+
+/// A path that cannot be read is a request as any other.
+#[tokio::test]
+async fn a_path_that_cannot_be_read_counts_too() {
+    let gateway = Setup::new().config("[plans.tight]\nrequests_per_minute = 1").start().await;
+    let client = planned(&gateway, Some("tight")).await;
+    for status in [400, 429] {
+        let answer = client.get("/v1/policies/%ff").send().await;
+        assert_eq!(answer.status, status, "{}", answer.text);
+        assert_eq!(answer.header("x-ratelimit-remaining"), Some("0"));
+    }
+    gateway.finish().await;
+}

@@ -66,6 +66,10 @@ async fn filters_find_what_they_name() {
     }
     let (narrowed, whole) = (list("?tool=up:write").await, list("?tool=write&server=up").await);
     assert_eq!((tools(&narrowed), &narrowed), (vec!["write", "write"], &whole));
+    for spelling in ["up/write", "up.write", "up__write"] {
+        assert_eq!(list(&format!("?tool={spelling}")).await, whole, "{spelling}");
+    }
+    assert_eq!(tools(&list("?tool=up.none").await), ["none"], "a tool that is not there has records too");
     assert_eq!(tools(&list("?decision=deny&server=up").await), ["none", "write"]);
     assert_eq!(tools(&list("?decision=approval").await), ["destroy"]);
     assert_eq!(tools(&list("?outcome=failed").await), ["again"]);

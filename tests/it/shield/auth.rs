@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use toolgate::domain::clock::{Clock, ManualClock, Moment};
 use toolgate::gateway::NewKey;
 
-use super::{code, data};
+use super::{code, data, planned};
 use crate::support::{Client, Response, Setup, TestGateway, eventually};
 
 const TOKEN: &str = "/v1/auth/token";
@@ -240,6 +240,22 @@ async fn guesses_are_throttled() {
 }
 
 /// How long tokens live is the operator's to say.
+/// A renewal is a request of its key; one that is over the limit leaves the token as good as it was.
+#[tokio::test]
+async fn renewals_count_as_requests() {
+    let clock = ManualClock::at(Moment(1_800_000_000_000));
+    let gateway = Setup::new().config("[plans.tight]\nrequests_per_minute = 2").clock(&clock).start().await;
+    let tokens = issue(&planned(&gateway, "agent", Some("tight")).await, &json!({})).await;
+    let renewed = data(&refresh(&gateway, &text(&tokens, "refresh_token")).await);
+    let token = text(&renewed, "refresh_token");
+    let over = refresh(&gateway, &token).await;
+    assert_eq!(code(&over), (429, "rate_limited".into()));
+    assert!(over.header("retry-after").is_some());
+    clock.advance(61_000);
+    assert_eq!(refresh(&gateway, &token).await.status, 200);
+    gateway.finish().await;
+}
+
 #[tokio::test]
 async fn lives_are_configured() {
     let gateway = Setup::new().config("[tokens]\naccess = \"5m\"\nservice = \"1d\"\nrefresh = \"2h\"").start().await;

@@ -95,6 +95,8 @@ async fn what_is_hidden_is_as_what_is_not_there() {
     let upstream = FakeUpstream::legacy().await;
     let gateway = Setup::with(&upstream)
         .profile("narrow", "scopes = [\"tools:read\", \"tools:invoke\"]\nallowed_tools = [\"up:read\"]")
+        .profile("knows", "scopes = [\"tools:read\", \"brain:read\"]\nallowed_tools = [\"company_brain.query\"]")
+        .profile("forgets", "scopes = [\"tools:read\", \"brain:read\"]\nallowed_tools = [\"up:read\"]")
         .profile("blind", "scopes = [\"tools:invoke\"]\nallowed_tools = [\"*\"]")
         .start()
         .await;
@@ -111,6 +113,10 @@ async fn what_is_hidden_is_as_what_is_not_there() {
     assert_eq!(code(&hidden), (404, "not_found".into()));
     assert_eq!(strip(&hidden, "up:again"), strip(&absent, "up:agaim"));
     assert!(upstream.calls().is_empty());
+    for (profile, status) in [("knows", 200), ("forgets", 404)] {
+        let client = gateway.client(&gateway.key(profile).await);
+        assert_eq!(client.get("/v1/mcps/company_brain.query").send().await.status, status, "{profile}");
+    }
     // No policy permits a write without the role: hidden from lists, refused by name.
     let reader = gateway.client(&gateway.key("agent").await);
     assert_eq!(reader.get("/v1/mcps/up:write").send().await.status, 404);

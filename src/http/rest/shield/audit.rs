@@ -18,6 +18,7 @@ use super::super::super::error::plain;
 use super::super::{Segments, enter};
 use super::query::{Query, cursor};
 use super::{No, data_text, invalid, missing, page};
+use crate::domain::audit::{Decision, Ending};
 use crate::domain::clock::Moment;
 use crate::domain::crowd::Seat;
 use crate::domain::id::KeyId;
@@ -31,8 +32,6 @@ use crate::wire::rest::shield_schema as schema;
 const LIST: &str = "audit events";
 /// What narrows a list or an export.
 const FILTERS: [&str; 7] = ["from", "to", "key", "tool", "server", "decision", "outcome"];
-const DECISIONS: [&str; 4] = ["allow", "deny", "approval", "error"];
-const OUTCOMES: [&str; 5] = ["answered", "refused", "failed", "cancelled", "interrupted"];
 
 #[utoipa::path(
     get, path = "/v1/audit/events", operation_id = "audit_events", tag = "Audit", summary = "Audit records, newest first",
@@ -54,7 +53,7 @@ const OUTCOMES: [&str; 5] = ["answered", "refused", "failed", "cancelled", "inte
 pub(super) async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, uri: Uri) -> Result<Response, No> {
     enter(&gateway, &caller, Scope::AuditRead)?;
     let query = Query::read(&uri, &[&FILTERS[..], &["limit", "cursor"]].concat())?;
-    let (filter, limit) = (filter(&query)?, query.limit()?);
+    let (filter, limit) = (filter(&gateway, &query)?, query.limit()?);
     let place = query.place(LIST)?;
     let before = place.map(|place| place.parse::<i64>().map_err(|_| invalid("the cursor is not one of this list")));
     let (records, next) = gateway.records(&filter, before.transpose()?, limit).await?;
@@ -78,14 +77,14 @@ pub(super) async fn one(
     Ok(data_text(record.as_str()))
 }
 
-fn filter(query: &Query) -> Result<RecordFilter, No> {
+fn filter(gateway: &Gateway, query: &Query) -> Result<RecordFilter, No> {
     let moment =
         |name| query.parsed(name, "a time such as `2026-01-15T14:32:00Z` or a day such as `2026-01-15`", Moment::parse);
     let text = |name| query.text(name).map(str::to_owned);
     let (mut server, mut tool) = (text("server"), text("tool"));
-    // A tool may be named by its id.
-    if let (None, Some((before, after))) = (&server, tool.as_deref().and_then(|tool| tool.split_once(':'))) {
-        (server, tool) = (Some(before.to_owned()), Some(after.to_owned()));
+    if let (None, Some(text)) = (&server, &tool) {
+        let (of, name) = gateway.tool_named(text);
+        (server, tool) = (of, Some(name));
     }
     Ok(RecordFilter {
         since: moment("from")?,
@@ -93,8 +92,8 @@ fn filter(query: &Query) -> Result<RecordFilter, No> {
         key: text("key"),
         server,
         tool,
-        decision: query.word("decision", &DECISIONS)?,
-        outcome: query.word("outcome", &OUTCOMES)?,
+        decision: query.word("decision", &Decision::ALL.map(Decision::as_str))?,
+        outcome: query.word("outcome", &Ending::ALL.map(Ending::as_str))?,
         ..RecordFilter::default()
     })
 }
@@ -129,7 +128,7 @@ pub(super) async fn export(
     let query = Query::read(&uri, &[&FILTERS[..], &["format", "gzip"]].concat())?;
     let csv = query.word("format", &["jsonl", "csv"])?.as_deref() == Some("csv");
     let gzip = query.flag("gzip")? || accepts_gzip(&headers);
-    let filter = filter(&query)?;
+    let filter = filter(&gateway, &query)?;
     let seat = gateway.stream_seat(&caller.principal.key).ok_or_else(|| {
         No::from(plain(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "too many streams are open with this key"))
     })?;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::super::super::caller::{Caller, Peer, credential, source};
 use super::super::super::error::{envelope, not_admitted, plain};
 use super::super::super::request::Named;
-use super::super::charge;
+use super::super::{charge, over_limit};
 use super::{No, data, invalid, optional_body};
 use crate::domain::secret::Secret;
 use crate::domain::strict;
@@ -60,7 +60,7 @@ pub(super) async fn issue(
         (status = 408, description = "The body did not arrive in time", body = ErrorEnvelope),
         (status = 413, description = "The body is too large", body = ErrorEnvelope),
         (status = 415, description = "The body is not `application/json`", body = ErrorEnvelope),
-        (status = 429, description = "Too many wrong tokens: wait as many seconds as `Retry-After` says", body = ErrorEnvelope),
+        (status = 429, description = "Too many wrong tokens, or over the key's limit: wait as many seconds as `Retry-After` says", body = ErrorEnvelope),
         (status = 503, description = "Nothing can be recorded", body = ErrorEnvelope),
     )
 )]
@@ -127,6 +127,7 @@ fn refused(why: &TokenRefused) -> No {
     let message = why.to_string();
     match why {
         TokenRefused::NotAdmitted(why) => not_admitted(why).into(),
+        TokenRefused::OverLimit(refusal) => over_limit(refusal).into(),
         TokenRefused::NotIssued(NotIssued::NotAKey) => {
             envelope(StatusCode::FORBIDDEN, "insufficient_scope", &message, &json!({"needs": "key"})).into()
         }
