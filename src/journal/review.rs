@@ -207,9 +207,9 @@ fn watched<'n>(note: &'n str, what: &str) -> Option<&'n str> {
 }
 
 impl Latency {
-    /// Of times in order.
+    /// Of times in order: the smallest that so many in a hundred are not above.
     fn of(times: &[f64]) -> Option<Self> {
-        let at = |share: usize| times.get((times.len().checked_sub(1)?).saturating_mul(share) / 100).copied();
+        let at = |share: usize| times.get(times.len().saturating_mul(share).div_ceil(100).checked_sub(1)?).copied();
         Some(Self { p50_ms: at(50)?, p95_ms: at(95)?, samples: times.len() })
     }
 }
@@ -257,5 +257,14 @@ mod tests {
         lately.take(&entry("1", "allow", &[], &[]).replace("\"b\"", "\"c\""));
         let latency = Latency::of(&lately.times[&called]).unwrap();
         assert_eq!(latency, Latency { p50_ms: 50.0, p95_ms: 95.0, samples: 100 });
+    }
+
+    #[test]
+    fn a_share_of_a_few_calls_is_one_of_them() {
+        assert_eq!(Latency::of(&[]), None);
+        let of = |times: &[f64]| Latency::of(times).map(|latency| (latency.p50_ms, latency.p95_ms)).unwrap();
+        assert_eq!(of(&[7.0]), (7.0, 7.0));
+        assert_eq!(of(&[1.0, 2.0]), (1.0, 2.0));
+        assert_eq!(of(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0]), (5.0, 10.0));
     }
 }
