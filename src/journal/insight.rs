@@ -33,6 +33,14 @@ impl Journal {
         Ok(self.0.store.audit_children(id, limit).await?.into_iter().map(Record::from).collect())
     }
 
+    /// How many calls this one made.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn count_children(&self, id: &str) -> Result<usize, JournalError> {
+        Ok(self.0.store.count_audit_children(id).await?)
+    }
+
     /// Rolls up the next entries of the log, about `most` of them.
     ///
     /// # Errors
