@@ -13,7 +13,7 @@ use super::super::caller::Caller;
 use super::super::error::challenge;
 use super::super::trace;
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
-use crate::domain::id::{EventId, RequestId};
+use crate::domain::id::{EventId, OWN_SERVER, RequestId};
 use crate::domain::json::Json;
 use crate::domain::outcome::Carried;
 use crate::domain::secret::Secret;
@@ -32,6 +32,13 @@ pub(super) struct Asked {
     pub(super) arguments: Option<Json>,
     /// The caller's token for the server, where the body brings one.
     pub(super) jwt: Option<Secret>,
+}
+
+impl Asked {
+    /// A call of one of the gateway's own tools.
+    pub(super) fn own(tool: &str, arguments: Option<Json>) -> Self {
+        Self { tool: ToolRef::Pair { server: OWN_SERVER.into(), tool: tool.into() }, arguments, jwt: None }
+    }
 }
 
 /// A body that is no call: the status and a sentence.

@@ -12,8 +12,6 @@ use serde_json::Map;
 use super::super::caller::Caller;
 use super::super::request::with_more_meta;
 use super::call::{self, Asked, Unread};
-use crate::domain::call::ToolRef;
-use crate::domain::id::OWN_SERVER;
 use crate::domain::json::Json;
 use crate::gateway::Gateway;
 use crate::wire::rest::{shield, shield_schema as schema};
@@ -54,8 +52,7 @@ async fn ask(
     tool: &str,
     arguments: Result<Option<Json>, Unread>,
 ) -> Response {
-    let tool = ToolRef::Pair { server: OWN_SERVER.into(), tool: tool.into() };
-    let asked = arguments.map(|arguments| Asked { tool, arguments, jwt: None });
+    let asked = arguments.map(|arguments| Asked::own(tool, arguments));
     let done = call::carry(gateway, caller, headers, asked).await;
     let told = shield::simulated(&done.carried);
     call::answer_with(&done, told, |status, text| with_more_meta(status, text, Map::new()))

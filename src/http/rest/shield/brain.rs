@@ -8,15 +8,11 @@ use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::super::super::body;
 use super::super::super::caller::Caller;
-use super::super::super::error::plain;
 use super::super::super::request::with_more_meta;
 use super::super::call::{self, Asked};
 use super::super::enter;
-use super::{No, data, invalid};
-use crate::domain::call::ToolRef;
-use crate::domain::id::OWN_SERVER;
+use super::{No, data, invalid, whole_body};
 use crate::domain::json::Json;
 use crate::domain::principal::Scope;
 use crate::gateway::Gateway;
@@ -43,7 +39,7 @@ pub(super) async fn query(
     body: Body,
 ) -> Response {
     let arguments = call::read(&gateway, &headers, body, shield::question).await;
-    let asked = arguments.map(|arguments| Asked { tool: tool(), arguments, jwt: None });
+    let asked = arguments.map(|arguments| Asked::own(QUERY, arguments));
     let done = call::carry(&gateway, caller, &headers, asked).await;
     let told = shield::queried(&done.carried, None);
     call::answer_with(&done, told, |status, text| with_more_meta(status, text, Map::new()))
@@ -56,14 +52,10 @@ pub(super) async fn query(
 )]
 /// `GET /v1/brain/types`: a query for nothing.
 pub(super) async fn types(State(gateway): State<Arc<Gateway>>, caller: Caller, headers: HeaderMap) -> Response {
-    let asked = Asked { tool: tool(), arguments: Some(Json::of(&json!({}))), jwt: None };
+    let asked = Asked::own(QUERY, Some(Json::of(&json!({}))));
     let done = call::carry(&gateway, caller, &headers, Ok(asked)).await;
     let told = shield::queried(&done.carried, Some("types"));
     call::answer_with(&done, told, |status, text| with_more_meta(status, text, Map::new()))
-}
-
-fn tool() -> ToolRef {
-    ToolRef::Pair { server: OWN_SERVER.into(), tool: QUERY.into() }
 }
 
 #[utoipa::path(
@@ -81,9 +73,7 @@ pub(super) async fn import(
     body: Body,
 ) -> Result<Response, No> {
     enter(&gateway, &caller, Scope::BrainWrite)?;
-    let limit = gateway.state().settings.gateway.max_body;
-    let bytes = body::read(&headers, body, limit).await;
-    let bytes = bytes.map_err(|(status, why)| No::from(plain(status, "invalid_request", why)))?;
+    let bytes = whole_body(&gateway, &headers, body).await?;
     let (rows, faults, relations) = shield::entities(&bytes).and_then(sorted).map_err(|why| invalid(&why))?;
     let actor = Actor::holder(&caller.principal, &caller.request);
     let imported = gateway.import(&actor, rows, relations).await?;

@@ -8,16 +8,13 @@ use axum::response::Response;
 use http::{HeaderMap, StatusCode, Uri};
 use serde_json::{Map, Value, json};
 
-use super::super::super::body;
 use super::super::super::caller::Caller;
 use super::super::super::error::{envelope, plain};
 use super::super::super::request::with_more_meta;
 use super::super::call::{self, Asked, Done};
 use super::super::{Segments, enter};
 use super::query::{Query, cursor};
-use super::{No, data, invalid, is_empty, missing, page};
-use crate::domain::call::ToolRef;
-use crate::domain::id::OWN_SERVER;
+use super::{No, data, invalid, is_empty, missing, page, whole_body};
 use crate::domain::json::Json;
 use crate::domain::principal::Scope;
 use crate::gateway::control::Actor;
@@ -88,9 +85,7 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<Response, No> {
     enter(&gateway, &caller, Scope::EvalsWrite)?;
-    let limit = gateway.state().settings.gateway.max_body;
-    let bytes = body::read(&headers, body, limit).await;
-    let bytes = bytes.map_err(|(status, why)| No::from(plain(status, "invalid_request", why)))?;
+    let bytes = whole_body(&gateway, &headers, body).await?;
     let actor = Actor::holder(&caller.principal, &caller.request);
     match gateway.create_suite(&actor, bytes).await {
         Ok(suite) => Ok(data(StatusCode::CREATED, &suite)),
@@ -118,7 +113,7 @@ pub(super) async fn run(
     } else {
         call::read(&gateway, &headers, body, |bytes| schema::run(&id, bytes)).await
     };
-    let asked = arguments.map(|arguments| asked("eval.run.create", arguments));
+    let asked = arguments.map(|arguments| Asked::own("eval.run.create", arguments));
     told(&call::carry(&gateway, caller, &headers, asked).await)
 }
 
@@ -212,12 +207,7 @@ pub(super) async fn quality(
 ) -> Result<Response, No> {
     let query = Query::read(&uri, &["baseline"])?;
     let arguments = Json::of(&schema::quality(&id, query.given("baseline")));
-    Ok(told(&call::carry(&gateway, caller, &headers, Ok(asked("eval.quality.latest", Some(arguments)))).await))
-}
-
-/// A call of an own tool.
-fn asked(tool: &str, arguments: Option<Json>) -> Asked {
-    Asked { tool: ToolRef::Pair { server: OWN_SERVER.into(), tool: tool.into() }, arguments, jwt: None }
+    Ok(told(&call::carry(&gateway, caller, &headers, Ok(Asked::own("eval.quality.latest", Some(arguments)))).await))
 }
 
 /// What an own tool answered, as `data`.

@@ -13,8 +13,6 @@ use super::super::call::{self, Asked, Done};
 use super::super::{Segments, enter};
 use super::No;
 use super::query::Query;
-use crate::domain::call::ToolRef;
-use crate::domain::id::OWN_SERVER;
 use crate::domain::json::Json;
 use crate::domain::principal::Scope;
 use crate::gateway::Gateway;
@@ -137,9 +135,8 @@ async fn ask(
     tool: &str,
     arguments: Map<String, Value>,
 ) -> Done {
-    let tool = ToolRef::Pair { server: OWN_SERVER.into(), tool: tool.into() };
     let arguments = Some(Json::of(&Value::Object(arguments)));
-    call::carry(gateway, caller, headers, Ok(Asked { tool, arguments, jwt: None })).await
+    call::carry(gateway, caller, headers, Ok(Asked::own(tool, arguments))).await
 }
 
 /// The answer of the own tool, of which `shape` makes `data` and what `meta` says besides.

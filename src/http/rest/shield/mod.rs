@@ -152,5 +152,14 @@ async fn optional_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<
     if is_empty(headers) {
         return Ok(Bytes::new());
     }
+    bounded_body(headers, body, limit).await
+}
+
+/// The body, as long as any may be.
+async fn whole_body(gateway: &Gateway, headers: &HeaderMap, body: Body) -> Result<Bytes, No> {
+    bounded_body(headers, body, gateway.state().settings.gateway.max_body).await
+}
+
+async fn bounded_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, No> {
     body::read(headers, body, limit).await.map_err(|(status, why)| plain(status, "invalid_request", why).into())
 }

@@ -10,16 +10,13 @@ use serde::Deserialize;
 use serde_json::{Map, json};
 use utoipa::ToSchema;
 
-use super::super::super::body;
 use super::super::super::caller::Caller;
 use super::super::super::error::{envelope, plain};
 use super::super::super::request::with_more_meta;
 use super::super::call::{self, Asked};
 use super::super::{Segments, enter};
 use super::query::{Query, cursor};
-use super::{No, data, invalid, missing, page};
-use crate::domain::call::ToolRef;
-use crate::domain::id::OWN_SERVER;
+use super::{No, data, invalid, missing, page, whole_body};
 use crate::domain::principal::Scope;
 use crate::domain::strict;
 use crate::gateway::control::Actor;
@@ -185,9 +182,7 @@ fn unknown(id: &str) -> No {
 }
 
 async fn read<T: for<'a> Deserialize<'a>>(gateway: &Gateway, headers: &HeaderMap, body: Body) -> Result<T, No> {
-    let limit = gateway.state().settings.gateway.max_body;
-    let bytes = body::read(headers, body, limit).await;
-    let bytes = bytes.map_err(|(status, why)| No::from(plain(status, "invalid_request", why)))?;
+    let bytes = whole_body(gateway, headers, body).await?;
     if !bytes.trim_ascii_start().starts_with(b"{") {
         return Err(invalid("the body must be an object with `text`"));
     }
@@ -210,8 +205,7 @@ pub(super) async fn simulate(
     body: Body,
 ) -> Response {
     let arguments = call::read(&gateway, &headers, body, shield::question).await;
-    let tool = ToolRef::Pair { server: OWN_SERVER.into(), tool: SIMULATE.into() };
-    let asked = arguments.map(|arguments| Asked { tool, arguments, jwt: None });
+    let asked = arguments.map(|arguments| Asked::own(SIMULATE, arguments));
     let done = call::carry(&gateway, caller, &headers, asked).await;
     let told = shield::simulated(&done.carried);
     call::answer_with(&done, told, |status, text| with_more_meta(status, text, Map::new()))
