@@ -37,8 +37,8 @@ impl Tokens {
 
 /// The principal that a believed token speaks for.
 fn holder(claims: &Claims, issuer: &str, oauth: &OauthSettings, profiles: &Profiles) -> Result<Principal, NotAdmitted> {
-    let user = claims.name("sub").ok_or(NotAdmitted::Token(TokenFault::Claims))?;
-    let client = claims.name("client_id").or_else(|| claims.name("azp")).unwrap_or_else(|| Arc::clone(&user));
+    let subject = claims.name("sub").ok_or(NotAdmitted::Token(TokenFault::Claims))?;
+    let client = claims.name("client_id").or_else(|| claims.name("azp")).unwrap_or_else(|| Arc::clone(&subject));
     let named = oauth.profile_claim.as_deref().and_then(|claim| claims.name(claim));
     let name = named.as_ref().unwrap_or(&oauth.profile);
     let profile = profiles.get(name).ok_or_else(|| NotAdmitted::NoProfile(name.to_string()))?;
@@ -48,16 +48,23 @@ fn holder(claims: &Claims, issuer: &str, oauth: &OauthSettings, profiles: &Profi
         return Err(NotAdmitted::TokenScope(offered(oauth, profiles)));
     }
     Ok(Principal {
-        key: identity(issuer, &user, &client),
+        key: identity(issuer, &subject, &client),
         name: Arc::clone(&client),
         agent: client,
-        user,
+        user: user(issuer, &subject),
         profile: Arc::new(profile),
         roles: claims.roles(),
         plan: oauth.plan.clone(),
         grant: None,
         until: claims.expires(),
     })
+}
+
+/// The user that a subject is, `ada@id.example`: each issuer has names of its own, and keys have theirs. It is the last `@`
+/// that separates.
+fn user(issuer: &str, subject: &str) -> Arc<str> {
+    let place = issuer.split_once("://").map_or(issuer, |(_, place)| place).trim_end_matches('/');
+    format!("{subject}@{}", place.replace('@', "%40")).into()
 }
 
 /// What stands in the place of a key's id, in sessions, limits and records: the same for every token of one subject with
@@ -77,4 +84,24 @@ pub fn offered(oauth: &OauthSettings, profiles: &Profiles) -> Vec<String> {
     let profile: Option<&Arc<Profile>> = profiles.get(&oauth.profile);
     let opens = |scopes: &[Scope]| profile.is_some_and(|profile| scopes.iter().any(|scope| profile.has(*scope)));
     oauth.scopes.iter().filter(|(_, scopes)| opens(scopes)).map(|(name, _)| name.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn issuers_and_keys_share_no_users() {
+        assert_eq!(&*user("https://id.example", "ada"), "ada@id.example");
+        assert_eq!(&*user("https://id.example/realms/a/", "ada"), "ada@id.example/realms/a");
+        let issuers =
+            ["https://a.example", "https://b.example", "https://b.example/a.example", "https://b.example/x@a.example"];
+        let subjects = ["admin", "admin@a.example", "admin@b.example/x", "@"];
+        let users = issuers.iter().flat_map(|issuer| subjects.map(|subject| user(issuer, subject)));
+        let users: HashSet<Arc<str>> = users.collect();
+        assert_eq!(users.len(), issuers.len() * subjects.len());
+        assert!(!users.contains("admin"));
+    }
 }

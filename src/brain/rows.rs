@@ -224,7 +224,7 @@ pub fn entity_of(mut members: Map<String, Value>, options: &RowsOptions) -> Resu
         }),
     };
     let entity_type =
-        named.ok_or_else(|| "no type: name it with `--type`, or in a member `type` of each row".to_owned())?;
+        named.ok_or_else(|| "no type: name it in a member `type`, or with `--type` at the command line".to_owned())?;
     let mut given = None;
     if apart {
         given = members.shift_remove("key").or_else(|| members.shift_remove(key_name));

@@ -102,7 +102,7 @@ fn json_lines_with_every_fault_by_its_line() {
     1: a 1 {"x":1.5,"y":null}
     4: not JSON: EOF while parsing an object
     5: a row is a JSON object
-    6: no type: name it with `--type`, or in a member `type` of each row
+    6: no type: name it in a member `type`, or with `--type` at the command line
     7: no key: `id` is missing, or neither a text nor a number
     8: no key: `id` is missing, or neither a text nor a number
     9: the member `x` stands twice in one object

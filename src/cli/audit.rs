@@ -116,12 +116,16 @@ async fn verify(common: &Common, desk: &Desk) -> anyhow::Result<Ended> {
         }
         let tip = print::text(&step, "head");
         if step.get("done") == Some(&Value::Bool(true)) {
+            let damage = answer.get("damage").and_then(Value::as_str);
             if common.json {
-                print::json(&json!({"holds": true, "entries": checked, "head": tip}));
+                print::json(&json!({"holds": true, "entries": checked, "head": tip, "damage": damage}));
             } else {
                 print::line(&format!("the chain holds: {checked} entries, head {tip}"));
+                if let Some(damage) = damage {
+                    print::line(&format!("the file is damaged: {}", print::clean(damage)));
+                }
             }
-            return Ok(Ended::Well);
+            return Ok(if damage.is_none() { Ended::Well } else { Ended::Wrong });
         }
         print::note(&format!("{checked} of {} entries checked", print::text(&answer, "entries")));
         seq = step.get("seq").and_then(Value::as_i64).unwrap_or(0);

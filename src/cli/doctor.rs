@@ -112,6 +112,11 @@ async fn audit(desk: &Desk) -> Finding {
             let hint = "run `toolgate audit verify`, and keep the file as evidence".into();
             return Finding::new("audit log", Err((print::text(fault, "what"), hint)));
         }
+        if let Some(damage) = answer.get("damage").and_then(Value::as_str) {
+            let hint =
+                "the entries are whole: `toolgate audit export` has them; keep a copy of the file before you mend it";
+            return Finding::new("audit log", Err((format!("the file is damaged: {damage}"), hint.into())));
+        }
         if step.get("done") == Some(&Value::Bool(true)) {
             return Finding::new("audit log", Ok(format!("{checked} entries, the chain holds")));
         }

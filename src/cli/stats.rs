@@ -48,6 +48,14 @@ pub(super) async fn run(common: &Common, options: Options) -> anyhow::Result<End
     Ok(Ended::Well)
 }
 
+/// Says how much of a list is not there.
+fn more(answer: &Value, list: &str) {
+    let left_out = answer.pointer(&format!("/left_out/{list}")).and_then(Value::as_u64).unwrap_or(0);
+    if left_out > 0 {
+        print::line(&format!("and {left_out} more"));
+    }
+}
+
 fn tables(answer: &Value) {
     let total = answer.get("total").cloned().unwrap_or_default();
     print::line(&format!("from {} to {}", print::text(answer, "since"), print::text(answer, "until")));
@@ -59,10 +67,7 @@ fn tables(answer: &Value) {
         }
         print::line("");
         print::table(&[&[name], &FIGURES[..]].concat(), rows.iter().map(|one| row(one, print::text(one, name))));
-        let left_out = answer.pointer(&format!("/left_out/{list}")).and_then(Value::as_u64).unwrap_or(0);
-        if left_out > 0 {
-            print::line(&format!("and {left_out} more"));
-        }
+        more(answer, list);
     }
     let breakers = answer.get("breakers").cloned().unwrap_or_default();
     let history = print::list(&breakers, "history");
@@ -71,6 +76,7 @@ fn tables(answer: &Value) {
         print::line("");
         let change = |change: &Value| columns.map(|column| print::text(change, column)).to_vec();
         print::table(&["breaker changed", "server", "state", "why"], history.iter().map(change));
+        more(answer, "breakers");
     }
     let behind = answer.get("not_counted_yet").and_then(Value::as_u64).unwrap_or(0);
     if behind > 0 {

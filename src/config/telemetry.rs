@@ -1,8 +1,10 @@
 //! `[telemetry]`: where spans and metrics go, over OTLP.
 
 use http::{HeaderName, HeaderValue, Uri};
+use url::Url;
 
 use super::reader::{Lookup, Section};
+use crate::domain::net::is_here;
 use crate::domain::secret::Secret;
 
 /// What OpenTelemetry's own variables are called.
@@ -43,8 +45,14 @@ pub(super) fn read(top: &Section<'_>, lookup: Lookup<'_>) -> Option<TelemetrySet
         None if named => None,
         None => of_environment(lookup),
     }?;
+    let headers = if headers.is_empty() { base.headers } else { headers };
+    if !headers.is_empty() && !is_safe(&base.endpoint) {
+        let key = if named { "otlp_endpoint" } else { "headers" };
+        let hint = "http is for this machine alone, or for a collector that asks for no headers";
+        section.fault(Some(key), format!("`headers` need an https URL, not `{}`", base.endpoint), Some(hint.into()));
+    }
     Some(TelemetrySettings {
-        headers: if headers.is_empty() { base.headers } else { headers },
+        headers,
         sampling: sampling.unwrap_or(base.sampling),
         service: service.unwrap_or(base.service),
         endpoint: base.endpoint,
@@ -65,7 +73,19 @@ pub fn of_environment(lookup: Lookup<'_>) -> Option<TelemetrySettings> {
         let value = percent_encoding::percent_decode_str(value.trim()).decode_utf8().ok()?;
         header(name.trim(), &value)
     });
-    Some(TelemetrySettings { endpoint, headers: headers.collect(), ..plain(lookup) })
+    let headers: Vec<_> = headers.collect();
+    if !headers.is_empty() && !is_safe(&endpoint) {
+        tracing::warn!(
+            "`{HEADERS}` needs an https URL in `{ENDPOINT}`, which leads to another machine: nothing is sent"
+        );
+        return None;
+    }
+    Some(TelemetrySettings { endpoint, headers, ..plain(lookup) })
+}
+
+/// Whether credentials may travel to it: encrypted, or not beyond this machine.
+fn is_safe(endpoint: &Uri) -> bool {
+    endpoint.scheme_str() == Some("https") || Url::parse(&endpoint.to_string()).is_ok_and(|url| is_here(&url))
 }
 
 fn plain(lookup: Lookup<'_>) -> TelemetrySettings {
@@ -106,11 +126,11 @@ mod tests {
 
     #[test]
     fn the_file_goes_before_the_environment() {
-        let environment = [(ENDPOINT, "http://there:4318/"), (HEADERS, "a=b%20c,nonsense,x-key=k=v"), (SERVICE, "gw")];
+        let environment = [(ENDPOINT, "https://there:4318/"), (HEADERS, "a=b%20c,nonsense,x-key=k=v"), (SERVICE, "gw")];
         let found = load("", &environment).unwrap().unwrap();
         assert_eq!(
             (found.endpoint.to_string().as_str(), found.sampling, found.service.as_str()),
-            ("http://there:4318/", 1.0, "gw")
+            ("https://there:4318/", 1.0, "gw")
         );
         let headers: Vec<_> = found.headers.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
         assert_eq!(headers, [("a", "b c"), ("x-key", "k=v")]);
@@ -144,5 +164,28 @@ mod tests {
             assert!(faults.lines().any(|line| line.starts_with(at) && line.contains(says)), "{faults}");
         }
         assert!(load("[telemetry]\nsampling = \"all\"\n", &[]).is_err());
+    }
+
+    #[test]
+    fn credentials_do_not_travel_in_the_clear() {
+        let of = |endpoint: &str| format!("[telemetry]\notlp_endpoint = \"{endpoint}\"\n");
+        let headers = "headers = { authorization = \"Bearer s3cret\" }\n";
+        for endpoint in ["https://far/", "http://localhost:4318", "http://127.0.0.1:4318/otlp", "http://[::1]:4318"] {
+            assert!(load(&(of(endpoint) + headers), &[]).is_ok(), "{endpoint}");
+        }
+        for endpoint in ["http://far:4318/", "http://10.0.0.1:4318", "http://localhost.far/"] {
+            assert!(load(&of(endpoint), &[]).is_ok(), "without headers");
+            let fault = load(&(of(endpoint) + headers), &[]).unwrap_err();
+            assert!(fault.starts_with("t.toml:2:") && fault.contains("`headers` need an https URL"), "{fault}");
+            assert!(!fault.contains("s3cret"), "{fault}");
+            let environment = [(ENDPOINT, endpoint), (HEADERS, "a=b")];
+            assert_eq!(load("", &environment).unwrap(), None);
+            assert!(
+                load(&of(endpoint), &environment[1..]).unwrap().unwrap().headers.is_empty(),
+                "the file names it alone"
+            );
+            let fault = load(&format!("[telemetry]\n{headers}"), &environment[..1]).unwrap_err();
+            assert!(fault.starts_with("t.toml:2:"), "{fault}");
+        }
     }
 }

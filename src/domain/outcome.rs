@@ -198,6 +198,7 @@ impl Refusal {
             | Self::InvalidArguments(_)
             | Self::Unrecorded(_)
             | Self::Stopping
+            | Self::NoLongerAdmitted
             | Self::Internal => None,
         }
     }

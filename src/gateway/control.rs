@@ -166,12 +166,13 @@ impl Gateway {
             }
             Command::AuditVerify { seq, head, limit } => {
                 let from = head.and_then(|text| Tip::at(seq, &text)).unwrap_or(Tip::START);
-                let step = journal.verify_from(from, limit.min(50_000)).await.map_err(|error| Failed::of(&error))?;
+                let verified = journal.verify_whole(from, limit.min(50_000)).await;
+                let (step, damage) = verified.map_err(|error| Failed::of(&error))?;
                 let (entries, _) = journal.head().await.map_err(|error| Failed::of(&error))?;
                 let (seq, head) = (step.head.seq, hex(&step.head.hash));
                 let step =
                     json!({"checked": step.checked, "seq": seq, "head": head, "done": step.done, "fault": step.fault});
-                Ok(json!({"step": step, "entries": entries}))
+                Ok(json!({"step": step, "entries": entries, "damage": damage}))
             }
             _ => Err(Failed("not a command about the audit log".into())),
         }

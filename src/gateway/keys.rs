@@ -45,14 +45,15 @@ impl Gateway {
             return Ok(FirstKeys::default());
         }
         let mut made = FirstKeys::default();
-        let wanted = [("admin", "admin", true), ("agent", "agent", true), ("mcp_readonly", "mcp_readonly", false)];
-        for (name, profile, writer) in wanted {
+        // Each is called after its profile. The agent is a user of its own, for who asks for a call does not approve it: so
+        // the admin key can.
+        let wanted = [("admin", "admin", true), ("agent", "agent", true), ("mcp_readonly", "admin", false)];
+        for (name, user, writer) in wanted {
             if name == "admin" && self.keys.has_fixed_admin() {
                 continue;
             }
             let roles = if writer { vec!["writer".to_owned()] } else { Vec::new() };
-            let new =
-                NewKey { name: name.into(), profile: profile.into(), user: "admin".into(), roles, ..NewKey::default() };
+            let new = NewKey { name: name.into(), profile: name.into(), user: user.into(), roles, ..NewKey::default() };
             made.keys.push((name, self.make_key(&Actor::owner(), new).await?.0));
         }
         self.keys.has_started().await.map_err(|error| Failed::of(&error))?;

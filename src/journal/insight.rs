@@ -33,6 +33,14 @@ impl Journal {
         Ok(self.0.store.audit_children(id, limit).await?.into_iter().map(Record::from).collect())
     }
 
+    /// How many calls this one made.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn count_children(&self, id: &str) -> Result<usize, JournalError> {
+        Ok(self.0.store.count_audit_children(id).await?)
+    }
+
     /// Rolls up the next entries of the log, about `most` of them.
     ///
     /// # Errors
@@ -55,11 +63,17 @@ impl Journal {
         Ok(self.0.store.summary(resolution, since, until, narrow).await?)
     }
 
-    /// The latest changes of breakers since a moment, newest first, at most `limit`.
+    /// The latest changes of breakers since a moment, newest first, at most `limit`; of these servers alone where some are
+    /// named. And how many there are besides.
     ///
     /// # Errors
     /// Where the store cannot be read.
-    pub async fn breaker_changes(&self, since: Moment, limit: usize) -> Result<Vec<BreakerChange>, JournalError> {
-        Ok(self.0.store.breaker_changes(since, limit).await?)
+    pub async fn breaker_changes(
+        &self,
+        since: Moment,
+        servers: Option<Vec<String>>,
+        limit: usize,
+    ) -> Result<(Vec<BreakerChange>, usize), JournalError> {
+        Ok(self.0.store.breaker_changes(since, servers, limit).await?)
     }
 }

@@ -77,12 +77,12 @@ struct Seen {
 /// What looking back found, and when: whoever asks while somebody looks waits for what that one finds.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    lately: Arc<Mutex<Option<Latest>>>,
-    end: Mutex<Option<(u64, End)>>,
+    lately: Arc<Mutex<Found<Arc<Lately>>>>,
+    end: Mutex<Found<End>>,
 }
 
-/// What was found, and at which tick of the clock.
-type Latest = (u64, Arc<Lately>);
+/// What was found, and when, in microseconds of the clock that never steps back.
+type Found<T> = Option<(u64, T)>;
 
 /// What the newest records say.
 #[derive(Debug, Default)]

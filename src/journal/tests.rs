@@ -388,6 +388,10 @@ async fn an_index_that_hides_entries_is_found() {
         assert_eq!(bench.journal.check_file().await.unwrap(), None);
         Raw::open(bench.folder.path()).run(sql);
         assert!(bench.journal.check_file().await.unwrap().is_some(), "{sql}");
+        let (step, damage) = bench.journal.verify_whole(Tip::START, 1_000).await.unwrap();
+        assert!(step.fault.is_none() && damage.is_some_and(|what| what.contains("the index")), "{sql}: {step:?}");
+        let (step, damage) = bench.journal.verify_whole(Tip::START, 100).await.unwrap();
+        assert!(!step.done && damage.is_none(), "once, at the end");
     }
 }
 

@@ -73,6 +73,17 @@ impl Journal {
         Ok(step)
     }
 
+    /// Verifies the next entries as [`Self::verify_from`] does and, once the chain is found whole, the file and the index
+    /// of the log: what is damaged there, though no entry is. That takes as long as the file is large.
+    ///
+    /// # Errors
+    /// Where the store is closed.
+    pub async fn verify_whole(&self, from: Tip, limit: usize) -> Result<(VerifyStep, Option<String>), JournalError> {
+        let step = self.verify_from(from, limit).await?;
+        let damage = if step.done && step.fault.is_none() { self.check_file().await? } else { None };
+        Ok((step, damage))
+    }
+
     /// Verifies the last `count` entries, taking the one before them for granted.
     pub(super) async fn check_end(&self, count: usize) -> Result<Option<Fault>, JournalError> {
         let tip = self.0.store.audit_tip().await?;

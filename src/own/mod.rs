@@ -113,7 +113,9 @@ impl OwnTools for Own {
                 executions::GET => executions::get(pipeline, &self.evals, call).await,
                 observability::NAME => observability::run(pipeline, state, call).await,
                 preflight::NAME => preflight::run(pipeline, state, &self.keys, call).await,
-                readiness::NAME => readiness::run(pipeline, state, &self.keys, &self.surroundings).await,
+                readiness::NAME => {
+                    readiness::run(pipeline, state, (&self.keys, &self.surroundings), call.principal()).await
+                }
                 approvals::LIST => approvals::run_list(pipeline, state, call).await,
                 approvals::GET => approvals::run_get(pipeline, state, call).await,
                 name if name.starts_with("eval.") => self.evals.call(pipeline, state, call, origin, line).await,

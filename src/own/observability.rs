@@ -76,17 +76,27 @@ pub(super) async fn run(pipeline: &Pipeline, state: &State, call: &PermittedCall
     let until = Moment(now.0.saturating_add(1));
     let journal = &pipeline.journal;
     let rolled = journal.roll_up(CATCH_UP).await.map_err(|error| unread(&error))?;
-    let narrow = Narrow { server: server.clone(), tool, key };
-    let summary = journal.summary(resolution, since, until, narrow).await.map_err(|error| unread(&error))?;
-    let changes = journal.breaker_changes(since, MAX_LIMIT + 1).await.map_err(|error| unread(&error))?;
-    let changes: Vec<BreakerChange> =
-        changes.into_iter().filter(|change| server.as_ref().is_none_or(|server| *server == change.server)).collect();
+    let holder = call.principal();
+    let own = (!holder.profile.has(Scope::AuditRead)).then(|| holder.key.to_string());
+    // Another's calls are as if there were none.
+    let summary = if own.is_some() && key.is_some() && own != key {
+        Summary::default()
+    } else {
+        let narrow = Narrow { server: server.clone(), tool, key: own.clone().or(key) };
+        journal.summary(resolution, since, until, narrow).await.map_err(|error| unread(&error))?
+    };
+    // Who may not read the log hears of servers that its own calls went to.
+    let servers = match own {
+        Some(_) => Some(summary.servers.iter().map(|group| group.name.clone()).collect()),
+        None => server.map(|server| vec![server]),
+    };
     let open = pipeline.backends.status().into_iter().filter(|status| {
-        status.breaker.state != BreakerState::Closed
-            && server.as_ref().is_none_or(|server| status.name.as_str() == server)
+        let wanted = |servers: &Vec<String>| servers.iter().any(|server| status.name.as_str() == server);
+        status.breaker.state != BreakerState::Closed && servers.as_ref().is_none_or(wanted)
     });
     let open: Vec<String> = open.map(|status| status.name.to_string()).collect();
-    let report = Report { summary: &summary, changes: &changes, open: &open, limit };
+    let changes = journal.breaker_changes(since, servers, limit).await.map_err(|error| unread(&error))?;
+    let report = Report { summary: &summary, changes: &changes.0, unshown: changes.1, open: &open, limit };
     let mut structured = report.json();
     if let Some(members) = structured.as_object_mut() {
         members.insert("window".into(), json!(asked));
@@ -102,6 +112,8 @@ pub(super) async fn run(pipeline: &Pipeline, state: &State, call: &PermittedCall
 struct Report<'a> {
     summary: &'a Summary,
     changes: &'a [BreakerChange],
+    /// Changes besides.
+    unshown: usize,
     /// Servers whose breaker is not closed now.
     open: &'a [String],
     /// Rows of a list.
@@ -135,10 +147,10 @@ impl Report<'_> {
             json!({"time": change.time.rfc3339(), "server": change.server, "state": change.state,
                    "why": Some(&change.why).filter(|why| !why.is_empty())})
         };
-        let history: Vec<Value> = self.changes.iter().take(self.limit).map(change).collect();
+        let history: Vec<Value> = self.changes.iter().map(change).collect();
         out.insert("breakers".into(), json!({"open": self.open, "history": history}));
-        if self.changes.len() > self.limit {
-            left_out.insert("breakers".into(), json!(self.changes.len() - self.limit));
+        if self.unshown > 0 {
+            left_out.insert("breakers".into(), json!(self.unshown));
         }
         out.insert("left_out".into(), Value::Object(left_out));
         out.insert("truncated".into(), json!(self.summary.truncated));

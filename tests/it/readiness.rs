@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use toolgate::domain::clock::{Clock, ManualClock, SystemClock};
 use toolgate::gateway::NewKey;
 
-use crate::support::{Client, FakeUpstream, Program, Setup, TestGateway, tool};
+use crate::support::{Client, FakeUpstream, Program, Say, Setup, TestGateway, eventually, tool};
 
 const NAME: &str = "governance.readiness";
-const PROFILE: &str = "scopes = [\"tools:read\", \"tools:invoke\", \"governance:read\"]\nallowed_tools = [\"up:*\"]\nsurface = \"search\"";
+const PROFILE: &str = "scopes = [\"tools:read\", \"tools:invoke\", \"governance:read\", \"audit:read\"]\nallowed_tools = [\"up:*\"]\nsurface = \"search\"";
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const ALL: [&str; 14] = [
     "tools-without-policy",
@@ -211,6 +211,66 @@ async fn what_would_be_too_long_is_counted() {
     assert_eq!(gateway.client(&plain).get("/v1/governance/readiness").send().await.status, 403);
     assert_eq!(gateway.client(&plain).call(NAME, &json!({})).await.refused(), (200, -32602), "without the scope");
     gateway.finish().await;
+}
+
+/// What a read-only key learns is how many, never who or what: it is the key that people put into their desktops.
+#[tokio::test]
+async fn who_may_not_read_the_log_learns_no_names() {
+    let (upstream, sick) = (FakeUpstream::legacy().await, FakeUpstream::legacy().await);
+    let gateway =
+        Setup::new().config(&upstream.section("planted", "")).config(&sick.section("ailing", "")).start().await;
+    sick.on_call(|_| Say::Status(500));
+    let key = NewKey { name: "planted key".into(), ..of("operator") };
+    let key = gateway.create(key).await;
+    let operator = gateway.client(&key);
+    operator.invoke("planted", "read", "{}").await;
+    for _ in 0..6 {
+        operator.invoke("ailing", "write", "{}").await;
+    }
+    let reader = gateway.client(&gateway.key("mcp_readonly").await);
+    let summary = "observability.summary";
+    let told = eventually("the breaker's opening is kept", async || {
+        let told = [operator.call(NAME, &json!({})).await.text, operator.call(summary, &json!({})).await.text];
+        told[1].contains("http_status").then_some(told)
+    })
+    .await;
+    let narrow = json!({"key": key.id, "server": "planted"});
+    let answers = [
+        reader.call(NAME, &json!({})).await,
+        reader.get("/v1/governance/readiness").send().await,
+        reader.call(summary, &json!({})).await,
+        reader.call(summary, &narrow).await,
+        reader.get("/v1/observability/summary").send().await,
+    ];
+    let address = gateway.address.to_string();
+    for (name, places) in
+        [("planted", [true, true]), (&key.id, [true, true]), ("ailing", [true, true]), (&address, [true, false])]
+    {
+        assert_eq!(told.each_ref().map(|text| text.contains(name)), places, "{name} is told to who may know it");
+        for answer in &answers {
+            assert!(!answer.text.contains(name), "{name}: {}", answer.text);
+        }
+    }
+    let (all, few) = (report(&operator).await, report(&reader).await);
+    for id in ALL {
+        assert_eq!(check(&all, id)["status"], check(&few, id)["status"], "{id}");
+    }
+    assert_eq!(check(&few, "tools-without-policy")["evidence"]["tools"], 8);
+    assert_eq!(check(&few, "limits-missing")["evidence"]["tools_without_limit"], json!({"count": 8, "more": 0}));
+    let own = answers[2].result()["structuredContent"].clone();
+    assert_eq!((&own["total"]["calls"], &own["keys"].as_array().map(Vec::len)), (&json!(2), &Some(1)), "{own}");
+    assert_eq!(own["breakers"], json!({"open": [], "history": []}));
+    gateway.finish().await;
+}
+
+fn of(profile: &str) -> NewKey {
+    NewKey {
+        name: "k".into(),
+        profile: profile.into(),
+        user: "ada".into(),
+        roles: vec!["writer".into()],
+        ..NewKey::default()
+    }
 }
 
 #[tokio::test]

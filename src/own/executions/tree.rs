@@ -96,10 +96,12 @@ pub(super) async fn of(journal: &Journal, evals: &Evals, entry: &Entry, sight: &
             record.entry().filter(|child| child.parent.as_deref() == Some(id.as_str()) && sight.shows(child))
         };
         let children: Vec<Entry> = found.iter().filter_map(mine).collect();
-        let left_out = if path.len() >= MAX_DEPTH { children.len() } else { children.len().saturating_sub(room) };
+        let kept = if path.len() >= MAX_DEPTH { 0 } else { children.len().min(room) };
+        let unseen = found.len() - children.len();
+        // All are counted where there are more than were asked for.
+        let all = if found.len() > room { journal.count_children(&id).await? } else { found.len() };
         let Some(parent) = at(&mut root, &path) else { continue };
-        parent.left_out = left_out;
-        let kept = children.len() - left_out;
+        parent.left_out = all.saturating_sub(kept + unseen);
         for child in children.into_iter().take(kept) {
             parent.children.push(Node { trace: traces.of(&child).await?, ..node(&child, began) });
             let mut path = path.clone();
@@ -210,7 +212,8 @@ pub(super) fn lines(root: &Node) -> String {
         }
         out.push_str(&format!("{indent}{} {} {latency} {}\n", node.part, node.name, said.join(" ")));
         if node.left_out > 0 {
-            out.push_str(&format!("{indent}  and {} calls more\n", node.left_out));
+            let calls = if node.left_out == 1 { "call" } else { "calls" };
+            out.push_str(&format!("{indent}  and {} more {calls}\n", node.left_out));
         }
         waiting.extend(node.children.iter().rev().map(|child| (depth + 1, child)));
     }

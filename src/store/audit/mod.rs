@@ -251,6 +251,15 @@ impl Store {
         self.readers().read(move |connection| read::children(connection, &id, limit)).await
     }
 
+    /// How many records name this one as their parent.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn count_audit_children(&self, id: &str) -> Result<usize, StoreError> {
+        let id = id.to_owned();
+        self.readers().read(move |connection| read::count_children(connection, &id)).await
+    }
+
     /// Looks for damage: in the database file, page by page, and in the index of the audit log. The first finding,
     /// or nothing. Reads everything, so it takes as long as the file is large.
     ///

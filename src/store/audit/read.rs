@@ -81,6 +81,12 @@ pub(super) fn children(connection: &Connection, id: &str, limit: usize) -> rusql
     connection.prepare_cached(&sql)?.query_map(params![id, sql_limit(limit)], record)?.collect()
 }
 
+pub(super) fn count_children(connection: &Connection, id: &str) -> rusqlite::Result<usize> {
+    let sql = "SELECT count(*) FROM audit_children WHERE parent = ?1";
+    let count: i64 = connection.prepare_cached(sql)?.query_row([id], |row| row.get(0))?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
 /// The texts of the intents that wait for their outcome.
 pub(super) fn open_intents(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let sql = format!("SELECT entry FROM audit WHERE seq IN (SELECT seq FROM ({})) ORDER BY seq", waiting_intents());

@@ -12,21 +12,42 @@ const MAX_RELATIONS: i64 = 1000;
 const TRIED: i64 = 50;
 
 impl Batch<'_, '_> {
-    /// Keeps a relation that somebody declares between types that are there, or will be.
+    /// Keeps a relation that somebody declares between attributes that are there.
     pub(super) fn declare(&mut self, relation: &Relation) -> rusqlite::Result<()> {
-        let id = |name: &str| self.types.get(name).map(|known| known.id.0);
-        let (Some(source), Some(target)) = (id(&relation.source), id(&relation.target)) else {
-            let missing = if id(&relation.source).is_none() { &relation.source } else { &relation.target };
-            self.written.undeclared.push(format!("there is no type `{missing}` to relate: import its entities first"));
-            return Ok(());
+        let Relation { source, attribute, target, target_attribute } = relation;
+        let ends = [self.end(source, attribute)?, self.end(target, target_attribute)?];
+        let (source, target) = match ends {
+            [Ok(source), Ok(target)] => (source, target),
+            [Err(reason), _] | [_, Err(reason)] => {
+                self.written.undeclared.push(reason);
+                return Ok(());
+            }
         };
-        let count: i64 = self.transaction.query_row("SELECT count(*) FROM relations", [], |row| row.get(0))?;
-        if count < MAX_RELATIONS {
-            self.transaction
-                .prepare_cached("INSERT OR REPLACE INTO relations VALUES (?1, ?2, ?3, ?4, 1)")?
-                .execute(params![source, relation.attribute, target, relation.target_attribute])?;
+        let others = "SELECT count(*) FROM relations
+                      WHERE NOT (type = ?1 AND attribute = ?2 AND target = ?3 AND target_attribute = ?4)";
+        let row = params![source.0, attribute, target.0, target_attribute];
+        let count: i64 = self.transaction.prepare_cached(others)?.query_row(row, |row| row.get(0))?;
+        if count >= MAX_RELATIONS {
+            let named = format!("{}.{attribute}={}.{target_attribute}", relation.source, relation.target);
+            let reason = format!("there are {MAX_RELATIONS} relations already, and `{named}` is none of them");
+            self.written.undeclared.push(reason);
+            return Ok(());
         }
-        Ok(())
+        let sql = "INSERT OR REPLACE INTO relations VALUES (?1, ?2, ?3, ?4, 1)";
+        self.transaction.prepare_cached(sql)?.execute(row).map(drop)
+    }
+
+    /// One end of a relation; or why it is none.
+    fn end(&self, name: &str, attribute: &str) -> rusqlite::Result<Result<TypeId, String>> {
+        let Some(known) = self.types.get(name) else {
+            return Ok(Err(format!("there is no type `{name}` to relate: import its entities first")));
+        };
+        let sql = "SELECT EXISTS (SELECT 1 FROM attributes WHERE type = ?1 AND name = ?2)";
+        let there = known.key_name == attribute
+            || self.transaction.prepare_cached(sql)?.query_row(params![known.id.0, attribute], |row| row.get(0))?;
+        let reason =
+            || format!("`{name}` has no attribute `{attribute}` to relate: import entities that have it first");
+        Ok(if there { Ok(known.id) } else { Err(reason()) })
     }
 
     /// Finds attributes that are called after a type and hold keys of it.

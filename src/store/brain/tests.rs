@@ -157,7 +157,7 @@ async fn relations_are_inferred_from_names_whose_values_are_keys() {
     let (_folder, brain) = opened();
     let invoice =
         |key: &str, customer: Value| entity("invoice", key, json!({"customer_id": customer, "person": "none"}));
-    write(&brain, vec![invoice("i-1", json!(17)), entity("person", "p", json!({}))]).await;
+    write(&brain, vec![invoice("i-1", json!(17)), entity("person", "p", json!({"name": "none"}))]).await;
     let related = async || {
         let read = |reading: &Reading<'_>| {
             let types = reading.types()?;
@@ -181,8 +181,20 @@ async fn relations_are_inferred_from_names_whose_values_are_keys() {
         target: target.into(),
         target_attribute: "name".into(),
     };
-    let written = brain.write(Vec::new(), vec![declared("person"), declared("nobody")]).await.unwrap();
-    assert_eq!(written.undeclared, ["there is no type `nobody` to relate: import its entities first"]);
+    let misspelt = [
+        Relation { attribute: "persn".into(), ..declared("person") },
+        Relation { target_attribute: "nam".into(), ..declared("person") },
+    ];
+    let relations = [vec![declared("person"), declared("nobody")], misspelt.into()].concat();
+    let written = brain.write(Vec::new(), relations).await.unwrap();
+    assert_eq!(
+        written.undeclared,
+        [
+            "there is no type `nobody` to relate: import its entities first",
+            "`invoice` has no attribute `persn` to relate: import entities that have it first",
+            "`person` has no attribute `nam` to relate: import entities that have it first",
+        ]
+    );
     assert_eq!(related().await, ["invoice.person=person.name declared", "invoice.customer_id=customer.id inferred"]);
 }
 

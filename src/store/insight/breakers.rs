@@ -27,11 +27,26 @@ pub(super) fn add(connection: &Connection, change: &BreakerChange) -> rusqlite::
     connection.prepare_cached(forget)?.execute([last.saturating_sub(KEPT)]).map(drop)
 }
 
-pub(super) fn since(connection: &Connection, since: Moment, limit: usize) -> rusqlite::Result<Vec<BreakerChange>> {
-    let sql = "SELECT time, server, state, why FROM breaker_changes WHERE time >= ?1 ORDER BY number DESC LIMIT ?2";
+/// The latest changes, newest first, of these servers where some are named; and how many there are besides.
+pub(super) fn since(
+    connection: &Connection,
+    since: Moment,
+    servers: Option<&[String]>,
+    limit: usize,
+) -> rusqlite::Result<(Vec<BreakerChange>, usize)> {
+    let wanted = "time >= ?1 AND (?2 IS NULL OR server IN (SELECT value FROM json_each(?2)))";
+    let servers = servers.map(|servers| serde_json::Value::from(servers).to_string());
     let change = |row: &rusqlite::Row<'_>| {
         Ok(BreakerChange { time: Moment(row.get(0)?), server: row.get(1)?, state: row.get(2)?, why: row.get(3)? })
     };
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    connection.prepare_cached(sql)?.query_map(params![since.0, limit], change)?.collect()
+    let sql =
+        format!("SELECT time, server, state, why FROM breaker_changes WHERE {wanted} ORDER BY number DESC LIMIT ?3");
+    let changes: Vec<BreakerChange> = connection
+        .prepare_cached(&sql)?
+        .query_map(params![since.0, servers, i64::try_from(limit).unwrap_or(i64::MAX)], change)?
+        .collect::<rusqlite::Result<_>>()?;
+    let sql = format!("SELECT count(*) FROM breaker_changes WHERE {wanted}");
+    let all: i64 = connection.prepare_cached(&sql)?.query_row(params![since.0, servers], |row| row.get(0))?;
+    let left_out = usize::try_from(all).unwrap_or(0).saturating_sub(changes.len());
+    Ok((changes, left_out))
 }

@@ -75,11 +75,17 @@ impl Store {
         self.write(move |connection| breakers::add(connection, &change)).await
     }
 
-    /// The latest changes of breakers since a moment, newest first, at most `limit`.
+    /// The latest changes of breakers since a moment, newest first, at most `limit`; of these servers alone where some are
+    /// named. And how many there are besides.
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub async fn breaker_changes(&self, since: Moment, limit: usize) -> Result<Vec<BreakerChange>, StoreError> {
-        self.readers().read(move |connection| breakers::since(connection, since, limit)).await
+    pub async fn breaker_changes(
+        &self,
+        since: Moment,
+        servers: Option<Vec<String>>,
+        limit: usize,
+    ) -> Result<(Vec<BreakerChange>, usize), StoreError> {
+        self.readers().read(move |connection| breakers::since(connection, since, servers.as_deref(), limit)).await
     }
 }

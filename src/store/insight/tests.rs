@@ -302,10 +302,24 @@ async fn changes_of_breakers_are_kept_within_bounds() {
     for at in 0..10 {
         store.note_breaker(change(at)).await.unwrap();
     }
-    assert_eq!(store.breaker_changes(Moment(7), 9).await.unwrap(), [change(9), change(8), change(7)]);
-    assert_eq!(store.breaker_changes(Moment(0), 2).await.unwrap(), [change(9), change(8)]);
+    assert_eq!(store.breaker_changes(Moment(7), None, 9).await.unwrap(), (vec![change(9), change(8), change(7)], 0));
+    assert_eq!(store.breaker_changes(Moment(0), None, 2).await.unwrap(), (vec![change(9), change(8)], 8));
+    // A server that was well but once is not lost behind one that never is.
+    let of_b = BreakerChange { server: "b\"".into(), ..change(0) };
+    store.note_breaker(of_b.clone()).await.unwrap();
+    for server in ["b\"", "a"] {
+        for at in 0..2 {
+            store.note_breaker(BreakerChange { server: "a".into(), ..change(at) }).await.unwrap();
+        }
+        let named = Some(vec![server.to_owned()]);
+        let (changes, left_out) = store.breaker_changes(Moment(0), named, 1).await.unwrap();
+        let expected = if server == "a" { (1, 13) } else { (1, 0) };
+        assert_eq!((changes.len(), left_out), expected, "{server}");
+        assert_eq!(changes[0].server, server);
+    }
+    assert_eq!(store.breaker_changes(Moment(0), Some(Vec::new()), 9).await.unwrap(), (Vec::new(), 0));
     // As if thousands had come since.
     Raw::open(folder.path()).run("UPDATE breaker_changes SET number = 20000 WHERE time = 9");
     store.note_breaker(change(10)).await.unwrap();
-    assert_eq!(store.breaker_changes(Moment(0), 99).await.unwrap(), [change(10), change(9)]);
+    assert_eq!(store.breaker_changes(Moment(0), None, 99).await.unwrap(), (vec![change(10), change(9)], 0));
 }

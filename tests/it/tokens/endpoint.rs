@@ -1,6 +1,7 @@
 //! `[oauth]`: `/v1/mcp-oauth`, for access tokens alone.
 
 use serde_json::{Value, json};
+use toolgate::gateway::NewKey;
 
 use crate::support::{Client, FakeUpstream, Issuer, Response, SOON, Setup, TestGateway, now};
 
@@ -33,7 +34,8 @@ async fn a_token_opens_its_endpoint_for_every_kind_of_client() {
         let answer = client.call("up:write", &json!({})).await;
         assert_eq!(answer.told(), "done", "{}", answer.text);
         let record = gateway.record(answer.header("toolgate-audit-id").unwrap()).await;
-        assert_eq!((record["user"].clone(), record["agent"].clone()), (json!("ada"), json!("some-client")));
+        let user = format!("ada@{}", issuer.url.trim_start_matches("http://"));
+        assert_eq!((record["user"].clone(), record["agent"].clone()), (json!(user), json!("some-client")));
         assert!(record["key"].as_str().unwrap().starts_with("oauth_"));
     }
     let names = bare.tools().await;
@@ -96,6 +98,32 @@ async fn a_session_belongs_to_subject_and_client() {
     }
     let with_key = gateway.agent().await.in_session(mine.session());
     assert_eq!(with_key.rpc("ping", &json!({})).await.status, 404, "a key's holder is somebody else");
+    gateway.finish().await;
+}
+
+/// Who is called as the user of a key is not that user.
+#[tokio::test]
+async fn a_subject_is_not_the_user_of_a_key() {
+    let (upstream, issuer) = (FakeUpstream::legacy().await, Issuer::start().await);
+    let oauth = format!(
+        "[oauth]\nauthorization_servers = [\"{}\"]\naudience = \"{AUDIENCE}\"\nprofile = \"looker\"\n",
+        issuer.url
+    );
+    let looker = "scopes = [\"tools:read\", \"tools:invoke\", \"traces:read\"]\nallowed_tools = [\"*\"]";
+    let gateway = Setup::with(&upstream).config(&oauth).profile("looker", looker).start().await;
+    let of = |user: &str| NewKey { name: "k".into(), profile: "looker".into(), user: user.into(), ..NewKey::default() };
+    let place = issuer.url.trim_start_matches("http://").to_owned();
+    let keys = [gateway.create(of("ada")).await, gateway.create(of(&format!("ada@{place}"))).await];
+    for key in &keys {
+        gateway.client(key).invoke("up", "read", "{}").await;
+    }
+    let mut claims = issuer.claims(AUDIENCE);
+    claims["scope"] = json!("tools:read tools:invoke traces:read");
+    let token = bearer(&gateway, &issuer.sign(&claims));
+    let answer = token.call("executions.list", &json!({"server": "up"})).await;
+    let seen = answer.result()["structuredContent"]["executions"].clone();
+    let seen: Vec<&Value> = seen.as_array().unwrap().iter().map(|call| &call["key"]).collect();
+    assert_eq!(seen, [&json!(keys[1].id)], "{}", answer.text);
     gateway.finish().await;
 }
 
