@@ -323,3 +323,14 @@ async fn other_programs_servers_are_imported() {
         assert!(refused.err.contains(name), "{refused:?}");
     }
 }
+
+/// Whatever names the address wrongly, it is said of what.
+#[tokio::test]
+async fn a_wrong_address_is_named() {
+    let folder = tempfile::TempDir::new().unwrap();
+    for (arguments, environment) in [(&[][..], &[("TOOLGATE_LISTEN", "8080")][..]), (&["--listen", "8080"], &[])] {
+        let ended = toolgate_in(folder.path(), arguments, environment).await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.err.contains("'8080'") && ended.err.contains("--listen"), "{}", ended.err);
+    }
+}

@@ -1,6 +1,5 @@
 //! The doors under `/v1`: tokens, tools one by one, policies, approvals, accounts of users, the company brain, evaluations,
-//! the audit log and what it comes to. Every answer is `data` or `error` with
-//! `meta`; a call's has its `governance` besides.
+//! the audit log and what it comes to. Every answer is `data` or `error` with `meta`; a call's has its `governance` besides.
 
 mod approval_page;
 pub(super) mod approvals;
