@@ -26,8 +26,8 @@ from gateway import BIN, NODE, PACKAGES, Tally, environment
 SUITE = os.path.join(PACKAGES, "@modelcontextprotocol", "conformance", "dist", "index.js")
 DRIVER = os.path.join(HERE, "driver.py")
 REVISIONS = ["2026-07-28", "2025-11-25"]
-# Scored scenarios that pass, and checks that pass, per revision.
-TOTALS = {"2026-07-28": (6, 62), "2025-11-25": (4, 20)}
+# Scored scenarios that pass, and checks that pass, each once a scenario, per revision.
+TOTALS = {"2026-07-28": (30, 361), "2025-11-25": (17, 235)}
 # Each has a gateway of its own.
 AT_ONCE = 4
 
@@ -82,7 +82,8 @@ def measure(tally, revision, options, out):
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         results = pool.map(lambda scenario: run(revision, scenario, options.direct, out), chosen)
         for scenario, (status, said, checks) in zip(chosen, results):
-            good = sum(check["status"] == "SUCCESS" for check in checks)
+            # Each once: how often a request is sent depends on how fast the gateway is connected.
+            good = len({check["id"] for check in checks if check["status"] == "SUCCESS"})
             checks_passed += good
             passes = bool(checks) and not bad(checks)
             passing += passes and scenario in scored

@@ -10,11 +10,12 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use crate::domain::json::sha256_hex;
+use crate::domain::json::{Json, sha256_hex};
 use crate::policy::Call;
 
-/// Larger arguments are compared byte for byte, and nothing but their digest is kept. Bytes.
-const KEPT_BYTES: usize = 64 * 1024;
+/// Nobody approves what they cannot be shown: what sends more waits for no approval. Bytes.
+pub(super) const KEPT_BYTES: usize = 64 * 1024;
+const META: &str = "_meta";
 
 /// A call as it is compared and kept.
 #[derive(Debug)]
@@ -23,19 +24,67 @@ pub(super) struct Exact {
     pub(super) call: String,
     /// Digest of the arguments.
     pub(super) digest: String,
-    /// The arguments, where they are not too long to keep.
-    pub(super) arguments: Option<Zeroizing<Vec<u8>>>,
+    /// Digest of what travels beside them, but for its `_meta`, which has one of its own; each where there is any.
+    pub(super) beside: Option<String>,
+    pub(super) meta: Option<String>,
+    /// What a person is shown: the arguments, and after them what travels beside.
+    pub(super) kept: Zeroizing<Vec<u8>>,
 }
 
-/// Who may approve is a part of it: what one role has approved is not approved where another is asked for later.
-pub(super) fn of(call: &Call, approvers: Option<&[Arc<str>]>) -> Exact {
+/// Who may approve is a part of it: what one role has approved is not approved where another is asked for later. The
+/// `_meta` is none, since hosts number their calls there: where it is another, it does not travel.
+///
+/// # Errors
+/// The bytes of what is too long to be shown.
+pub(super) fn of(call: &Call, beside: Option<&Json>, approvers: Option<&[Arc<str>]>) -> Result<Exact, usize> {
     let text = call.arguments().map_or("{}", |arguments| arguments.as_str());
-    let canonical = if text.len() <= KEPT_BYTES { canonical(text) } else { None };
-    let digest = format!("sha256:{}", sha256_hex(canonical.as_deref().unwrap_or(text).as_bytes()));
+    let bytes = text.len() + beside.map_or(0, |beside| beside.bytes().len());
+    if bytes > KEPT_BYTES {
+        return Err(bytes);
+    }
+    let mut kept = canonical(text).ok_or(bytes)?;
+    let digest = digest(&kept);
+    let (rest, meta) = beside.map_or(Some((None, None)), parted).ok_or(bytes)?;
+    if let Some(beside) = beside {
+        kept.push_str(&canonical(beside.as_str()).ok_or(bytes)?);
+    }
     let (who, tool) = (call.principal(), call.tool());
-    let all = serde_json::json!([who.key, who.user, who.agent, tool.kind, tool.label, tool.digest, digest, approvers]);
-    let arguments = canonical.map(|text| Zeroizing::new(text.into_bytes()));
-    Exact { call: sha256_hex(all.to_string().as_bytes()), digest, arguments }
+    let mut all = vec![
+        serde_json::json!([who.key, who.user, who.agent]),
+        serde_json::json!([tool.kind, tool.label, tool.digest]),
+        serde_json::json!([digest, approvers]),
+    ];
+    all.extend(rest.clone().map(Value::from));
+    Ok(Exact {
+        call: sha256_hex(Value::from(all).to_string().as_bytes()),
+        digest,
+        beside: rest,
+        meta,
+        kept: Zeroizing::new(kept.into_bytes()),
+    })
+}
+
+fn digest(text: &str) -> String {
+    format!("sha256:{}", sha256_hex(text.as_bytes()))
+}
+
+/// The digests of what travels beside the arguments without its `_meta`, and of that.
+fn parted(beside: &Json) -> Option<(Option<String>, Option<String>)> {
+    let mut members: BTreeMap<String, &RawValue> = serde_json::from_slice(beside.bytes()).ok()?;
+    let mut meta = None;
+    if let Some(value) = members.remove(META) {
+        meta = Some(digest(&canonical(value.get())?));
+    }
+    let mut rest = String::new();
+    put_members(&members, &mut rest)?;
+    Some(((!members.is_empty()).then(|| digest(&rest)), meta))
+}
+
+/// The texts of what is kept: the arguments, and what travels beside them.
+pub(super) fn texts(kept: &[u8]) -> Option<(&str, Option<&str>)> {
+    let mut texts = serde_json::Deserializer::from_slice(kept).into_iter::<&RawValue>();
+    let arguments = texts.next()?.ok()?.get();
+    Some((arguments, texts.next().and_then(Result::ok).map(RawValue::get)))
 }
 
 /// One text for all that say the same: members sorted by name, no white space, numbers as they are written.
@@ -50,15 +99,7 @@ fn put(value: &RawValue, out: &mut String) -> Option<()> {
     match text.as_bytes().first()? {
         b'{' => {
             let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).ok()?;
-            out.push('{');
-            for (at, (name, value)) in members.into_iter().enumerate() {
-                if at > 0 {
-                    out.push(',');
-                }
-                write!(out, "{}:", Value::from(name)).ok()?;
-                put(value, out)?;
-            }
-            out.push('}');
+            put_members(&members, out)?;
         }
         b'[' => {
             out.push('[');
@@ -73,6 +114,19 @@ fn put(value: &RawValue, out: &mut String) -> Option<()> {
         b'"' => write!(out, "{}", Value::from(serde_json::from_str::<String>(text).ok()?)).ok()?,
         _ => out.push_str(text),
     }
+    Some(())
+}
+
+fn put_members(members: &BTreeMap<String, &RawValue>, out: &mut String) -> Option<()> {
+    out.push('{');
+    for (at, (name, value)) in members.iter().enumerate() {
+        if at > 0 {
+            out.push(',');
+        }
+        write!(out, "{}:", Value::from(name.as_str())).ok()?;
+        put(value, out)?;
+    }
+    out.push('}');
     Some(())
 }
 
@@ -102,6 +156,24 @@ mod tests {
     fn what_is_no_json_has_no_canonical_text() {
         assert_eq!(canonical("{"), None);
         assert_eq!(canonical(""), None);
+    }
+
+    #[test]
+    fn what_travels_beside_the_arguments_is_told_apart_from_its_meta() {
+        let of = |text: &str| parted(&Json::from_parts(text.into())).unwrap();
+        let (plain, other) = (of(r#"{"mode":"dry"}"#), of(r#"{"mode":"real","_meta":{"n":1}}"#));
+        assert!(plain.0.is_some() && plain.1.is_none() && other.1.is_some());
+        assert_ne!(plain.0, other.0);
+        assert_eq!(of(r#"{ "_meta" : {"n" : 2}, "mode" : "dr\u0079" }"#).0, plain.0);
+        assert_ne!(of(r#"{"_meta":{"n":2}}"#).1, other.1);
+        assert_eq!(of(r#"{"_meta":{"n":1}}"#), (None, other.1));
+    }
+
+    #[test]
+    fn what_is_kept_comes_apart_again() {
+        assert_eq!(texts(br#"{"n":1}"#), Some((r#"{"n":1}"#, None)));
+        assert_eq!(texts(br#"{"n":1}{"_meta":{}}"#), Some((r#"{"n":1}"#, Some(r#"{"_meta":{}}"#))));
+        assert_eq!(texts(b""), None);
     }
 
     fn any_json() -> impl Strategy<Value = Value> {

@@ -117,7 +117,7 @@ fn report(id: &str, hook: &'static str, told: Result<(), String>) {
     let result = if told.is_ok() { "told" } else { "failed" };
     metrics::counter!("toolgate_approval_hooks_total", "hook" => hook, "result" => result).increment(1);
     if let Err(why) = told {
-        tracing::warn!(approval = id, hook, why, "nobody was told of a request for an approval");
+        tracing::warn!(approval = id, hook, why, "a hook did not tell of a request for an approval");
     }
 }
 

@@ -21,10 +21,11 @@ use tokio::sync::{mpsc, watch};
 pub use self::hooks::Hooks;
 pub use self::view::Viewer;
 use crate::config::Settings;
-use crate::domain::approval::{ApprovalState, Ticket};
+use crate::domain::approval::{ApprovalState, Decision, Ticket};
 use crate::domain::clock::{Clock, Moment};
 use crate::domain::crowd::Crowd;
 use crate::domain::id::{ApprovalId, EventId, KeyId};
+use crate::domain::json::Json;
 use crate::domain::principal::{Principal, Scope};
 use crate::policy::{Approvers, PendingCall};
 use crate::store::{ApprovalFacts, ApprovalLimits, ApprovalRecord, Asked, Decided, NewApproval, Store, StoreError};
@@ -60,6 +61,8 @@ struct Inner {
 pub struct Asking<'a> {
     pub pending: &'a PendingCall,
     pub approvers: Approvers,
+    /// What the client sends beside the arguments, as one object.
+    pub beside: Option<Json>,
     /// The arguments as a log may hold them.
     pub preview: Option<Value>,
     /// The call's audit record.
@@ -70,14 +73,16 @@ pub struct Asking<'a> {
 /// What has been said of a call.
 #[derive(Debug)]
 pub enum Word {
-    /// It was approved, and the approval is taken.
-    Go(ApprovalId, Execution),
+    /// It was approved, and the approval is taken. What was approved may have come with another `_meta`.
+    Go { id: ApprovalId, execution: Execution, other_meta: bool },
     /// Nobody has decided yet.
     Wait(Ticket),
     /// A person has refused it.
     No { id: ApprovalId, reason: String },
     /// Too much waits already: of the key, or of all.
     Full { of_key: bool, limit: usize },
+    /// Nobody can be shown so much.
+    TooLong { bytes: usize, most: usize },
 }
 
 /// How a call ended that an approval had let go.
@@ -108,7 +113,8 @@ pub enum Undecided {
     #[error("this needs a key with the scope `approvals:decide`")]
     Scope,
     #[error(
-        "who asks for a call does not approve it: another person has to, or the owner of this machine with `toolgate approvals`"
+        "who asks for a call does not approve it: another person has to, with a key of another user (`toolgate keys create \
+         --name N --profile operator --user U`), or the owner of the gateway's machine with `toolgate approvals approve ID`"
     )]
     Requester,
     #[error("this approval is given by holders of one of the roles {}", .0.join(", "))]
@@ -169,17 +175,20 @@ impl Approvals {
     /// # Errors
     /// Where the store cannot be written; then the call must not be made.
     pub async fn ask(&self, asking: Asking<'_>) -> Result<Word, StoreError> {
-        let Asking { pending, approvers, preview, event, settings } = asking;
+        let Asking { pending, approvers, beside, preview, event, settings } = asking;
         let (call, judgement) = (pending.call(), pending.judgement());
         let (principal, tool) = (call.principal(), call.tool());
-        let exact = exact::of(call, approvers.as_deref());
+        let exact = match exact::of(call, beside.as_ref(), approvers.as_deref()) {
+            Ok(exact) => exact,
+            Err(bytes) => return Ok(Word::TooLong { bytes, most: exact::KEPT_BYTES }),
+        };
         let now = self.0.clock.now();
         let expiry = i64::try_from(settings.approvals.expiry.as_millis()).unwrap_or(i64::MAX);
         let new = NewApproval {
             call: exact.call,
             key: principal.key.clone(),
             user: Arc::clone(&principal.user),
-            arguments: exact.arguments,
+            kept: exact.kept,
             now,
             expires: Moment(now.0.saturating_add(expiry)),
             facts: ApprovalFacts {
@@ -189,6 +198,8 @@ impl Approvals {
                 kind: tool.kind,
                 tool_digest: Arc::clone(&tool.digest),
                 arguments_digest: exact.digest,
+                beside_digest: exact.beside,
+                meta_digest: exact.meta,
                 preview,
                 policy: judgement.policy().to_owned(),
                 policy_version: Arc::clone(&judgement.policy_version),
@@ -202,12 +213,12 @@ impl Approvals {
         // Held before the write: whoever leaves during it may have taken the approval all the same.
         let mut execution = Execution { approvals: self.clone(), event: event.clone(), open: true };
         let asked = self.0.store.ask_approval(new, LIMITS).await?;
-        if let Asked::Taken(id) = asked {
-            return Ok(Word::Go(id, execution));
+        if let Asked::Taken { id, other_meta } = asked {
+            return Ok(Word::Go { id, execution, other_meta });
         }
         execution.open = false;
         Ok(match asked {
-            Asked::Taken(_) | Asked::Full { of_key: false } => Word::Full { of_key: false, limit: LIMITS.pending },
+            Asked::Taken { .. } | Asked::Full { of_key: false } => Word::Full { of_key: false, limit: LIMITS.pending },
             Asked::Full { of_key: true } => Word::Full { of_key: true, limit: LIMITS.of_key },
             Asked::Denied(record) => Word::No { id: record.id.clone(), reason: refused(&record) },
             Asked::Waits(record, fresh) => {
@@ -280,12 +291,12 @@ impl Approvals {
     pub async fn decide(
         &self,
         id: &ApprovalId,
-        approve: bool,
+        decision: Decision,
         (key, user): (KeyId, Arc<str>),
         comment: Option<String>,
     ) -> Result<(), Undecided> {
         let by = Decided { at: self.0.clock.now(), key, user, comment };
-        if self.0.store.decide_approval(id, approve, by).await? {
+        if self.0.store.decide_approval(id, decision, by).await? {
             return Ok(());
         }
         match self.find(id).await? {

@@ -19,6 +19,8 @@ fn facts(event: &EventId) -> ApprovalFacts {
         kind: Kind::Tool,
         tool_digest: "d".into(),
         arguments_digest: "sha256:0".into(),
+        meta_digest: None,
+        beside_digest: None,
         preview: None,
         policy: "p".into(),
         policy_version: "v".into(),
@@ -37,7 +39,7 @@ fn new(call: &str, key: &str, event: &EventId, now: i64) -> NewApproval {
         call: call.to_owned(),
         key: KeyId::from(key),
         user: "u".into(),
-        arguments: Some(b"{\"secret\":\"in the clear nowhere\"}".to_vec().into()),
+        kept: b"{\"secret\":\"in the clear nowhere\"}".to_vec().into(),
         facts: facts(event),
         now: Moment(now),
         expires: Moment(now + LIFE),
@@ -57,7 +59,7 @@ fn open() -> (TempDir, Store) {
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Ask,
-    Decide(bool),
+    Decide(Decision),
     /// The call under way ends.
     End(Ended),
     /// The gateway dies and starts again.
@@ -71,8 +73,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let ended = prop_oneof![Just(Ended::Used("answered")), Just(Ended::Unknown("failed")), Just(Ended::NotSent)];
     let step = prop_oneof![
         5 => Just(Step::Ask),
-        3 => Just(Step::Decide(true)),
-        1 => Just(Step::Decide(false)),
+        3 => Just(Step::Decide(Decision::Approve)),
+        1 => Just(Step::Decide(Decision::Deny)),
         3 => ended.prop_map(Step::End),
         1 => Just(Step::Crash),
         2 => (1..60_i64).prop_map(Step::Pass),
@@ -117,12 +119,15 @@ impl Model {
     async fn take(&mut self, store: &Store, call: &str, step: Step) {
         match step {
             Step::Ask => self.ask(store, call).await,
-            Step::Decide(approve) => {
+            Step::Decide(decision) => {
                 let Some(last) = self.all.last().cloned() else { return };
-                let done = store.decide_approval(&last.id, approve, by(self.now)).await.unwrap();
+                let done = store.decide_approval(&last.id, decision, by(self.now)).await.unwrap();
                 assert_eq!(done, last.state == ApprovalState::Pending);
                 if let (true, Some(last)) = (done, self.all.last_mut()) {
-                    last.state = if approve { ApprovalState::Approved } else { ApprovalState::Denied };
+                    last.state = match decision {
+                        Decision::Approve => ApprovalState::Approved,
+                        Decision::Deny => ApprovalState::Denied,
+                    };
                 }
             }
             Step::End(how) => {
@@ -164,7 +169,7 @@ impl Model {
         if let Some(refused) = self.live(ApprovalState::Denied) {
             assert!(matches!(&asked, Asked::Denied(record) if record.id == refused.id), "{asked:?}");
         } else if let Some(approved) = self.live(ApprovalState::Approved) {
-            assert!(matches!(&asked, Asked::Taken(id) if *id == approved.id), "{asked:?}");
+            assert!(matches!(&asked, Asked::Taken { id, .. } if *id == approved.id), "{asked:?}");
             approved.state = ApprovalState::Executing;
             approved.event = Some(event);
             approved.effects += 1;
@@ -221,17 +226,18 @@ async fn of_many_at_once_one_gets_it() {
     let event = EventId::fresh();
     let asked = store.ask_approval(new("c", "k", &event, 0), LIMITS).await.unwrap();
     let Asked::Waits(record, true) = asked else { panic!("{asked:?}") };
-    let decided = join_all((0..8).map(|at| store.decide_approval(&record.id, at % 2 == 0, by(1)))).await;
+    let decisions = [Decision::Approve, Decision::Deny].into_iter().cycle().take(8);
+    let decided = join_all(decisions.map(|decision| store.decide_approval(&record.id, decision, by(1)))).await;
     assert_eq!(decided.into_iter().filter(|done| *done.as_ref().unwrap()).count(), 1);
     let asked = store.ask_approval(new("d", "k", &event, 0), LIMITS).await.unwrap();
     let Asked::Waits(record, true) = asked else { panic!("{asked:?}") };
-    assert!(store.decide_approval(&record.id, true, by(1)).await.unwrap());
+    assert!(store.decide_approval(&record.id, Decision::Approve, by(1)).await.unwrap());
     let takers = (0..8).map(|_| async {
         let event = EventId::fresh();
         store.ask_approval(new("d", "k", &event, 2), LIMITS).await.unwrap()
     });
     let asked = join_all(takers).await;
-    assert_eq!(asked.iter().filter(|asked| matches!(asked, Asked::Taken(_))).count(), 1);
+    assert_eq!(asked.iter().filter(|asked| matches!(asked, Asked::Taken { .. })).count(), 1);
     assert_eq!(
         asked.iter().filter(|asked| matches!(asked, Asked::Waits(_, true))).count(),
         1,
@@ -302,9 +308,9 @@ async fn what_is_lost_sight_of_is_unknown() {
         let Asked::Waits(record, _) = store.ask_approval(new(call, "k", &event, 0), LIMITS).await.unwrap() else {
             panic!("a request")
         };
-        store.decide_approval(&record.id, true, by(0)).await.unwrap();
+        store.decide_approval(&record.id, Decision::Approve, by(0)).await.unwrap();
         let taken = store.ask_approval(new(call, "k", &event, 0), LIMITS).await.unwrap();
-        assert!(matches!(taken, Asked::Taken(_)));
+        assert!(matches!(taken, Asked::Taken { .. }));
         ids.push((record.id, Execution { approvals: approvals.clone(), event, open: true }));
     }
     let state = async |id: &ApprovalId| approvals.find(id).await.unwrap().unwrap().state;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Approvals;
+use super::{Approvals, exact};
 use crate::config::Settings;
 use crate::domain::approval::ApprovalState;
 use crate::domain::clock::Moment;
@@ -35,11 +35,15 @@ impl Viewer<'_> {
         allowed && record.state == ApprovalState::Pending
     }
 
-    /// The arguments themselves are for those who decide on this very request, and for who sent them.
+    /// The arguments themselves are for those who decide on this very request, for the key that sent them, and for those
+    /// keys of its user that decide on others': the desktop of a user is not shown what their agent sends.
     fn reads(self, record: &ApprovalRecord) -> bool {
         match self {
             Self::Owner => true,
-            Self::Holder(who) => who.user == record.user || Approvals::may_decide(record, who).is_ok(),
+            Self::Holder(who) => {
+                let own = who.user == record.user && who.profile.has(Scope::ApprovalsDecide);
+                who.key == record.key || own || Approvals::may_decide(record, who).is_ok()
+            }
         }
     }
 }
@@ -61,9 +65,13 @@ impl Approvals {
             members.insert("may_decide".into(), json!(viewer.decides(&record)));
         }
         if let (true, Some(members)) = (viewer.reads(&record), view.as_object_mut()) {
-            let arguments = self.0.store.approval_arguments(id).await?;
-            let arguments = arguments.and_then(|text| serde_json::from_slice::<Value>(&text).ok());
-            members.insert("arguments".into(), arguments.unwrap_or_default());
+            let kept = self.0.store.approval_arguments(id).await?.unwrap_or_default();
+            let texts = exact::texts(&kept);
+            let (arguments, beside) = (texts.map(|(text, _)| text), texts.and_then(|(_, text)| text));
+            members.insert("arguments".into(), tree(arguments));
+            members.insert("beside".into(), tree(beside));
+            // A tree rounds numbers that two calls may differ in.
+            members.insert("exact".into(), json!({"arguments": arguments, "beside": beside}));
         }
         Ok(Some(view))
     }
@@ -110,6 +118,8 @@ impl Approvals {
             "effects": facts.effects,
             "tool_digest": facts.tool_digest,
             "arguments_digest": facts.arguments_digest,
+            "beside_digest": facts.beside_digest,
+            "meta_digest": facts.meta_digest,
             "preview": facts.preview,
             "audit_event_id": facts.event,
             "created_at": time(*created),
@@ -126,6 +136,10 @@ impl Approvals {
             "next": next(record),
         })
     }
+}
+
+fn tree(text: Option<&str>) -> Value {
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
 /// What is to be done.

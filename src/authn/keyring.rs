@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use governor::clock::Clock as _;
@@ -18,6 +18,7 @@ use super::credential::{Credential, NewKey, NotAdmitted, NotCreated};
 use super::grants::Grants;
 use super::secret_key::{PREFIX, SecretKey};
 use super::tokens::is_token;
+use super::uses::Uses;
 use crate::config::Profiles;
 use crate::domain::clock::{Clock, Moment, Ticking};
 use crate::domain::id::KeyId;
@@ -44,12 +45,12 @@ type Wrong = RateLimiter<IpAddr, DefaultKeyedStateStore<IpAddr>, Ticking, NoOpMi
 /// All keys by the keyed hash of their text.
 pub struct Keyring {
     pepper: hmac::Key,
-    keys: ArcSwap<HashMap<[u8; 32], Arc<KeyRecord>>>,
+    pub(super) keys: ArcSwap<HashMap<[u8; 32], Arc<KeyRecord>>>,
     admin: Option<Admin>,
     /// The tokens that keys were exchanged for.
     pub(super) grants: Grants,
     wrong: Wrong,
-    used: Mutex<HashMap<KeyId, Moment>>,
+    pub(super) uses: Uses,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) store: Store,
 }
@@ -86,7 +87,7 @@ impl Keyring {
             admin,
             grants,
             wrong: RateLimiter::new(quota, DefaultKeyedStateStore::default(), Ticking(Arc::clone(&clock))),
-            used: Mutex::default(),
+            uses: Uses::default(),
             clock,
             store,
         })
@@ -212,22 +213,6 @@ impl Keyring {
         hash(&self.pepper, text)
     }
 
-    /// Notes that a key was used, for lists; written now and then by [`Self::write_uses`].
-    pub fn note_use(&self, key: &KeyId) {
-        if let Ok(mut used) = self.used.try_lock() {
-            used.insert(key.clone(), self.clock.now());
-        }
-    }
-
-    /// Writes down when keys were last used.
-    ///
-    /// # Errors
-    /// Where the store cannot be written.
-    pub async fn write_uses(&self) -> Result<(), StoreError> {
-        let uses: Vec<_> = self.used.lock().unwrap_or_else(PoisonError::into_inner).drain().collect();
-        if uses.is_empty() { Ok(()) } else { self.store.touch_keys(uses).await }
-    }
-
     /// Makes a key. It works as soon as this returns; its text is nowhere but in the answer.
     ///
     /// # Errors
@@ -296,15 +281,11 @@ impl Keyring {
     /// Every key in the order they were made, with the latest use.
     #[must_use]
     pub fn list(&self) -> Vec<KeyRecord> {
-        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let mut list: Vec<KeyRecord> = self
             .keys
             .load()
             .values()
-            .map(|record| KeyRecord {
-                last_used: used.get(&record.id).copied().or(record.last_used),
-                ..KeyRecord::clone(record)
-            })
+            .map(|record| KeyRecord { last_used: self.uses.latest(record), ..KeyRecord::clone(record) })
             .collect();
         list.sort_by(|one, other| (one.created, one.id.as_str()).cmp(&(other.created, other.id.as_str())));
         list

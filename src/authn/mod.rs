@@ -11,6 +11,7 @@ mod keyring;
 mod secret_key;
 pub mod session;
 mod tokens;
+mod uses;
 
 pub use credential::{Credential, NewKey, NotAdmitted, NotCreated, NotIssued};
 pub use keyring::Keyring;

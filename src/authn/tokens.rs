@@ -252,6 +252,23 @@ mod tests {
     const ADMIN: &str = "an admin key that is long enough: 0123456789";
 
     #[tokio::test]
+    async fn the_scan_knows_what_is_given_out() {
+        let bench = Bench::new();
+        let keys = bench.start(ADMIN).await;
+        let new = NewKey { profile: "agent".into(), user: "ada".into(), ..NewKey::default() };
+        let (key, _) = keys.create(new).await.unwrap();
+        let mut given = vec![Secret::new(key.expose())];
+        for service in [false, true] {
+            let tokens = keys.issue(&given[0].clone(), service, TokenSettings::default()).await.unwrap();
+            given.extend([tokens.access, tokens.refresh]);
+        }
+        for secret in given {
+            let report = crate::scan::Scanner::default().scan(secret.expose().as_bytes());
+            assert_eq!(report.counts().into_keys().collect::<Vec<_>>(), ["toolgate-key"]);
+        }
+    }
+
+    #[tokio::test]
     async fn tokens_of_an_admin_key_that_was_changed_are_worth_nothing() {
         let bench = Bench::new();
         let keys = bench.start(ADMIN).await;

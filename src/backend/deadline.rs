@@ -2,15 +2,15 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::peer::{self, Aside};
+use super::peer::Asides;
+use super::places::{Places, Taken};
 use crate::domain::json::Json;
 
 /// A larger notification is dropped: progress is a number and a sentence. Bytes.
@@ -26,6 +26,21 @@ pub(crate) struct Deadline {
     /// Milliseconds from `start` to the last progress.
     active: Arc<AtomicU64>,
     held: Arc<Held>,
+    /// The call's place at its server, which others have while the client is asked.
+    place: Option<Arc<Place>>,
+}
+
+/// A place among the calls in flight at a server.
+#[derive(Debug)]
+pub(crate) struct Place {
+    places: Places,
+    taken: Mutex<Option<Taken>>,
+}
+
+impl Place {
+    fn slot(&self) -> MutexGuard<'_, Option<Taken>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Time that does not count: while the client is asked, the backend cannot answer.
@@ -43,6 +58,19 @@ pub(crate) struct Hold {
     since: Instant,
 }
 
+impl Hold {
+    /// Lets the time go on, once the call has a place at its server again.
+    pub(crate) async fn over(self) {
+        let last = self.deadline.held.holders.load(Ordering::Relaxed) <= 1;
+        if let Some(place) = self.deadline.place.as_ref().filter(|_| last)
+            && place.slot().is_none()
+            && let Some(taken) = place.places.take().await
+        {
+            place.slot().get_or_insert(taken);
+        }
+    }
+}
+
 impl Drop for Hold {
     fn drop(&mut self) {
         let lasted = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -57,7 +85,14 @@ const LOOK: Duration = Duration::from_secs(1);
 impl Deadline {
     /// Starts now: at most `idle` without progress, at most `hard` in all.
     pub(crate) fn start(idle: Duration, hard: Duration) -> Self {
-        Self { start: Instant::now(), idle: idle.min(hard), hard, active: Arc::default(), held: Arc::default() }
+        let (active, held, place) = Default::default();
+        Self { start: Instant::now(), idle: idle.min(hard), hard, active, held, place }
+    }
+
+    /// The same for a call that has this place, for as long as this or a clone of it lives.
+    pub(crate) fn at(self, places: Places, taken: Taken) -> Self {
+        let place = Place { places, taken: Mutex::new(Some(taken)) };
+        Self { place: Some(Arc::new(place)), ..self }
     }
 
     /// The backend gave a sign of progress.
@@ -69,7 +104,15 @@ impl Deadline {
     /// Stops the time for as long as the result lives.
     pub(crate) fn hold(&self) -> Hold {
         self.held.holders.fetch_add(1, Ordering::Relaxed);
+        if let Some(place) = &self.place {
+            place.slot().take();
+        }
         Hold { deadline: self.clone(), since: Instant::now() }
+    }
+
+    /// How long it was held, up to the last time that is over.
+    pub(crate) fn was_held(&self) -> Duration {
+        Duration::from_millis(self.held.total.load(Ordering::Relaxed))
     }
 
     fn end(&self) -> Instant {
@@ -77,8 +120,7 @@ impl Deadline {
             return Instant::now() + LOOK;
         }
         let active = Duration::from_millis(self.active.load(Ordering::Relaxed));
-        let held = Duration::from_millis(self.held.total.load(Ordering::Relaxed));
-        self.start + (active + self.idle).min(self.hard) + held
+        self.start + (active + self.idle).min(self.hard) + self.was_held()
     }
 
     /// Runs `future`, dropping it when the time is over.
@@ -106,13 +148,13 @@ pub(crate) struct Elapsed;
 #[derive(Debug, Clone)]
 pub(crate) struct Progress {
     pub deadline: Deadline,
-    pub sink: mpsc::Sender<Aside>,
+    pub sink: Asides,
     /// Bits of the last value passed on: what does not grow is dropped.
     last: Arc<AtomicU64>,
 }
 
 impl Progress {
-    pub(crate) fn new(deadline: Deadline, sink: mpsc::Sender<Aside>) -> Self {
+    pub(crate) fn new(deadline: Deadline, sink: Asides) -> Self {
         Self { deadline, sink, last: Arc::new(AtomicU64::new(f64::NEG_INFINITY.to_bits())) }
     }
 
@@ -133,13 +175,14 @@ impl Progress {
         }
         self.last.store(told.progress.to_bits(), Ordering::Relaxed);
         self.deadline.touch();
-        peer::tell(&self.sink, PROGRESS, Some(params));
+        self.sink.tell(PROGRESS, Some(params));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::peer::{Aside, asides};
 
     #[tokio::test]
     async fn progress_extends_the_time_up_to_the_hard_end() {
@@ -164,7 +207,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_growing_progress_of_the_own_token_passes() {
-        let (sink, mut rest) = mpsc::channel(8);
+        let (sink, mut rest) = asides(8);
         let progress = Progress::new(Deadline::start(Duration::from_secs(1), Duration::from_secs(1)), sink);
         for text in [
             r#"{"progressToken":7,"progress":1}"#,
@@ -196,5 +239,17 @@ mod tests {
         assert!(deadline.bound(work).await.is_ok());
         let more = tokio::time::sleep(Duration::from_secs(60));
         assert!(deadline.bound(more).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_waits_so_long_for_its_client_and_no_longer_however_often_it_asks() {
+        let deadline = Deadline::start(Duration::from_secs(10), Duration::from_secs(20));
+        let (asides, _heard) = asides(8);
+        let began = Instant::now();
+        for _ in 0..5 {
+            let reply = asides.put("roots/list", None).unwrap();
+            assert!(crate::backend::peer::answer(reply, Some(&deadline)).await.is_err());
+        }
+        assert!(began.elapsed() <= crate::backend::PATIENCE + Duration::from_secs(1), "{:?}", began.elapsed());
     }
 }

@@ -8,6 +8,8 @@ use crate::domain::plain::plain;
 pub(crate) struct Fault {
     pub kind: FaultKind,
     pub detail: String,
+    /// The call had been sent before, and may have had its effect then.
+    repeated: bool,
 }
 
 /// The kinds of fault, by what follows from them.
@@ -51,7 +53,12 @@ impl Fault {
         if detail.len() > MAX_DETAIL {
             detail = detail.chars().take(MAX_DETAIL / 4).collect();
         }
-        Self { kind, detail: plain(detail) }
+        Self { kind, detail: plain(detail), repeated: false }
+    }
+
+    /// The same of a call that had been sent before.
+    pub(crate) fn repeated(self) -> Self {
+        Self { repeated: true, ..self }
     }
 
     pub(crate) fn garbled(detail: impl Into<String>) -> Self {
@@ -62,7 +69,8 @@ impl Fault {
         Self::new(FaultKind::Broken, detail)
     }
 
-    /// Whether the backend's health is in doubt. What it refused in good order is no failure of it.
+    /// Whether the backend's health is in doubt. What it refused in good order is no failure of it, nor what says that the
+    /// request was malformed or too large.
     pub(crate) const fn counts(&self) -> bool {
         matches!(
             self.kind,
@@ -73,7 +81,7 @@ impl Fault {
                 | FaultKind::Timeout
                 | FaultKind::Garbled
                 | FaultKind::Rejected
-        )
+        ) && !matches!(self.kind, FaultKind::Unserved(400 | 413 | 414 | 431))
     }
 
     /// Whether a repeatable call may be sent once more at once.
@@ -83,7 +91,11 @@ impl Fault {
 
     /// Whether the call certainly had no effect, so that sending it again is safe for any tool.
     pub(crate) const fn without_effect(&self) -> bool {
-        matches!(self.kind, FaultKind::Connect | FaultKind::Busy(_) | FaultKind::Resting(_) | FaultKind::SessionLost)
+        !self.repeated
+            && matches!(
+                self.kind,
+                FaultKind::Connect | FaultKind::Busy(_) | FaultKind::Resting(_) | FaultKind::SessionLost
+            )
     }
 
     /// Whether nothing at the URL takes posts of MCP.
@@ -125,5 +137,24 @@ impl Fault {
             FaultKind::Unsupported => "unsupported",
             FaultKind::Stopped => "stopped",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_was_too_large_says_nothing_of_the_server() {
+        assert!(
+            !Fault::new(FaultKind::Unserved(431), "").counts() && Fault::new(FaultKind::Unserved(404), "").counts()
+        );
+    }
+
+    #[test]
+    fn what_was_sent_before_may_have_had_its_effect() {
+        let fault = Fault::new(FaultKind::Connect, "nobody there");
+        assert!(fault.without_effect());
+        assert!(!fault.repeated().without_effect());
     }
 }

@@ -27,6 +27,10 @@ const LONG_STREAM: Duration = Duration::from_secs(30);
 /// Pages and tools that are read at most: an endless list ends here.
 const MAX_PAGES: usize = 200;
 const MAX_ITEMS: usize = 10_000;
+/// Bytes of one item, and of all; and how long all pages may take.
+const MAX_ITEM: usize = 512 << 10;
+const MAX_LIST: usize = 16 << 20;
+const ALL_PAGES_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(crate) enum Link {
@@ -44,6 +48,8 @@ pub(crate) struct Listed {
     pub ttl_ms: Option<u64>,
     /// Whether the backend says that it is the same for everybody.
     pub public: bool,
+    /// Of all pages together.
+    bytes: usize,
 }
 
 /// Where a backend is, and as whom the gateway goes there.
@@ -150,8 +156,9 @@ impl Link {
         }
     }
 
-    /// Keeps the stream of notifications open, where the backend offers one. Never completes.
-    pub(crate) async fn follow(&self, changes: &Changes) {
+    /// Keeps the stream of notifications open, where the backend offers one. Completes where the session has ended, unless it
+    /// `renews`.
+    pub(crate) async fn follow(&self, changes: &Changes, renews: bool) {
         let Self::Http(link) = self else { return std::future::pending().await };
         if !link.follows() {
             return std::future::pending().await;
@@ -163,6 +170,7 @@ impl Link {
                 Ok(false) => return std::future::pending().await,
                 Ok(true) if began.elapsed() >= LONG_STREAM => attempt = 0,
                 Ok(true) => {}
+                Err(fault) if fault.kind == FaultKind::SessionLost && !renews => return,
                 Err(fault) => tracing::debug!(detail = fault.detail, "the stream of notifications broke off"),
             }
             tokio::time::sleep(backoff(attempt, jitter())).await;
@@ -180,8 +188,9 @@ impl Link {
         }
     }
 
-    /// Asks for a list, page by page; `member` holds its items.
+    /// Asks for a list, page by page; `member` holds its items. Where it takes too long, or is too large, it ends early.
     pub(crate) async fn list(&self, method: &str, member: &str) -> Result<Listed, Fault> {
+        let end = tokio::time::Instant::now() + ALL_PAGES_TIMEOUT;
         let mut listed = Listed::default();
         let mut cursor: Option<String> = None;
         for _ in 0..MAX_PAGES {
@@ -189,11 +198,20 @@ impl Link {
                 cursor.as_ref().map(|cursor| format!("\"cursor\":{}", serde_json::Value::from(cursor.as_str())));
             let params = members.as_deref().map_or(Params::None, Params::Members);
             let ask = Ask::plain(method, params);
-            let result = match tokio::time::timeout(LIST_TIMEOUT, self.ask(&ask)).await {
+            let until = end.min(tokio::time::Instant::now() + LIST_TIMEOUT);
+            let result = match tokio::time::timeout_at(until, self.ask(&ask)).await {
                 Ok(answer) => answer?,
+                Err(_) if until == end && cursor.is_some() => {
+                    listed.warning = Some(format!("{method} takes too long; the rest is left out"));
+                    return Ok(listed);
+                }
                 Err(_) => return Err(Fault::new(FaultKind::Timeout, format!("no answer to {method}"))),
             };
             let next = read_page(&result, member, &mut listed)?;
+            if listed.bytes > MAX_LIST {
+                listed.warning = Some(format!("{method} gives more than {MAX_LIST} bytes; the rest is left out"));
+                return Ok(listed);
+            }
             if listed.definitions.len() > MAX_ITEMS {
                 listed.definitions.truncate(MAX_ITEMS);
                 listed.warning = Some(format!("{method} gives more than {MAX_ITEMS} items; the rest is left out"));
@@ -226,7 +244,21 @@ fn read_page(result: &Json, member: &str, listed: &mut Listed) -> Result<Option<
     let page: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_slice(result.bytes()).map_err(garbled)?;
     let items = page.get(member).ok_or_else(|| Fault::garbled(format!("a page without `{member}`")))?;
     let items: Vec<&RawValue> = serde_json::from_str(items.get()).map_err(garbled)?;
-    listed.definitions.extend(items.into_iter().map(|item| Json::slice_of(result.bytes(), item)));
+    let (before, mut sum) = (listed.bytes, 0);
+    listed.bytes += result.bytes().len();
+    for item in items {
+        let size = item.get().len();
+        if size > MAX_ITEM {
+            listed.warning = Some(format!("an item of `{member}` has more than {MAX_ITEM} bytes and is left out"));
+            continue;
+        }
+        if before + sum + size > MAX_LIST {
+            break;
+        }
+        sum += size;
+        // A copy: an item that is kept does not keep its page.
+        listed.definitions.push(Json::from_parts(item.get().to_owned()));
+    }
     let ttl = page.get("ttlMs").and_then(|ttl| ttl.get().parse().ok());
     listed.ttl_ms = listed.ttl_ms.into_iter().chain(ttl).min();
     listed.public = page.get("cacheScope").is_some_and(|scope| scope.get() == "\"public\"");
@@ -234,4 +266,9 @@ fn read_page(result: &Json, member: &str, listed: &mut Listed) -> Result<Option<
         Some(next) => serde_json::from_str(next.get()).map_err(garbled),
         None => Ok(None),
     }
+}
+
+/// A result must be an object that can be read in one way only.
+pub(super) fn usable(result: Json) -> Result<Json, Fault> {
+    if result.bytes().starts_with(b"{") { Ok(result) } else { Err(Fault::garbled("the result is no object")) }
 }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc, oneshot};
 
 use super::deadline::Deadline;
 use crate::domain::id::KeyId;
 use crate::domain::json::Json;
 use crate::wire::era::Era;
+use crate::wire::hop;
 
 /// How long a client, and the person before it, may take to answer a question of a backend.
 pub const PATIENCE: Duration = Duration::from_secs(600);
@@ -18,11 +19,96 @@ pub const PATIENCE: Duration = Duration::from_secs(600);
 const MAX_NOTICE: usize = 256 << 10;
 const MAX_QUESTION: usize = 4 << 20;
 
+/// Kibibytes that may wait for one client, and for all of them: a hostile backend fills no more.
+const ROOM: usize = 6 << 10;
+const ROOM_OF_ALL: usize = 256 << 10;
+static ALL: Semaphore = Semaphore::const_new(ROOM_OF_ALL);
+
 /// What a backend says before it answers.
 #[derive(Debug)]
 pub enum Aside {
-    Notification { method: String, params: Option<Json> },
+    Notification { method: String, params: Option<Json>, room: Room },
     Question(Question),
+}
+
+/// The room that something takes while it waits for its client.
+#[derive(Debug)]
+pub struct Room {
+    _own: OwnedSemaphorePermit,
+    _of_all: SemaphorePermit<'static>,
+}
+
+/// Where what a backend says waits for its client: so many messages, and so many bytes.
+#[derive(Debug, Clone)]
+pub struct Asides {
+    sender: mpsc::Sender<Aside>,
+    room: Arc<Semaphore>,
+}
+
+/// A way for so many messages at a time.
+#[must_use]
+pub fn asides(messages: usize) -> (Asides, mpsc::Receiver<Aside>) {
+    let (sender, receiver) = mpsc::channel(messages);
+    (Asides { sender, room: Arc::new(Semaphore::new(ROOM)) }, receiver)
+}
+
+impl Asides {
+    /// One that nobody hears.
+    #[must_use]
+    pub fn deaf() -> Self {
+        asides(1).0
+    }
+
+    fn room(&self, params: Option<&Json>) -> Option<Room> {
+        let bytes = params.map_or(0, |params| params.bytes().len());
+        let size = u32::try_from(bytes.div_ceil(1 << 10) + 1).ok()?;
+        let own = Arc::clone(&self.room).try_acquire_many_owned(size).ok()?;
+        Some(Room { _own: own, _of_all: ALL.try_acquire_many(size).ok()? })
+    }
+
+    /// Passes on what has waited elsewhere. False where there is no place for it.
+    #[must_use]
+    pub fn pass(&self, aside: Aside) -> bool {
+        self.sender.try_send(aside).is_ok()
+    }
+
+    /// Completes when nobody hears it any more.
+    pub async fn closed(&self) {
+        self.sender.closed().await;
+    }
+
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Passes a notification on, where there is room for it.
+    pub(crate) fn tell(&self, method: &str, params: Option<Json>) {
+        let fits = params.as_ref().is_none_or(|params| params.bytes().len() <= MAX_NOTICE);
+        let told = fits
+            .then(|| self.room(params.as_ref()))
+            .flatten()
+            .is_some_and(|room| self.pass(Aside::Notification { method: method.to_owned(), params, room }));
+        if !told {
+            tracing::debug!(method, fits, "a notification is lost: it is too large, or nobody takes it");
+        }
+    }
+
+    /// Puts a question to the client.
+    ///
+    /// # Errors
+    /// The error object for the backend, where there is no room for it.
+    pub(crate) fn put(&self, method: &str, params: Option<Json>) -> Result<Reply, Json> {
+        if params.as_ref().is_some_and(|params| params.bytes().len() > MAX_QUESTION) {
+            return Err(error(-32603, "the request is too large to be passed on"));
+        }
+        let room = self.room(params.as_ref());
+        let (question, reply) = Question::new(method, params, room);
+        if question.room.is_none() || !self.pass(Aside::Question(question)) {
+            return Err(error(-32603, "the client cannot be asked now"));
+        }
+        Ok(reply)
+    }
 }
 
 /// A request of a backend to the client: `sampling/createMessage`, `elicitation/create`, `roots/list`.
@@ -31,15 +117,17 @@ pub struct Question {
     pub method: String,
     pub params: Option<Json>,
     answer: oneshot::Sender<Result<Json, Json>>,
+    /// Held until it is answered.
+    room: Option<Room>,
 }
 
 /// The answer to a question: its result, or its JSON-RPC error object.
 pub(crate) type Reply = oneshot::Receiver<Result<Json, Json>>;
 
 impl Question {
-    pub(crate) fn new(method: impl Into<String>, params: Option<Json>) -> (Self, Reply) {
+    fn new(method: &str, params: Option<Json>, room: Option<Room>) -> (Self, Reply) {
         let (answer, reply) = oneshot::channel();
-        (Self { method: method.into(), params, answer }, reply)
+        (Self { method: method.to_owned(), params, answer, room }, reply)
     }
 
     /// Takes the client's answer: a result, or a JSON-RPC error object.
@@ -72,8 +160,8 @@ pub struct Peer {
     pub rest: String,
     /// Members of the client's `_meta` that travel on, in the same form.
     pub meta: String,
-    /// What the backend says goes here; a full channel loses notifications and refuses questions.
-    pub asides: mpsc::Sender<Aside>,
+    /// What the backend says goes here; where there is no room, notifications are lost and questions refused.
+    pub asides: Asides,
 }
 
 impl Peer {
@@ -88,7 +176,7 @@ impl Peer {
             log_level: None,
             rest: String::new(),
             meta: String::new(),
-            asides: mpsc::channel(1).0,
+            asides: Asides::deaf(),
         }
     }
 
@@ -105,58 +193,41 @@ impl Peer {
             || ["sampling", "elicitation", "roots"].iter().any(|name| self.can(name))
     }
 
-    /// Whether a client may be asked by this method.
-    pub(crate) fn takes(&self, method: &str) -> bool {
-        capability_of(method).is_some_and(|capability| self.can(capability))
+    /// Whether what it is answered depends on nothing but what was judged: it cannot be asked, and says nothing besides.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        let says = !self.rest.is_empty() || !self.meta.is_empty();
+        !self.lasting && !says && !["sampling", "elicitation", "roots"].iter().any(|name| self.can(name))
     }
 
-    pub(crate) fn tell(&self, method: &str, params: Option<Json>) {
-        tell(&self.asides, method, params);
+    /// What it says beside what is judged, as one object; `None` where that is nothing.
+    #[must_use]
+    pub fn beside(&self) -> Option<Json> {
+        let meta = self.meta.strip_prefix(',').map(|meta| format!(",\"_meta\":{{{meta}}}")).unwrap_or_default();
+        let members = format!("{}{meta}", self.rest);
+        Some(Json::from_parts(format!("{{{}}}", members.strip_prefix(',')?)))
+    }
+
+    /// Whether the client may be asked so.
+    pub(crate) fn takes(&self, method: &str, params: Option<&Json>) -> bool {
+        hop::may_ask(&self.capabilities.value(), method, params)
     }
 }
 
-/// The capability that a client must have declared to be asked by this method.
-#[must_use]
-pub fn capability_of(method: &str) -> Option<&'static str> {
-    match method {
-        "sampling/createMessage" => Some("sampling"),
-        "elicitation/create" => Some("elicitation"),
-        "roots/list" => Some("roots"),
-        _ => None,
-    }
-}
-
-/// Passes a notification on, where there is room for it.
-pub(crate) fn tell(asides: &mpsc::Sender<Aside>, method: &str, params: Option<Json>) {
-    if params.as_ref().is_some_and(|params| params.bytes().len() > MAX_NOTICE) {
-        tracing::debug!(method, "a notification is too large to be passed on");
-        return;
-    }
-    if asides.try_send(Aside::Notification { method: method.to_owned(), params }).is_err() {
-        tracing::debug!(method, "a notification is lost: nobody takes it");
-    }
-}
-
-/// Asks the client, holding the call's deadline meanwhile; gives the result or the error object.
-pub(crate) async fn ask(
-    asides: &mpsc::Sender<Aside>,
-    method: &str,
-    params: Option<Json>,
-    deadline: Option<&Deadline>,
-) -> Result<Json, Json> {
-    if params.as_ref().is_some_and(|params| params.bytes().len() > MAX_QUESTION) {
-        return Err(error(-32603, "the request is too large to be passed on"));
-    }
-    let (question, reply) = Question::new(method, params);
-    if asides.try_send(Aside::Question(question)).is_err() {
-        return Err(error(-32603, "the client cannot be asked now"));
-    }
-    let _held = deadline.map(Deadline::hold);
-    match tokio::time::timeout(PATIENCE, reply).await {
+/// Waits for the client's answer, holding the call's deadline meanwhile; gives the result or the error object.
+pub(crate) async fn answer(reply: Reply, deadline: Option<&Deadline>) -> Result<Json, Json> {
+    // So long for all that one call asks, or a backend that asks again and again would keep it for ever.
+    let patience = deadline.map_or(PATIENCE, |deadline| PATIENCE.saturating_sub(deadline.was_held()));
+    let held = deadline.map(Deadline::hold);
+    let answer = match tokio::time::timeout(patience, reply).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) => Err(error(-32603, "the client has gone")),
         Err(_) => Err(error(-32603, "the client did not answer in time")),
+    };
+    if let Some(held) = held {
+        held.over().await;
     }
+    answer
 }
 
 /// A JSON-RPC error object.
@@ -198,20 +269,39 @@ pub(crate) struct Audience {
     /// An object: the client's capabilities, or none.
     pub capabilities: Json,
     /// Takes what the backend says outside of any request.
-    pub ambient: Option<mpsc::Sender<Aside>>,
+    pub ambient: Option<Asides>,
     pub changes: Arc<Changes>,
 }
 
 impl Audience {
-    /// Whether the backend may send this request outside of any of the client's.
-    pub(crate) fn declares(&self, method: &str) -> bool {
-        self.ambient.is_some()
-            && capability_of(method)
-                .is_some_and(|name| self.capabilities.value().get(name).is_some_and(|it| !it.is_null()))
+    /// Whether the backend was told that it may ask so.
+    pub(crate) fn declares(&self, method: &str, params: Option<&Json>) -> bool {
+        hop::may_ask(&self.capabilities.value(), method, params)
     }
 
     /// Of a link that many clients share: it declares nothing, and hears only of changes.
     pub(crate) fn shared(changes: Arc<Changes>) -> Self {
         Self { capabilities: Json::from_parts(String::from("{}")), ambient: None, changes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_says_beside_what_is_judged_is_one_object() {
+        let peer = Peer { lasting: false, ..Peer::silent(&KeyId::from("k"), &Arc::from("u")) };
+        let of = |rest: &str, meta: &str| Peer { rest: rest.into(), meta: meta.into(), ..peer.clone() };
+        for (rest, meta, beside) in [
+            (r#","x":1.0"#, "", r#"{"x":1.0}"#),
+            ("", r#","y":[]"#, r#"{"_meta":{"y":[]}}"#),
+            (r#","x":1,"z":2"#, r#","y":3"#, r#"{"x":1,"z":2,"_meta":{"y":3}}"#),
+        ] {
+            let peer = of(rest, meta);
+            assert_eq!(peer.beside().unwrap().as_str(), beside);
+            assert!(!peer.is_plain(), "its answer may be another's");
+        }
+        assert!(peer.is_plain() && peer.beside().is_none());
     }
 }

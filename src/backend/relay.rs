@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::ask::{Ask, Params};
 use super::deadline::Deadline;
 use super::facts::{Greeting, ListVersions};
-use super::fault::{Fault, FaultKind};
-use super::peer::{Aside, Peer};
+use super::peer::{Asides, Peer};
 use super::registry::Backends;
 use super::send::{gone, told};
 use super::server::Server;
+use super::sessions::{Attending, Sessions};
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
 use crate::domain::outcome::UpstreamError;
@@ -79,14 +79,10 @@ impl Backends {
         let (idle, hard) = (settings.timeout, settings.max_timeout.max(settings.timeout));
         let deadline = if passed.endless { Deadline::start(ENDLESS, ENDLESS) } else { Deadline::start(idle, hard) };
         let plain = Ask::plain(passed.method, Params::None);
-        let ask = Ask { deadline: Some(&deadline), peer: Some(passed.peer), ..plain };
         let answer = async {
-            let _place = match (passed.endless, deadline.bound(server.place()).await) {
-                (true, _) => None,
-                (false, Ok(place)) => Some(place?),
-                (false, Err(_)) => return Err(Fault::new(FaultKind::Busy(Some(1)), "no place in time")),
-            };
-            server.attempt(&ask, &deadline, passed.endless, &self.hub).await
+            let deadline = if passed.endless { deadline } else { server.placed(deadline, None).await? };
+            let ask = Ask { deadline: Some(&deadline), peer: Some(passed.peer), ..plain };
+            server.attempt_aside(&ask, &deadline, &self.hub).await
         };
         answer.await.map_err(|fault| told(&server, passed.method, true, fault))
     }
@@ -101,10 +97,16 @@ impl Backends {
     }
 
     /// Names who hears what a server says to a client's session outside of its requests.
-    pub fn listen(&self, name: &ServerName, session: &Arc<str>, sink: mpsc::Sender<Aside>) {
+    pub fn listen(&self, name: &ServerName, session: &Arc<str>, sink: Asides) {
         if let Ok(server) = self.one(name) {
             server.sessions.listen(session, sink);
         }
+    }
+
+    /// Keeps a client's session with a server while somebody hears what is said there.
+    #[must_use]
+    pub fn attend(&self, name: &ServerName, session: &Arc<str>) -> Option<Attending> {
+        Some(Sessions::attend(&self.one(name).ok()?, session))
     }
 
     /// Closes every session that a client has with backends.

@@ -12,10 +12,8 @@ use crate::domain::tool::Tool;
 #[derive(Debug)]
 pub enum Resolved {
     One(Arc<Tool>),
-    /// Nothing visible has this name; the nearest visible labels, best first.
-    None {
-        nearest: Vec<String>,
-    },
+    /// Nothing visible has this name; see [`Catalog::nearest`].
+    None,
     /// The name has several readings.
     Several(Vec<ToolId>),
 }
@@ -25,6 +23,9 @@ const SEPARATORS: [&str; 4] = [":", "/", ".", "__"];
 /// How many near names are given, and how near they have to be (0 to 1).
 const NEAREST: usize = 3;
 const NEAR: f64 = 0.55;
+/// Longer names are near to none, and of the likely ones so many are compared letter by letter.
+const LONGEST_NEAR: usize = 64;
+const COMPARED: usize = 64;
 /// A name longer than this is nobody's.
 const LONGEST: usize = 256;
 
@@ -48,14 +49,14 @@ impl Catalog {
             ToolRef::Pair { server, tool } => self.read_pair(server, tool),
             ToolRef::Text(text) => self.read_text(text),
             ToolRef::Exact { .. } | ToolRef::Prompt { .. } | ToolRef::Resource { .. } => {
-                return Resolved::None { nearest: Vec::new() };
+                return Resolved::None;
             }
         };
         found.retain(|entry| visible(entry.tool()));
         found.sort_by(|a, b| a.tool().label.cmp(&b.tool().label));
         found.dedup_by(|a, b| Arc::ptr_eq(a, b));
         match found.as_slice() {
-            [] => Resolved::None { nearest: self.nearest(&asked.label(), visible) },
+            [] => Resolved::None,
             [one] => Resolved::One(Arc::clone(one.tool())),
             several => Resolved::Several(several.iter().map(|entry| entry.tool().id.clone()).collect()),
         }
@@ -99,16 +100,25 @@ impl Catalog {
         found
     }
 
-    fn nearest(&self, asked: &str, visible: impl Fn(&Tool) -> bool) -> Vec<String> {
-        if asked.len() > LONGEST {
+    /// The visible labels nearest to a name that is nobody's, best first. The work is bounded, however many tools there are.
+    pub fn nearest(&self, asked: &ToolRef, visible: impl Fn(&Tool) -> bool) -> Vec<String> {
+        let (ToolRef::Pair { .. } | ToolRef::Text(_)) = asked else { return Vec::new() };
+        let plain = plain(&asked.label());
+        if plain.len() > LONGEST_NEAR {
             return Vec::new();
         }
-        let plain = plain(asked);
         let tail = plain.rsplit_once(':').map_or(plain.as_str(), |(_, tool)| tool);
-        let mut ranked: Vec<(f64, &Arc<Entry>)> = self
+        let mut likely: Vec<(f64, &Arc<Entry>)> = self
             .entries()
             .iter()
-            .filter_map(|entry| {
+            .map(|entry| (at_best(&plain, &entry.tool().label).max(at_best(tail, &entry.tool().id.tool)), entry))
+            .filter(|(best, _)| *best >= NEAR)
+            .collect();
+        likely.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.tool().label.cmp(&b.1.tool().label)));
+        likely.truncate(COMPARED);
+        let mut ranked: Vec<(f64, &Arc<Entry>)> = likely
+            .into_iter()
+            .filter_map(|(_, entry)| {
                 let tool = entry.tool();
                 let whole = strsim::normalized_damerau_levenshtein(&plain, &tool.label);
                 let name = strsim::normalized_damerau_levenshtein(tail, &tool.id.tool);
@@ -120,6 +130,25 @@ impl Catalog {
         let visible = ranked.into_iter().filter(|(_, entry)| visible(entry.tool()));
         visible.take(NEAREST).map(|(_, entry)| entry.tool().label.to_string()).collect()
     }
+}
+
+/// How near two texts are at best: by how often each byte stands in them, which is cheap to count.
+fn at_best(one: &str, other: &str) -> f64 {
+    let longest = one.len().max(other.len());
+    if longest == 0 || one.len().min(other.len()) * 2 < longest {
+        return 0.0;
+    }
+    let mut counts = [0_i32; 256];
+    for (text, step) in [(one, 1), (other, -1)] {
+        for byte in text.bytes() {
+            if let Some(count) = counts.get_mut(usize::from(byte)) {
+                *count += step;
+            }
+        }
+    }
+    let more: i32 = counts.iter().filter(|count| **count > 0).sum();
+    let less: i32 = counts.iter().filter(|count| **count < 0).sum();
+    1.0 - f64::from(more.max(-less)) / longest as f64
 }
 
 /// The canonical spelling that a text most likely stands for, to compare it with labels.
@@ -182,16 +211,39 @@ mod tests {
     #[test]
     fn the_nearest_are_visible_ones() {
         let catalog = catalog(&[("github", &["list_repos", "list_issues", "create_issue"])]);
-        let Resolved::None { nearest } = catalog.resolve(&text("github:list_repo"), |_| true) else { panic!() };
-        assert_eq!(nearest[0], "github:list_repos");
-        let Resolved::None { nearest } = catalog.resolve(&text("list_repos"), |_| true) else { panic!() };
-        assert_eq!(nearest[0], "github:list_repos");
+        for asked in ["github:list_repo", "list_repos", "list_reops"] {
+            assert!(matches!(catalog.resolve(&text(asked), |_| true), Resolved::None));
+            assert_eq!(catalog.nearest(&text(asked), |_| true)[0], "github:list_repos", "{asked}");
+        }
         let hidden = |tool: &Tool| &*tool.id.tool != "list_repos";
-        let Resolved::None { nearest } = catalog.resolve(&text("github:list_repos"), hidden) else { panic!() };
+        assert!(matches!(catalog.resolve(&text("github:list_repos"), hidden), Resolved::None));
+        let nearest = catalog.nearest(&text("github:list_repos"), hidden);
         assert!(!nearest.iter().any(|label| label.contains("repos")), "{nearest:?}");
-        assert!(
-            matches!(catalog.resolve(&text(&"x".repeat(10_000)), |_| true), Resolved::None { nearest } if nearest.is_empty())
-        );
+        assert!(catalog.nearest(&text(&"x".repeat(10_000)), |_| true).is_empty());
+    }
+
+    #[test]
+    fn a_name_that_is_nobody_s_costs_little_among_many_tools() {
+        let names: Vec<String> = (0..9_000).map(|n| format!("{}{n:05}", "tool_of_many_".repeat(9))).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let catalog = catalog(&[("up", &names), ("github", &["list_repos"])]);
+        let (asked, looked) = (text("github:list_rpeos"), std::cell::Cell::new(0));
+        let visible = |_: &Tool| {
+            looked.set(looked.get() + 1);
+            true
+        };
+        assert_eq!(catalog.nearest(&asked, visible), ["github:list_repos"]);
+        assert!(looked.get() <= NEAREST, "only what is near is looked at");
+        assert!(catalog.nearest(&text(&"tool_of_many_".repeat(4)), |_| true).len() <= NEAREST);
+    }
+
+    #[test]
+    fn no_text_is_nearer_than_its_letters_allow() {
+        for (one, other) in [("list_repos", "list_reops"), ("abc", "abd"), ("", "x"), ("é", "e"), ("aaaa", "aaab")] {
+            assert!(at_best(one, other) >= strsim::normalized_damerau_levenshtein(one, other) - 0.5, "{one} {other}");
+        }
+        assert!((at_best("abc", "cab") - 1.0).abs() < f64::EPSILON);
+        assert!(at_best("abc", "xyz") < f64::EPSILON);
     }
 
     proptest! {

@@ -18,7 +18,7 @@ use crate::wire::era::Era;
 /// How often a backend may ask for input before it answers.
 pub(crate) const MAX_ROUNDS: usize = 10;
 /// Questions in one round.
-const MAX_QUESTIONS: usize = 16;
+pub const MAX_QUESTIONS: usize = 16;
 
 #[derive(Deserialize)]
 struct Required<'a> {
@@ -34,6 +34,16 @@ struct Request<'a> {
     method: Cow<'a, str>,
     #[serde(borrow, default)]
     params: Option<&'a RawValue>,
+}
+
+impl Request<'_> {
+    fn params(&self, result: &Json) -> Option<Json> {
+        self.params.map(|params| Json::slice_of(result.bytes(), params))
+    }
+}
+
+fn takes(peer: &Peer, result: &Json, request: &Request<'_>) -> bool {
+    peer.takes(&request.method, request.params(result).as_ref())
 }
 
 /// What follows from a result that asks for input.
@@ -55,7 +65,7 @@ pub(crate) async fn next(result: &Json, peer: &Peer, deadline: &Deadline) -> Res
     if required.requests.len() > MAX_QUESTIONS {
         return Err(Fault::garbled("it asks for too much input at once"));
     }
-    if let Some(request) = required.requests.values().find(|request| !peer.takes(&request.method)) {
+    if let Some(request) = required.requests.values().find(|request| !takes(peer, result, request)) {
         return Err(Fault::new(
             FaultKind::Unsupported,
             format!("it asks for `{}`, which the client did not declare", request.method),
@@ -65,8 +75,11 @@ pub(crate) async fn next(result: &Json, peer: &Peer, deadline: &Deadline) -> Res
         return Ok(Next::Pass);
     }
     let asked = required.requests.iter().map(|(key, request)| async move {
-        let params = request.params.map(|params| Json::slice_of(result.bytes(), params));
-        let answer = peer::ask(&peer.asides, &request.method, params, Some(deadline)).await;
+        let params = request.params(result);
+        let answer = match peer.asides.put(&request.method, params) {
+            Ok(reply) => peer::answer(reply, Some(deadline)).await,
+            Err(error) => Err(error),
+        };
         Ok::<_, Fault>(format!("{}:{}", serde_json::Value::from(&**key), answered(&request.method, answer)?.as_str()))
     });
     let answers: Vec<String> = join_all(asked).await.into_iter().collect::<Result<_, _>>()?;
@@ -98,7 +111,7 @@ mod tests {
     use crate::backend::peer::Aside;
 
     fn peer(era: Era) -> (Peer, mpsc::Receiver<Aside>) {
-        let (asides, heard) = mpsc::channel(8);
+        let (asides, heard) = peer::asides(8);
         let peer = Peer {
             era,
             session: Arc::from("s"),

@@ -1,18 +1,15 @@
 //! One call to one tool, prompt or resource: cache, place, breaker, backend; and what is told of a failure.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-use tokio::sync::mpsc;
 
 use super::ask::{Ask, Params};
 use super::cache::CacheKey;
 use super::deadline::{Deadline, Progress};
 use super::fault::{Fault, FaultKind};
 use super::meters::Ending;
-use super::peer::{Aside, Peer};
+use super::peer::{Asides, Peer};
 use super::registry::{Backends, Hub};
 use super::rounds::{self, MAX_ROUNDS, Next};
 use super::server::Server;
@@ -39,7 +36,7 @@ pub struct SendOptions<'a> {
     pub timeout: Option<Duration>,
     /// Takes the `params` of `notifications/progress`; the `progressToken` in them is the gateway's. Progress is asked
     /// for only with this. A full channel loses progress.
-    pub progress: Option<mpsc::Sender<Aside>>,
+    pub progress: Option<Asides>,
     /// The client, where the backend may speak to it while it works.
     pub peer: Option<Arc<Peer>>,
     /// Names everything that the decision and the call used, arguments included. Without it nothing is cached.
@@ -149,6 +146,7 @@ impl Backends {
             return Err(Fault::new(FaultKind::Stopped, "the server is stopping"));
         }
         let (deadline, by_caller) = limits(server, tool, options.timeout);
+        let deadline = server.placed(deadline, options.key).await?;
         let reference = options.errand.map(|_| reference(tool)).unwrap_or_default();
         let (method, params) = question(tool, arguments, options.errand, &reference);
         let mirrored = match tool.kind {
@@ -169,14 +167,8 @@ impl Backends {
             more: "",
             allowance: allowance.as_ref(),
         };
-        let place = pin!(server.place());
-        let place = match deadline.bound(place).await {
-            Ok(place) => place?,
-            Err(_) => return Err(Fault::new(FaultKind::Busy(Some(1)), "no place among the calls in flight in time")),
-        };
         let sending = Sending { server, deadline: &deadline, by_caller, trail: options.trail };
         let answer = self.rounds(&sending, ask).await;
-        drop(place);
         if let Err(fault) = &answer
             && fault.code() == Some(-32020)
         {
@@ -193,14 +185,16 @@ impl Backends {
         for round in 0..MAX_ROUNDS {
             let ask = Ask { more: &more, ..base };
             let mut result = sending.attempt(&ask, (round > 0).then_some("input"), &self.hub).await;
+            let mut repeated = round > 0;
             if let Err(fault) = &result
                 && ask.repeatable
                 && fault.worth_repeating()
             {
                 tracing::debug!(server = %server.name, fault = fault.word(), "a repeatable call is sent once more");
+                repeated |= !fault.without_effect();
                 result = Box::pin(sending.attempt(&ask, Some("retry"), &self.hub)).await;
             }
-            let result = result?;
+            let result = result.map_err(|fault| if repeated { fault.repeated() } else { fault })?;
             let shape = reply::scan(result.as_str()).map_err(|error| Fault::garbled(error.to_string()))?;
             let answer = |result, partial| Answer { result, is_error: shape.is_error, cached: false, partial };
             match (shape.kind, ask.peer) {
@@ -264,7 +258,7 @@ fn question<'a>(
     if let Some(errand) = errand {
         let params = match errand {
             Errand::Complete => Params::Members(reference),
-            Errand::Follow { .. } => Params::Uri(name),
+            Errand::Follow { .. } | Errand::GoOn { .. } => Params::Uri(name),
             Errand::Task { id, .. } => Params::Task(id),
         };
         return (errand.method(), params);
@@ -322,6 +316,7 @@ pub(super) fn gone(server: &ServerName) -> UpstreamError {
         fault: UpstreamFault::Down,
         message: format!("the server `{server}` is not configured any more"),
         retryable: false,
+        without_effect: true,
         breaker: "closed",
         retry_after: None,
     }
@@ -346,10 +341,10 @@ pub(super) fn told(server: &Server, asked: &str, repeatable: bool, fault: Fault)
         tracing::warn!(server = %server.name, asked, fault = fault.word(), detail = fault.detail, "call failed");
     }
     let name = &server.name;
+    let (code, without_effect) = (fault.code(), fault.without_effect());
     let retryable = !matches!(fault.kind, FaultKind::Rejected | FaultKind::Unsupported | FaultKind::Rpc(_))
-        && (repeatable || fault.without_effect());
+        && (repeatable || without_effect);
     let again = if retryable { "; try again" } else { "; whether the call took effect is not known" };
-    let code = fault.code();
     let (upstream, message, retry_after) = match fault.kind {
         FaultKind::Connect => {
             (UpstreamFault::Down, format!("the server `{name}` cannot be reached; try again"), Some(1))
@@ -394,5 +389,6 @@ pub(super) fn told(server: &Server, asked: &str, repeatable: bool, fault: Fault)
         ),
         FaultKind::Stopped => (UpstreamFault::Down, format!("the server `{name}` is stopping"), None),
     };
-    UpstreamError { fault: upstream, message, retryable, breaker: server.breaker.state().as_str(), retry_after }
+    let breaker = server.breaker.state().as_str();
+    UpstreamError { fault: upstream, message, retryable, without_effect, breaker, retry_after }
 }

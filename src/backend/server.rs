@@ -1,12 +1,12 @@
 //! One configured server: its link, its limits, its health, and what it last listed.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::ask::Ask;
@@ -17,25 +17,24 @@ use super::definition;
 use super::facts::{Facts, Greeting, ListVersions};
 use super::fault::{Fault, FaultKind};
 use super::known::Known;
-use super::link::{Link, Listed};
+use super::link::{Link, Listed, usable};
 use super::lists::Lists;
 use super::meters::Meters;
 use super::oauth::Authorization;
 use super::pace::Pace;
 use super::peer::Changes;
+use super::places::Places;
 use super::registry::Hub;
-use super::sessions::Sessions;
+use super::sessions::{Lease, Sessions};
 use super::status::{ServerState, ServerStatus, era_word};
 use super::transport::Tail;
 use crate::config::ServerSettings;
 use crate::domain::clock::Clock;
-use crate::domain::id::ServerName;
+use crate::domain::id::{KeyId, ServerName};
 use crate::domain::json::Json;
 use crate::domain::plain::plain;
 use crate::wire::era::Era;
 
-/// Calls that may wait for a place, for each place.
-const WAITING_PER_PLACE: usize = 16;
 /// How long a call waits for a server that is just being connected.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -47,8 +46,7 @@ pub(crate) struct Server {
     settings: ArcSwap<ServerSettings>,
     link: ArcSwapOption<Link>,
     pub breaker: BreakerCell,
-    places: Semaphore,
-    waiting: AtomicUsize,
+    places: Places,
     pace: Option<Pace>,
     /// Grows with every call that may have written: what was cached before is old.
     pub writes: AtomicU64,
@@ -79,8 +77,7 @@ impl Server {
             authorization: None,
             link: ArcSwapOption::empty(),
             breaker: BreakerCell::default(),
-            places: Semaphore::new(settings.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
-            waiting: AtomicUsize::new(0),
+            places: Places::new(settings.concurrency),
             pace,
             writes: AtomicU64::new(0),
             phase: watch::Sender::new(ServerState::Connecting),
@@ -206,8 +203,7 @@ impl Server {
 
     /// Waits until no call is in flight.
     pub(crate) async fn drained(&self) {
-        let all = u32::try_from(self.settings.load().concurrency).unwrap_or(u32::MAX);
-        drop(self.places.acquire_many(all).await);
+        self.places.drained().await;
     }
 
     // === what the registry asks ===
@@ -267,7 +263,6 @@ impl Server {
         let facts = self.facts();
         let mut warnings: Vec<String> = facts.warning.iter().cloned().collect();
         warnings.extend(facts.warnings.iter().cloned());
-        let places = settings.concurrency.clamp(1, Semaphore::MAX_PERMITS);
         ServerStatus {
             name: self.name.clone(),
             transport: settings.transport.kind(),
@@ -281,39 +276,29 @@ impl Server {
             last_error: facts.last_error.clone(),
             stderr: self.tail.lines(),
             breaker: self.breaker.view(now),
-            in_flight: places.saturating_sub(self.places.available_permits()),
+            in_flight: self.places.taken(),
             warnings,
         }
     }
 
     // === what a call needs ===
 
-    /// A place among the calls in flight, at the server's pace.
-    pub(crate) async fn place(&self) -> Result<SemaphorePermit<'_>, Fault> {
-        let place = match self.places.try_acquire() {
-            Ok(place) => place,
-            Err(_) => self.queue().await?,
-        };
-        if let Some(pace) = &self.pace {
-            pace.turn().await;
-        }
-        Ok(place)
-    }
-
-    async fn queue(&self) -> Result<SemaphorePermit<'_>, Fault> {
-        struct Waiting<'a>(&'a AtomicUsize);
-        impl Drop for Waiting<'_> {
-            fn drop(&mut self) {
-                self.0.fetch_sub(1, Ordering::Relaxed);
+    /// The deadline of a call that has a place among those in flight, at the server's pace.
+    pub(crate) async fn placed(&self, deadline: Deadline, key: Option<&KeyId>) -> Result<Deadline, Fault> {
+        let places = key.map_or_else(|| self.places.clone(), |key| self.places.of(key));
+        let waiting = async {
+            let place = places.take().await?;
+            if let Some(pace) = &self.pace {
+                pace.turn().await;
             }
+            Some(place)
+        };
+        let placed = deadline.bound(pin!(waiting)).await;
+        match placed {
+            Ok(Some(place)) => Ok(deadline.at(places, place)),
+            Ok(None) => Err(Fault::new(FaultKind::Busy(Some(1)), "too many calls wait already")),
+            Err(_) => Err(Fault::new(FaultKind::Busy(Some(1)), "no place among the calls in flight in time")),
         }
-        let most = self.settings.load().concurrency.saturating_mul(WAITING_PER_PLACE);
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= most {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return Err(Fault::new(FaultKind::Busy(Some(1)), "too many calls wait already"));
-        }
-        let _waiting = Waiting(&self.waiting);
-        self.places.acquire().await.map_err(|_| Fault::new(FaultKind::Stopped, "the server is gone"))
     }
 
     /// The link; while the server is being connected, waits for it a while.
@@ -343,24 +328,43 @@ impl Server {
         hub: &Arc<Hub>,
     ) -> Result<Json, Fault> {
         let clock = &*hub.clock;
-        let reached = deadline.bound(Box::pin(self.reach(ask, hub))).await;
-        let (link, lease) = reached.map_err(|_| Fault::new(FaultKind::Timeout, "not connected in time"))??;
+        let (link, lease) = self.reach_in_time(ask, deadline, hub).await?;
         let ticket = self.breaker.admit(clock.ticks()).map_err(|rest| {
             let seconds = u64::try_from(rest.retry_after.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1);
             Fault::new(FaultKind::Resting(seconds), "the breaker is open")
         })?;
-        let asking = pin!(link.ask(ask));
-        let answer = match deadline.bound(asking).await {
-            Ok(answer) => answer.and_then(usable),
-            Err(_) => Err(Fault::new(FaultKind::Timeout, "no answer in time")),
-        };
+        let answer = asked_in_time(&link, ask, deadline).await;
         drop(lease);
         self.learn(&answer, ticket, by_caller, hub);
         answer
     }
+
+    /// Sends one request of which the breaker hears nothing: what becomes of it is in the client's hands.
+    pub(crate) async fn attempt_aside(
+        self: &Arc<Self>,
+        ask: &Ask<'_>,
+        deadline: &Deadline,
+        hub: &Arc<Hub>,
+    ) -> Result<Json, Fault> {
+        let (link, _lease) = self.reach_in_time(ask, deadline, hub).await?;
+        asked_in_time(&link, ask, deadline).await
+    }
+
+    async fn reach_in_time(
+        self: &Arc<Self>,
+        ask: &Ask<'_>,
+        deadline: &Deadline,
+        hub: &Arc<Hub>,
+    ) -> Result<(Arc<Link>, Option<Lease>), Fault> {
+        let late = |_| Fault::new(FaultKind::Timeout, "not connected in time");
+        deadline.bound(Box::pin(self.reach(ask, hub))).await.map_err(late)?
+    }
 }
 
-/// A result must be an object that can be read in one way only.
-fn usable(result: Json) -> Result<Json, Fault> {
-    if result.bytes().starts_with(b"{") { Ok(result) } else { Err(Fault::garbled("the result is no object")) }
+async fn asked_in_time(link: &Link, ask: &Ask<'_>, deadline: &Deadline) -> Result<Json, Fault> {
+    let asking = pin!(link.ask(ask));
+    match deadline.bound(asking).await {
+        Ok(answer) => answer.and_then(usable),
+        Err(_) => Err(Fault::new(FaultKind::Timeout, "no answer in time")),
+    }
 }

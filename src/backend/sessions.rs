@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use super::breaker::{backoff, jitter};
 use super::fault::{Fault, FaultKind};
 use super::link::{Destination, Link};
 use super::oauth::Authorization;
-use super::peer::{Aside, Audience, Changes, Peer};
+use super::peer::{Asides, Audience, Peer};
 use super::registry::Hub;
 use super::server::Server;
 use crate::config::Transport;
@@ -21,6 +21,8 @@ use crate::wire::era::Era;
 /// Links that one server may have beside the shared one: sessions with a remote server, child processes.
 const MAX_REMOTE: usize = 256;
 const MAX_CHILDREN: usize = 32;
+/// The part of them that one key may have: of so many, one.
+const OF_KEY: usize = 4;
 /// Of these, as many may belong to one client at once.
 const MAX_LANES: usize = 16;
 /// A link that nobody has used for so long is closed.
@@ -38,10 +40,31 @@ type Slots = HashMap<Lane, Arc<Slot>>;
 pub(crate) struct Sessions {
     slots: Mutex<Slots>,
     /// Who hears what a session's backend says outside of a request.
-    listeners: Mutex<HashMap<Arc<str>, mpsc::Sender<Aside>>>,
+    listeners: Mutex<HashMap<Arc<str>, Asides>>,
+    /// Sessions whose client hears what is said there, and how often.
+    attended: Mutex<HashMap<Arc<str>, usize>>,
     /// Openings that failed in a row, by key, and the clock tick until which the next one waits.
     failed: Mutex<HashMap<Box<str>, (u32, u64)>>,
 }
+
+/// Somebody hears what a session's backend says outside of requests: while this lives, the session is not idle.
+#[derive(Debug)]
+pub struct Attending {
+    server: Arc<Server>,
+    session: Arc<str>,
+}
+
+impl Drop for Attending {
+    fn drop(&mut self) {
+        let mut attended = self.server.sessions.attended();
+        if let Some((session, count)) = attended.remove_entry(&self.session).filter(|(_, count)| *count > 1) {
+            attended.insert(session, count - 1);
+        }
+    }
+}
+
+/// Stands in the name of a session that one subscription has for itself.
+pub const LISTENS: &str = " listen ";
 
 /// Whose a session is: its name begins with the key.
 fn owner(session: &str) -> &str {
@@ -90,8 +113,46 @@ impl Sessions {
     }
 
     /// Names who hears what the backend says to a session outside of its requests.
-    pub(crate) fn listen(&self, session: &Arc<str>, sink: mpsc::Sender<Aside>) {
+    pub(crate) fn listen(&self, session: &Arc<str>, sink: Asides) {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(session), sink);
+    }
+
+    /// A session has ended. What was subscribed to in it is told no more, so who has it for that alone is let go, to come
+    /// again.
+    fn unheard(&self, session: &str) {
+        if session.contains(LISTENS) {
+            // Its link can speak to the listener too.
+            self.slots().retain(|_, slot| !slot.gone.load(Ordering::Acquire));
+            self.listeners.lock().unwrap_or_else(PoisonError::into_inner).remove(session);
+        }
+    }
+
+    fn attended(&self) -> MutexGuard<'_, HashMap<Arc<str>, usize>> {
+        self.attended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a session while somebody hears what is said there.
+    pub(crate) fn attend(server: &Arc<Server>, session: &Arc<str>) -> Attending {
+        *server.sessions.attended().entry(Arc::clone(session)).or_default() += 1;
+        Attending { server: Arc::clone(server), session: Arc::clone(session) }
+    }
+
+    /// Where there are too many, of one key or of all, the slot that was not used for longest goes: of the same key if it
+    /// can be, and of another's only one that nobody hears.
+    fn make_room(&self, slots: &mut Slots, session: &str, most: usize) -> Result<Option<Arc<Slot>>, Fault> {
+        let mine = |session_of: &str| owner(session_of) == owner(session);
+        let own = slots.keys().filter(|(other, _)| mine(other)).count();
+        let full = own >= (most / OF_KEY).max(1);
+        if !full && slots.len() < most {
+            return Ok(None);
+        }
+        let attended = self.attended();
+        let free = |(other, _): &Lane| !attended.contains_key(other);
+        let evicted = idlest(slots, |lane| mine(&lane.0) && free(lane))
+            .or_else(|| idlest(slots, |lane| mine(&lane.0)))
+            .or_else(|| if full { None } else { idlest(slots, free) });
+        let busy = || Fault::new(FaultKind::Busy(Some(5)), "as many clients have a session with the server as may");
+        evicted.map(Some).ok_or_else(busy)
     }
 
     /// The link for a client; opened where there is none yet.
@@ -187,7 +248,7 @@ impl Sessions {
                     return Ok((Arc::clone(slot), None));
                 }
                 None => {
-                    let evicted = if slots.len() < most { None } else { Some(idlest(&mut slots)?) };
+                    let evicted = self.make_room(&mut slots, &peer.session, most)?;
                     let slot = Arc::new(Slot {
                         user: with_account.then(|| Arc::clone(&peer.user)),
                         link: OnceCell::new(),
@@ -229,7 +290,7 @@ impl Sessions {
             // A modern client says it with each request; its sessions are kept apart by it.
             link.set_level(level).await;
         }
-        hub.tracker.spawn(tend(Arc::clone(&link), Arc::clone(slot), Arc::clone(&server.changes)));
+        hub.tracker.spawn(tend(Arc::clone(&link), Arc::clone(slot), Arc::clone(server), Arc::clone(&peer.session)));
         if link.hello().era == Era::Legacy {
             link.heard().await;
         }
@@ -250,9 +311,10 @@ impl Sessions {
     /// Closes what nobody has used for a while and has nothing in flight; all of a session's where it is named.
     pub(crate) fn sweep(&self, now: u64, ended: Option<&str>) {
         let mut slots = self.slots();
+        let attended = self.attended();
         slots.retain(|(session, _), slot| {
             let idle = Duration::from_micros(now.saturating_sub(slot.used.load(Ordering::Relaxed))) >= IDLE;
-            let free = slot.in_flight.load(Ordering::Acquire) == 0;
+            let free = slot.in_flight.load(Ordering::Acquire) == 0 && !attended.contains_key(session);
             let over =
                 ended.is_some_and(|ended| ended == &**session) || (idle && free) || slot.gone.load(Ordering::Acquire);
             if over {
@@ -260,25 +322,26 @@ impl Sessions {
             }
             !over
         });
+        drop(attended);
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         listeners.retain(|session, sink| !sink.is_closed() && ended.is_none_or(|ended| ended != &**session));
     }
 }
 
-/// Makes room: takes out the slot that was not used for longest and has nothing in flight.
-fn idlest(slots: &mut Slots) -> Result<Arc<Slot>, Fault> {
-    let free = slots.iter().filter(|(_, slot)| slot.in_flight.load(Ordering::Acquire) == 0);
-    let key = free.min_by_key(|(_, slot)| slot.used.load(Ordering::Relaxed)).map(|(key, _)| key.clone());
-    key.and_then(|key| slots.remove(&key))
-        .ok_or_else(|| Fault::new(FaultKind::Busy(Some(5)), "as many clients have a session with the server as may"))
+/// Takes out the slot that was not used for longest, of those that may go and have nothing in flight.
+fn idlest(slots: &mut Slots, may_go: impl Fn(&Lane) -> bool) -> Option<Arc<Slot>> {
+    let free = slots.iter().filter(|(lane, slot)| slot.in_flight.load(Ordering::Acquire) == 0 && may_go(lane));
+    let key = free.min_by_key(|(_, slot)| slot.used.load(Ordering::Relaxed)).map(|(key, _)| key.clone())?;
+    slots.remove(&key)
 }
 
 /// Keeps a client's link until it ends or is not wanted any more.
-async fn tend(link: Arc<Link>, slot: Arc<Slot>, changes: Arc<Changes>) {
+async fn tend(link: Arc<Link>, slot: Arc<Slot>, server: Arc<Server>, session: Arc<str>) {
     // What a modern server says outside of requests, it says to everybody.
     let follow = async {
         match link.hello().era {
-            Era::Legacy => link.follow(&changes).await,
+            // A session that is begun anew knows nothing of what was subscribed to.
+            Era::Legacy => link.follow(&server.changes, !session.contains(LISTENS)).await,
             Era::Modern => std::future::pending().await,
         }
     };
@@ -288,5 +351,6 @@ async fn tend(link: Arc<Link>, slot: Arc<Slot>, changes: Arc<Changes>) {
         () = follow => {}
     }
     slot.gone.store(true, Ordering::Release);
+    server.sessions.unheard(&session);
     link.close().await;
 }

@@ -25,7 +25,7 @@ pub use self::demo::demo;
 pub use self::query::{Aggregate, JoinTo, MAX_CONDITIONS, MAX_JOINED, MAX_LIMIT, MAX_QUERY, Query, run};
 pub use self::rows::{DEFAULT_KEY, Format, Row, Rows, RowsOptions, entity_of, relation};
 pub use self::view::{Everything, Sight, types};
-pub use crate::store::brain::{Brain, Entity, Relation, Unwritten, Written, is_type_name};
+pub use crate::store::brain::{Brain, Entity, READINGS_OF_KEY, Relation, Unwritten, Written, is_type_name};
 
 use crate::store::StoreError;
 use crate::store::brain::Unread;
@@ -44,6 +44,8 @@ pub enum QueryError {
         QUERY_TIME.as_secs()
     )]
     TooLong,
+    #[error("too many queries wait: try again in a moment")]
+    Busy,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -58,6 +60,7 @@ impl From<Unread> for QueryError {
     fn from(unread: Unread) -> Self {
         match unread {
             Unread::TooLong => Self::TooLong,
+            Unread::Busy => Self::Busy,
             Unread::Store(error) => Self::Store(error),
         }
     }

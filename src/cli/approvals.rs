@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::ask::Need;
 use super::{Common, Ended, ask, print};
-use crate::domain::approval::ApprovalState;
+use crate::domain::approval::{ApprovalState, Decision};
 use crate::gateway::ApprovalsCommand;
 use crate::gateway::control;
 
@@ -52,8 +52,8 @@ pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<End
     let command = match command {
         Command::List { state, limit, cursor } => ApprovalsCommand::List { state, limit, cursor },
         Command::Show { id } => ApprovalsCommand::Show { id },
-        Command::Approve { id, comment } => ApprovalsCommand::Decide { id, approve: true, comment },
-        Command::Deny { id, comment } => ApprovalsCommand::Decide { id, approve: false, comment },
+        Command::Approve { id, comment } => ApprovalsCommand::Decide { id, decision: Decision::Approve, comment },
+        Command::Deny { id, comment } => ApprovalsCommand::Decide { id, decision: Decision::Deny, comment },
     };
     let answer = ask::ask(common, Need::Records, control::Command::Approvals(command.clone())).await?;
     match command {
@@ -82,9 +82,12 @@ fn table(answer: &Value) {
 }
 
 fn show(approval: &Value) {
-    let rows = approval.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+    let rows = approval.as_object().into_iter().flatten();
+    let rows = rows.filter(|(name, value)| !value.is_null() && *name != "exact");
+    // Numbers as they are written.
+    let exact = |name: &str| approval.get("exact")?.get(name)?.as_str().map(str::to_owned);
     let text = |name: &str, value: &Value| match value {
-        Value::Object(_) => value.to_string(),
+        Value::Object(_) => exact(name).unwrap_or_else(|| value.to_string()),
         _ => print::text(approval, name),
     };
     print::table(&["", ""], rows.map(|(name, value)| vec![name.clone(), text(name, value)]));

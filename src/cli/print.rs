@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use super::{Common, Ended};
+use crate::domain::plain::is_invisible;
 
 /// Sends the log to stderr. A filter that cannot be read is as good as none.
 pub(super) fn logging(format: &str, level: &str, filter: Option<&str>) {
@@ -55,7 +56,25 @@ pub(super) fn usage(error: &clap::Error) {
 
 /// JSON for scripts.
 pub(super) fn json(value: &Value) {
-    line(&serde_json::to_string_pretty(value).unwrap_or_else(|_| value.to_string()));
+    line(&visible(&serde_json::to_string_pretty(value).unwrap_or_else(|_| value.to_string())));
+}
+
+/// The same JSON, with what cannot be seen escaped. It stands in texts alone, so it says what it said.
+fn visible(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if hides(c) {
+            out.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Whether a character steers a terminal, or shows otherwise than it reads.
+fn hides(c: char) -> bool {
+    (c.is_control() && c != '\n') || is_invisible(c)
 }
 
 /// JSON for scripts, or else a line for people.
@@ -101,18 +120,27 @@ pub(super) fn list<'v>(value: &'v Value, name: &str) -> &'v [Value] {
 /// Text that can neither steer a terminal nor show otherwise than it reads: control characters but the line feed, and
 /// characters that are invisible or turn the direction of writing.
 pub(super) fn clean(text: &str) -> String {
-    let hidden =
-        |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-    text.chars().map(|c| if (c.is_control() && c != '\n') || hidden(c) { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if hides(c) { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::clean;
+    use super::{clean, is_invisible, visible};
 
     #[test]
     fn nothing_steers_the_terminal() {
         assert_eq!(clean("a\u{1b}[31m\u{202e}b\u{200b}\nc"), "a\u{fffd}[31m\u{fffd}b\u{fffd}\nc");
         assert_eq!(clean("żółć 日本"), "żółć 日本");
+        for c in (char::MIN..=char::MAX).filter(|c| is_invisible(*c)) {
+            assert_eq!(clean(&format!("k{c}")), "k\u{fffd}");
+        }
+    }
+
+    #[test]
+    fn json_for_scripts_says_the_same_and_hides_nothing() {
+        let value = serde_json::json!({"k\u{3164}": "a\u{e0041}\u{9b}31m\u{202e}\nżółć"});
+        let text = visible(&serde_json::to_string_pretty(&value).unwrap());
+        assert!(text.contains(r"k\u3164") && text.contains(r"a\udb40\udc41\u009b31m\u202e\nżółć"), "{text}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 }

@@ -53,6 +53,14 @@ impl ApprovalState {
     }
 }
 
+/// What a person says of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decision {
+    Approve,
+    Deny,
+}
+
 /// What a caller is told of the approval that its call waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ticket {

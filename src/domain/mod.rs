@@ -21,3 +21,4 @@ pub mod sketch;
 pub mod strict;
 pub mod tool;
 pub mod trace;
+pub mod uri;

@@ -129,6 +129,9 @@ pub enum Refusal {
     LimitReached { scope: String, limit: String, retry_after: u64 },
     #[error("the audit log cannot be written, so nothing is called: {0}")]
     Unrecorded(String),
+    /// It waited, and its caller would not be admitted any more.
+    #[error("the credential of this call may not be used any more, so nothing is called")]
+    NoLongerAdmitted,
     #[error("the gateway is stopping")]
     Stopping,
     #[error("an internal error: the log says more under the request's id")]
@@ -167,6 +170,7 @@ impl Refusal {
             Self::NoAccount(_) => "account_required",
             Self::LimitReached { .. } => "rate_limited",
             Self::Unrecorded(_) => "audit_unavailable",
+            Self::NoLongerAdmitted => "unauthorized",
             Self::Stopping => "stopping",
             Self::Internal => "internal_error",
         }
@@ -214,6 +218,8 @@ pub struct UpstreamError {
     pub message: String,
     /// Whether the same call may be sent again.
     pub retryable: bool,
+    /// Whether it had no effect for sure.
+    pub without_effect: bool,
     /// `closed`, `open` or `half-open`.
     pub breaker: &'static str,
     /// Seconds after which another try makes sense.

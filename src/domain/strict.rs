@@ -157,6 +157,8 @@ mod tests {
         }
         let many: String = (0..100).map(|n| format!("\"k{n}\":0,")).collect();
         assert_eq!(check(&format!("{{{many}\"k7\":1}}")), Err(Unfit::Duplicate("k7".into())));
+        let told = check(r#"{"a\n\u202eb":0,"a\n\u202eb":1}"#).unwrap_err().to_string();
+        assert_eq!(told, "the member `a\\n\\u{202e}b` stands twice in one object");
     }
 
     #[test]

@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::path::nodes;
+use super::path::{PathCheck, nodes};
 use super::suite::{Case, Decision};
 
 /// Characters of a value in a reason, of a reason, and how many reasons.
 const MAX_SHOWN: usize = 120;
 const MAX_REASON: usize = 400;
 const MAX_REASONS: usize = 10;
+
+/// Why a check was not made.
+const LATE: &str = "judging took too long: the rest was not looked at";
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,9 +44,10 @@ pub struct Observed {
 /// Holds a value against a JSON Schema: the sentence about what does not fit.
 pub type Fits<'f> = &'f dyn Fn(&Value, &Value) -> Result<(), String>;
 
-/// Everything that is not as expected; nothing where the case has passed.
+/// Everything that is not as expected; nothing where the case has passed. `goes_on` is asked between checks, and what is not
+/// looked at any more has not passed.
 #[must_use]
-pub fn judge(case: &Case, seen: &Observed, fits: Fits<'_>) -> Vec<String> {
+pub fn judge(case: &Case, seen: &Observed, fits: Fits<'_>, goes_on: &dyn Fn() -> bool) -> Vec<String> {
     let expect = &case.expect;
     let mut reasons = Vec::new();
     // An error may be one before any decision: arguments that do not fit.
@@ -75,7 +79,7 @@ pub fn judge(case: &Case, seen: &Observed, fits: Fits<'_>) -> Vec<String> {
             reasons.push("there is no result to look at".into());
         }
     } else {
-        reasons.extend(of_value(case, &seen.value, fits));
+        reasons.extend(of_value(case, &seen.value, fits, goes_on));
     }
     for part in expect.text_contains.iter().filter(|part| !seen.text.contains(part.as_str())) {
         reasons.push(format!("the text does not contain {}: {}", quoted(part), quoted(&seen.text)));
@@ -87,15 +91,31 @@ pub fn judge(case: &Case, seen: &Observed, fits: Fits<'_>) -> Vec<String> {
     reasons.into_iter().map(|reason| cut(&reason.replace('\n', " "), MAX_REASON)).collect()
 }
 
-fn of_value(case: &Case, value: &Value, fits: Fits<'_>) -> Vec<String> {
+/// What may take a while.
+enum Check<'c> {
+    Path(&'c PathCheck),
+    Schema(&'c Value),
+}
+
+fn of_value(case: &Case, value: &Value, fits: Fits<'_>, goes_on: &dyn Fn() -> bool) -> Vec<String> {
     let mut reasons = Vec::new();
     if let Some(want) = case.expect.equals.as_ref().filter(|want| !same(value, want)) {
         let difference = difference(want, value, "");
         reasons.push(difference.unwrap_or_else(|| format!("expected {}, got {}", shown(want), shown(value))));
     }
     let count = nodes(value);
-    reasons.extend(case.expect.paths.iter().filter_map(|check| check.judge(value, count).err()));
-    reasons.extend(case.expect.schema.as_ref().and_then(|schema| fits(schema, value).err()));
+    let paths = case.expect.paths.iter().map(Check::Path);
+    for check in paths.chain(case.expect.schema.as_ref().map(Check::Schema)) {
+        if !goes_on() {
+            reasons.push(LATE.into());
+            break;
+        }
+        let held = match check {
+            Check::Path(check) => check.judge(value, count),
+            Check::Schema(schema) => fits(schema, value),
+        };
+        reasons.extend(held.err());
+    }
     reasons
 }
 
@@ -187,7 +207,7 @@ mod tests {
         let fits = |schema: &Value, value: &Value| {
             jsonschema::validate(schema, value).map_err(|error| format!("does not fit the schema: {error}"))
         };
-        judge(&case(expect), seen, &fits).join("; ")
+        judge(&case(expect), seen, &fits, &|| true).join("; ")
     }
 
     #[test]
@@ -246,6 +266,18 @@ mod tests {
         assert!(approval.starts_with("expected the decision approval, got deny by block-sql-drop"), "{approval}");
         let allowed = reasons(&json!({"decision": "deny"}), &seen());
         assert!(allowed.starts_with("expected the decision deny, got allow by default-allow-read"), "{allowed}");
+    }
+
+    #[test]
+    fn judging_ends_between_checks() {
+        let checks = json!([{"path": "$.total", "equals": 2}, {"path": "$.more"}, {"path": "$.repos"}]);
+        let case = case(&json!({"jsonpath": checks, "schema": {"required": ["total"]}}));
+        let asked = std::cell::Cell::new(0);
+        let goes_on = || asked.replace(asked.get() + 1) < 1;
+        let reasons = judge(&case, &seen(), &|_, _| Ok(()), &goes_on);
+        assert_eq!(reasons, ["`$.total`: expected 2, got 1", LATE]);
+        let reasons = judge(&case, &seen(), &|_, _| Err("does not fit".into()), &|| asked.replace(asked.get() + 1) < 5);
+        assert_eq!(reasons.last().map(String::as_str), Some(LATE), "{reasons:?}");
     }
 
     #[test]

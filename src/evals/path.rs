@@ -12,10 +12,14 @@ use super::table::Table;
 /// Characters of a query, and how deep its brackets go.
 const MAX_CHARS: usize = 300;
 const MAX_NESTING: usize = 6;
+/// Bytes of the texts in a query with a pattern: it is compiled anew for each value.
+const MAX_PATTERN: usize = 100;
 /// Steps that look at everything below or around: `..`, `?`, `$` inside, and what runs a pattern.
 const MAX_WIDE: usize = 2;
 /// Nodes of the largest value that is looked at, by the count of such steps.
 const MOST_NODES: [usize; MAX_WIDE + 1] = [200_000, 50_000, 5_000];
+/// What stands for a text, where the rest of a query is looked at.
+const QUOTED: &str = "'";
 /// Nodes that a query may select.
 const MOST_SELECTED: usize = 10_000;
 
@@ -58,7 +62,9 @@ impl PathCheck {
             tests.push(Test::Exists(true));
         }
         let path = path?;
-        if let Err(why) = parse(&path) {
+        if !table.is_known()
+            && let Err(why) = parse(&path)
+        {
             table.flaw("path", why);
             return None;
         }
@@ -126,10 +132,16 @@ fn bounded(text: &str) -> Result<usize, String> {
     for c in text.chars() {
         match quote {
             Some(_) if escaped => escaped = false,
-            Some(_) if c == '\\' => escaped = true,
+            Some(_) if c == '\\' => {
+                escaped = true;
+                quoted.push(c);
+            }
             Some(open) if c == open => quote = None,
             Some(_) => quoted.push(c),
-            None if matches!(c, '"' | '\'') => quote = Some(c),
+            None if matches!(c, '"' | '\'') => {
+                quote = Some(c);
+                plain.push_str(QUOTED);
+            }
             None => {
                 match c {
                     '(' | '[' | '!' => nesting += 1,
@@ -146,14 +158,42 @@ fn bounded(text: &str) -> Result<usize, String> {
     }
     let count = |part: &str| plain.matches(part).count();
     let patterns = count("match") + count("search");
-    if patterns > 0 && quoted.contains(['{', '\\']) {
-        return Err("a pattern in a path is made anew for each value: repetition in braces is not taken".into());
+    if patterns > 0 && (quoted.contains(['{', '\\']) || quoted.len() > MAX_PATTERN) {
+        return Err(format!(
+            "a pattern in a path is made anew for each value: repetition in braces, a backslash and more than {MAX_PATTERN} \
+             bytes are not taken"
+        ));
+    }
+    if !brings_its_patterns(&plain) {
+        return Err("the pattern of `match` and `search` is a text in the path, not a part of the result".into());
     }
     let wide = count("..") + count("?") + count("$").saturating_sub(1) + patterns;
     if wide > MAX_WIDE {
         return Err(format!("at most {MAX_WIDE} of `..`, `?`, an inner `$`, `match` and `search` stand in one path"));
     }
     Ok(wide)
+}
+
+/// Whether each `match` and `search` has a text for its pattern: one out of the result may be anything, and another for
+/// each value. Of a text, `plain` has nothing but [`QUOTED`].
+fn brings_its_patterns(plain: &str) -> bool {
+    let ends =
+        ["match", "search"].into_iter().flat_map(|name| plain.match_indices(name).map(|(at, name)| at + name.len()));
+    ends.filter_map(|end| plain.get(end..)?.trim_start().strip_prefix('(')).all(|arguments| {
+        let (mut depth, mut pattern) = (0_usize, None);
+        for (at, c) in arguments.char_indices() {
+            match c {
+                ')' if depth == 0 => {
+                    return pattern.and_then(|from| arguments.get(from..at)).map(str::trim) == Some(QUOTED);
+                }
+                ')' | ']' => depth = depth.saturating_sub(1),
+                '(' | '[' => depth += 1,
+                ',' if depth == 0 => pattern = Some(at + 1),
+                _ => {}
+            }
+        }
+        false
+    })
 }
 
 /// How many values there are in one, itself included.
@@ -203,6 +243,8 @@ mod tests {
             (json!({"path": "$..stars", "max": 11}), "`$..stars`: expected numbers of at most 11"),
             (json!({"path": "$..name", "min": 1}), "`$..name`: expected numbers of at least 1"),
             (json!({"path": "$.repos[?search(@.name, '^a')]", "count": 1}), ""),
+            (json!({"path": "$.repos[?match(@['name'], \"a|,[)]\")]", "count": 1}), ""),
+            (json!({"path": "$.match.research", "exists": false}), ""),
         ] {
             assert_eq!(judged(&check, &value).err().unwrap_or_default(), fault, "{check}");
         }
@@ -212,11 +254,21 @@ mod tests {
     fn a_query_that_costs_too_much_is_not_taken() {
         let brackets = format!("$[?{}@.a{}]", "(".repeat(60), ")".repeat(60));
         let long = format!("$.{}", "a".repeat(MAX_CHARS));
+        let patterned = format!("$[?search(@.a, '{}')]", ".".repeat(MAX_PATTERN + 1));
         for path in [
             "$..*..*..*",
             "$[?$[?$[?@]]]",
             "$..[?@..a]",
             "$[?search(@.a, '(a{1000}){1000}')]",
+            "$[?search(@.a, @.b)]",
+            "$[?match(@.a,$.b)]",
+            r"$[?match(@.a, '\\pL\\pL')]",
+            r"$[?match(@.a, '\u005cpL')]",
+            "$[?match( @['a,b'] , value(@['c']) )]",
+            "$[?search('a', @.b)]",
+            "$[?search(@.b, 'a' , @.b)]",
+            "$[?search(@.a, '')||match(@.a,@.b)]",
+            &patterned,
             "$[?!!!!!!!!!!@.a]",
             &brackets,
             &long,

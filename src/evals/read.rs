@@ -20,6 +20,10 @@ const MAX_NAME: usize = 200;
 const MAX_TOOL: usize = 300;
 const MAX_TEXT: usize = 2000;
 const MAX_CHECKS: usize = 50;
+/// Patterns in all schemas of a suite, their bytes in sum, and bytes of the program that each is compiled to.
+const MAX_PATTERNS: usize = 50;
+const MAX_PATTERN_BYTES: usize = 4096;
+const MAX_PROGRAM: usize = 256 << 10;
 /// Ids that a JSON number holds exactly.
 const MAX_ID: u64 = 9_007_199_254_740_991;
 const MAX_WEIGHT: u64 = 1000;
@@ -31,11 +35,29 @@ const MAX_CONCURRENCY: u64 = 16;
 /// # Errors
 /// All that is wrong with it.
 pub fn read(source: &Value) -> Result<Suite, Vec<Flaw>> {
-    let flaws = Flaws::default();
+    read_with(source, Flaws::default())
+}
+
+/// Reads a suite that was read before and is whole: nothing of it is compiled again.
+///
+/// # Errors
+/// Where it is not whole after all.
+pub fn read_again(source: &Value) -> Result<Suite, Vec<Flaw>> {
+    read_with(source, Flaws::of_known())
+}
+
+fn read_with(source: &Value, flaws: Flaws) -> Result<Suite, Vec<Flaw>> {
     let text = canonical(source);
+    let refused = |message| Err(vec![Flaw { at: String::new(), message, hint: None }]);
     if text.len() > MAX_BYTES {
-        let message = format!("a suite has at most {MAX_BYTES} bytes, this one {}: split it", text.len());
-        return Err(vec![Flaw { at: String::new(), message, hint: None }]);
+        return refused(format!("a suite has at most {MAX_BYTES} bytes, this one {}: split it", text.len()));
+    }
+    let (patterns, bytes) = patterns(source);
+    if patterns > MAX_PATTERNS || bytes > MAX_PATTERN_BYTES {
+        return refused(format!(
+            "the schemas of a suite hold at most {MAX_PATTERNS} patterns of {MAX_PATTERN_BYTES} bytes together, these \
+             {patterns} of {bytes}: split it"
+        ));
     }
     let suite = Table::of(source, String::new(), &flaws).and_then(|top| suite(&top, &text, &flaws));
     let found = flaws.into_inner();
@@ -114,7 +136,7 @@ fn case(table: &Table<'_>, flaws: &Flaws) -> Option<Case> {
 
 fn expectation(table: &Table<'_>, flaws: &Flaws) -> Expect {
     let schema = table.take("schema").cloned();
-    if let Some(why) = schema.as_ref().and_then(unusable) {
+    if let Some(why) = schema.as_ref().filter(|_| !table.is_known()).and_then(unusable) {
         table.flaw("schema", format!("this schema cannot be used: {why}"));
     }
     let checks = table.list("jsonpath", MAX_CHECKS);
@@ -147,10 +169,31 @@ fn texts(table: &Table<'_>) -> Vec<String> {
     })
 }
 
+/// How many patterns the schemas of a suite hold, and how many bytes: each becomes a program, which is larger by far.
+fn patterns(source: &Value) -> (usize, usize) {
+    let cases = source.get("cases").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let mut rest: Vec<&Value> = cases.iter().filter_map(|case| case.pointer("/expect/schema")).collect();
+    let (mut count, mut bytes) = (0, 0);
+    while let Some(value) = rest.pop() {
+        let Value::Object(members) = value else {
+            rest.extend(value.as_array().into_iter().flatten());
+            continue;
+        };
+        let alone = members.get("pattern").and_then(Value::as_str);
+        let named = members.get("patternProperties").and_then(Value::as_object).into_iter().flat_map(Map::keys);
+        for pattern in alone.into_iter().chain(named.map(String::as_str)) {
+            count += 1;
+            bytes += pattern.len();
+        }
+        rest.extend(members.values());
+    }
+    (count, bytes)
+}
+
 /// Why a schema cannot be compiled. Nothing is fetched, and patterns run in linear time.
 fn unusable(schema: &Value) -> Option<String> {
     let compile = || {
-        let patterns = PatternOptions::regex().size_limit(1 << 20);
+        let patterns = PatternOptions::regex().size_limit(MAX_PROGRAM);
         jsonschema::options()
             .offline()
             .with_pattern_options(patterns)
@@ -262,12 +305,45 @@ mod tests {
         assert_eq!(tools(Environment::Prod), ["git:read", "git.hub.read", "github:read"]);
     }
 
+    fn with_schema(schema: &Value) -> Value {
+        let cases: Vec<Value> = ["a", "b"]
+            .iter()
+            .map(|name| json!({"name": name, "tool": "t", "expect": {"schema": {"properties": {"a": schema}}}}))
+            .collect();
+        json!({"id": 1, "name": "n", "cases": cases})
+    }
+
+    /// A few kilobytes of patterns are many megabytes of programs, wherever in a suite they stand.
+    #[test]
+    fn a_suite_has_a_few_dozen_patterns() {
+        let each = |count: usize| -> Vec<Value> { (0..count).map(|n| json!({"pattern": format!("a{n}")})).collect() };
+        assert_eq!(flaws(&with_schema(&json!({"anyOf": each(25)}))), Vec::<String>::new());
+        let named: Map<String, Value> = (0..26).map(|n| (format!("a{n}"), json!(true))).collect();
+        let long = json!({"pattern": "a".repeat(MAX_PATTERN_BYTES / 2 + 1)});
+        for schema in [json!({"anyOf": each(26)}), json!({"items": [{"patternProperties": named}]}), long] {
+            let suite = with_schema(&schema);
+            let told = flaws(&suite);
+            assert!(told.len() == 1 && told[0].contains("hold at most 50 patterns of 4096 bytes"), "{told:?}");
+            assert!(read_again(&suite).is_err());
+        }
+    }
+
+    #[test]
+    fn what_was_read_before_is_not_compiled_again() {
+        let mut suite = with_schema(&json!({"pattern": "("}));
+        suite["cases"][0]["expect"]["jsonpath"] = json!([{"path": "$["}]);
+        assert_eq!(flaws(&suite).len(), 3);
+        let again = read_again(&suite).unwrap();
+        assert_eq!((again.cases.len(), again.cases[0].expect.paths.len()), (2, 1));
+    }
+
     #[test]
     fn a_hostile_schema_is_a_flaw() {
         for schema in [
             json!({"$ref": "https://example.org/schema.json"}),
             json!({"pattern": "(a{1000}){1000}"}),
             json!({"pattern": "(?=x)"}),
+            json!({"pattern": r"^\p{L}{20}$"}),
         ] {
             let source =
                 json!({"id": 1, "name": "n", "cases": [{"name": "c", "tool": "t", "expect": {"schema": schema}}]});

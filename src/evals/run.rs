@@ -27,6 +27,8 @@ pub struct Run {
     pub score: f64,
     pub passed: usize,
     pub failed: usize,
+    /// None where only the head of a run is read.
+    #[serde(default)]
     pub cases: Vec<CaseResult>,
 }
 
@@ -48,6 +50,24 @@ pub struct CaseResult {
     pub tool_digest: Option<String>,
     /// The record of its call; empty where there is none.
     pub audit_event_id: String,
+}
+
+/// Bytes of all reasons of a run.
+const MAX_REASONS: usize = 64 << 10;
+
+/// The results of a run with reasons for as many as have room together: what is kept of a run has a bound.
+#[must_use]
+pub fn within_room(mut cases: Vec<CaseResult>) -> Vec<CaseResult> {
+    let mut room = MAX_REASONS;
+    for case in &mut cases {
+        match room.checked_sub(case.reasons.iter().map(String::len).sum()) {
+            Some(left) => room = left,
+            None => {
+                case.reasons = vec![format!("left out: the reasons of this run take more than {MAX_REASONS} bytes")]
+            }
+        }
+    }
+    cases
 }
 
 /// The weighted share of what has passed: 0 to 100, to one decimal.
@@ -133,6 +153,17 @@ pub(super) mod tests {
         let text = serde_json::to_string(&run).unwrap();
         assert!(text.contains(r#""score":33.3"#) && text.contains(r#""environment":"dev""#), "{text}");
         assert_eq!(serde_json::from_str::<Run>(&text).unwrap(), run);
+    }
+
+    #[test]
+    fn reasons_have_a_size_together() {
+        let failed = |name: &str, size: usize| CaseResult { reasons: vec!["x".repeat(size)], ..result(name, 1, false) };
+        let cases = vec![failed("a", 40_000), failed("b", 40_000), result("c", 1, true), failed("d", 20_000)];
+        let kept = within_room(cases.clone());
+        assert_eq!((&kept[0], &kept[2], &kept[3]), (&cases[0], &cases[2], &cases[3]));
+        assert_eq!(kept[1].reasons, ["left out: the reasons of this run take more than 65536 bytes"]);
+        let many = within_room((0..200).map(|n| failed(&n.to_string(), 16_000)).collect());
+        assert!(serde_json::to_string(&run(many)).unwrap().len() < 150_000);
     }
 
     proptest::proptest! {

@@ -19,18 +19,27 @@ pub struct Flaw {
 
 /// Where flaws gather.
 #[derive(Debug, Default)]
-pub(super) struct Flaws(RefCell<Vec<Flaw>>);
+pub(super) struct Flaws {
+    found: RefCell<Vec<Flaw>>,
+    /// The source was read before: nothing is compiled only to see whether it can be.
+    known: bool,
+}
 
 impl Flaws {
+    /// For a source that was read before.
+    pub(super) fn of_known() -> Self {
+        Self { known: true, ..Self::default() }
+    }
+
     pub(super) fn add(&self, at: String, message: impl Into<String>, hint: Option<String>) {
-        let mut flaws = self.0.borrow_mut();
+        let mut flaws = self.found.borrow_mut();
         if flaws.len() < MAX_FLAWS {
             flaws.push(Flaw { at, message: message.into(), hint });
         }
     }
 
     pub(super) fn into_inner(self) -> Vec<Flaw> {
-        self.0.into_inner()
+        self.found.into_inner()
     }
 }
 
@@ -53,6 +62,11 @@ impl<'v> Table<'v> {
                 None
             }
         }
+    }
+
+    /// Whether the source was read before.
+    pub(super) const fn is_known(&self) -> bool {
+        self.flaws.known
     }
 
     pub(super) fn place(&self, key: &str) -> String {

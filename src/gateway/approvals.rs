@@ -9,7 +9,7 @@ use super::Gateway;
 use super::control::{Actor, Failed, close_act};
 use crate::approvals::{Approvals, checked};
 pub use crate::approvals::{Undecided, Viewer};
-use crate::domain::approval::{ApprovalState, Ticket};
+use crate::domain::approval::{ApprovalState, Decision, Ticket};
 use crate::domain::id::{ApprovalId, KeyId};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Outcome, Refusal};
@@ -43,7 +43,7 @@ struct State {
 pub enum ApprovalsCommand {
     List { state: Option<ApprovalState>, limit: usize, cursor: Option<String> },
     Show { id: String },
-    Decide { id: String, approve: bool, comment: Option<String> },
+    Decide { id: String, decision: Decision, comment: Option<String> },
 }
 
 impl Gateway {
@@ -60,9 +60,9 @@ impl Gateway {
                 let found = found.map_err(|error| Failed::of(&error))?;
                 found.ok_or_else(|| Failed(format!("there is no approval `{id}`: see `toolgate approvals list`")))
             }
-            ApprovalsCommand::Decide { id, approve, comment } => {
+            ApprovalsCommand::Decide { id, decision, comment } => {
                 let id = ApprovalId::from(id.as_str());
-                let decided = self.decide_approval(&Actor::owner(), None, &id, approve, comment).await;
+                let decided = self.decide_approval(&Actor::owner(), None, &id, decision, comment).await;
                 decided.map_err(|error| Failed::of(&error))
             }
         }
@@ -100,18 +100,24 @@ impl Gateway {
         actor: &Actor,
         by: Option<&Principal>,
         id: &ApprovalId,
-        approve: bool,
+        decision: Decision,
         comment: Option<String>,
     ) -> Result<Value, Undecided> {
         let comment = checked(comment)?;
         let approvals = &self.pipeline.approvals;
         let record = approvals.find(id).await?.ok_or_else(|| Undecided::Missing(id.to_string()))?;
-        let act = if approve { "approvals.approve" } else { "approvals.deny" };
+        let act = match decision {
+            Decision::Approve => "approvals.approve",
+            Decision::Deny => "approvals.deny",
+        };
         let failed = |failed: Failed| Undecided::Failed(failed.to_string());
         let mut entry = self.open_act(actor, act).await.map_err(failed)?;
         entry.note(&format!("approval {id}"));
         entry.note(&format!("tool {}", record.facts.tool));
         entry.note(&format!("arguments {}", record.facts.arguments_digest));
+        for digest in record.facts.beside_digest.iter().chain(&record.facts.meta_digest) {
+            entry.note(&format!("beside them {digest}"));
+        }
         if let Some(comment) = &comment {
             entry.note(&format!("comment {comment}"));
         }
@@ -119,7 +125,7 @@ impl Gateway {
         let decided = match allowed {
             Ok(()) => {
                 entry.intend().await.map_err(|error| Undecided::Failed(error.to_string()))?;
-                approvals.decide(id, approve, actor.who(), comment).await
+                approvals.decide(id, decision, actor.who(), comment).await
             }
             Err(why) => Err(why),
         };

@@ -18,6 +18,7 @@ use crate::domain::tool::Tool;
 use crate::pipeline::State;
 use crate::policy::{PolicyFault, Report};
 use crate::store::{PolicyRecord, Store, StoreError};
+use crate::telemetry::Exporting;
 
 /// Why a change was refused; the old state stays.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -34,6 +35,7 @@ struct Inner {
     /// The inputs that are active. The lock keeps changes in a row; requests never take it.
     inputs: Mutex<Inputs>,
     state: Arc<ArcSwap<State>>,
+    telemetry: Arc<Exporting>,
     own: Vec<Arc<Tool>>,
     backends: Backends,
     store: Store,
@@ -42,15 +44,16 @@ struct Inner {
 
 impl Desk {
     pub(super) fn new(
-        sources: Sources,
-        inputs: Inputs,
+        (sources, inputs): (Sources, Inputs),
         state: Arc<ArcSwap<State>>,
+        telemetry: Arc<Exporting>,
         own: Vec<Arc<Tool>>,
         backends: Backends,
         store: Store,
         changes: watch::Sender<u64>,
     ) -> Self {
-        Self(Arc::new(Inner { sources, inputs: Mutex::new(inputs), state, own, backends, store, changes }))
+        let inputs = Mutex::new(inputs);
+        Self(Arc::new(Inner { sources, inputs, state, telemetry, own, backends, store, changes }))
     }
 
     /// The folders in which a change may matter.
@@ -97,6 +100,14 @@ impl Desk {
         let (state, report) = self.build(&inputs, self.0.backends.catalog()).await?;
         tell(&report);
         self.0.state.store(Arc::new(state));
+        if active.settings.telemetry != inputs.settings.telemetry {
+            self.0.telemetry.follow(inputs.settings.telemetry.as_deref());
+            let to = inputs.settings.telemetry.as_ref().and_then(|settings| settings.endpoint.host());
+            tracing::info!(
+                to = to.unwrap_or("nowhere"),
+                "spans and metrics of calls that begin now go by the new `[telemetry]`"
+            );
+        }
         if fixed(&active) != fixed(&inputs) {
             tracing::warn!(
                 "`[audit]`, `session_key`, `max_connections`, and whether there is `tls`, take effect at the next start"

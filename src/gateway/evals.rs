@@ -1,18 +1,19 @@
 //! Evaluations as the command line and REST ask about them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::control::{Actor, Failed, close_act};
-use super::{Aside, Gateway};
+use super::{Aside, Gateway, asides};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Outcome, Refusal};
-use crate::evals::{Baseline, Suite, Verdict, junit, score_value};
-use crate::own::eval::{Kept, Quality};
+use crate::evals::{Baseline, Verdict, junit, score_value};
+use crate::own::eval::{Headline, Kept, Quality};
+use crate::store::Part;
 use crate::wire::mcp::advice;
 
 /// Notices of progress that may wait to be noted.
@@ -95,13 +96,13 @@ impl Gateway {
     pub(super) async fn evaluations(&self, command: EvalsCommand) -> Result<Value, Failed> {
         match command {
             EvalsCommand::List => {
-                let list: Vec<Value> = self.list_evaluations().await?.into_iter().map(|(_, view)| view).collect();
-                Ok(json!({"evaluations": list}))
+                let list = self.list_evaluations(0, usize::MAX).await?;
+                Ok(json!({"evaluations": list.into_iter().map(|(_, view)| view).collect::<Vec<_>>()}))
             }
             EvalsCommand::Runs { suite, limit } => {
                 let suite = self.named_suite(&suite).await?;
-                let runs =
-                    self.evals.runs(suite.id, None, limit.min(MOST_RUNS)).await.map_err(|refusal| failed(&refusal))?;
+                let runs = self.evals.runs(suite.id, None, limit.min(MOST_RUNS), Part::Whole).await;
+                let runs = runs.map_err(|refusal| failed(&refusal))?;
                 Ok(json!({"runs": runs.iter().map(Kept::view).collect::<Vec<_>>()}))
             }
             EvalsCommand::Run { suite, environment, baseline, junit, ticket } => {
@@ -117,15 +118,16 @@ impl Gateway {
         }
     }
 
-    /// Every suite with its latest run, by id.
+    /// Suites with their latest runs, by id: those whose ids come after `after`.
     ///
     /// # Errors
     /// Where the store cannot be read.
-    pub async fn list_evaluations(&self) -> Result<Vec<(u64, Value)>, Failed> {
+    pub async fn list_evaluations(&self, after: u64, limit: usize) -> Result<Vec<(u64, Value)>, Failed> {
         let mut list = Vec::new();
-        for (suite, author) in self.evals.suites(&self.state()).await.map_err(|refusal| failed(&refusal))? {
-            let latest = self.evals.latest(suite.id).await.map_err(|refusal| failed(&refusal))?;
-            list.push((suite.id, suite_view(&suite, author.as_deref(), latest.as_ref())));
+        let suites = self.evals.headlines(&self.state(), after, limit).await;
+        for suite in suites.map_err(|refusal| failed(&refusal))? {
+            let latest = self.evals.latest(suite.id, Part::Head).await.map_err(|refusal| failed(&refusal))?;
+            list.push((suite.id, suite_view(&suite, latest.as_ref())));
         }
         Ok(list)
     }
@@ -143,10 +145,10 @@ impl Gateway {
     }
 
     /// The suite that a person names by its id or its name.
-    async fn named_suite(&self, named: &str) -> Result<Arc<Suite>, Failed> {
-        let suites = self.evals.suites(&self.state()).await.map_err(|refusal| failed(&refusal))?;
-        let fits = |suite: &Suite| suite.id.to_string() == named || suite.name == named;
-        let mut found = suites.into_iter().map(|(suite, _)| suite).filter(|suite| fits(suite));
+    async fn named_suite(&self, named: &str) -> Result<Headline, Failed> {
+        let suites = self.evals.headlines(&self.state(), 0, usize::MAX).await.map_err(|refusal| failed(&refusal))?;
+        let fits = |suite: &Headline| suite.id.to_string() == named || suite.name == named;
+        let mut found = suites.into_iter().filter(|suite| fits(suite));
         match (found.next(), found.next()) {
             (Some(suite), None) => Ok(suite),
             (Some(_), Some(_)) => Err(Failed(format!("more than one suite is named `{named}`: give its id"))),
@@ -173,7 +175,7 @@ impl Gateway {
             members.insert("environment".into(), json!(environment));
         }
         let followed = self.evaluations.follow(ticket);
-        let (sender, heard) = mpsc::channel(NOTICES);
+        let (sender, heard) = asides(NOTICES);
         let running = self.call_as_owner("toolgate:eval.run.create".into(), &arguments, self.line(Some(sender), None));
         let (carried, ()) = tokio::join!(running, followed.note(heard));
         let run = match carried?.outcome {
@@ -201,16 +203,16 @@ fn run_of(result: &Json) -> String {
 }
 
 /// A suite as lists show it.
-pub(super) fn suite_view(suite: &Suite, author: Option<&str>, latest: Option<&Kept>) -> Value {
+pub(super) fn suite_view(suite: &Headline, latest: Option<&Kept>) -> Value {
     json!({
         "id": suite.id,
         "name": suite.name,
         "description": suite.description,
-        "environments": suite.environments.keys().collect::<Vec<_>>(),
+        "environments": suite.environments,
         "tolerance": suite.tolerance,
-        "testCases": suite.cases.len(),
-        "source": if author.is_some() { "api" } else { "file" },
-        "author": author,
+        "testCases": suite.cases,
+        "source": if suite.author.is_some() { "api" } else { "file" },
+        "author": suite.author,
         "latest": latest.map(|kept| json!({
             "runId": kept.run.id,
             "score": score_value(kept.run.score),

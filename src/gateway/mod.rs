@@ -23,7 +23,6 @@ mod shown;
 pub mod sources;
 mod suites;
 mod surface;
-mod tallies;
 mod tape;
 mod token;
 mod unread;
@@ -38,7 +37,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
-use tokio::sync::{mpsc, watch as channel};
+use tokio::sync::watch as channel;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -49,7 +48,7 @@ pub use self::evals::EvalsCommand;
 pub use self::exchange::TokenRefused;
 pub use self::list::Listing;
 pub use self::opening::{FirstKeys, OpenError, Opening};
-pub use self::parking::{Resumed, Underway};
+pub use self::parking::{Resumed, Underway, Waiting};
 pub use self::policies::{PolicyChange, PolicyRefused};
 pub use self::providers::{Landing, ProviderRefused, ProvidersCommand};
 pub use self::records::Export;
@@ -58,11 +57,15 @@ pub use self::shown::ToolFilter;
 pub use self::suites::SuiteRefused;
 pub use self::tape::{Tape, position};
 pub use self::token::Resource;
+pub use self::unread::Uncalled;
 pub use self::visitors::Visitor;
 pub use crate::authn::jwt::TokenFault;
 pub use crate::authn::session::Session;
 pub use crate::authn::{Credential, Keyring, NewKey, NotAdmitted, NotIssued};
-pub use crate::backend::{Aside, Greeting, ListKind, ListVersions, Passed, Peer, Question, Returned};
+pub use crate::backend::{
+    Aside, Asides, Attending, Greeting, LISTENS, ListKind, ListVersions, MAX_QUESTIONS, Passed, Peer, Question,
+    Returned, asides,
+};
 pub use crate::ledger::Standing;
 pub use crate::pipeline::{Line, State};
 pub use crate::store::Filter as RecordFilter;
@@ -73,7 +76,6 @@ use self::inflight::Inflight;
 use self::parking::Parking;
 use self::persistent::Persistent;
 use self::sessions::Sessions;
-use self::tallies::Tallies;
 use self::visitors::Visitors;
 use crate::brain::Brain;
 use crate::domain::call::{CallRequest, Entrance};
@@ -114,7 +116,7 @@ pub struct Gateway {
     brain: Brain,
     sessions: Sessions,
     inflight: Inflight,
-    visitors: Visitors,
+    visitors: Arc<Visitors>,
     parking: Parking,
     /// Streams that stay open, by key.
     streams: Crowd<KeyId>,
@@ -130,7 +132,6 @@ pub struct Gateway {
     giving_up: CancellationToken,
     /// Counts changes of what lists may show.
     changes: channel::Sender<u64>,
-    tallies: Arc<Tallies>,
     metrics: Option<metrics_exporter_prometheus::PrometheusHandle>,
     /// Every server had been listed or had failed at some time.
     was_settled: AtomicBool,
@@ -197,7 +198,7 @@ impl Gateway {
 
     /// The line of a new call.
     #[must_use]
-    pub fn line(&self, progress: Option<mpsc::Sender<Aside>>, peer: Option<Arc<Peer>>) -> Line {
+    pub fn line(&self, progress: Option<Asides>, peer: Option<Arc<Peer>>) -> Line {
         let cancel = self.giving_up.child_token();
         Line { cancel, progress, peer, provenance: Provenance::default(), errand: None }
     }
@@ -225,13 +226,12 @@ impl Gateway {
         request: CallRequest,
         line: Line,
     ) -> Persistent<impl Future<Output = std::thread::Result<Carried>> + Send + 'static> {
-        let (pipeline, state, tallies) = (Arc::clone(&self.pipeline), self.state(), Arc::clone(&self.tallies));
+        let (pipeline, state) = (Arc::clone(&self.pipeline), self.state());
         let span = tracing::debug_span!("call", request_id = %request.id, entrance = request.entrance.as_str());
         let call = async move {
             let id = request.id.clone();
             let carried = pipeline.carry(&state, principal, request, line).await;
             tell(&id, &carried);
-            tallies.count(&carried);
             carried
         };
         Persistent::new(AssertUnwindSafe(tracing::Instrument::instrument(call, span)).catch_unwind(), &self.tasks)
@@ -240,7 +240,7 @@ impl Gateway {
     /// Whether calls become spans that somebody collects.
     #[must_use]
     pub fn makes_spans(&self) -> bool {
-        self.pipeline.telemetry.is_some()
+        self.pipeline.telemetry.current().is_some()
     }
 
     /// Charges a request that is no call to its principal's plan: REST and bare requests.
@@ -354,7 +354,7 @@ impl Gateway {
         let _closed = tokio::time::timeout(LAST_WORDS, self.tasks.wait()).await;
         self.pipeline.backends.stop(Duration::ZERO).await;
         self.pipeline.approvals.sweep().await;
-        if let Some(telemetry) = &self.pipeline.telemetry {
+        if let Some(telemetry) = self.pipeline.telemetry.current() {
             let left = end.saturating_duration_since(tokio::time::Instant::now());
             telemetry.stop(left.clamp(LAST_WORDS, LAST_SPANS)).await;
         }

@@ -17,7 +17,6 @@ use super::inflight::Inflight;
 use super::parking::Parking;
 use super::sessions::Sessions;
 use super::sources::{Inputs, Sources, of_policy};
-use super::visitors::Visitors;
 use super::{Gateway, watch};
 use crate::approvals::{Approvals, Hooks};
 use crate::authn::jwt::Tokens;
@@ -35,10 +34,10 @@ use crate::journal::{Journal, JournalConfig, JournalError};
 use crate::ledger::Ledger;
 use crate::own::eval::{Evals, Library};
 use crate::own::{Own, Surroundings};
-use crate::pipeline::{Pipeline, State};
+use crate::pipeline::{Pipeline, State, Tallies};
 use crate::policy::{PolicyFault, Report};
 use crate::store::{Store, StoreError};
-use crate::telemetry::Telemetry;
+use crate::telemetry::Exporting;
 
 /// What a gateway is made from.
 #[derive(Debug)]
@@ -104,7 +103,8 @@ impl Gateway {
         let (approvals, hooks) =
             Approvals::start(store.clone(), Arc::clone(&clock), inputs.environment.clone()).await?;
         let (brain, tasks) = (store.brain(), TaskTracker::new());
-        let telemetry = telemetry(&inputs, &clock, opening.serve);
+        let telemetry = Arc::new(Exporting::new(Arc::clone(&clock), tasks.clone()));
+        telemetry.follow(inputs.settings.telemetry.as_deref().filter(|_| opening.serve));
         let (own, definitions) = own_tools(&keys, &brain, &surroundings, &store, &tasks);
         let (state, report) = first_state(&inputs, &backends, &definitions);
         if opening.serve && !report.acceptable {
@@ -114,10 +114,11 @@ impl Gateway {
         let evals = library(&store, &state, demo && (opening.serve || opening.backends), now).await;
         let (changes, _) = channel::channel(0);
         let state = Arc::new(ArcSwap::from_pointee(state));
+        surroundings.follows(&state);
         let desk = Desk::new(
-            opening.sources,
-            inputs,
+            (opening.sources, inputs),
             Arc::clone(&state),
+            Arc::clone(&telemetry),
             definitions,
             backends.clone(),
             store,
@@ -130,7 +131,7 @@ impl Gateway {
             brain,
             sessions,
             inflight: Inflight::default(),
-            visitors: Visitors::default(),
+            visitors: Arc::default(),
             parking: Parking::default(),
             streams: Crowd::default(),
             desk,
@@ -141,7 +142,6 @@ impl Gateway {
             stopping: CancellationToken::new(),
             giving_up: CancellationToken::new(),
             changes,
-            tallies: Arc::default(),
             metrics,
             was_settled: AtomicBool::new(false),
         });
@@ -181,9 +181,12 @@ impl Gateway {
             self.tasks.spawn(watch::hangups(self.desk.clone(), self.stopping.clone()));
             if let Some(metrics) = self.metrics.clone() {
                 let fold = move || metrics.run_upkeep();
-                self.tasks.spawn(watch::metrics(fold, watch::UPKEEP_EVERY, self.stopping.clone()));
+                self.tasks.spawn(watch::now_and_then(fold, watch::UPKEEP_EVERY, self.stopping.clone()));
             }
             self.tasks.spawn(watch::approvals(self.pipeline.approvals.clone(), self.stopping.clone()));
+            let (visitors, clock) = (Arc::clone(&self.visitors), Arc::clone(&self.pipeline.clock));
+            let sweep = move || visitors.sweep(clock.ticks());
+            self.tasks.spawn(watch::now_and_then(sweep, watch::SWEEP_EVERY, self.stopping.clone()));
             self.tasks.spawn(watch::uses(Arc::clone(&self.keys), self.stopping.clone()));
             self.tasks.spawn(watch::rollups(self.pipeline.journal.clone(), self.stopping.clone()));
         }
@@ -198,7 +201,7 @@ fn own_tools(
     store: &Store,
     tasks: &TaskTracker,
 ) -> (Own, Vec<Arc<Tool>>) {
-    let evals = Evals::new(store.clone(), tasks.clone());
+    let evals = Evals::new(store.clone(), tasks.clone(), Arc::clone(keys), Arc::clone(surroundings));
     let own = Own::new(Arc::clone(keys), brain.clone(), Arc::clone(surroundings), evals);
     let definitions = own.definitions();
     (own, definitions)
@@ -210,7 +213,7 @@ fn pipeline(
     approvals: Approvals,
     backends: Backends,
     own: Own,
-    telemetry: Option<Telemetry>,
+    telemetry: Arc<Exporting>,
 ) -> Pipeline {
     Pipeline {
         tokens: Arc::new(Tokens::new(Arc::clone(&clock))),
@@ -221,6 +224,7 @@ fn pipeline(
         in_flight: Crowd::default(),
         backends,
         own: Box::new(own),
+        tallies: Tallies::default(),
         telemetry,
     }
 }
@@ -295,34 +299,23 @@ fn sealer(inputs: &Inputs, store: &Store) -> Result<Sealer, OpenError> {
     sealer.map_err(|_| OpenError::Random)
 }
 
-/// Where a gateway serves and somebody collects. A receiver that cannot be used is told of, and no reason not to serve.
-fn telemetry(inputs: &Inputs, clock: &Arc<dyn Clock>, serve: bool) -> Option<Telemetry> {
-    let settings = inputs.settings.telemetry.as_ref().filter(|_| serve)?;
-    match Telemetry::start(settings, Arc::clone(clock)) {
-        Ok(telemetry) => Some(telemetry),
-        Err(why) => {
-            tracing::error!(why, "spans and metrics are not sent");
-            None
-        }
-    }
-}
-
 fn recorder() -> Option<metrics_exporter_prometheus::PrometheusHandle> {
     // A second gateway in one process, as in tests, shares nothing and has none.
     PrometheusBuilder::new().install_recorder().ok()
 }
 
-/// An admin key, unless the environment sets one; a key for an agent that may write; a key that may only look.
+/// An admin key, unless the environment sets one; a key for an agent that may write; a key that may only look. The agent is a
+/// user of its own, for who asks for a call does not approve it: so the admin key can.
 async fn first_keys(keys: &Keyring) -> Result<FirstKeys, NotCreated> {
     let mut made = FirstKeys::default();
-    let wanted = [("admin", "admin", true), ("agent", "agent", true), ("mcp_readonly", "mcp_readonly", false)];
-    for (name, profile, writer) in wanted {
+    // Each is called after its profile.
+    let wanted = [("admin", "admin", true), ("agent", "agent", true), ("mcp_readonly", "admin", false)];
+    for (name, user, writer) in wanted {
         if name == "admin" && keys.has_fixed_admin() {
             continue;
         }
         let roles = if writer { vec!["writer".to_owned()] } else { Vec::new() };
-        let new =
-            NewKey { name: name.into(), profile: profile.into(), user: "admin".into(), roles, ..NewKey::default() };
+        let new = NewKey { name: name.into(), profile: name.into(), user: user.into(), roles, ..NewKey::default() };
         made.keys.push((name, keys.create(new).await?.0));
     }
     Ok(made)

@@ -75,8 +75,31 @@ struct State {
 pub enum Resumed {
     /// The backend keeps its own: a new call with this member, where there is one.
     Anew(Option<Json>),
-    /// The call that waited, its questions answered.
-    Underway(Underway),
+    /// The call that waited.
+    Waiting(Waiting),
+}
+
+/// A parked call that its client has come back to. Dropped, it is cancelled.
+#[derive(Debug)]
+pub struct Waiting {
+    underway: Underway,
+    questions: BTreeMap<String, Question>,
+    leaving: DropGuard,
+}
+
+impl Waiting {
+    /// Lets it go on, its questions answered.
+    #[must_use]
+    pub fn answered(self, responses: Option<&Json>) -> Underway {
+        for (key, question) in self.questions {
+            question.answer(match hop::member(responses, &key) {
+                Some(response) => Ok(response),
+                None => Err(Json::of(&serde_json::json!({"code": -32603, "message": "the client did not answer"}))),
+            });
+        }
+        self.leaving.disarm();
+        self.underway
+    }
 }
 
 impl Gateway {
@@ -135,18 +158,12 @@ impl Gateway {
         Some(sealed)
     }
 
-    /// Reads a client's `requestState`. A parked call is given out once, its questions answered with `responses`.
+    /// Reads a client's `requestState`. A parked call is given out once.
     ///
     /// # Errors
     /// A sentence for the client: it is not one of the gateway's for this principal and this request, or is too old, or
     /// was used.
-    pub fn resume(
-        &self,
-        principal: &Principal,
-        digest: &str,
-        sealed: &Json,
-        responses: Option<&Json>,
-    ) -> Result<Resumed, &'static str> {
+    pub fn resume(&self, principal: &Principal, digest: &str, sealed: &Json) -> Result<Resumed, &'static str> {
         const UNKNOWN: &str = "`requestState` is not one that was given for this request: start the call anew";
         let text: String = sealed.decode().map_err(|_| UNKNOWN)?;
         let plain = Some(text).filter(|text| text.len() <= MAX_STATE);
@@ -164,13 +181,9 @@ impl Gateway {
         let parked = self.parking.lot.lock().unwrap_or_else(PoisonError::into_inner).remove(&park);
         let parked =
             parked.ok_or("the call that `requestState` names has ended or was taken up already: start it anew")?;
-        for (key, question) in parked.questions {
-            question.answer(match hop::member(responses, &key) {
-                Some(response) => Ok(response),
-                None => Err(Json::of(&serde_json::json!({"code": -32603, "message": "the client did not answer"}))),
-            });
-        }
-        Ok(Resumed::Underway(parked.underway))
+        let Parked { underway, questions, .. } = parked;
+        let leaving = underway.cancel.clone().drop_guard();
+        Ok(Resumed::Waiting(Waiting { underway, questions, leaving }))
     }
 
     /// Calls that wait for their client.

@@ -175,7 +175,7 @@ impl Gateway {
     ) -> Result<(), String> {
         let provider = Arc::clone(claimed.provider());
         let principal = claimed.principal.clone();
-        if !self.still_admits(&principal) {
+        if self.still_admitted(&principal).is_none() {
             return Err("the key with which it was begun is not good any more".into());
         }
         if self.state().settings.providers.get(slug) != Some(&provider) {

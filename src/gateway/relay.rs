@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::{Gateway, Visitor};
 use crate::authn::session::Session;
-use crate::backend::{Aside, Greeting, ListKind, ListVersions, Passed};
+use crate::backend::{Asides, Attending, Greeting, ListKind, ListVersions, Passed};
 use crate::domain::call::ToolRef;
 use crate::domain::crowd::Seat;
 use crate::domain::id::{KeyId, ServerName};
@@ -88,7 +88,7 @@ impl Gateway {
 
     /// A server's prompts, resources or templates, as they are shown to a principal.
     pub async fn server_items(&self, principal: &Principal, server: &ServerName, kind: ListKind) -> Shown {
-        let Some(items) = self.items_of(server, kind).await else { return Shown::default() };
+        let Some(items) = self.items_of(server, kind, principal).await else { return Shown::default() };
         let state = self.state();
         let sight = state.sight(principal);
         let shown = items.items.iter().filter(|item| {
@@ -96,6 +96,14 @@ impl Gateway {
             readable.is_some_and(|readable| sight.shows(&readable))
         });
         Shown { items: shown.cloned().collect(), ttl_ms: items.ttl_ms }
+    }
+
+    /// Whether somebody who follows a resource may go on: where no call to read it could be permitted, no.
+    #[must_use]
+    pub fn may_follow(&self, principal: &Principal, server: &ServerName, uri: &str) -> bool {
+        let state = self.state.load();
+        let readable = state.readable(&reference(server, ListKind::Resources, uri));
+        readable.is_some_and(|readable| state.sight(principal).shows(&readable))
     }
 
     /// Lets a principal tell a server something that is no call.
@@ -130,8 +138,14 @@ impl Gateway {
     }
 
     /// Names who hears what a server says to a session outside of its requests.
-    pub fn hear_session(&self, server: &ServerName, session: &Arc<str>, sink: mpsc::Sender<Aside>) {
+    pub fn hear_session(&self, server: &ServerName, session: &Arc<str>, sink: Asides) {
         self.pipeline.backends.listen(server, session, sink);
+    }
+
+    /// Keeps a session with a server while somebody hears what is said there.
+    #[must_use]
+    pub fn attend(&self, server: &ServerName, session: &Arc<str>) -> Option<Attending> {
+        self.pipeline.backends.attend(server, session)
     }
 
     /// What a server calls itself.

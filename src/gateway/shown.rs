@@ -38,17 +38,14 @@ impl Gateway {
         tools
     }
 
-    /// The backends' tools that are found for a principal by words, best first, with their scores.
+    /// The tools that are found for a principal by words, best first, with their scores.
     #[must_use]
     pub fn found_tools(&self, principal: &Principal, filter: &ToolFilter, words: &str) -> Vec<(Arc<Tool>, f32)> {
         let state = self.state();
         let sight = state.sight(principal);
-        let at = |ordinal: u32| {
-            let entry = state.catalog.entries().get(usize::try_from(ordinal).unwrap_or(usize::MAX));
-            entry.map(|entry| entry.tool()).filter(|tool| filter.fits(tool) && sight.shows(tool))
-        };
+        let at = |number: u32| sight.numbered(self.own_tools(), number).filter(|tool| filter.fits(tool));
         let options = SearchOptions { limit: MOST_MATCHES, server: filter.server.as_deref() };
-        let found = state.index.search(words, &options, |ordinal| at(ordinal).is_some());
+        let found = state.index.search(words, &options, |number| at(number).is_some());
         found.hits.iter().filter_map(|hit| Some((Arc::clone(at(hit.tool)?), hit.score))).collect()
     }
 
@@ -67,7 +64,10 @@ impl Gateway {
         let sight = state.sight(principal);
         match state.catalog.resolve(&asked, |tool| sight.shows(tool)) {
             Resolved::One(tool) => Ok(tool),
-            Resolved::None { nearest } => Err(Refusal::UnknownTool { asked: asked.label(), nearest }),
+            Resolved::None => {
+                let nearest = state.catalog.nearest(&asked, |tool| sight.shows(tool));
+                Err(Refusal::UnknownTool { asked: asked.label(), nearest })
+            }
             Resolved::Several(ids) => {
                 let readings = ids.iter().map(ToString::to_string).collect();
                 Err(Refusal::Ambiguous { asked: asked.label(), readings })

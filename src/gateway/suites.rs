@@ -8,9 +8,9 @@ use super::control::{Actor, Failed, close_act};
 use super::evals::{failed, suite_view};
 use crate::domain::json::Json;
 use crate::domain::outcome::Refusal;
-use crate::evals::{Flaw, Suite, read};
-use crate::own::eval::Kept;
-use crate::store::{MOST_SUITES, SuiteRecord};
+use crate::evals::{Flaw, Suite};
+use crate::own::eval::{Headline, Kept};
+use crate::store::{MOST_SUITES, Part, SuiteRecord};
 
 /// Why a suite is not kept.
 #[derive(Debug, thiserror::Error)]
@@ -44,15 +44,33 @@ impl Gateway {
     /// # Errors
     /// Where the store cannot be read.
     pub async fn evaluation(&self, id: u64) -> Result<Option<Value>, Failed> {
-        let suites = self.evals.suites(&self.state()).await.map_err(|refusal| failed(&refusal))?;
-        let Some((suite, author)) = suites.into_iter().find(|(suite, _)| suite.id == id) else { return Ok(None) };
-        let latest = self.evals.latest(id).await.map_err(|refusal| failed(&refusal))?;
-        let mut view = suite_view(&suite, author.as_deref(), latest.as_ref());
+        match self.evals.suite(&self.state(), id).await {
+            Ok((suite, author)) => Ok(Some(self.whole_view(&suite, author).await?)),
+            Err(Refusal::NotFound { .. }) => Ok(None),
+            Err(refusal) => Err(failed(&refusal)),
+        }
+    }
+
+    /// Whether there is a suite with this id.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn has_evaluation(&self, id: u64) -> Result<bool, Failed> {
+        match self.evals.headline(&self.state(), id).await {
+            Ok(_) => Ok(true),
+            Err(Refusal::NotFound { .. }) => Ok(false),
+            Err(refusal) => Err(failed(&refusal)),
+        }
+    }
+
+    async fn whole_view(&self, suite: &Suite, author: Option<String>) -> Result<Value, Failed> {
+        let latest = self.evals.latest(suite.id, Part::Head).await.map_err(|refusal| failed(&refusal))?;
+        let mut view = suite_view(&Headline::of(suite, author), latest.as_ref());
         if let Some(members) = view.as_object_mut() {
             let cases: Vec<Value> = suite.cases.iter().enumerate().map(|(at, case)| case.view(at + 1)).collect();
             members.insert("cases".into(), json!(cases));
         }
-        Ok(Some(view))
+        Ok(view)
     }
 
     /// Keeps a suite that `actor` brings. It counts from now on, after a restart too.
@@ -60,32 +78,28 @@ impl Gateway {
     /// # Errors
     /// Where it is none, its id is taken, or it cannot be stored or recorded.
     pub async fn create_suite(&self, actor: &Actor, body: Bytes) -> Result<Value, SuiteRefused> {
-        let unfit = |message: String| SuiteRefused::Unfit { message, faults: json!([]) };
-        let text = Json::parse(body).map_err(|error| unfit(error.to_string()))?;
-        let tree = text.tree().map_err(|error| unfit(error.to_string()))?;
-        let suite = read(&tree).map_err(SuiteRefused::unfit)?;
+        let (suite, text) = self.evals.read(body).await.map_err(SuiteRefused::unfit)?;
         let mut entry = self.open_act(actor, "evals.create").await?;
         entry.note(&format!("evaluation {}", suite.id));
         entry.note(&format!("digest sha256:{}", suite.digest));
         let kept = self.keep(actor, &suite, &text).await;
         close_act(entry, kept.is_ok()).await?;
         kept?;
-        Ok(self.evaluation(suite.id).await?.unwrap_or_default())
+        Ok(self.whole_view(&suite, Some(actor.key().to_string())).await?)
     }
 
     async fn keep(&self, actor: &Actor, suite: &Suite, text: &Json) -> Result<(), SuiteRefused> {
         let id = suite.id;
-        match self.evals.suite(&self.state(), id).await {
-            Err(Refusal::NotFound { .. }) => {}
-            Ok(_) => return Err(SuiteRefused::Conflict(format!("there is an evaluation {id} already"))),
-            Err(refusal) => return Err(failed(&refusal).into()),
+        if self.has_evaluation(id).await? {
+            return Err(SuiteRefused::Conflict(format!("there is an evaluation {id} already")));
         }
         let (author, body) = (actor.key().to_string(), text.as_str().to_owned());
         let record = SuiteRecord { id, created: self.now(), author, body };
         if self.evals.put_suite(record).await.map_err(|refusal| failed(&refusal))? {
             return Ok(());
         }
-        let message = format!("the evaluation {id} came meanwhile, or {MOST_SUITES} were made over the API already");
+        let message =
+            format!("the evaluation {id} came meanwhile, or {MOST_SUITES} or 64 MiB were made over the API already");
         Err(SuiteRefused::Conflict(message))
     }
 
@@ -94,7 +108,7 @@ impl Gateway {
     /// # Errors
     /// Where the store cannot be read.
     pub async fn runs_of(&self, id: u64, before: Option<i64>, limit: usize) -> Result<Vec<(i64, Value)>, Failed> {
-        let runs = self.evals.runs(id, before, limit).await.map_err(|refusal| failed(&refusal))?;
+        let runs = self.evals.runs(id, before, limit, Part::Head).await.map_err(|refusal| failed(&refusal))?;
         let short = |kept: &Kept| {
             let mut view = kept.view();
             let _cases = view.as_object_mut().and_then(|members| members.remove("cases"));

@@ -1,6 +1,7 @@
 //! A stream of events that can be taken up again where it broke off (MCP 2025-11-25, "Resumability and Redelivery").
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -9,6 +10,10 @@ use tokio::sync::Notify;
 /// Events and bytes that one stream keeps. What a slow client has not taken by then is dropped, but never the answer.
 const MAX_EVENTS: usize = 1024;
 const MAX_BYTES: usize = 4 << 20;
+/// Bytes that all streams keep, and that one keeps once its client has read it to the end.
+const MAX_OF_ALL: usize = 256 << 20;
+const MAX_READ: usize = 64 << 10;
+static OF_ALL: AtomicUsize = AtomicUsize::new(0);
 /// Milliseconds after which a client should come again.
 const RETRY: u64 = 1000;
 
@@ -18,6 +23,41 @@ pub struct Tape {
     number: u64,
     inner: Mutex<Inner>,
     changed: Notify,
+    /// Who reads it now.
+    readers: AtomicUsize,
+}
+
+/// Somebody who reads a stream.
+#[derive(Debug)]
+pub struct Reader(Arc<Tape>);
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.0.readers.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Reader {
+    pub async fn read(&self, after: Option<u64>) -> Option<(Bytes, u64)> {
+        let read = self.0.read(after).await;
+        if read.is_none() {
+            self.0.was_read();
+        }
+        read
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+impl Inner {
+    fn clear(&mut self) {
+        self.events.clear();
+        OF_ALL.fetch_sub(std::mem::take(&mut self.bytes), Ordering::AcqRel);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -34,7 +74,7 @@ impl Tape {
     /// A stream that begins with an event that says nothing but where it is.
     #[must_use]
     pub fn new(number: u64) -> Arc<Self> {
-        let tape = Self { number, inner: Mutex::default(), changed: Notify::new() };
+        let tape = Self { number, inner: Mutex::default(), changed: Notify::new(), readers: AtomicUsize::new(0) };
         tape.write(format!("retry: {RETRY}\ndata: \n\n").as_bytes());
         Arc::new(tape)
     }
@@ -56,16 +96,32 @@ impl Tape {
         text.extend_from_slice(event);
         inner.next += 1;
         inner.bytes += text.len();
+        OF_ALL.fetch_add(text.len(), Ordering::AcqRel);
         inner.events.push_back((at, Bytes::from(text)));
         drop(inner);
         self.changed.notify_waiters();
+    }
+
+    /// Reads it, from wherever.
+    #[must_use]
+    pub fn reader(self: &Arc<Self>) -> Reader {
+        self.readers.fetch_add(1, Ordering::AcqRel);
+        Reader(Arc::clone(self))
+    }
+
+    /// Whoever has read it to the end needs it no more; a little is kept, for a connection that broke off just then.
+    fn was_read(&self) {
+        let mut inner = self.inner();
+        if inner.ended && inner.bytes > MAX_READ {
+            inner.clear();
+        }
     }
 
     /// Adds an event, where there is room for it.
     pub fn say(&self, event: &[u8]) {
         let full = {
             let inner = self.inner();
-            inner.events.len() >= MAX_EVENTS || inner.bytes + event.len() > MAX_BYTES
+            inner.events.len() >= MAX_EVENTS || inner.bytes + event.len() > MAX_BYTES || is_full(event.len())
         };
         if full {
             tracing::debug!("a client does not take its stream; a notification is lost");
@@ -76,8 +132,12 @@ impl Tape {
 
     /// Adds the last event.
     pub fn end(&self, event: Option<&[u8]>, now: u64) {
-        if let Some(event) = event {
-            self.write(event);
+        match event {
+            Some(event) if is_full(event.len()) && self.readers.load(Ordering::Acquire) == 0 => {
+                tracing::debug!("an answer is lost: its client has left, and too much is kept for others");
+            }
+            Some(event) => self.write(event),
+            None => {}
         }
         let mut inner = self.inner();
         (inner.ended, inner.ended_at) = (true, now);
@@ -86,7 +146,7 @@ impl Tape {
     }
 
     /// The first event after the position, and its own; `None` at the end of the stream.
-    pub async fn read(&self, after: Option<u64>) -> Option<(Bytes, u64)> {
+    async fn read(&self, after: Option<u64>) -> Option<(Bytes, u64)> {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -110,6 +170,10 @@ impl Tape {
         let inner = self.inner();
         inner.ended.then(|| now.saturating_sub(inner.ended_at))
     }
+}
+
+fn is_full(more: usize) -> bool {
+    OF_ALL.load(Ordering::Acquire) + more > MAX_OF_ALL
 }
 
 /// The stream and the position that a `Last-Event-ID` names.
@@ -158,6 +222,21 @@ mod tests {
         }
         assert!(last.unwrap().ends_with(b"data: answer\n\n"));
         assert!(at.unwrap() <= MAX_EVENTS as u64 + 1);
+    }
+
+    #[tokio::test]
+    async fn a_large_answer_goes_once_it_is_read() {
+        for (size, kept) in [(MAX_READ, false), (10, true)] {
+            let tape = Tape::new(1);
+            tape.end(Some(format!("data: {}\n\n", "x".repeat(size)).as_bytes()), 0);
+            let reader = tape.reader();
+            let mut at = None;
+            while let Some((_, position)) = reader.read(at).await {
+                at = Some(position);
+            }
+            assert_eq!(tape.read(None).await.is_some(), kept, "{size}");
+            assert_eq!(tape.inner().bytes > 0, kept);
+        }
     }
 
     #[test]

@@ -68,12 +68,10 @@ impl Gateway {
         self.pipeline.tokens.admit(token, oauth, &state.profiles).await
     }
 
-    /// Whether somebody who was admitted would be now: what stays open asks this from time to time.
+    /// Somebody who was admitted, with the profile of now; `None` where it would not be admitted any more. What stays open
+    /// asks this from time to time.
     #[must_use]
-    pub fn still_admits(&self, principal: &Principal) -> bool {
-        match principal.until {
-            Some(until) => self.now() < until && self.state.load().settings.oauth.is_some(),
-            None => self.keys.is_live(principal),
-        }
+    pub fn still_admitted(&self, principal: &Principal) -> Option<Principal> {
+        self.state.load().still_admitted(principal, &self.keys, self.now())
     }
 }

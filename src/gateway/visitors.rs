@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::tape::Tape;
 use crate::authn::session::fingerprint;
-use crate::backend::{Aside, PATIENCE, Question};
+use crate::backend::{Aside, Asides, PATIENCE, Question, asides};
 use crate::domain::id::{KeyId, ServerName};
 use crate::domain::json::{Json, hex};
 
@@ -44,10 +44,12 @@ pub struct Visitor {
     next: AtomicU64,
     /// What the backend says outside of requests; the session's stream takes it.
     ambient: tokio::sync::Mutex<mpsc::Receiver<Aside>>,
-    sink: mpsc::Sender<Aside>,
+    sink: Asides,
     followed: Mutex<Followed>,
     tapes: Mutex<HashMap<u64, Arc<Tape>>>,
     used: AtomicU64,
+    /// Falls when the client ends the session.
+    pub ended: CancellationToken,
 }
 
 /// The resources that a client follows at a backend where somebody has to listen for it.
@@ -63,7 +65,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Visitor {
     fn new(session: Arc<str>, key: KeyId, capabilities: Json) -> Self {
-        let (sink, ambient) = mpsc::channel(WAITING);
+        let (sink, ambient) = asides(WAITING);
         Self {
             session,
             key,
@@ -76,6 +78,7 @@ impl Visitor {
             followed: Mutex::default(),
             tapes: Mutex::default(),
             used: AtomicU64::new(0),
+            ended: CancellationToken::new(),
         }
     }
 
@@ -90,7 +93,7 @@ impl Visitor {
 
     /// Where what the backend says outside of requests goes.
     #[must_use]
-    pub fn sink(&self) -> mpsc::Sender<Aside> {
+    pub fn sink(&self) -> Asides {
         self.sink.clone()
     }
 
@@ -125,14 +128,20 @@ impl Visitor {
     /// A stream that this client can take up again; `None` where it has too many of them.
     #[must_use]
     pub fn tape(&self, now: u64) -> Option<Arc<Tape>> {
+        self.sweep(now);
         let mut tapes = lock(&self.tapes);
-        tapes.retain(|_, tape| tape.over_since(now).is_none_or(|since| Duration::from_micros(since) < KEPT));
         if tapes.len() >= MAX_TAPES {
             return None;
         }
         let tape = Tape::new(self.next.fetch_add(1, Ordering::Relaxed));
         tapes.insert(tape.number(), Arc::clone(&tape));
         Some(tape)
+    }
+
+    /// Forgets the streams that ended a while ago.
+    fn sweep(&self, now: u64) {
+        let young = |tape: &Tape| tape.over_since(now).is_none_or(|since| Duration::from_micros(since) < KEPT);
+        lock(&self.tapes).retain(|_, tape| young(tape));
     }
 
     /// A stream of this client's that was taken up again.
@@ -206,9 +215,20 @@ impl Visitors {
         let mut all = lock(&self.0);
         let ended: Vec<Arc<str>> = all.keys().filter(|session| session.starts_with(&prefix)).cloned().collect();
         for session in &ended {
-            all.remove(session);
+            if let Some(visitor) = all.remove(session) {
+                visitor.ended.cancel();
+            }
         }
         ended
+    }
+
+    /// Forgets what nobody has used for a while.
+    pub(super) fn sweep(&self, now: u64) {
+        let mut all = lock(&self.0);
+        all.retain(|_, visitor| Arc::strong_count(visitor) > 1 || !visitor.is_idle(now));
+        for visitor in all.values() {
+            visitor.sweep(now);
+        }
     }
 }
 
@@ -248,5 +268,21 @@ mod tests {
         assert!(get(MAX_OF_KEY, 0).is_none());
         let later = u64::try_from(IDLE.as_micros()).unwrap() + 1;
         assert!(get(MAX_OF_KEY, later).is_some());
+    }
+
+    #[test]
+    fn what_has_ended_is_forgotten_though_nobody_comes_again() {
+        let visitors = Visitors::default();
+        let (up, none): (ServerName, Json) = ("up".parse().unwrap(), Json::from_parts("{}".into()));
+        let visitor = visitors.get("a", &KeyId::from("k"), &up, &none, 0).unwrap();
+        let tape = visitor.tape(0).unwrap();
+        tape.end(Some(b"data: x\n\n"), 0);
+        let (number, kept) = (tape.number(), u64::try_from(KEPT.as_micros()).unwrap());
+        visitors.sweep(kept - 1);
+        assert!(visitor.taped(number).is_some());
+        visitors.sweep(kept);
+        assert!(visitor.taped(number).is_none());
+        assert_eq!(visitors.end("a", &KeyId::from("k")).len(), 1);
+        assert!(visitor.ended.is_cancelled());
     }
 }

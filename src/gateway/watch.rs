@@ -22,8 +22,11 @@ const USES_EVERY: Duration = Duration::from_secs(15);
 const ROLL_UP_EVERY: Duration = Duration::from_secs(20);
 const ROLLED_AT_WORK: usize = 10_000;
 const ROLLED_AT_LEISURE: usize = 100_000;
-const SWEEP_EVERY: Duration = Duration::from_secs(2);
+/// How often approvals are looked through for those that nobody decided in time.
+const LAPSED_EVERY: Duration = Duration::from_secs(2);
 pub(super) const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+/// How often what nobody uses any more is looked for.
+pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// Follows the configuration files until `stop`. Folders are watched, since files are often replaced by renaming.
 pub(super) async fn files(desk: Desk, stop: CancellationToken) {
@@ -96,11 +99,11 @@ pub(super) async fn catalogue(desk: Desk, mut changes: watch::Receiver<u64>, sto
     }
 }
 
-/// Folds the samples of metrics together now and then: without, they pile up until somebody asks for them.
-pub(super) async fn metrics(fold: impl Fn(), every: Duration, stop: CancellationToken) {
+/// Does something now and then, such as folding samples of metrics: without, they pile up until somebody asks for them.
+pub(super) async fn now_and_then(work: impl Fn(), every: Duration, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(every);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        fold();
+        work();
     }
 }
 
@@ -131,7 +134,7 @@ pub(super) async fn rollups(journal: Journal, stop: CancellationToken) {
 
 /// Writes down now and then which approvals have expired, and which calls were lost sight of.
 pub(super) async fn approvals(approvals: Approvals, stop: CancellationToken) {
-    let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    let mut ticks = tokio::time::interval(LAPSED_EVERY);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         approvals.sweep().await;
     }
@@ -144,14 +147,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn metrics_are_folded_until_the_stop() {
+    async fn what_is_done_now_and_then_is_done_until_the_stop() {
         let (stop, folded) = (CancellationToken::new(), AtomicUsize::new(0));
         let fold = || {
             if folded.fetch_add(1, Ordering::SeqCst) == 2 {
                 stop.cancel();
             }
         };
-        let folding = metrics(fold, Duration::from_millis(1), stop.clone());
+        let folding = now_and_then(fold, Duration::from_millis(1), stop.clone());
         tokio::time::timeout(Duration::from_secs(10), folding).await.unwrap();
         assert_eq!(folded.load(Ordering::SeqCst), 3);
     }

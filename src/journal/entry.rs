@@ -123,7 +123,7 @@ impl Closing {
             // What was decided stands: the call was made, its answer alone is kept back.
             Refusal::DlpBlocked { direction: Direction::Results, .. } => (None, refusal.to_string()),
             Refusal::LimitReached { .. } | Refusal::DlpBlocked { .. } | Refusal::ServerJwt { .. } => denied(),
-            _ if refusal.hides() || matches!(refusal, Refusal::NoAccount(_)) => denied(),
+            _ if refusal.hides() || matches!(refusal, Refusal::NoAccount(_) | Refusal::NoLongerAdmitted) => denied(),
             _ => (Some(Decision::Error), refusal.to_string()),
         };
         let (reason, code) = (Some(reason), Some(refusal.code()));
@@ -166,7 +166,8 @@ impl OpenEntry {
                 _ => None,
             };
             let server = asked.server().or(apart.map(|(server, _)| server));
-            entry.server = server.map(|server| bounded(server).into());
+            // Where the servers' names together were asked, none is known.
+            entry.server = server.filter(|server| !server.is_empty()).map(|server| bounded(server).into());
             entry.tool = Some(match asked {
                 ToolRef::Resource { uri, .. } => bounded(&redact::uri(uri, journal.0.config.arguments)).into(),
                 ToolRef::Text(name) => bounded(apart.map_or(name, |(_, tool)| tool)).into(),

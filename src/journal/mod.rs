@@ -38,6 +38,7 @@ pub use verify::{Fault, VerifyStep};
 
 use entry::blank;
 use facts::bounded;
+use review::Recent;
 use strangers::Strangers;
 
 /// Links that are checked at the start.
@@ -87,6 +88,7 @@ struct Inner {
     /// Whether the chain was found whole at the start: else the head that was kept is evidence, and stays.
     whole: AtomicBool,
     strangers: Mutex<Strangers>,
+    recent: Recent,
 }
 
 /// A page of records.
@@ -103,7 +105,7 @@ impl Journal {
     pub fn attach(store: Store, clock: Arc<dyn Clock>, config: JournalConfig) -> Self {
         let strangers = Mutex::new(Strangers::default());
         let whole = AtomicBool::new(false);
-        Self(Arc::new(Inner { store, clock, config, whole, strangers }))
+        Self(Arc::new(Inner { store, clock, config, whole, strangers, recent: Recent::default() }))
     }
 
     /// Attaches, checks the end of the chain, closes as `interrupted` what a crash has left open, and announces itself

@@ -391,6 +391,25 @@ async fn an_index_that_hides_entries_is_found() {
     }
 }
 
+/// Each look reads thousands of entries on one of two connections.
+#[tokio::test]
+async fn a_look_back_stands_for_a_while() {
+    let bench = Bench::new().await;
+    let seen = async || {
+        let called = ("github".to_owned(), "a".to_owned());
+        let (review, end) = (bench.journal.review().await.unwrap(), bench.journal.check_tail().await.unwrap());
+        let latencies = bench.journal.latencies([called.clone()].into()).await.unwrap();
+        (review.records, end.seq, latencies.get(&called).map_or(0, |latency| latency.samples))
+    };
+    bench.call("a").await;
+    assert_eq!(seen().await, (1, 1, 1));
+    bench.call("a").await;
+    bench.clock.advance(4_999);
+    assert_eq!(seen().await, (1, 1, 1));
+    bench.clock.advance(1);
+    assert_eq!(seen().await, (2, 2, 2));
+}
+
 #[tokio::test]
 async fn strangers_are_recorded_within_limits() {
     let bench = Bench::new().await;

@@ -14,6 +14,7 @@ use crate::domain::principal::Scope;
 use crate::domain::tool::Hints;
 use crate::pipeline::{OwnTool, Pipeline, State, own_answer};
 use crate::policy::PermittedCall;
+use crate::store::StoreError;
 
 pub(super) const LIST: &str = "approvals.list";
 pub(super) const GET: &str = "approvals.get";
@@ -69,13 +70,19 @@ fn read<'a, T: Deserialize<'a>>(call: &'a PermittedCall) -> Result<T, Refusal> {
     T::deserialize(call.value()).map_err(|error| Refusal::InvalidRequest { message: error.to_string() })
 }
 
+/// A store that cannot be read: the reason is the log's.
+fn unread(error: &StoreError) -> Refusal {
+    tracing::error!(%error, "approvals could not be read");
+    Refusal::Internal
+}
+
 pub(super) async fn run_list(pipeline: &Pipeline, state: &Arc<State>, call: &PermittedCall) -> Result<Answer, Refusal> {
     let page: Page = read(call)?;
     let limit = page.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     let before = page.cursor.as_deref().map(ApprovalId::from);
     let viewer = Viewer::Holder(call.principal());
     let found = pipeline.approvals.page(viewer, page.state, before, limit, &state.settings).await;
-    let (approvals, next) = found.map_err(|error| Refusal::Unrecorded(error.to_string()))?;
+    let (approvals, next) = found.map_err(|error| unread(&error))?;
     let line = |approval: &Value| {
         let text = |name: &str| approval.get(name).and_then(Value::as_str).unwrap_or_default();
         format!(
@@ -100,9 +107,8 @@ pub(super) async fn run_get(pipeline: &Pipeline, state: &Arc<State>, call: &Perm
     let One { id } = read(call)?;
     let id = ApprovalId::from(id.as_str());
     let found = pipeline.approvals.one(Viewer::Holder(call.principal()), &id, &state.settings).await;
-    let found = found.map_err(|error| Refusal::Unrecorded(error.to_string()))?;
-    let approval =
-        found.ok_or_else(|| Refusal::InvalidRequest { message: "there is no such approval for you".into() })?;
+    let found = found.map_err(|error| unread(&error))?;
+    let approval = found.ok_or_else(|| Refusal::NotFound { message: format!("there is no approval `{id}`") })?;
     let text = |name: &str| approval.get(name).and_then(Value::as_str).unwrap_or_default();
     let summary =
         format!("{} is {}: {} for {}. {}.", text("id"), text("state"), text("tool"), text("agent"), text("next"));

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::Description;
 use crate::brain::{
-    Answered, Brain, MAX_JOINED, MAX_LIMIT, MAX_QUERY, QUERY_TIME, Query, QueryError, Sight, run as answer,
+    Answered, Brain, MAX_JOINED, MAX_LIMIT, MAX_QUERY, QUERY_TIME, Query, QueryError, READINGS_OF_KEY, Sight,
+    run as answer,
 };
 use crate::domain::decision::Verdict;
 use crate::domain::json::Json;
@@ -84,6 +85,7 @@ pub(super) async fn run(brain: &Brain, state: &Arc<State>, call: &PermittedCall)
     let query: Query =
         serde_json::from_value(asked).map_err(|error| Refusal::InvalidRequest { message: error.to_string() })?;
     let mut sight = Judged::new(state, call.principal(), call.facts());
+    let brain = brain.of(&call.principal().key);
     let answered = brain.read(QUERY_TIME, move |reading| answer(reading, &query, &mut sight)).await;
     match answered {
         Ok(Answered { text, structured, types }) => {
@@ -92,6 +94,11 @@ pub(super) async fn run(brain: &Brain, state: &Arc<State>, call: &PermittedCall)
         }
         Err(QueryError::Invalid(message)) => Ok(refused("invalid_query", &message)),
         Err(error @ QueryError::TooLong) => Ok(refused("query_too_long", &error.to_string())),
+        Err(QueryError::Busy) => Err(Refusal::LimitReached {
+            scope: "the queries under way of this key".into(),
+            limit: READINGS_OF_KEY.to_string(),
+            retry_after: 1,
+        }),
         Err(QueryError::Store(error)) => {
             tracing::error!(%error, "the entities cannot be read");
             Err(Refusal::Internal)

@@ -106,11 +106,11 @@ impl OwnTools for Own {
     ) -> Running<'a> {
         Box::pin(async move {
             match &*call.tool().id.tool {
-                search::NAME => search::run(state, call),
+                search::NAME => search::run(&self.tools, state, call),
                 simulate::NAME => simulate::run(pipeline, state, &self.keys, call),
                 brain::NAME => brain::run(&self.brain, state, call).await,
-                executions::LIST => executions::list(pipeline, call).await,
-                executions::GET => executions::get(pipeline, call).await,
+                executions::LIST => executions::list(pipeline, &self.evals, call).await,
+                executions::GET => executions::get(pipeline, &self.evals, call).await,
                 observability::NAME => observability::run(pipeline, call).await,
                 preflight::NAME => preflight::run(pipeline, state, &self.keys, call).await,
                 readiness::NAME => readiness::run(pipeline, state, &self.keys, &self.surroundings).await,

@@ -49,20 +49,20 @@ struct Arguments {
     detail: Option<String>,
 }
 
-pub(super) fn run(state: &Arc<State>, call: &PermittedCall) -> Result<Answer, Refusal> {
+pub(super) fn run(own: &[OwnTool], state: &Arc<State>, call: &PermittedCall) -> Result<Answer, Refusal> {
     let arguments =
         Arguments::deserialize(call.value()).map_err(|error| Refusal::InvalidRequest { message: error.to_string() })?;
     let limit = arguments.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     let full = arguments.detail.as_deref() == Some("full");
     let tools = state.catalog.entries();
     let sight = state.sight(call.principal());
-    let shown = |tool: &Tool| sight.shows(tool);
-    let at = |ordinal: u32| tools.get(usize::try_from(ordinal).unwrap_or(usize::MAX)).map(|entry| entry.tool());
+    let at = |number: u32| sight.numbered(own, number);
     let options = SearchOptions { limit, server: arguments.server.as_deref() };
-    let found = state.index.search(&arguments.query, &options, |ordinal| at(ordinal).is_some_and(|tool| shown(tool)));
+    let found = state.index.search(&arguments.query, &options, |number| at(number).is_some());
     let hits: Vec<(&Arc<Tool>, f32)> = found.hits.iter().filter_map(|hit| Some((at(hit.tool)?, hit.score))).collect();
     let of_server = |tool: &Tool| options.server.is_none_or(|server| tool.id.server.as_str() == server);
-    let searched = tools.iter().map(|entry| entry.tool()).filter(|tool| of_server(tool) && shown(tool)).count();
+    let searched = tools.iter().map(|entry| entry.tool()).filter(|tool| of_server(tool) && sight.shows(tool)).count()
+        + own.iter().filter(|own| of_server(&own.tool) && sight.shows_own(own)).count();
     let signatures: Vec<String> = hits.iter().map(|(tool, _)| signature(&tool.id.tool, &tool.input_schema)).collect();
     let shown_lines = hits.iter().zip(&signatures).map(|((tool, _), signature)| Line {
         server: tool.id.server.as_str(),

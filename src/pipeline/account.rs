@@ -30,6 +30,7 @@ impl Pipeline {
                         provider.title
                     ),
                     retryable: true,
+                    without_effect: true,
                     breaker: "closed",
                     retry_after: Some(AGAIN),
                 })));

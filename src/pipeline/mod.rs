@@ -10,12 +10,13 @@ mod record;
 mod resolve;
 mod scan;
 mod state;
+mod tallies;
 
+use std::borrow::Cow;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::approval::unapproved;
@@ -24,9 +25,10 @@ use self::resolve::Decided;
 pub use self::resolve::{Origin, OwnTool, OwnTools, Road, Running, own_answer};
 pub use self::scan::{Scanned, examine};
 pub use self::state::{Sight, State};
+pub use self::tallies::Tallies;
 use crate::approvals::Approvals;
 use crate::authn::jwt::Tokens;
-use crate::backend::{Aside, Backends, Peer, SendOptions};
+use crate::backend::{Asides, Backends, Peer, SendOptions};
 use crate::domain::call::{CallRequest, Errand};
 use crate::domain::clock::Clock;
 use crate::domain::crowd::{Crowd, Seat};
@@ -40,7 +42,7 @@ use crate::domain::trace::Provenance;
 use crate::journal::Journal;
 use crate::ledger::{Charge, Ledger, Standing};
 use crate::policy::PermittedCall;
-use crate::telemetry::Telemetry;
+use crate::telemetry::Exporting;
 
 /// Calls that one key may have in flight: more would take the places of others.
 const MAX_IN_FLIGHT: usize = 512;
@@ -59,16 +61,17 @@ pub struct Pipeline {
     /// Checks what callers bring besides their key.
     pub tokens: Arc<Tokens>,
     pub own: Box<dyn OwnTools>,
+    pub tallies: Tallies,
     /// Takes calls that have ended, where somebody collects them.
-    pub telemetry: Option<Telemetry>,
+    pub telemetry: Arc<Exporting>,
 }
 
 /// What a call may hear while it runs, and what may end it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Line {
     pub cancel: CancellationToken,
     /// Takes the backend's progress notifications, as they come.
-    pub progress: Option<mpsc::Sender<Aside>>,
+    pub progress: Option<Asides>,
     /// The client, where the backend may speak to it while it works.
     pub peer: Option<Arc<Peer>>,
     /// Where the call comes from.
@@ -103,14 +106,11 @@ impl Pipeline {
         let unwrapped = self.own.unwrap(&principal, &mut request);
         let mut record = match Record::open(self, &principal, &request, &line.provenance).await {
             Ok(record) => record,
-            Err(carried) => return *carried,
+            Err(carried) => return self.counted(*carried),
         };
-        if let Err(refusal) = unwrapped {
-            return record.close(Outcome::Refused(refusal)).await;
-        }
         // Pinned here: a future that is handed on by value takes its room again at each hand.
         let outcome = {
-            let attempt = pin!(self.attempt(state, principal, request, &line, &mut record));
+            let attempt = pin!(self.attempt(state, principal, request, unwrapped, &line, &mut record));
             line.cancel.run_until_cancelled(attempt).await
         };
         let outcome = match outcome {
@@ -118,7 +118,13 @@ impl Pipeline {
             Some(Err(refusal)) => Outcome::Refused(refusal),
             None => Outcome::Cancelled,
         };
-        record.close(outcome).await
+        self.counted(record.close(outcome).await)
+    }
+
+    /// Counts a finished call, whoever made it: a client, or an own tool.
+    fn counted(&self, carried: Carried) -> Carried {
+        self.tallies.count(&carried);
+        carried
     }
 
     async fn attempt(
@@ -126,6 +132,7 @@ impl Pipeline {
         state: &Arc<State>,
         principal: Principal,
         request: CallRequest,
+        unwrapped: Result<(), Refusal>,
         line: &Line,
         record: &mut Record,
     ) -> Result<Outcome, Refusal> {
@@ -133,24 +140,32 @@ impl Pipeline {
         if request.metered {
             self.charge(state.request_charge(&principal).as_slice())?;
         }
+        // A misfit counts as a request, as whatever else is asked does.
+        unwrapped?;
         let resolved = self.resolve(state, principal, request, line.errand.as_ref(), record)?;
         let resolved = self.vouch(state, resolved, record).await?;
         let resolved = self.scan_arguments(state, resolved, line, record).await?;
         let (decided, road) = resolved.decide(&state.policies, self.clock.now(), record)?;
-        let call = match decided {
-            Decided::Permitted(call) => call,
+        let (call, line) = match decided {
+            Decided::Permitted(call) => (call, Cow::Borrowed(line)),
             Decided::Pending(pending) if line.errand.is_some() => return Err(unapproved(pending, record)),
-            Decided::Pending(pending) => self.approved(state, pending, record).await?,
+            Decided::Pending(pending) => self.approved(state, pending, line, record).await?,
         };
+        if let Some(Errand::GoOn { .. }) = line.errand {
+            return Ok(Outcome::Answered(nothing()));
+        }
         match road {
             Road::Own(origin) => {
+                if call.tool().risk != Risk::Read {
+                    record.intend().await?;
+                }
                 record.sent();
-                let answer = self.own.call(self, state, &call, &origin, line).await;
+                let answer = self.own.call(self, state, &call, &origin, &line).await;
                 record.worked(&call);
                 answer.map(Outcome::Answered)
             }
             Road::Backend { trace, timeout } => {
-                let outcome = self.send(state, &call, &trace, timeout, line, record).await?;
+                let outcome = self.send(state, &call, &trace, timeout, &line, record).await?;
                 self.scan_outcome(state, call.tool(), outcome, record).await
             }
         }
@@ -199,7 +214,9 @@ impl Pipeline {
         }
         let tool = call.tool();
         let errand = line.errand.as_ref();
-        let cached = tool.settings.cache.filter(|_| errand.is_none());
+        // Nor what a client says, or is asked, beside what is judged: another call's answer would be another.
+        let plain = errand.is_none() && line.peer.as_ref().is_none_or(|peer| peer.is_plain());
+        let cached = tool.settings.cache.filter(|_| plain);
         let cache_digest: Option<Arc<str>> = cached.map(|_| cache_digest(call).into());
         if let Some(answer) = cache_digest.as_ref().and_then(|digest| self.backends.cached(call, digest)) {
             return Ok(Outcome::Answered(answer));
@@ -212,8 +229,7 @@ impl Pipeline {
             record.intend().await?;
         }
         if let Some(Errand::Follow { sends: false, .. }) = errand {
-            let result = Json::from_parts(String::from("{}"));
-            return Ok(Outcome::Answered(Answer { result, is_error: false, cached: false, partial: false }));
+            return Ok(Outcome::Answered(nothing()));
         }
         record.sent();
         let (progress, notices) = scan::notices(state, tool, line.progress.clone());
@@ -225,4 +241,9 @@ impl Pipeline {
             Err(error) => Outcome::Failed(error),
         })
     }
+}
+
+/// The answer where nothing was sent.
+fn nothing() -> Answer {
+    Answer { result: Json::from_parts(String::from("{}")), is_error: false, cached: false, partial: false }
 }

@@ -61,9 +61,10 @@ impl Record {
         match pipeline.journal.open(Opening::of(request, principal)).await {
             Ok(mut entry) => {
                 let parent = provenance.within.or_else(|| Context::of(&request.trace));
-                let context = pipeline.telemetry.as_ref().map(|telemetry| telemetry.begin(parent));
+                let telemetry = pipeline.telemetry.current();
+                let context = telemetry.as_ref().map(|telemetry| telemetry.begin(parent));
                 entry.came_from(provenance, context, parent);
-                let traced = pipeline.telemetry.clone().map(|telemetry| {
+                let traced = telemetry.map(|telemetry| {
                     let (began, provenance) = (telemetry.ticks(), provenance.clone());
                     Box::new(Traced { telemetry, parent, provenance, entrance, began })
                 });
@@ -104,7 +105,10 @@ impl Record {
 
     /// Notes what is asked in place of the call.
     pub(super) fn errand(&mut self, errand: &Errand) {
-        self.entry.note(errand.method());
+        self.entry.note(match errand {
+            Errand::GoOn { .. } => "taken up again",
+            _ => errand.method(),
+        });
         if let Some(traced) = &mut self.traced {
             traced.provenance.method = Some(errand.method());
         }
@@ -169,7 +173,7 @@ impl Record {
     pub(super) async fn close(self, outcome: Outcome) -> Carried {
         let Self { mut entry, kind, tool, mut decision, mut policy, dlp, execution, sent, trail, traced } = self;
         if let Some(execution) = execution {
-            execution.ended(ended(&outcome, tool.as_deref(), sent)).await;
+            execution.ended(ended(&outcome, sent)).await;
         }
         let (verdict, ground) = refused_by(&outcome);
         decision = verdict.unwrap_or(decision);

@@ -22,7 +22,7 @@ use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, Misfit, Refusal};
 use crate::domain::principal::{Principal, Profile, Scope, Surface};
 use crate::domain::secret::Secret;
-use crate::domain::tool::{Kind, Tool};
+use crate::domain::tool::{Kind, Risk, Tool};
 use crate::policy::effects::of_call;
 use crate::policy::{Call, Decision, Facts, PendingCall, PermittedCall, Policies};
 
@@ -44,10 +44,13 @@ pub struct OwnTool {
 }
 
 impl OwnTool {
-    /// Whether the tool lies inside a profile that has its scope.
+    /// Whether the tool lies inside a profile that has its scope. One that holds another call counts as that.
     #[must_use]
     pub fn lies_in(&self, profile: &Profile) -> bool {
         let name = &*self.tool.id.tool;
+        if profile.read_only && self.tool.risk != Risk::Read && !self.opens {
+            return false;
+        }
         !self.granted || [&*self.tool.label, name, &format!("invoke.{name}")].iter().any(|name| profile.names(name))
     }
 
@@ -199,7 +202,7 @@ impl Pipeline {
         if let Some(errand) = errand {
             record.errand(errand);
         }
-        let again = matches!(errand, Some(Errand::Task { .. }));
+        let again = matches!(errand, Some(Errand::Task { .. } | Errand::GoOn { .. }));
         let (tool, own) = match self.own.find(&request.tool) {
             Some(own) if principal.profile.has(own.scope) => {
                 if !own.lies_in(&principal.profile) {
@@ -297,16 +300,13 @@ fn backend_tool(
         Found::Several(ids) => {
             Err(Refusal::Ambiguous { asked: asked.label(), readings: ids.iter().map(ToString::to_string).collect() })
         }
-        Found::None { .. } => {
+        Found::None => {
             if matches!(state.catalog.resolve(asked, |_| true), Found::One(_)) {
                 record.outside_profile(&principal.profile.name);
             }
             // Near names are shown, so they are what a list would show.
             let sight = state.sight(principal);
-            let nearest = match state.catalog.resolve(asked, |tool| sight.shows(tool)) {
-                Found::None { nearest } => nearest,
-                _ => Vec::new(),
-            };
+            let nearest = state.catalog.nearest(asked, |tool| sight.shows(tool));
             Err(Refusal::UnknownTool { asked: asked.label(), nearest })
         }
     }

@@ -13,7 +13,8 @@ use tokio::sync::mpsc;
 use super::record::Record;
 use super::resolve::Resolved;
 use super::{Line, Pipeline, State};
-use crate::backend::{Aside, Catalog};
+use crate::backend::{Aside, Asides, Catalog, asides};
+use crate::domain::decision::Judgement;
 use crate::domain::dlp::{Direction, DlpMode, DlpResult};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, Outcome, Refusal, UpstreamError, UpstreamFault};
@@ -115,14 +116,17 @@ async fn examined(scanner: &Arc<Scanner>, mode: DlpMode, text: &Json) -> Scanned
     })
 }
 
-/// What of an errand's params goes to the backend beside the name that is judged.
-fn travels(line: &Line) -> Json {
-    let rest = line.peer.as_ref().map_or("", |peer| peer.rest.trim_start_matches(','));
-    Json::from_parts(format!("{{{rest}}}"))
+/// Refuses a call for what stands in it and may not travel.
+fn kept_back(scanned: &Scanned, judgement: Judgement, record: &mut Record) -> Refusal {
+    record.scanned(Direction::Arguments, scanned);
+    let refusal = scanned.refusal(Direction::Arguments);
+    record.judged(&refused_by(judgement, "dlp:arguments", &refusal.to_string()));
+    refusal
 }
 
 impl Pipeline {
-    /// Scans the arguments of a call to a backend; of an errand all that travels, which cannot be rewritten.
+    /// Scans the arguments of a call to a backend, and what its client says beside them, which cannot be rewritten. An
+    /// errand's arguments stand there.
     ///
     /// # Errors
     /// Where they may not travel, or policy denies the call as it came.
@@ -134,14 +138,19 @@ impl Pipeline {
         record: &mut Record,
     ) -> Result<Resolved, Refusal> {
         let Some(tool) = resolved.backend_tool().map(Arc::clone) else { return Ok(resolved) };
-        let aside = line.errand.as_ref().map(|_| travels(line));
-        let mode = match tool.settings.dlp.arguments {
-            DlpMode::Redact if aside.is_some() => DlpMode::Block,
-            mode => mode,
-        };
-        let mut scanned = match aside.as_ref().or(resolved.arguments()) {
-            Some(arguments) => examined(&state.settings.scanner, mode, arguments).await,
-            None => examine(&state.settings.scanner, mode, &Json::from_parts("{}".into())),
+        let (scanner, mode) = (&state.settings.scanner, tool.settings.dlp.arguments);
+        if let Some(beside) = line.peer.as_ref().and_then(|peer| peer.beside()) {
+            let mode = if mode == DlpMode::Redact { DlpMode::Block } else { mode };
+            let scanned = examined(scanner, mode, &beside).await;
+            if scanned.result == DlpResult::Blocked {
+                let judgement = resolved.judged(&state.policies, self.clock.now(), record)?;
+                return Err(kept_back(&scanned, judgement, record));
+            }
+            record.scanned(Direction::Arguments, &scanned);
+        }
+        let mut scanned = match resolved.arguments().filter(|_| line.errand.is_none()) {
+            Some(arguments) => examined(scanner, mode, arguments).await,
+            None => examine(scanner, mode, &Json::from_parts("{}".into())),
         };
         if scanned.result < DlpResult::Redacted {
             record.scanned(Direction::Arguments, &scanned);
@@ -149,10 +158,7 @@ impl Pipeline {
         }
         let judgement = resolved.judged(&state.policies, self.clock.now(), record)?;
         let Some((text, value)) = scanned.fit(&state.catalog, &tool) else {
-            record.scanned(Direction::Arguments, &scanned);
-            let refusal = scanned.refusal(Direction::Arguments);
-            record.judged(&refused_by(judgement, "dlp:arguments", &refusal.to_string()));
-            return Err(refusal);
+            return Err(kept_back(&scanned, judgement, record));
         };
         record.scanned(Direction::Arguments, &scanned);
         record.resolved(&tool, Some(&text));
@@ -197,19 +203,15 @@ pub(super) struct Notices {
     scanner: Arc<Scanner>,
     mode: DlpMode,
     /// From the backend, and to the caller; absent where nothing is scanned.
-    way: Option<(mpsc::Receiver<Aside>, mpsc::Sender<Aside>)>,
+    way: Option<(mpsc::Receiver<Aside>, Asides)>,
 }
 
 /// The channel that a backend's progress takes.
-pub(super) fn notices(
-    state: &State,
-    tool: &Tool,
-    progress: Option<mpsc::Sender<Aside>>,
-) -> (Option<mpsc::Sender<Aside>>, Notices) {
+pub(super) fn notices(state: &State, tool: &Tool, progress: Option<Asides>) -> (Option<Asides>, Notices) {
     let (scanner, mode) = (Arc::clone(&state.settings.scanner), tool.settings.dlp.results);
     match progress {
         Some(sink) if matches!(mode, DlpMode::Redact | DlpMode::Block) => {
-            let (source, heard) = mpsc::channel(NOTICES);
+            let (source, heard) = asides(NOTICES);
             (Some(source), Notices { scanner, mode, way: Some((heard, sink)) })
         }
         progress => (progress, Notices { scanner, mode, way: None }),
@@ -236,7 +238,7 @@ impl Notices {
                 }
             }
             // A full channel loses progress, as it does without a scan.
-            drop(sink.try_send(notice));
+            let _lost = !sink.pass(notice);
         };
         let mut call = std::pin::pin!(call);
         let answer = loop {

@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::resolve::OwnTool;
+use crate::authn::Keyring;
 use crate::backend::{Catalog, ServerCard};
 use crate::config::{Permissions, Profiles, Settings};
 use crate::domain::call::ToolRef;
+use crate::domain::clock::Moment;
 use crate::domain::id::{ServerName, ToolId};
 use crate::domain::outcome::Refusal;
 use crate::domain::principal::{Principal, Scope};
@@ -33,13 +36,37 @@ pub struct Sight<'a> {
     view: View<'a>,
 }
 
-impl Sight<'_> {
+impl<'a> Sight<'a> {
     /// Whether the tool may be shown.
     #[must_use]
     pub fn shows(&self, tool: &Tool) -> bool {
         self.principal.profile.has(Scope::ToolsRead)
             && self.state.admits(self.principal, tool)
             && (self.state.vouches(tool) || self.view.could_permit(tool))
+    }
+
+    /// Whether one of the gateway's own tools may be found. Those that their scope alone opens are listed anyway.
+    #[must_use]
+    pub fn shows_own(&self, own: &OwnTool) -> bool {
+        let profile = &self.principal.profile;
+        !own.by_scope
+            && profile.has(Scope::ToolsRead)
+            && profile.has(own.scope)
+            && own.lies_in(profile)
+            && self.view.could_permit(&own.tool)
+    }
+
+    /// The tool that the index knows by this number, where it may be shown; `own` are all of the gateway's own.
+    #[must_use]
+    pub fn numbered<'t>(&self, own: &'t [OwnTool], number: u32) -> Option<&'t Arc<Tool>>
+    where
+        'a: 't,
+    {
+        let (place, tools) = (usize::try_from(number).ok()?, self.state.catalog.entries());
+        match place.checked_sub(tools.len()) {
+            None => tools.get(place).map(|entry| entry.tool()).filter(|tool| self.shows(tool)),
+            Some(place) => own.get(place).filter(|own| self.shows_own(own)).map(|own| &own.tool),
+        }
     }
 }
 
@@ -59,7 +86,7 @@ impl State {
         let (policies, report) = Policies::build(bundle, &tools, previous.map(|state| &*state.policies));
         let index = match previous.filter(|state| Arc::ptr_eq(&state.catalog, &catalog)) {
             Some(same) => Arc::clone(&same.index),
-            None => Arc::new(index(&catalog)),
+            None => Arc::new(index(&catalog, own)),
         };
         (Self { settings, profiles, catalog, policies: Arc::new(policies), index }, report)
     }
@@ -88,6 +115,22 @@ impl State {
         let profile = &principal.profile;
         profile.admits(tool)
             && (tool.kind != Kind::Resource || profile.opens(&tool.id.server) || !climbs(&tool.id.tool))
+    }
+
+    /// Somebody who was admitted, as the profile is now; `None` where they would not be admitted any more.
+    #[must_use]
+    pub fn still_admitted(&self, principal: &Principal, keys: &Keyring, now: Moment) -> Option<Principal> {
+        let live = match principal.until {
+            Some(until) => now < until && self.settings.oauth.is_some(),
+            None => keys.is_live(principal),
+        };
+        let profile = self.profiles.get(&principal.profile.name).filter(|_| live)?;
+        let profile = match principal.until {
+            None => Arc::clone(profile),
+            // What the token left out stays out.
+            Some(_) => Arc::new(profile.within(&principal.profile.scopes)),
+        };
+        Some(Principal { profile, ..principal.clone() })
     }
 
     /// Whether callers of the tool bring a token that may give them more roles: then no list knows what they may.
@@ -144,17 +187,24 @@ fn per_minute(count: u32) -> Rate {
     Rate { count, window: std::time::Duration::from_secs(60) }
 }
 
-fn index(catalog: &Catalog) -> Index {
+/// The catalogue's tools in its order, and the gateway's own beside them.
+fn index(catalog: &Catalog, own: &[Arc<Tool>]) -> Index {
     let texts: HashMap<&ServerName, String> =
         catalog.servers().iter().map(|card| (&card.name, server_text(card))).collect();
-    Index::build(catalog.entries().iter().map(|entry| entry.tool()).map(|tool| ToolText {
+    let tools = catalog.entries().iter().map(|entry| entry.tool());
+    Index::build(tools.map(|tool| tool_text(tool, texts.get(&tool.id.server).map_or("", String::as_str))))
+        .beside(own.iter().map(|tool| tool_text(tool, "")))
+}
+
+fn tool_text<'t>(tool: &'t Tool, server_text: &'t str) -> ToolText<'t> {
+    ToolText {
         server: tool.id.server.as_str(),
-        server_text: texts.get(&tool.id.server).map_or("", String::as_str),
+        server_text,
         name: &tool.id.tool,
         title: tool.title.as_deref(),
         description: &tool.description,
         input_schema: &tool.input_schema,
-    }))
+    }
 }
 
 /// What is searched of a server beside its name.

@@ -13,8 +13,10 @@ use serde_json::Value;
 
 use crate::domain::clock::Moment;
 use crate::domain::decision::{Judgement, Mode, PolicyEffect, RuleMark, Verdict};
+use crate::domain::id::ToolId;
 use crate::domain::principal::{Principal, Surface};
 use crate::domain::tool::{Kind, Tool};
+use crate::domain::uri::plain;
 
 use super::bundle::Policy;
 use super::evaluate::{Case, Findings};
@@ -39,6 +41,26 @@ impl Policies {
     /// Judges a call without making it. `arguments` are the call's, absent where it brings none.
     #[must_use]
     pub fn judge(&self, who: &Principal, tool: &Tool, arguments: Option<&Value>, facts: &Facts<'_>) -> Judgement {
+        let judged = self.judge_as_written(who, tool, arguments, facts);
+        if tool.kind != Kind::Resource || judged.verdict == Verdict::Deny {
+            return judged;
+        }
+        // What forbids a resource forbids every spelling of its URI.
+        let Cow::Owned(uri) = plain(&tool.id.tool) else { return judged };
+        let id = ToolId::new(tool.id.server.clone(), &uri);
+        let spelled = Tool { settings: Arc::clone(&tool.settings), ..Tool::readable(Kind::Resource, id) };
+        let otherwise = self.judge_as_written(who, &spelled, arguments, facts);
+        let forbidden = otherwise.verdict == Verdict::Deny && otherwise.code != Some("default_deny");
+        if forbidden { otherwise } else { judged }
+    }
+
+    fn judge_as_written(
+        &self,
+        who: &Principal,
+        tool: &Tool,
+        arguments: Option<&Value>,
+        facts: &Facts<'_>,
+    ) -> Judgement {
         let subject = match self.subject(tool) {
             Ok(subject) => subject,
             Err(Withheld { policy, reason }) => {

@@ -4,17 +4,18 @@ use std::ops::Range;
 
 use memchr::{memchr, memchr2_iter};
 
+use super::hidden::{Hidden, even};
 use super::keywords::{self, Probe};
 use super::tokens::{self, TOKENS};
 use super::view::View;
 use super::{Finding, Found, Scanner, address, assign, blocks, iban, numbers, people, rules, text};
 
 /// Work that one scan may do beside its passes, in bytes looked at closely.
-const MAX_WORK: usize = 24 << 20;
+pub(super) const MAX_WORK: usize = 24 << 20;
 /// What looking around a keyword costs at least.
 const CANDIDATE: usize = 96;
 /// Escapes within escapes, encodings within encodings, that are resolved.
-const MAX_DEPTH: u8 = 3;
+pub(super) const MAX_DEPTH: u8 = 3;
 /// How much is decoded at once, so that keywords that stand close share it.
 const STRIDE: usize = 2048;
 /// Findings that are told.
@@ -25,61 +26,46 @@ pub(super) struct Scan<'s> {
     scanner: &'s Scanner,
     pub findings: Vec<Finding>,
     work: usize,
+    /// The work that it may do.
+    most: usize,
     /// Whether something was left out.
     pub incomplete: bool,
 }
 
-/// What is remembered of one view while it is passed over.
-#[derive(Default)]
-struct Passed {
-    /// The last piece that was decoded.
-    decoded: Option<(Range<usize>, View<'static>)>,
-    /// Up to where each encoding was opened. Places of one encoding come in their order, those of different ones do not: so
-    /// none counts for another.
-    escape: usize,
-    percent: usize,
-    encoded: usize,
-}
-
-impl Passed {
-    fn mark(&mut self, probe: Probe) -> Option<&mut usize> {
-        match probe {
-            Probe::Escape => Some(&mut self.escape),
-            Probe::Percent => Some(&mut self.percent),
-            Probe::Encoded => Some(&mut self.encoded),
-            _ => None,
-        }
-    }
-
-    /// An encoding was opened up to a place of a text so long. What begins near it may go on behind it, and is opened again.
-    fn opened(&mut self, probe: Probe, end: Option<usize>, length: usize) {
-        let overlap = if probe == Probe::Encoded { 0 } else { 512 };
-        if let (Some(mark), Some(end)) = (self.mark(probe), end) {
-            *mark = (*mark).max(if end < length { end.saturating_sub(overlap) } else { end });
-        }
-    }
-}
+/// The last piece of a text that was decoded.
+type Decoded = Option<(Range<usize>, View<'static>)>;
 
 impl<'s> Scan<'s> {
-    pub(super) const fn of(scanner: &'s Scanner) -> Self {
-        Self { scanner, findings: Vec::new(), work: 0, incomplete: false }
+    pub(super) const fn of(scanner: &'s Scanner, most: usize) -> Self {
+        Self { scanner, findings: Vec::new(), work: 0, most, incomplete: false }
     }
 
-    /// The passes over a text.
+    /// The passes over a text, and over what its encodings hide.
     pub(super) fn over(&mut self, view: &View<'_>, depth: u8) {
         let text = &*view.text;
-        let mut passed = Passed::default();
-        let whole = keywords::find(text, |at, probe| self.candidate(view, at, probe, depth, &mut passed))
-            && memchr2_iter(b'@', b'%', text).all(|at| {
-                let probe = if text::at(text, at) == b'@' { Probe::Address } else { Probe::Percent };
-                self.candidate(view, at, probe, depth, &mut passed)
-            })
-            && self.numbers(view, depth, &mut passed);
+        let mut decoded: Decoded = None;
+        let mut hidden = Hidden::default();
+        let whole = keywords::find(text, |at, probe| match probe {
+            Probe::Escape | Probe::Encoded(_) => self.hides(text, at, probe, depth, &mut hidden),
+            _ => self.candidate(view, at, probe, depth, &mut decoded),
+        }) && memchr2_iter(b'@', b'%', text).all(|at| match text::at(text, at) {
+            b'@' => self.candidate(view, at, Probe::Address, depth, &mut decoded),
+            _ => self.hides(text, at, Probe::Percent, depth, &mut hidden),
+        }) && self.numbers(view, depth, &mut decoded)
+            && self.open(view, hidden, depth);
         self.incomplete |= !whole;
     }
 
+    /// Notes where an encoding may hide something; false where the scan has cost enough.
+    fn hides(&mut self, text: &[u8], place: usize, probe: Probe, depth: u8, hidden: &mut Hidden) -> bool {
+        if depth < MAX_DEPTH {
+            hidden.note(text, place, probe);
+        }
+        self.affords(CANDIDATE)
+    }
+
     /// Every number of a text that is long enough to be one of a card or a person.
-    fn numbers(&mut self, view: &View<'_>, depth: u8, passed: &mut Passed) -> bool {
+    fn numbers(&mut self, view: &View<'_>, depth: u8, decoded: &mut Decoded) -> bool {
         let text = &*view.text;
         let mut here = 0;
         for region in numbers::regions(text) {
@@ -91,7 +77,7 @@ impl<'s> Scan<'s> {
                 } else if byte.is_ascii_digit() && begins_word(text, here) {
                     let end = numbers::extent(text, here);
                     let long = text::part(text, here, end).iter().filter(|byte| byte.is_ascii_digit()).count() >= 9;
-                    if long && !self.candidate(view, here, Probe::Number, depth, passed) {
+                    if long && !self.candidate(view, here, Probe::Number, depth, decoded) {
                         return false;
                     }
                     here = end;
@@ -99,7 +85,7 @@ impl<'s> Scan<'s> {
                     // The letter of an escape such as `\n` is not part of what follows it.
                     let escape = text::before(text, here) == b'\\';
                     let iban = !escape && byte.is_ascii_uppercase() && iban::may_begin(text, here);
-                    if iban && begins_word(text, here) && !self.candidate(view, here, Probe::Iban, depth, passed) {
+                    if iban && begins_word(text, here) && !self.candidate(view, here, Probe::Iban, depth, decoded) {
                         return false;
                     }
                     here = if escape { here + 1 } else { text::run(text, here, usize::MAX, text::is_word) };
@@ -110,13 +96,12 @@ impl<'s> Scan<'s> {
     }
 
     /// Looks closely around a place; false where the scan has cost enough.
-    fn candidate(&mut self, view: &View<'_>, place: usize, probe: Probe, depth: u8, passed: &mut Passed) -> bool {
+    fn candidate(&mut self, view: &View<'_>, place: usize, probe: Probe, depth: u8, decoded: &mut Decoded) -> bool {
         let look = if probe == Probe::Jwt { 4 * CANDIDATE } else { CANDIDATE };
         if !self.affords(look) {
             return false;
         }
-        let unopened = depth < MAX_DEPTH && passed.mark(probe).is_none_or(|mark| place >= *mark);
-        if !is_plausible(&view.text, place, probe, unopened) {
+        if !is_plausible(&view.text, place, probe) {
             return true;
         }
         if !self.affords(cost(probe)) {
@@ -125,58 +110,56 @@ impl<'s> Scan<'s> {
         let (back, ahead) = reach(probe);
         let range = place.saturating_sub(back)..place.saturating_add(ahead).min(view.text.len());
         if memchr(b'\\', text::part(&view.text, range.start, range.end)).is_none() || depth >= MAX_DEPTH {
-            let opened = self.look(&view.window(range.clone()), place - range.start, probe, depth);
-            passed.opened(probe, opened.map(|end| range.start + end), view.text.len());
+            self.look(&view.window(range.clone()), place - range.start, probe);
             return true;
         }
         let covers = |known: &Range<usize>| known.start <= range.start && range.end <= known.end;
-        if passed.decoded.as_ref().is_none_or(|(known, _)| !covers(known)) {
-            let mut start = range.start;
-            while text::before(&view.text, start) == b'\\' && range.start - start < 8 {
-                start -= 1;
-            }
+        if decoded.as_ref().is_none_or(|(known, _)| !covers(known)) {
+            let (start, looked_at) = even(&view.text, range.start);
             let known = start..range.end.max(place + STRIDE).min(view.text.len());
-            if !self.affords(known.len()) {
+            if !self.affords(known.len() + looked_at) {
                 return false;
             }
             let plain = view.window(known.clone()).unescaped();
-            passed.decoded = Some((known, plain));
+            *decoded = Some((known, plain));
         }
-        let Some((known, plain)) = passed.decoded.as_ref() else { return true };
-        let (inner, known) = (view.index_in(plain, place), known.end);
-        let opened = self.look(plain, inner, probe, depth + 1);
-        let goes_on = self.deeper(plain, inner, probe, depth + 1);
-        // Nothing gets shorter by being encoded.
-        let end = |end: usize| if end >= plain.text.len() { known } else { place + end.saturating_sub(inner) };
-        passed.opened(probe, opened.map(end), view.text.len());
-        goes_on
+        let Some((_, plain)) = decoded.as_ref() else { return true };
+        let inner = view.index_in(plain, place);
+        self.look(plain, inner, probe);
+        self.deeper(plain, inner, probe, depth + 1)
     }
 
     /// JSON in JSON: looks again while escapes are left over.
     fn deeper(&mut self, view: &View<'_>, place: usize, probe: Probe, depth: u8) -> bool {
         let (back, ahead) = reach(probe);
-        let near = place.saturating_sub(back)..place.saturating_add(ahead).min(view.text.len());
+        let (start, looked_at) = even(&view.text, place.saturating_sub(back));
+        let near = start..place.saturating_add(ahead).min(view.text.len());
         if depth >= MAX_DEPTH || memchr(b'\\', text::part(&view.text, near.start, near.end)).is_none() {
             return true;
         }
-        if !self.affords(near.len()) {
+        if !self.affords(near.len() + looked_at) {
             return false;
         }
         let window = view.window(near.clone());
         let plain = window.unescaped();
         let inner = window.index_in(&plain, place - near.start);
-        self.look(&plain, inner, probe, depth + 1);
+        self.look(&plain, inner, probe);
         self.deeper(&plain, inner, probe, depth + 1)
     }
 
-    fn affords(&mut self, work: usize) -> bool {
+    /// Whether the scan may do some more work.
+    pub(super) fn affords(&mut self, work: usize) -> bool {
         self.work = self.work.saturating_add(work);
-        self.work <= MAX_WORK && self.findings.len() < MAX_FINDINGS
+        !self.is_spent() && self.findings.len() < MAX_FINDINGS
     }
 
-    /// Looks around a place of a text that holds all that matters, decoded as far as can be. Gives up to where an encoding was
-    /// opened.
-    fn look(&mut self, view: &View<'_>, place: usize, probe: Probe, depth: u8) -> Option<usize> {
+    /// Whether it would have been more work than it may do.
+    pub(super) const fn is_spent(&self) -> bool {
+        self.work > self.most
+    }
+
+    /// Looks around a place of a text that holds all that matters, decoded as far as can be.
+    fn look(&mut self, view: &View<'_>, place: usize, probe: Probe) {
         let text = &*view.text;
         let found = match probe {
             Probe::Token(index) => TOKENS.get(index).and_then(|token| tokens::find(text, place, token)),
@@ -193,38 +176,12 @@ impl<'s> Scan<'s> {
             Probe::Address => address::url_password(text, place).or_else(|| address::email(text, place)),
             Probe::Number => numbers::find(text, place),
             Probe::Iban => iban::find(text, place),
-            Probe::Escape => {
-                self.open(view, depth);
-                return Some(text.len());
-            }
-            Probe::Percent => {
-                self.open(&view.percent_decoded(), depth + 1);
-                return Some(text.len());
-            }
-            Probe::Encoded => {
-                let (run, inside) = view.base64_decoded(place);
-                if !self.affords(run.len()) {
-                    self.incomplete = true;
-                } else if let Some(inside) = inside {
-                    self.open(&inside, depth + 1);
-                }
-                // Whatever it holds, one look at it is enough.
-                return Some(run.end);
-            }
+            // These are opened, not looked at.
+            Probe::Escape | Probe::Percent | Probe::Encoded(_) => None,
         };
         if let Some(found) = found {
             self.record(view, &found);
         }
-        None
-    }
-
-    /// Scans what an encoding hid.
-    fn open(&mut self, view: &View<'_>, depth: u8) {
-        if !self.affords(view.text.len()) {
-            self.incomplete = true;
-            return;
-        }
-        self.over(view, depth.max(1));
     }
 
     fn record(&mut self, view: &View<'_>, found: &Found) {
@@ -240,8 +197,7 @@ impl<'s> Scan<'s> {
 }
 
 /// Whether it is worth looking, before anything is decoded for it.
-fn is_plausible(text: &[u8], place: usize, probe: Probe, unopened: bool) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'@' | b':' | b'/');
+fn is_plausible(text: &[u8], place: usize, probe: Probe) -> bool {
     match probe {
         Probe::Assignment => assign::is_plausible(text, place),
         Probe::Jwt => {
@@ -249,12 +205,6 @@ fn is_plausible(text: &[u8], place: usize, probe: Probe, unopened: bool) -> bool
             text::at(text, end) == b'.'
         }
         Probe::PrivateKey => text::has(text::part(text, place, place + 64), "private key"),
-        Probe::Escape => code(text::part(text, place + 4, place + 6)).is_some_and(is_plain) && unopened,
-        Probe::Percent => {
-            let hidden = code(text::part(text, place + 1, place + 3));
-            hidden.is_some_and(|byte| is_plain(byte) && !matches!(byte, b'/' | b':')) && unopened
-        }
-        Probe::Encoded => unopened,
         _ => true,
     }
 }
@@ -274,9 +224,7 @@ const fn reach(probe: Probe) -> (usize, usize) {
         Probe::Address => (address::REACH + 8, 300),
         Probe::Number => (numbers::CONTEXT + 8, 96),
         Probe::Iban => (8, iban::LONGEST + 16),
-        Probe::Escape => (128, STRIDE),
-        Probe::Percent => (160, STRIDE),
-        Probe::Encoded => (32 << 10, 32 << 10),
+        Probe::Escape | Probe::Percent | Probe::Encoded(_) => (0, 0),
     }
 }
 
@@ -284,8 +232,8 @@ const fn reach(probe: Probe) -> (usize, usize) {
 const fn cost(probe: Probe) -> usize {
     match probe {
         Probe::Token(_) | Probe::Telegram | Probe::Azure | Probe::Atlas | Probe::Number | Probe::Iban => 0,
+        Probe::Escape | Probe::Percent | Probe::Encoded(_) => 0,
         Probe::Assignment | Probe::OpenAi | Probe::NationalInsurance | Probe::Address => 256,
-        Probe::Escape | Probe::Percent | Probe::Encoded => 256,
         Probe::Bearer(_) | Probe::Basic(_) => 1024,
         Probe::Jwt => 2 * blocks::LONGEST_JWT,
         Probe::PrivateKey => 2 * blocks::LONGEST_KEY,
@@ -295,10 +243,4 @@ const fn cost(probe: Probe) -> usize {
 /// Whether a word begins here: the letter of an escape such as `\n` is not part of what follows it.
 fn begins_word(text: &[u8], place: usize) -> bool {
     !text::is_word(text::before(text, place)) || text::before(text, place.saturating_sub(1)) == b'\\'
-}
-
-/// The ASCII character of two hexadecimal digits.
-fn code(digits: &[u8]) -> Option<u8> {
-    let text = std::str::from_utf8(digits).ok()?;
-    u8::from_str_radix(text, 16).ok().filter(|byte| byte.is_ascii_graphic())
 }

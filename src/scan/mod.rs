@@ -11,6 +11,7 @@ mod assign;
 mod blocks;
 mod engine;
 pub mod eval;
+mod hidden;
 mod iban;
 mod keywords;
 mod numbers;
@@ -28,7 +29,7 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use self::engine::Scan;
+use self::engine::{MAX_WORK, Scan};
 use self::view::View;
 
 pub use self::allow::Allowed;
@@ -37,6 +38,10 @@ pub use self::rules::{Kind, RULES, Rule, rule};
 
 /// Bytes of a text that are scanned; what lies behind them is not, and the report says so.
 const MAX_BYTES: usize = 16 << 20;
+
+/// What a scan in passing may take.
+const BRIEF_BYTES: usize = 64 << 10;
+const BRIEF_WORK: usize = 256 << 10;
 
 /// How sure a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -109,9 +114,20 @@ impl Scanner {
     #[must_use]
     pub fn scan(&self, text: &[u8]) -> Report {
         let scanned = text::part(text, 0, MAX_BYTES);
-        let mut scan = Scan::of(self);
+        let mut scan = Scan::of(self, MAX_WORK);
         scan.over(&View::of(scanned), 0);
         Report { findings: merged(scan.findings), incomplete: scan.incomplete || scanned.len() < text.len() }
+    }
+
+    /// The same, unless it takes more than a few milliseconds: the text is long, or dense with what looks like findings.
+    #[must_use]
+    pub fn scan_briefly(&self, text: &[u8]) -> Option<Report> {
+        if text.len() > BRIEF_BYTES {
+            return None;
+        }
+        let mut scan = Scan::of(self, BRIEF_WORK);
+        scan.over(&View::of(text), 0);
+        (!scan.is_spent()).then(|| Report { findings: merged(scan.findings), incomplete: scan.incomplete })
     }
 }
 

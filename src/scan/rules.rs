@@ -32,7 +32,7 @@ const fn personal(id: &'static str, about: &'static str) -> Rule {
 /// Every rule, the more telling first.
 pub const RULES: &[Rule] = &[
     secret("private-key", "private keys in PEM, OpenSSH and PGP armour, age keys"),
-    secret("toolgate-key", "keys and tokens of this gateway; `inv_live_` with its checksum"),
+    secret("toolgate-key", "keys and tokens of this gateway (checksum)"),
     secret("aws-access-key", "AWS access key ids"),
     secret("aws-secret-key", "AWS secret access keys beside their name"),
     secret("github-token", "GitHub tokens: classic (checksum), fine-grained"),

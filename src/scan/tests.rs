@@ -127,43 +127,103 @@ fn a_key_is_found_through_every_encoding() {
     }
 }
 
-/// A text in every form in which a scan opens it.
-fn disguised(text: &str) -> Vec<String> {
-    let first = text.as_bytes()[0];
+/// A text in every form that is opened.
+fn disguises(text: &str) -> Vec<String> {
+    let (first, rest) = (text.as_bytes()[0], &text[1..]);
     vec![
-        format!("\\u{first:04x}{}", &text[1..]),
+        format!("\\u{first:04x}{rest}"),
         text.bytes().map(|byte| format!("\\u{byte:04x}")).collect(),
-        format!("%{first:02x}{}", &text[1..]),
+        format!("%{first:02x}{rest}"),
         text.bytes().map(|byte| format!("%{byte:02x}")).collect(),
         STANDARD.encode(format!("see {text}")),
+        STANDARD.encode(format!("{{\"a\":\"\\u{first:04x}{rest}\",\"b\":\"ghp_\"}}")),
+        STANDARD.encode(STANDARD.encode(text)),
+        STANDARD.encode(format!("??>{text}")).replace('/', "\\/"),
     ]
 }
 
-/// What is opened at one place counts for no other.
+/// What is opened at one place counts for no other, be it before or behind, near or far.
 #[test]
 fn a_decoy_hides_nothing() {
     let key = token(9);
-    let mut decoys = disguised("ghp_");
-    decoys.extend(["AKIA in docs", "sk_live_ and so on", "inv_live_", "-----BEGIN"].map(|word| STANDARD.encode(word)));
-    decoys.extend(["\\u0041bc", "%41bc", &STANDARD.encode(token(4))].map(str::to_owned));
-    for (form, hidden) in disguised(&key).iter().enumerate() {
-        assert_eq!(
-            found(&json!({"a": "HERE"}).to_string().replace("HERE", hidden)),
-            ["github-token"],
-            "{form}: {hidden}"
-        );
+    let mut decoys = disguises("ghp_");
+    decoys.extend(["AKIA in docs", "sk_live_ and so on", "-----BEGIN", &token(4)].map(|word| STANDARD.encode(word)));
+    decoys.extend(["\\u0041bc", "%41bc", "ghp_", "gh", "\\\\"].map(str::to_owned));
+    for (form, hidden) in disguises(&key).iter().enumerate() {
         for decoy in &decoys {
-            for gap in [1, 600, 5000] {
+            for gap in [1, 600, 40_000] {
                 let gap = " ".repeat(gap);
                 for text in [format!("{decoy}{gap}{hidden}"), format!("{hidden}{gap}{decoy}")] {
                     let text = format!("{{\"a\":\"{text}\"}}");
+                    let place = text.find(&**hidden).unwrap();
                     let report = Scanner::default().scan(text.as_bytes());
-                    let at = text.find(&**hidden).unwrap();
-                    let caught = |finding: &Finding| finding.range.start < at + hidden.len() && at < finding.range.end;
-                    assert!(report.findings.iter().any(caught), "{form}: {text}");
+                    let caught = |found: &Finding| found.range.start < place + hidden.len() && place < found.range.end;
+                    assert!(
+                        report.findings.iter().any(caught),
+                        "form {form} with {decoy}: {}",
+                        &text[..200.min(text.len())]
+                    );
+                    let plain = redact(&text, &report.findings).unwrap();
+                    let _: Value = serde_json::from_str(&plain).unwrap();
                 }
             }
         }
+    }
+}
+
+/// Nor does where it stands in base64, or what stands beside it there.
+#[test]
+fn a_key_is_found_anywhere_in_base64() {
+    let key = token(8);
+    let forms =
+        [key.clone(), format!("AKI{}", "AQYLPMN5HHHFPZAM2"), format!("sk_live{}", "_4eC39HqLyjWDarjtT1zdp7dcQx")];
+    let fronts: [&[u8]; 4] = [b"", b"caf\xe9 ", b"\0\0", b"\x89PNG\r\n\x1a\n\0\0"];
+    for (number, form) in forms.iter().enumerate() {
+        for (step, front) in (0..70_000).step_by(2_991).zip(fronts.iter().cycle()) {
+            let behind = b"z ".repeat(step / 2 + number);
+            for inside in [
+                [front, &*behind, form.as_bytes()].concat(),
+                [&*behind, front, form.as_bytes(), front, &*behind].concat(),
+            ] {
+                let coded = STANDARD.encode(inside);
+                assert_eq!(
+                    found(&format!("{{\"blob\":\"{coded}\"}}")).len(),
+                    1,
+                    "{form} behind {step} bytes and {front:?}"
+                );
+                assert_eq!(found(&format!("{{\"blob\":\"x-{coded}+_\"}}")).len(), 1, "{form} beside other characters");
+            }
+        }
+    }
+}
+
+/// A secret of which each character is an escape is taken out as a whole, however long.
+#[test]
+fn a_long_secret_in_escapes_is_one_finding() {
+    let lines: Vec<String> =
+        (0..40).map(|seed| format!("{}{}", &token(seed)[4..], &token(seed + 99)[10..34])).collect();
+    let kind = "EC PRIVATE KEY";
+    let key = format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----", lines.join("\n"));
+    for hidden in disguises(&key).into_iter().skip(1).step_by(2) {
+        let text = format!("{{\"a\":\"{} {} {hidden} and more\"}}", "\\u0041".repeat(60_000), "b".repeat(100));
+        let report = Scanner::default().scan(text.as_bytes());
+        let place = text.find(&hidden).unwrap();
+        let ranges: Vec<_> = report.findings.iter().map(|finding| finding.range.clone()).collect();
+        assert!(
+            ranges.iter().any(|range| range.start <= place && range.end >= place + hidden.len() - 8),
+            "{ranges:?} {place}"
+        );
+    }
+}
+
+#[test]
+fn a_brief_scan_says_the_same_or_nothing() {
+    let scanner = Scanner::default();
+    for text in [format!("{{\"a\":\"{}\"}}", token(1)), "plain".into(), "a@bc.io, ".repeat(40)] {
+        assert_eq!(scanner.scan_briefly(text.as_bytes()), Some(scanner.scan(text.as_bytes())));
+    }
+    for text in ["-----BEGIN RSA PRIVATE KEY-----Ab1+".repeat(300), "%41".repeat(20_000), " ".repeat(100_000)] {
+        assert_eq!(scanner.scan_briefly(text.as_bytes()), None);
     }
 }
 
@@ -273,20 +333,20 @@ proptest! {
     }
 
     #[test]
-    fn all_that_is_hidden_is_found(parts in proptest::collection::vec((0usize..5, 0u64..50, 1usize..3000), 1..6)) {
+    fn what_follows_hides_nothing(parts in proptest::collection::vec((0usize..8, 0u64..9, 1usize..3000), 1..5), more in "[^\"\\\\]{0,40}") {
         let mut text = String::from("{\"a\":\"");
         let mut places = Vec::new();
         for (form, seed, gap) in parts {
-            let hidden = &disguised(&token(seed))[form];
+            let hidden = &disguises(&token(seed))[form];
             places.push(text.len()..text.len() + hidden.len());
             text.push_str(hidden);
             text.push_str(&" ".repeat(gap));
         }
-        text.push_str("\"}");
-        let report = Scanner::default().scan(text.as_bytes());
+        let before = Scanner::default().scan(text.as_bytes()).findings;
+        let after = Scanner::default().scan(format!("{text}{more}").as_bytes()).findings;
         for place in places {
-            let caught = |finding: &Finding| finding.range.start < place.end && place.start < finding.range.end;
-            prop_assert!(report.findings.iter().any(caught), "{place:?} of {text}");
+            let caught = |found: &Finding| found.range.start < place.end && place.start < found.range.end;
+            prop_assert!(before.iter().any(caught) && after.iter().any(caught), "{:?} of {}", place, text);
         }
     }
 

@@ -84,8 +84,9 @@ use Body::{Alnum, Base32, Base64, Dashed, Dotted, Hex, HexParts, Path, Upper};
 #[rustfmt::skip]
 pub(super) const TOKENS: &[Token] = &[
     checked("toolgate-key", "inv_live_", Alnum, 49, 49, Check::OnlySum),
-    token("toolgate-key", "mcp_live_", Alnum, 32, 128),
-    token("toolgate-key", "svc_live_", Alnum, 32, 128),
+    checked("toolgate-key", "mcp_live_", Alnum, 49, 49, Check::OnlySum),
+    checked("toolgate-key", "svc_live_", Alnum, 49, 49, Check::OnlySum),
+    checked("toolgate-key", "ref_live_", Alnum, 71, 71, Check::OnlySum),
     token("aws-access-key", "AKIA", Base32, 16, 16),
     token("aws-access-key", "ASIA", Base32, 16, 16),
     token("aws-access-key", "ABIA", Base32, 16, 16),

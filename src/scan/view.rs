@@ -8,7 +8,7 @@ use base64::alphabet;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 
-use super::text::{at, part, run, run_back};
+use super::text::{at, part};
 
 /// Stands for a quotation mark that ends a string of the text around, in a text whose escapes are resolved.
 pub(super) const QUOTE: u8 = 0x01;
@@ -118,24 +118,9 @@ impl<'a> View<'a> {
         self.decoded(out, text.len())
     }
 
-    /// Where the base64 around a place stands in the view, and what it encodes, where that is text.
-    pub(super) fn base64_decoded(&self, place: usize) -> (Range<usize>, Option<View<'static>>) {
-        let is = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_');
-        let start = run_back(&self.text, place, LONGEST_BASE64, is);
-        let end = run(&self.text, place, LONGEST_BASE64, is);
-        let padded = run(&self.text, end, 2, |byte| byte == b'=');
-        let whole = self.origin(&(start..padded));
-        let run = part(&self.text, start, end);
-        let url_safe = run.iter().any(|byte| matches!(byte, b'-' | b'_'));
-        let alphabet = if url_safe { &alphabet::URL_SAFE } else { &alphabet::STANDARD };
-        let lenient = GeneralPurposeConfig::new()
-            .with_decode_allow_trailing_bits(true)
-            .with_decode_padding_mode(DecodePaddingMode::Indifferent);
-        // A last digit alone encodes nothing.
-        let length = if run.len() % 4 == 1 { run.len() - 1 } else { run.len() };
-        let bytes = GeneralPurpose::new(alphabet, lenient).decode(part(run, 0, length)).ok();
-        let text = bytes.filter(|bytes| std::str::from_utf8(bytes).is_ok() && !bytes.contains(&0));
-        (start..padded, text.map(|text| View { text: Cow::Owned(text), map: Map::Whole(whole) }))
+    /// A text that a part of this view encodes as a whole.
+    pub(super) fn within<'t>(&self, text: &'t [u8], part: &Range<usize>) -> View<'t> {
+        View { text: Cow::Borrowed(text), map: Map::Whole(self.origin(part)) }
     }
 
     /// Where a byte of this view stands in one that was decoded from it.
@@ -161,8 +146,26 @@ impl<'a> View<'a> {
     }
 }
 
-/// The longest base64 that is decoded, to either side of a place.
-const LONGEST_BASE64: usize = 32 << 10;
+/// A character of base64, as it stands in either of its alphabets.
+pub(super) const fn is_base64(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_')
+}
+
+/// What base64 encodes, whichever alphabet each character is of: who reads it may take both.
+pub(super) fn base64_decoded(coded: &[u8]) -> Vec<u8> {
+    // A last digit alone encodes nothing.
+    let whole = if coded.len() % 4 == 1 { part(coded, 0, coded.len() - 1) } else { coded };
+    let standard = |byte: &u8| match byte {
+        b'-' => b'+',
+        b'_' => b'/',
+        byte => *byte,
+    };
+    let coded: Vec<u8> = whole.iter().map(standard).collect();
+    let lenient = GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    GeneralPurpose::new(&alphabet::STANDARD, lenient).decode(coded).unwrap_or_default()
+}
 
 struct Decoded {
     text: Vec<u8>,
@@ -223,10 +226,9 @@ mod tests {
     fn percent_and_base64_are_resolved() {
         let view = View::of(b"x=a%40b%zz");
         assert_eq!(&*view.percent_decoded().text, b"x=a@b%zz");
-        let view = View::of(b"data: aGVsbG8gd29ybGQ= end");
-        let decoded = view.base64_decoded(10).1.unwrap();
-        assert_eq!(&*decoded.text, b"hello world");
-        assert_eq!(decoded.origin(&(3..4)), 6..22);
-        assert!(View::of(b"iVBORw0KGgoAAAANSUhEUg").base64_decoded(4).1.is_none());
+        assert_eq!(base64_decoded(b"aGVsbG8gd29ybGQ"), b"hello world");
+        assert_eq!(base64_decoded(b"-_+/a"), base64_decoded(b"+/+/"));
+        let within = view.within(b"hello", &(2..5));
+        assert_eq!(within.window(1..3).origin(&(0..1)), 2..5);
     }
 }

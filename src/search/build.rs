@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::ToolText;
 use super::exact::spelling;
-use super::index::{Index, Posting, Rows, ToolRow};
+use super::index::{Index, Posting, Rows, ToolRow, idf};
 use super::parameters::{self, Part, truncate};
 use super::text::{Cut, Stems, is_stop_word, words};
 use super::thesaurus::Thesaurus;
@@ -143,10 +143,10 @@ impl Builder {
         self.lengths.push(lengths);
     }
 
-    pub(super) fn finish(mut self, servers: Vec<Box<str>>, weights: Weights) -> Index {
+    pub(super) fn finish(mut self, servers: Vec<Box<str>>, measure: Option<&Index>, weights: Weights) -> Index {
         self.spellings.sort_unstable();
         self.spellings.dedup();
-        let averages = averages(&self.lengths);
+        let averages = measure.map_or_else(|| averages(&self.lengths), |measure| measure.averages);
         let (vocabulary, places) = sort_terms(self.terms);
         let place = |term: TermId| places.get(term as usize).copied().unwrap_or(TermId::MAX);
 
@@ -168,6 +168,11 @@ impl Builder {
         let mut name_terms = Rows::default();
         self.names.iter().for_each(|row| name_terms.push_row(row.iter().map(|&term| place(term))));
         let thesaurus = Thesaurus::new(&self.stems, &vocabulary);
+        let all = self.tools.len();
+        let idfs = match measure {
+            Some(measure) => vocabulary.terms().map(|term| measure.stem_idf(term)).collect(),
+            None => postings.iter().map(|with| idf(all, with.len())).collect(),
+        };
         Index {
             stems: self.stems,
             vocabulary,
@@ -177,7 +182,11 @@ impl Builder {
             tools: self.tools,
             servers,
             names: self.spellings,
+            idfs,
+            unknown: measure.map_or_else(|| idf(all, 0), |measure| measure.unknown),
+            averages,
             weights,
+            beside: None,
         }
     }
 }

@@ -4,7 +4,7 @@ use super::exact::spelling;
 use super::text::Stems;
 use super::thesaurus::Thesaurus;
 use super::vocabulary::{TermId, Vocabulary};
-use super::weights::Weights;
+use super::weights::{FIELDS, Weights};
 
 /// An immutable index over a catalogue of tools. Searching takes `&self` and no lock.
 #[derive(Debug)]
@@ -22,7 +22,21 @@ pub struct Index {
     pub(super) servers: Vec<Box<str>>,
     /// Spellings that name a tool outright (see `exact`) and its row, sorted.
     pub(super) names: Vec<(Box<str>, u32)>,
+    /// How much each term says.
+    pub(super) idfs: Vec<f32>,
+    /// How much a word says that no tool has.
+    pub(super) unknown: f32,
+    /// The mean length of each field.
+    pub(super) averages: [f32; FIELDS],
     pub(super) weights: Weights,
+    /// Tools that are searched too, without counting in anything above.
+    pub(super) beside: Option<Box<Self>>,
+}
+
+/// How much a term says that so many of all tools have: BM25's idf, never negative.
+pub(super) fn idf(all: usize, with: usize) -> f32 {
+    let (all, with) = (all as f32, with as f32);
+    (1.0 + (all - with + 0.5) / (with + 0.5)).ln()
 }
 
 /// A term in one tool.
@@ -43,14 +57,14 @@ pub(super) struct ToolRow {
 }
 
 impl Index {
-    /// How much a term of so many tools says: BM25's idf, never negative.
-    pub(super) fn idf(&self, tools: usize) -> f32 {
-        let (all, with) = (self.tools.len() as f32, tools as f32);
-        (1.0 + (all - with + 0.5) / (with + 0.5)).ln()
+    /// How much a term says.
+    pub(super) fn term_idf(&self, term: TermId) -> f32 {
+        self.idfs.get(term as usize).copied().unwrap_or(self.unknown)
     }
 
-    pub(super) fn term_idf(&self, term: TermId) -> f32 {
-        self.idf(self.postings.row(term).len())
+    /// How much a word says, known or not.
+    pub(super) fn stem_idf(&self, stem: &str) -> f32 {
+        self.vocabulary.find(stem).map_or(self.unknown, |term| self.term_idf(term))
     }
 
     /// The rows of the tools that `text` is the name of.

@@ -60,7 +60,7 @@ pub struct Found {
 /// One tool that was found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hit {
-    /// Which it was of the tools given to [`Index::build`], from 0.
+    /// Which it was of the tools given to [`Index::build`], from 0; those put beside them go on from there.
     pub tool: u32,
     /// Comparable within one answer only.
     pub score: f32,
@@ -73,11 +73,26 @@ impl Index {
     /// Reads the texts of all tools.
     #[must_use]
     pub fn build<'a>(tools: impl IntoIterator<Item = ToolText<'a>>) -> Self {
-        Self::build_with(tools, Weights::STANDARD)
+        Self::gather(tools, 0, None, Weights::STANDARD)
     }
 
-    fn build_with<'a>(tools: impl IntoIterator<Item = ToolText<'a>>, weights: Weights) -> Self {
-        let mut given: Vec<(u32, ToolText<'a>)> = (0..).zip(tools).collect();
+    /// Puts tools beside those that are there: they are found with them, by the same measure, and change nothing of how
+    /// the others are found. Of equals they come last.
+    #[must_use]
+    pub fn beside<'a>(mut self, tools: impl IntoIterator<Item = ToolText<'a>>) -> Self {
+        let first = u32::try_from(self.tools.len()).unwrap_or(u32::MAX);
+        self.beside = Some(Box::new(Self::gather(tools, first, Some(&self), self.weights)));
+        self
+    }
+
+    /// Numbers the tools from `first`. Where there is a measure, words say as much as they do there.
+    fn gather<'a>(
+        tools: impl IntoIterator<Item = ToolText<'a>>,
+        first: u32,
+        measure: Option<&Self>,
+        weights: Weights,
+    ) -> Self {
+        let mut given: Vec<(u32, ToolText<'a>)> = (first..).zip(tools).collect();
         given.sort_by_key(|(_, tool)| (tool.server, tool.name));
         let mut servers: Vec<Box<str>> = given.iter().map(|(_, tool)| tool.server.into()).collect();
         servers.dedup();
@@ -86,7 +101,7 @@ impl Index {
             let server = servers.partition_point(|known| **known < *tool.server);
             builder.add(*ordinal, u32::try_from(server).unwrap_or(u32::MAX), tool);
         }
-        builder.finish(servers, weights)
+        builder.finish(servers, measure.filter(|measure| !measure.is_empty()), weights)
     }
 }
 

@@ -63,7 +63,8 @@ struct Word {
 }
 
 impl Index {
-    pub(super) fn analyze(&self, text: &str) -> Query {
+    /// Reads a query. `measure` says how much words say that are unknown here: to this index itself, as a rule.
+    pub(super) fn analyze(&self, text: &str, measure: &Self) -> Query {
         let all = self.read_words(text);
         let mut query = Query::default();
         let mut guesses = GUESSES;
@@ -71,7 +72,7 @@ impl Index {
         for word in &all {
             if seen.len() < WORDS && !seen.contains(&word.stem.as_str()) {
                 seen.push(&word.stem);
-                self.add_word(word, &mut query, &mut guesses);
+                self.add_word(word, measure, &mut query, &mut guesses);
             }
         }
         self.add_joins(&all, &seen, &mut query);
@@ -91,11 +92,11 @@ impl Index {
         all
     }
 
-    fn add_word(&self, word: &Word, query: &mut Query, guesses: &mut usize) {
+    fn add_word(&self, word: &Word, measure: &Self, query: &mut Query, guesses: &mut usize) {
         let weights = &self.weights;
         let need = number(query.needs.len());
         let known = self.vocabulary.find(&word.stem);
-        let idf = known.map_or_else(|| self.idf(0), |id| self.term_idf(id));
+        let idf = known.map_or_else(|| measure.stem_idf(&word.stem), |id| self.term_idf(id));
         let mut says = if word.is_number() { weights.number * idf } else { idf };
         let mut push = |id, share: f32, idf: f32, covers: f32| {
             query.terms.push(Term { id, weight: share * idf, need, likeness: share, covers });
@@ -112,7 +113,10 @@ impl Index {
         if known.is_none() && !others.is_empty() {
             // A word that only the thesaurus knows says what its synonyms say.
             says = others.iter().map(|&(id, _)| self.term_idf(id)).fold(0.0, f32::max);
-        } else if known.is_none() && word.cut == Cut::Whole && *guesses > 0 {
+        } else if known.or_else(|| measure.vocabulary.find(&word.stem)).is_none()
+            && word.cut == Cut::Whole
+            && *guesses > 0
+        {
             *guesses -= 1;
             for id in self.resembling(word) {
                 push(id, weights.resemblance, self.term_idf(id), weights.resemblance);

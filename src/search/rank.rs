@@ -22,6 +22,15 @@ struct Candidate {
     covered: f32,
 }
 
+/// What one index has to say to a query.
+#[derive(Debug, Default)]
+struct Pool {
+    /// Best first.
+    candidates: Vec<Candidate>,
+    /// The best score.
+    top: f32,
+}
+
 impl Ord for Candidate {
     /// The better one is greater; equals stand in the order of server and name.
     fn cmp(&self, other: &Self) -> Ordering {
@@ -54,18 +63,40 @@ impl Index {
     /// takes no place and sets no floor; it only counts in how rare words are and how well its server fits. It is asked about candidates from the best downwards and
     /// only until [`MOST_MATCHES`] are visible or the rest is below the floor, so it may cost something.
     pub fn search(&self, query: &str, options: &SearchOptions<'_>, visible: impl Fn(u32) -> bool) -> Found {
+        let pool = self.pool(query, self, options, &visible);
+        let beside = self.beside.as_ref().map(|beside| beside.pool(query, self, options, &visible));
+        let (mut beside, top) = match beside {
+            Some(beside) => (beside.candidates, pool.top.max(beside.top)),
+            None => (Vec::new(), pool.top),
+        };
+        beside.retain(|candidate| candidate.named || candidate.score >= self.weights.relative_floor * top);
+        let matches = (pool.candidates.len() + beside.len()).min(MOST_MATCHES);
+        let beside = beside.into_iter().map(|candidate| (candidate, self.beside.as_deref()));
+        let mut all: Vec<(Candidate, Option<&Self>)> =
+            pool.candidates.into_iter().map(|candidate| (candidate, Some(self))).chain(beside).collect();
+        // What stands beside comes behind its equals.
+        all.sort_by(|(one, _), (other, _)| other.named.cmp(&one.named).then(other.score.total_cmp(&one.score)));
+        let hits = all.iter().take(options.limit).filter_map(|(candidate, index)| {
+            let lead = if candidate.named { top } else { 0.0 };
+            Some(Hit { tool: index.and_then(|index| index.ordinal(candidate.row))?, score: candidate.score + lead })
+        });
+        Found { hits: hits.collect(), matches }
+    }
+
+    /// The tools of this index alone that serve `query`, best first.
+    fn pool(&self, query: &str, measure: &Self, options: &SearchOptions<'_>, visible: impl Fn(u32) -> bool) -> Pool {
         let server = match options.server.map(|name| self.server(name)) {
-            Some(None) => return Found::default(),
+            Some(None) => return Pool::default(),
             Some(Some(place)) => Some(place),
             None => None,
         };
-        let words = self.analyze(query);
+        let words = self.analyze(query, measure);
         let mut candidates = match server {
             Some(server) if words.needs.is_empty() => self.all_of(server),
             _ => self.score(&words, server),
         };
         self.mark_named(query, server, &mut candidates);
-        self.best(candidates, &words, options.limit, visible)
+        self.best(candidates, &words, visible)
     }
 
     fn server(&self, name: &str) -> Option<u32> {
@@ -137,7 +168,7 @@ impl Index {
         }
     }
 
-    fn best(&self, candidates: Vec<Candidate>, query: &Query, limit: usize, visible: impl Fn(u32) -> bool) -> Found {
+    fn best(&self, candidates: Vec<Candidate>, query: &Query, visible: impl Fn(u32) -> bool) -> Pool {
         let weights = &self.weights;
         let mut heap = BinaryHeap::from(candidates);
         let mut pool: Vec<Candidate> = Vec::new();
@@ -156,15 +187,11 @@ impl Index {
             }
         }
         if !serves {
-            return Found::default();
+            return Pool::default();
         }
         pool.retain(|candidate| candidate.named || candidate.score >= weights.relative_floor * top);
         pool.sort_unstable_by(|a, b| b.cmp(a));
-        let hits = pool.iter().take(limit).filter_map(|candidate| {
-            let lead = if candidate.named { top } else { 0.0 };
-            Some(Hit { tool: self.ordinal(candidate.row)?, score: candidate.score + lead })
-        });
-        Found { hits: hits.collect(), matches: pool.len() }
+        Pool { candidates: pool, top }
     }
 
     /// The share of a query of so many words that the best candidate has to cover, else no tool serves it.

@@ -183,6 +183,51 @@ fn equals_stand_in_the_order_of_server_and_name() {
     assert_eq!(found.hits.iter().map(|hit| hit.tool).collect::<Vec<_>>(), [1, 0]);
 }
 
+/// The tools that stand beside, numbered behind the others.
+const BESIDE: &[Row] = &[
+    ("toolgate", "approvals.list", "List calls that wait for a person's approval.", &[("state", "pending or decided")]),
+    ("toolgate", "eval.run.create", "Start a new evaluation run.", &[("evaluationId", "which evaluation")]),
+    ("toolgate", "open_issue", "Open a new issue in a repository.", &[("repo", "owner/name"), ("labels", "")]),
+];
+
+fn build_beside(rows: &[Row], beside: &[Row]) -> Index {
+    let schemas: Vec<Value> = beside.iter().map(|row| schema(row.3)).collect();
+    build(rows).beside(beside.iter().zip(&schemas).map(|(&(server, name, description, _), input_schema)| ToolText {
+        server,
+        server_text: "",
+        name,
+        title: None,
+        description,
+        input_schema,
+    }))
+}
+
+#[test]
+fn tools_beside_are_found_with_the_others_and_behind_their_equals() {
+    let index = build_beside(CATALOGUE, BESIDE);
+    let all: Vec<&str> = CATALOGUE.iter().chain(BESIDE).map(|row| row.1).collect();
+    let of = |query: &str, server| {
+        let found = index.search(query, &SearchOptions { limit: 5, server }, |_| true);
+        found.hits.iter().map(|hit| all[hit.tool as usize]).collect::<Vec<_>>()
+    };
+    for (query, expected) in [
+        ("which calls wait for approval", "approvals.list"),
+        ("approvals.list", "approvals.list"),
+        ("toolgate:eval.run.create", "eval.run.create"),
+        ("start an evaluation run", "eval.run.create"),
+        ("open a new issue", "create_issue"),
+        ("run a query on the database", "query"),
+    ] {
+        assert_eq!(of(query, None).first(), Some(&expected), "{query}: {:?}", of(query, None));
+    }
+    assert_eq!(of("approval", Some("toolgate")), ["approvals.list"]);
+    assert_eq!(of("", Some("toolgate")), ["approvals.list", "eval.run.create", "open_issue"]);
+    assert!(of("approval", Some("files")).is_empty());
+    let alone = build_beside(&[], BESIDE);
+    let found = alone.search("evaluation run", &SearchOptions { limit: 5, server: None }, |_| true);
+    assert_eq!(found.hits.iter().map(|hit| hit.tool).collect::<Vec<_>>(), [1]);
+}
+
 #[test]
 fn an_empty_catalogue_answers() {
     let index = build(&[]);
@@ -198,6 +243,17 @@ proptest! {
         prop_assert!(found.hits.len() <= limit && found.hits.len() <= found.matches);
         prop_assert!(found.hits.is_sorted_by(|a, b| a.score >= b.score));
         prop_assert!(found.hits.iter().all(|hit| hidden >> hit.tool & 1 == 0 && hit.score.is_finite()));
+    }
+
+    /// Whatever stands beside, the others are found as they were, and in their order.
+    #[test]
+    fn tools_beside_change_nothing_for_the_others(query in "\\PC{0,40}|([a-z]{1,9} ){1,6}|(open|list|run|issue|file|approval|evaluation| ){1,9}") {
+        let options = SearchOptions { limit: 99, server: None };
+        let before = build(CATALOGUE).search(&query, &options, |_| true);
+        let mut after = build_beside(CATALOGUE, BESIDE).search(&query, &options, |_| true);
+        after.hits.retain(|hit| (hit.tool as usize) < CATALOGUE.len());
+        let tools = |found: &Found| found.hits.iter().map(|hit| hit.tool).collect::<Vec<_>>();
+        prop_assert_eq!(tools(&before), tools(&after));
     }
 
     #[test]

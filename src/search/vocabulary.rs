@@ -23,6 +23,11 @@ impl Vocabulary {
         Self { terms, letters }
     }
 
+    /// All of them, in order.
+    pub(super) fn terms(&self) -> impl Iterator<Item = &str> {
+        self.terms.iter().map(|term| &**term)
+    }
+
     pub(super) fn find(&self, term: &str) -> Option<TermId> {
         self.terms.binary_search_by(|known| (**known).cmp(term)).ok().map(id)
     }

@@ -7,10 +7,36 @@ use crate::domain::clock::Moment;
 
 /// Suites made over the API at most.
 pub const MOST_SUITES: usize = 1000;
+/// Bytes of them together.
+const MOST_SUITE_BYTES: i64 = 64 << 20;
 /// Runs that are kept of one suite; the oldest go first, but for what others are compared with.
 const MOST_RUNS: i64 = 1000;
+/// Published ones among what is kept of a suite beyond those.
+const MOST_PUBLISHED: i64 = 20;
+/// Bytes of all runs: beyond them the suite that has most of them loses its oldest.
+const MOST_RUN_BYTES: i64 = 256 << 20;
+/// Runs of the suite ?1 that stay whatever there is besides: the latest, the last in production, the last ?2 published.
+const STAYING: &str = "SELECT seq FROM (
+    SELECT max(seq) AS seq FROM eval_runs WHERE evaluation = ?1
+    UNION ALL SELECT max(seq) FROM eval_runs WHERE evaluation = ?1 AND environment = 'prod'
+    UNION ALL SELECT seq FROM (SELECT seq FROM eval_runs WHERE evaluation = ?1 AND published IS NOT NULL
+                               ORDER BY published DESC, seq DESC LIMIT ?2)) WHERE seq IS NOT NULL";
 
-const COLUMNS: &str = "seq, id, evaluation, environment, created, published, body";
+/// What a run's body says beside its cases.
+const RUN_HEAD: &str = "json_remove(?6, '$.cases')";
+/// What lists show of a suite. Its id is the row's, however the body writes it.
+const SUITE_HEAD: &str = "json_object(
+    'name', ?4 -> '$.name', 'description', ?4 -> '$.description', 'tolerance', ?4 -> '$.tolerance',
+    'environments', json((SELECT json_group_array(key) FROM json_each(?4, '$.environments'))),
+    'testCases', json_array_length(?4, '$.cases'))";
+
+/// How much of a run is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Whole,
+    /// Everything but its cases.
+    Head,
+}
 
 /// A finished run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +49,7 @@ pub struct RunRecord {
     pub created: Moment,
     /// When it became what others are compared with.
     pub published: Option<Moment>,
-    /// JSON.
+    /// JSON; of the part that was asked for.
     pub body: String,
 }
 
@@ -36,6 +62,15 @@ pub struct SuiteRecord {
     pub author: String,
     /// JSON, as it was given.
     pub body: String,
+}
+
+/// What lists show of such a suite.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SuiteHead {
+    pub id: u64,
+    pub author: String,
+    /// JSON.
+    pub head: String,
 }
 
 /// Which run of a suite.
@@ -51,16 +86,18 @@ pub enum RunPick {
 }
 
 impl Store {
-    /// Keeps a run; forgets the oldest of its suite where there are too many.
+    /// Keeps a run; forgets the oldest of its suite where there are too many, and of any where they are too large.
     ///
     /// # Errors
     /// Where it was not committed.
     pub async fn put_run(&self, run: RunRecord) -> Result<(), StoreError> {
         self.write(move |connection| {
             let evaluation = number(run.evaluation);
-            let sql = "INSERT INTO eval_runs (id, evaluation, environment, created, published, body)
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-            connection.prepare_cached(sql)?.execute(params![
+            let sql = format!(
+                "INSERT INTO eval_runs (id, evaluation, environment, created, published, body, head)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, {RUN_HEAD})"
+            );
+            connection.prepare_cached(&sql)?.execute(params![
                 run.id,
                 evaluation,
                 run.environment,
@@ -68,11 +105,12 @@ impl Store {
                 run.published.map(|moment| moment.0),
                 run.body
             ])?;
-            let forget = "DELETE FROM eval_runs WHERE evaluation = ?1 AND published IS NULL AND seq <= (
-                              SELECT seq FROM eval_runs WHERE evaluation = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)
-                          AND seq IS NOT (
-                              SELECT max(seq) FROM eval_runs WHERE evaluation = ?1 AND environment = 'prod')";
-            connection.prepare_cached(forget)?.execute(params![evaluation, MOST_RUNS]).map(drop)
+            let forget = format!(
+                "DELETE FROM eval_runs WHERE evaluation = ?1 AND seq NOT IN ({STAYING}) AND seq <= (
+                     SELECT seq FROM eval_runs WHERE evaluation = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?3)"
+            );
+            connection.prepare_cached(&forget)?.execute(params![evaluation, MOST_PUBLISHED, MOST_RUNS])?;
+            forget_beyond(connection, MOST_RUN_BYTES)
         })
         .await
     }
@@ -83,7 +121,7 @@ impl Store {
     /// Where the file cannot be read.
     pub async fn run(&self, id: &str) -> Result<Option<RunRecord>, StoreError> {
         let id = id.to_owned();
-        let sql = format!("SELECT {COLUMNS} FROM eval_runs WHERE id = ?1");
+        let sql = format!("SELECT {} FROM eval_runs WHERE id = ?1", Part::Whole.columns());
         self.readers().read(move |connection| connection.prepare_cached(&sql)?.query_row([id], run).optional()).await
     }
 
@@ -91,15 +129,16 @@ impl Store {
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub async fn pick_run(&self, evaluation: u64, pick: RunPick) -> Result<Option<RunRecord>, StoreError> {
+    pub async fn pick_run(&self, evaluation: u64, pick: RunPick, part: Part) -> Result<Option<RunRecord>, StoreError> {
         let (condition, order, before, environment) = match pick {
             RunPick::Latest => ("1", "seq", i64::MAX, None),
             RunPick::Before(seq) => ("1", "seq", seq, None),
             RunPick::Published => ("published IS NOT NULL", "published DESC, seq", i64::MAX, None),
             RunPick::In(environment, seq) => ("environment = ?3", "seq", seq, Some(environment)),
         };
+        let columns = part.columns();
         let sql = format!(
-            "SELECT {COLUMNS} FROM eval_runs WHERE evaluation = ?1 AND seq < ?2 AND ?3 IS ?3 AND {condition}
+            "SELECT {columns} FROM eval_runs WHERE evaluation = ?1 AND seq < ?2 AND ?3 IS ?3 AND {condition}
              ORDER BY {order} DESC LIMIT 1"
         );
         let read = move |connection: &Connection| {
@@ -113,9 +152,16 @@ impl Store {
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub async fn runs(&self, evaluation: u64, before: Option<i64>, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
+    pub async fn runs(
+        &self,
+        evaluation: u64,
+        before: Option<i64>,
+        limit: usize,
+        part: Part,
+    ) -> Result<Vec<RunRecord>, StoreError> {
+        let columns = part.columns();
         let sql =
-            format!("SELECT {COLUMNS} FROM eval_runs WHERE evaluation = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3");
+            format!("SELECT {columns} FROM eval_runs WHERE evaluation = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3");
         let read = move |connection: &Connection| {
             let of = params![number(evaluation), before.unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX)];
             connection.prepare_cached(&sql)?.query_map(of, run)?.collect()
@@ -139,12 +185,15 @@ impl Store {
     /// Where it was not committed.
     pub async fn put_suite(&self, suite: SuiteRecord) -> Result<bool, StoreError> {
         self.write(move |connection| {
-            let sql = "INSERT INTO eval_suites (id, created, author, body)
-                       SELECT ?1, ?2, ?3, ?4 WHERE (SELECT count(*) FROM eval_suites) < ?5
-                       ON CONFLICT (id) DO NOTHING";
+            let sql = format!(
+                "INSERT INTO eval_suites (id, created, author, body, head)
+                 SELECT ?1, ?2, ?3, ?4, {SUITE_HEAD} WHERE (SELECT count(*) FROM eval_suites) < ?5
+                 AND (SELECT coalesce(sum(octet_length(body)), 0) FROM eval_suites) + octet_length(?4) <= ?6
+                 ON CONFLICT (id) DO NOTHING"
+            );
             let most = i64::try_from(MOST_SUITES).unwrap_or(i64::MAX);
-            let row = params![number(suite.id), suite.created.0, suite.author, suite.body, most];
-            Ok(connection.prepare_cached(sql)?.execute(row)? > 0)
+            let row = params![number(suite.id), suite.created.0, suite.author, suite.body, most, MOST_SUITE_BYTES];
+            Ok(connection.prepare_cached(&sql)?.execute(row)? > 0)
         })
         .await
     }
@@ -160,13 +209,57 @@ impl Store {
             .await
     }
 
-    /// Every suite that was made over the API, by id.
+    /// What lists show of the suites that were made over the API and whose ids come after `after`, by id.
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub async fn suites(&self) -> Result<Vec<SuiteRecord>, StoreError> {
-        let sql = "SELECT id, created, author, body FROM eval_suites ORDER BY id";
-        self.readers().read(move |connection| connection.prepare_cached(sql)?.query_map([], suite)?.collect()).await
+    pub async fn suite_heads(&self, after: u64, limit: usize) -> Result<Vec<SuiteHead>, StoreError> {
+        let sql = "SELECT id, author, head FROM eval_suites WHERE id > ?1 ORDER BY id LIMIT ?2";
+        let read = move |connection: &Connection| {
+            let of = params![number(after), i64::try_from(limit).unwrap_or(i64::MAX)];
+            connection.prepare_cached(sql)?.query_map(of, suite_head)?.collect()
+        };
+        self.readers().read(read).await
+    }
+
+    /// What a list shows of the suite of this id.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn suite_head(&self, id: u64) -> Result<Option<SuiteHead>, StoreError> {
+        let sql = "SELECT id, author, head FROM eval_suites WHERE id = ?1";
+        self.readers()
+            .read(move |connection| connection.prepare_cached(sql)?.query_row([number(id)], suite_head).optional())
+            .await
+    }
+}
+
+impl Part {
+    const fn columns(self) -> &'static str {
+        match self {
+            Self::Whole => "seq, id, evaluation, environment, created, published, body",
+            Self::Head => "seq, id, evaluation, environment, created, published, head",
+        }
+    }
+}
+
+/// Forgets runs until there are at most so many bytes of them: always the oldest of the suite that has most.
+fn forget_beyond(connection: &Connection, most: i64) -> rusqlite::Result<()> {
+    loop {
+        let sums = "SELECT coalesce(sum(bytes), 0) FROM eval_sums";
+        if connection.prepare_cached(sums)?.query_row([], |row| row.get::<_, i64>(0))? <= most {
+            return Ok(());
+        }
+        let largest = "SELECT evaluation FROM eval_sums ORDER BY bytes DESC LIMIT 1";
+        let largest: i64 = connection.prepare_cached(largest)?.query_row([], |row| row.get(0))?;
+        let oldest = format!(
+            "DELETE FROM eval_runs WHERE seq = (
+                 SELECT min(seq) FROM eval_runs WHERE evaluation = ?1 AND seq NOT IN ({STAYING}))"
+        );
+        if connection.prepare_cached(&oldest)?.execute(params![largest, 1])? == 0 {
+            // What stays of each suite has a bound of its own.
+            return Ok(());
+        }
     }
 }
 
@@ -185,6 +278,11 @@ fn run(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
         published: row.get::<_, Option<i64>>(5)?.map(Moment),
         body: row.get(6)?,
     })
+}
+
+fn suite_head(row: &Row<'_>) -> rusqlite::Result<SuiteHead> {
+    let id = u64::try_from(row.get::<_, i64>(0)?).unwrap_or_default();
+    Ok(SuiteHead { id, author: row.get(1)?, head: row.get(2)? })
 }
 
 fn suite(row: &Row<'_>) -> rusqlite::Result<SuiteRecord> {
@@ -218,7 +316,7 @@ mod tests {
         {
             store.put_run(record(id, environment, i64::try_from(at).unwrap())).await.unwrap();
         }
-        let pick = async |pick| store.pick_run(7, pick).await.unwrap().map(|run| (run.id, run.seq));
+        let pick = async |pick| store.pick_run(7, pick, Part::Head).await.unwrap().map(|run| (run.id, run.seq));
         let (_, latest) = pick(RunPick::Latest).await.unwrap();
         assert_eq!(pick(RunPick::Before(latest)).await.unwrap().0, "c");
         assert_eq!(pick(RunPick::In("prod", latest)).await.unwrap().0, "c");
@@ -229,9 +327,9 @@ mod tests {
         assert!(store.publish_run("a", Moment(8)).await.unwrap());
         assert!(!store.publish_run("nothing", Moment(8)).await.unwrap());
         assert_eq!(pick(RunPick::Published).await.unwrap().0, "b", "what was published last, not what ran last");
-        assert_eq!(store.pick_run(8, RunPick::Latest).await.unwrap(), None);
+        assert_eq!(store.pick_run(8, RunPick::Latest, Part::Head).await.unwrap(), None);
         let ids = async |before, limit| {
-            let runs = store.runs(7, before, limit).await.unwrap();
+            let runs = store.runs(7, before, limit, Part::Head).await.unwrap();
             runs.into_iter().map(|run| run.id).collect::<Vec<_>>()
         };
         assert_eq!(
@@ -256,6 +354,52 @@ mod tests {
         assert!(kept("published").await && kept("prod").await && !kept("old").await && kept("run 0").await);
     }
 
+    /// Publishing keeps a run from being forgotten, but not for ever.
+    #[tokio::test]
+    async fn what_was_published_long_ago_goes_too() {
+        let folder = TempDir::new().unwrap();
+        let store = Store::open(folder.path(), Durability::Process).unwrap();
+        for n in 0..MOST_RUNS + 100 {
+            let published = Some(Moment(n));
+            store.put_run(RunRecord { published, ..record(&format!("run {n}"), None, n) }).await.unwrap();
+        }
+        let left = store.runs(7, None, 5000, Part::Head).await.unwrap();
+        assert_eq!((left.len(), &*left[left.len() - 1].id), (1000, "run 100"));
+        assert_eq!(store.pick_run(7, RunPick::Published, Part::Head).await.unwrap().unwrap().id, "run 1099");
+    }
+
+    /// Whoever fills the store with runs loses their own, and what others are compared with stays.
+    #[tokio::test]
+    async fn runs_have_a_size_together() {
+        let folder = TempDir::new().unwrap();
+        let store = Store::open(folder.path(), Durability::Process).unwrap();
+        let put = async |id: &str, evaluation: u64, environment: Option<&str>, published: Option<i64>| {
+            let body = format!(r#"{{"cases":"{}"}}"#, "x".repeat(1000));
+            let published = published.map(Moment);
+            store.put_run(RunRecord { evaluation, published, body, ..record(id, environment, 1) }).await.unwrap();
+        };
+        put("small", 8, None, None).await;
+        put("prod", 7, Some("prod"), None).await;
+        put("published before", 7, None, Some(1)).await;
+        put("published", 7, None, Some(2)).await;
+        for n in 0..10 {
+            put(&format!("run {n}"), 7, None, None).await;
+        }
+        store.write(|connection| forget_beyond(connection, 6000)).await.unwrap();
+        let left = async |id| -> Vec<String> {
+            store.runs(id, None, 99, Part::Head).await.unwrap().into_iter().map(|run| run.id).collect()
+        };
+        assert_eq!(
+            (left(8).await, left(7).await),
+            (vec!["small".into()], ["run 9", "run 8", "published", "prod"].map(String::from).to_vec())
+        );
+        store.write(|connection| forget_beyond(connection, 0)).await.unwrap();
+        assert_eq!(left(7).await, ["run 9", "published", "prod"]);
+        let sum = "SELECT sum(bytes) FROM eval_sums";
+        let sum: i64 = store.write(|connection| connection.query_row(sum, [], |row| row.get(0))).await.unwrap();
+        assert_eq!(sum, 4 * 1012, "what is counted is what is there");
+    }
+
     #[tokio::test]
     async fn an_id_holds_one_suite() {
         let folder = TempDir::new().unwrap();
@@ -264,6 +408,35 @@ mod tests {
         assert!(store.put_suite(suite(7, "{}")).await.unwrap());
         assert!(!store.put_suite(suite(7, "[]")).await.unwrap());
         assert_eq!(store.suite(7).await.unwrap(), Some(suite(7, "{}")));
-        assert_eq!((store.suite(8).await.unwrap(), store.suites().await.unwrap().len()), (None, 1));
+        assert_eq!((store.suite(8).await.unwrap(), store.suite_heads(0, 9).await.unwrap().len()), (None, 1));
+    }
+
+    #[tokio::test]
+    async fn lists_read_heads() {
+        let folder = TempDir::new().unwrap();
+        let store = Store::open(folder.path(), Durability::Process).unwrap();
+        for (id, body) in [
+            (8, r#"{"id":8.0,"name":"b","tolerance":1.50,"environments":{"prod":{"a":"b"},"dev":{}},"cases":[1,2]}"#),
+            (7, r#"{"id":7,"name":"a\u0009","description":"d","cases":[1]}"#),
+        ] {
+            let (created, author) = (Moment(1), "key_1".to_owned());
+            assert!(store.put_suite(SuiteRecord { id, created, author, body: body.into() }).await.unwrap());
+        }
+        let heads = store.suite_heads(0, 9).await.unwrap();
+        let [one, other] = [&heads[0], &heads[1]].map(|head| head.head.as_str());
+        assert_eq!(one, r#"{"name":"a\u0009","description":"d","tolerance":null,"environments":[],"testCases":1}"#);
+        assert_eq!(
+            other,
+            r#"{"name":"b","description":null,"tolerance":1.50,"environments":["prod","dev"],"testCases":2}"#
+        );
+        assert_eq!(store.suite_heads(7, 9).await.unwrap(), heads[1..]);
+        assert_eq!(
+            (store.suite_heads(0, 1).await.unwrap(), store.suite_head(7).await.unwrap()),
+            (vec![heads[0].clone()], Some(heads[0].clone()))
+        );
+        let body = format!(r#"{{"score":66.7,"cases":["{}"],"passed":2}}"#, "x".repeat(1 << 20));
+        store.put_run(RunRecord { body: body.clone(), ..record("a", None, 1) }).await.unwrap();
+        assert_eq!(store.runs(7, None, 9, Part::Head).await.unwrap()[0].body, r#"{"score":66.7,"passed":2}"#);
+        assert_eq!(store.runs(7, None, 9, Part::Whole).await.unwrap()[0].body, body);
     }
 }

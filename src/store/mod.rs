@@ -48,7 +48,7 @@ pub use approvals::{
 };
 pub use audit::{AuditRecord, Filter, Found, IntentLink, Link, Links, Row};
 pub use error::StoreError;
-pub use evals::{MOST_SUITES, RunPick, RunRecord, SuiteRecord};
+pub use evals::{MOST_SUITES, Part, RunPick, RunRecord, SuiteHead, SuiteRecord};
 pub use files::Key32;
 pub use grants::GrantRecord;
 pub use insight::{BreakerChange, Counts, Group, Narrow, Resolution, Rolled, Summary};

@@ -15,14 +15,18 @@ const READERS: usize = 2;
 pub(super) struct Readers {
     idle: Mutex<Vec<Connection>>,
     returned: Condvar,
-    /// Keeps async callers from filling the blocking threads with waiters.
-    turns: Semaphore,
+    /// Keeps async callers from filling the blocking threads with waiters; a reading keeps its turn when its caller leaves.
+    turns: Arc<Semaphore>,
 }
 
 impl Readers {
     pub(super) fn open(path: &Path) -> Result<Arc<Self>, rusqlite::Error> {
         let idle = (0..READERS).map(|_| open_reader(path)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Arc::new(Self { idle: Mutex::new(idle), returned: Condvar::new(), turns: Semaphore::new(READERS) }))
+        Ok(Arc::new(Self {
+            idle: Mutex::new(idle),
+            returned: Condvar::new(),
+            turns: Arc::new(Semaphore::new(READERS)),
+        }))
     }
 
     /// Reads on a thread where blocking is allowed.
@@ -31,9 +35,14 @@ impl Readers {
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let _turn = self.turns.acquire().await.map_err(|_| StoreError::Closed)?;
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| StoreError::Closed)?;
         let readers = Arc::clone(self);
-        tokio::task::spawn_blocking(move || readers.read_here(act)).await.map_err(|_| StoreError::Closed)?
+        let work = move || {
+            let read = readers.read_here(act);
+            drop(turn);
+            read
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Closed)?
     }
 
     /// Reads on this thread, waiting for a connection: not for async code.
@@ -63,5 +72,35 @@ impl Drop for Borrowed<'_> {
     fn drop(&mut self) {
         self.readers.idle.lock().unwrap_or_else(PoisonError::into_inner).extend(self.connection.take());
         self.readers.returned.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    /// Else whoever asks and leaves, again and again, fills the blocking threads.
+    #[tokio::test]
+    async fn a_reading_that_was_left_keeps_its_turn_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db");
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE t (n)").unwrap();
+        let readers = Readers::open(&path).unwrap();
+        let mut ends = Vec::new();
+        for _ in 0..READERS {
+            let (end, waits) = mpsc::channel::<()>();
+            let act = move |_: &Connection| Ok(waits.recv().is_ok());
+            assert!(readers.read(act).now_or_never().is_none());
+            ends.push(end);
+        }
+        let mut next = Box::pin(readers.read(|_| Ok(())));
+        assert!(next.as_mut().now_or_never().is_none());
+        assert_eq!(readers.turns.available_permits(), 0);
+        drop(ends);
+        next.await.unwrap();
     }
 }

@@ -14,6 +14,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0003_insight.sql"),
     include_str!("../../migrations/0004_approvals.sql"),
     include_str!("../../migrations/0005_evals_and_traces.sql"),
+    include_str!("../../migrations/0006_evaluation_heads.sql"),
 ];
 
 /// `TGAT`: says in the file's header whose it is (SQLite file format, section 1.3.17).

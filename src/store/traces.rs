@@ -5,8 +5,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::{Store, StoreError};
 use crate::domain::clock::Moment;
 
-/// Traces that are kept; the oldest go first.
-const MOST_TRACES: i64 = 100_000;
+/// Traces that are kept, and bytes of their metadata; the oldest go first.
+const MOST_TRACES: i64 = 10_000;
+const MOST_BYTES: i64 = 64 << 20;
 
 const COLUMNS: &str = "seq, id, time, key, user, agent, request, name, metadata";
 
@@ -30,7 +31,7 @@ pub struct TraceRecord {
 }
 
 impl Store {
-    /// Keeps a trace; forgets the oldest where there are too many.
+    /// Keeps a trace; forgets the oldest where there are too many, or they are too large.
     ///
     /// # Errors
     /// Where it was not committed.
@@ -42,7 +43,8 @@ impl Store {
             let row = params![id, time.0, key, user, agent, request, name, metadata];
             connection.prepare_cached(sql)?.execute(row)?;
             let forget = "DELETE FROM traces WHERE seq <= (SELECT max(seq) FROM traces) - ?1";
-            connection.prepare_cached(forget)?.execute([MOST_TRACES]).map(drop)
+            connection.prepare_cached(forget)?.execute([MOST_TRACES])?;
+            forget_beyond(connection, MOST_BYTES)
         })
         .await
     }
@@ -57,19 +59,18 @@ impl Store {
         let read = move |connection: &Connection| connection.prepare_cached(&sql)?.query_row([id], read).optional();
         self.readers().read(read).await
     }
+}
 
-    /// Traces that came before `before`, newest first. The number that leads from page to page is a trace's `seq`.
-    ///
-    /// # Errors
-    /// Where the file cannot be read.
-    pub async fn traces(&self, before: Option<i64>, limit: usize) -> Result<Vec<TraceRecord>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM traces WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2");
-        let act = move |connection: &Connection| {
-            let of = params![before.unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX)];
-            connection.prepare_cached(&sql)?.query_map(of, read)?.collect()
-        };
-        self.readers().read(act).await
+/// Forgets the oldest traces until there are at most so many bytes of metadata.
+fn forget_beyond(connection: &Connection, most: i64) -> rusqlite::Result<()> {
+    let sum = "SELECT bytes FROM trace_sum";
+    while connection.prepare_cached(sum)?.query_row([], |row| row.get::<_, i64>(0))? > most {
+        let oldest = "DELETE FROM traces WHERE seq = (SELECT min(seq) FROM traces)";
+        if connection.prepare_cached(oldest)?.execute([])? == 0 {
+            break;
+        }
     }
+    Ok(())
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<TraceRecord> {
@@ -94,7 +95,7 @@ mod tests {
     use crate::store::Durability;
 
     #[tokio::test]
-    async fn traces_are_found_by_id_and_listed_newest_first() {
+    async fn traces_are_found_by_id() {
         let folder = TempDir::new().unwrap();
         let store = Store::open(folder.path(), Durability::Process).unwrap();
         let text = |text: &str| text.to_owned();
@@ -115,9 +116,10 @@ mod tests {
         let found = store.trace("b").await.unwrap().unwrap();
         assert_eq!(TraceRecord { seq: 0, ..found.clone() }, trace("b"));
         assert_eq!(store.trace("d").await.unwrap(), None);
-        let ids = |traces: Vec<TraceRecord>| traces.into_iter().map(|trace| trace.id).collect::<String>();
-        assert_eq!(ids(store.traces(None, 2).await.unwrap()), "cb");
-        assert_eq!(ids(store.traces(Some(found.seq), 9).await.unwrap()), "a");
         assert!(matches!(store.put_trace(trace("a")).await, Err(StoreError::Conflict(_))));
+        store.write(|connection| forget_beyond(connection, 20)).await.unwrap();
+        assert_eq!(ids(store.traces(None, 9).await.unwrap()), "cb", "three times seven bytes are one too many");
+        store.write(|connection| forget_beyond(connection, 0)).await.unwrap();
+        assert_eq!(ids(store.traces(None, 9).await.unwrap()), "");
     }
 }

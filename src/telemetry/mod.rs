@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -137,6 +138,45 @@ impl Telemetry {
             tracing::warn!("the last spans and metrics could not be sent in time");
             self.0.give_up.cancel();
             self.0.tasks.wait().await;
+        }
+    }
+}
+
+/// The exporter of the moment, if there is one.
+#[derive(Debug)]
+pub struct Exporting {
+    current: ArcSwapOption<Telemetry>,
+    clock: Arc<dyn Clock>,
+    /// Where the ends of exporters are awaited that another has replaced.
+    tasks: TaskTracker,
+}
+
+impl Exporting {
+    /// None yet. `tasks` is where exporters that another replaces come to their end.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, tasks: TaskTracker) -> Self {
+        Self { current: ArcSwapOption::empty(), clock, tasks }
+    }
+
+    /// The exporter that calls begin with now.
+    #[must_use]
+    pub fn current(&self) -> Option<Telemetry> {
+        self.current.load().as_deref().cloned()
+    }
+
+    /// From now on exports as these settings say. The exporter before has what was begun with it, sends that, and ends. A
+    /// receiver that cannot be used is told of, and no reason not to serve.
+    pub fn follow(&self, settings: Option<&TelemetrySettings>) {
+        let started = settings.map(|settings| Telemetry::start(settings, Arc::clone(&self.clock)));
+        let next = started.transpose().unwrap_or_else(|why| {
+            tracing::error!(why, "spans and metrics are not sent");
+            None
+        });
+        if let Some(before) = self.current.swap(next.map(Arc::new)) {
+            // It ends when the last call lets go of it.
+            let ending = before.0.tasks.clone();
+            drop(before);
+            self.tasks.spawn(async move { ending.wait().await });
         }
     }
 }

@@ -35,6 +35,9 @@ pub struct Mirrored<'a> {
     pub name: Header<'a>,
 }
 
+/// The levels of log messages (RFC 5424), from the least.
+pub const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
+
 /// How a request is to be treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Era {
@@ -122,6 +125,11 @@ pub fn check_modern(headers: &Mirrored<'_>, method: &str, params: Option<&Json>,
             -32602,
             "`params._meta[\"io.modelcontextprotocol/clientCapabilities\"]` is required and must be an object",
         ));
+    }
+    let level = meta.log_level.as_deref();
+    if level.is_some_and(|level| !LEVELS.contains(&level)) {
+        let why = "`params._meta[\"io.modelcontextprotocol/logLevel\"]` is not a level";
+        return Err(RpcError::new(400, -32602, why));
     }
     Ok(())
 }

@@ -14,6 +14,8 @@ use super::mcp::SERVER_INFO_KEY;
 use super::reply::{self, ResultType};
 use super::splice::{Additions, splice};
 use crate::domain::json::{Json, folded};
+use crate::domain::net::is_here;
+use crate::domain::strict;
 
 /// The members of an object, in their order, each as the text that came.
 #[derive(Debug, Default)]
@@ -217,14 +219,47 @@ pub fn asks_for_input(questions: &[(String, String, Option<Json>)], state: &str)
 /// client is asked for it.
 #[must_use]
 pub fn url_elicitations(error: &Json) -> Option<Vec<(String, String, Option<Json>)>> {
+    strict::check(error.as_str()).ok()?;
     let code: i64 = member(Some(error), "code")?.decode().ok()?;
     let wanted = member(Some(&member(Some(error), "data")?), "elicitations")?;
-    let wanted: Vec<Value> = (code == -32042).then(|| wanted.decode().ok())??;
-    let asks = wanted
-        .iter()
-        .enumerate()
-        .map(|(at, params)| ((at + 1).to_string(), String::from("elicitation/create"), Some(Json::of(params))));
-    Some(asks.collect())
+    let items: Vec<&RawValue> = (code == -32042).then(|| serde_json::from_slice(wanted.bytes()).ok())??;
+    let items = items.into_iter().map(|item| Json::slice_of(wanted.bytes(), item));
+    let asks: Vec<Json> = items.filter(|item| leads_to_a_page(&item.value())).take(MAX_PAGES).collect();
+    let asks = asks.into_iter().enumerate();
+    let asks: Vec<_> = asks.map(|(at, params)| ((at + 1).to_string(), ELICITATION.to_owned(), Some(params))).collect();
+    (!asks.is_empty()).then_some(asks)
+}
+
+const ELICITATION: &str = "elicitation/create";
+/// Pages that one error asks to be visited.
+const MAX_PAGES: usize = 16;
+
+/// Whether the params of an elicitation ask for a page to be visited, and nothing else.
+fn leads_to_a_page(params: &Value) -> bool {
+    let url = params.get("url").and_then(Value::as_str).and_then(|url| url::Url::parse(url).ok());
+    params.get("mode").and_then(Value::as_str) == Some("url")
+        && url.is_some_and(|url| url.scheme() == "https" || (url.scheme() == "http" && is_here(&url)))
+}
+
+/// Whether a client that declared these capabilities may be asked so (MCP 2025-11-25 and 2026-07-28, client features).
+#[must_use]
+pub fn may_ask(capabilities: &Value, method: &str, params: Option<&Json>) -> bool {
+    let declared = |name: &str| capabilities.get(name).filter(|value| !value.is_null());
+    let text = |name: &str| member(params, name).and_then(|value| value.decode::<String>().ok());
+    match method {
+        "roots/list" => declared("roots").is_some(),
+        ELICITATION => declared("elicitation").is_some_and(|ways| match text("mode").as_deref() {
+            Some("url") => ways.get("url").is_some(),
+            // A client of before there were two ways declares none of them.
+            Some("form") | None => ways.get("form").is_some() || ways.get("url").is_none(),
+            Some(_) => false,
+        }),
+        "sampling/createMessage" => declared("sampling").is_some_and(|sampling| {
+            let tools = member(params, "tools").is_some() || member(params, "toolChoice").is_some();
+            !tools || sampling.get("tools").is_some()
+        }),
+        _ => false,
+    }
 }
 
 /// The HTTP status that goes with a server's error (MCP 2026-07-28, basic/transports/streamable-http).
@@ -348,7 +383,39 @@ mod tests {
         let expected = json!({"resultType": "input_required", "inputRequests": {"1": question}, "requestState": "s"});
         assert_eq!(asked, expected);
         assert!(url_elicitations(&json(r#"{"code":-32602,"message":"x"}"#)).is_none());
+        // What is no page to visit is not asked, and what can be read in two ways is not read.
+        for item in [
+            r#"{"mode":"form","message":"your password"}"#,
+            r#"{"mode":"url","url":"javascript:alert(1)"}"#,
+            r#"{"mode":"url","url":"http://elsewhere.example/"}"#,
+            r#"{"$serde_json::private::RawValue":"\"smuggled\""}"#,
+        ] {
+            let error = json(&format!(r#"{{"code":-32042,"message":"x","data":{{"elicitations":[{item}]}}}}"#));
+            assert!(url_elicitations(&error).is_none(), "{item}");
+        }
         assert!(error_for(&error, Era::Modern, "tools/call").as_str().contains("-32603"));
+    }
+
+    #[test]
+    fn a_client_is_asked_in_the_ways_that_it_declared() {
+        let asked =
+            |capabilities: Value, method: &str, params: &str| may_ask(&capabilities, method, Some(&json(params)));
+        for (capabilities, form, url) in [
+            (json!({}), false, false),
+            (json!({"elicitation": {}}), true, false),
+            (json!({"elicitation": {"form": {}}}), true, false),
+            (json!({"elicitation": {"url": {}}}), false, true),
+            (json!({"elicitation": {"form": {}, "url": {}}}), true, true),
+        ] {
+            assert_eq!(asked(capabilities.clone(), ELICITATION, "{}"), form, "{capabilities}");
+            assert_eq!(asked(capabilities.clone(), ELICITATION, r#"{"mode":"form"}"#), form, "{capabilities}");
+            assert_eq!(asked(capabilities.clone(), ELICITATION, r#"{"mode":"url"}"#), url, "{capabilities}");
+            assert!(!asked(capabilities, ELICITATION, r#"{"mode":"other"}"#));
+        }
+        let sampling = |capabilities, params| asked(capabilities, "sampling/createMessage", params);
+        assert!(sampling(json!({"sampling": {}}), "{}") && !sampling(json!({"sampling": {}}), r#"{"tools":[]}"#));
+        assert!(sampling(json!({"sampling": {"tools": {}}}), r#"{"tools":[]}"#));
+        assert!(!asked(json!({"roots": null}), "roots/list", "{}") && asked(json!({"roots": {}}), "roots/list", "{}"));
     }
 
     #[test]

@@ -137,14 +137,12 @@ fn over_limit(refusal: &Refusal, retry_after: u64) -> Reply {
 }
 
 /// The answer about a prompt that does not exist for the caller.
-#[must_use]
-pub fn unknown_prompt(name: &str) -> RpcError {
+fn unknown_prompt(name: &str) -> RpcError {
     RpcError::new(200, -32602, format!("unknown prompt `{name}`"))
 }
 
 /// The answer about a resource that does not exist for the caller; the eras have different numbers for it.
-#[must_use]
-pub fn unknown_resource(uri: &str, era: Era) -> RpcError {
+fn unknown_resource(uri: &str, era: Era) -> RpcError {
     let code = if era == Era::Modern { -32602 } else { -32002 };
     RpcError::new(200, code, "resource not found").with(json!({"uri": uri}))
 }
@@ -171,6 +169,7 @@ fn unread(refusal: &Refusal, kind: Kind, era: Era, host: bool) -> Reply {
             error(403)
         }
         Refusal::ApprovalNeeded(_) => error(409),
+        Refusal::NoLongerAdmitted => error(401),
         Refusal::Unrecorded(_) | Refusal::Stopping => error(503),
         Refusal::Internal => error(-32603),
         Refusal::InvalidRequest { .. }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use toolgate::domain::principal::Scope;
+use toolgate::gateway::NewKey;
 use toolgate::http::{Access, ROUTES};
 
 use crate::support::{Client, FakeUpstream, Response, Say, Setup};
@@ -251,6 +252,84 @@ async fn every_call_leaves_one_closed_record() {
     gateway.finish().await;
 }
 
+/// What asks for a call and comes to none: the method, its params, and the decision of its record.
+fn uncalled(on_one_server: bool) -> Vec<(&'static str, Value, &'static str)> {
+    let mut all = vec![
+        ("tools/call", json!({}), "error"),
+        ("tools/call", json!({"name": "read", "arguments": []}), "error"),
+        ("prompts/get", json!({"name": 7}), "error"),
+        ("resources/read", json!({}), if on_one_server { "error" } else { "deny" }),
+    ];
+    if on_one_server {
+        all.push(("completion/complete", json!({"ref": {"type": "ref/prompt"}}), "error"));
+    } else {
+        all.push(("prompts/get", json!({"name": "up__nothing"}), "deny"));
+        all.push(("resources/read", json!({"uri": "file:///etc/passwd"}), "deny"));
+    }
+    all
+}
+
+/// Whoever probes for prompts and resources, or sends what cannot be read, leaves a record and is charged.
+#[tokio::test]
+async fn what_comes_to_no_call_is_recorded_and_charged_too() {
+    let upstream = FakeUpstream::legacy().await;
+    let gateway = Setup::with(&upstream).config("[plans.tight]\nrequests_per_minute = 1").start().await;
+    let bare = gateway.agent().await;
+    let legacy = bare.legacy().await;
+    let mut expected = gateway.records().await.len();
+    for (path, on_one_server) in [("/v1/mcp", false), ("/v1/mcp/servers/up", true)] {
+        for client in [bare.at(path), legacy.at(path)] {
+            for (method, params, decision) in uncalled(on_one_server) {
+                let answer = client.rpc(method, &params).await;
+                assert_eq!(answer.status, 200, "{path} {method}: {}", answer.text);
+                assert!(answer.error()["code"].as_i64().is_some(), "{path} {method}: {}", answer.text);
+                expected += 1;
+                let records = gateway.records().await;
+                assert_eq!(records.len(), expected, "{path} {method} {params}");
+                let record = records.last().unwrap();
+                assert_eq!(Some(record["id"].as_str().unwrap()), answer.header("toolgate-audit-id"), "{method}");
+                assert_eq!(
+                    (record["decision"].as_str(), record["outcome"].as_str(), record["entrance"].as_str()),
+                    (Some(decision), Some("refused"), Some("mcp")),
+                    "{path} {method}: {record}"
+                );
+                assert!(record["server"].as_str() != Some(""), "{record}");
+            }
+        }
+        for (method, params, _) in uncalled(on_one_server) {
+            let key = NewKey {
+                name: "p".into(),
+                profile: "agent".into(),
+                user: "u".into(),
+                plan: Some("tight".into()),
+                ..NewKey::default()
+            };
+            let client = gateway.client(&gateway.create(key).await).at(path);
+            let statuses = [client.rpc(method, &params).await.status, client.rpc(method, &params).await.status];
+            assert_eq!(statuses, [200, 429], "{path} {method} {params}");
+        }
+        expected = gateway.records().await.len();
+    }
+    let modern = bare.modern();
+    let unknown = modern.rpc("resources/read", &json!({"uri": "file:///nothing"})).await;
+    assert_eq!(unknown.refused(), (200, -32602));
+    let record = gateway.record(unknown.header("toolgate-audit-id").unwrap()).await;
+    assert_eq!((record["kind"].as_str(), record["code"].as_str()), (Some("resource"), Some("unknown_resource")));
+    gateway.finish().await;
+}
+
+/// A server that cannot be reached is told as before, and recorded as failed.
+#[tokio::test]
+async fn a_call_to_a_server_that_is_down_leaves_a_record_on_the_transparent_route_too() {
+    let gateway = Setup::new().config("[servers.up]\nurl = \"http://127.0.0.1:9/mcp\"").start().await;
+    let client = gateway.agent().await.at("/v1/mcp/servers/up");
+    let answer = client.rpc("tools/call", &json!({"name": "read"})).await;
+    assert_eq!(answer.refused(), (200, -32603));
+    let record = gateway.record(answer.header("toolgate-audit-id").unwrap()).await;
+    assert_eq!((record["tool"].as_str(), record["outcome"].as_str()), (Some("read"), Some("failed")));
+    gateway.finish().await;
+}
+
 /// A record of a write has its intent, committed before; a read has none.
 #[tokio::test]
 async fn only_writes_have_an_intent() {
@@ -263,6 +342,15 @@ async fn only_writes_have_an_intent() {
         assert_eq!(record["intent"].is_object(), tool != "read", "{record}");
         assert!(!record.to_string().contains("hunter2"), "arguments are redacted: {record}");
         assert!(record["arguments_digest"].as_str().unwrap().starts_with("sha256:"));
+    }
+    // The gateway's own tools are no other.
+    let operator = gateway.client(&gateway.writer("operator").await);
+    let trace = json!({"name": "checkout"});
+    for (tool, arguments) in [("eval.trace.create", trace), ("policy.simulate", json!({"action": "up.read"}))] {
+        let answer = operator.call(tool, &arguments).await;
+        let record = gateway.record(answer.header("toolgate-audit-id").unwrap()).await;
+        assert_eq!(record["outcome"], "answered", "{record}");
+        assert_eq!(record["intent"].is_object(), tool == "eval.trace.create", "{record}");
     }
     gateway.finish().await;
 }

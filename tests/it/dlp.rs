@@ -311,3 +311,55 @@ async fn rules_can_be_turned_off_and_values_allowed() {
     .await;
     gateway.finish().await;
 }
+
+/// On the transparent route a client says more than arguments: what cannot be rewritten is not sent.
+#[tokio::test]
+async fn what_travels_beside_the_arguments_is_scanned_too() {
+    let upstream = FakeUpstream::modern().await;
+    let found = key();
+    let said = [
+        json!({"extra": [found]}),
+        json!({"_meta": {"vendor/note": found}}),
+        json!({"inputResponses": {"a": {"action": "accept", "content": {"key": found}}}}),
+    ];
+    for (mode, dlp_result) in [("block", "blocked"), ("redact", "blocked"), ("observe", "flagged"), ("off", "off")] {
+        upstream.forget();
+        let modes = format!("dlp = {{ arguments = \"{mode}\", results = \"off\" }}");
+        let (gateway, client) = start(&upstream, &modes).await;
+        let client = client.modern().at("/v1/mcp/servers/up");
+        for more in &said {
+            let mut params = json!({"name": "read", "arguments": {"n": 1}});
+            params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let answer = client.rpc("tools/call", &params).await;
+            let record = recorded(&gateway, &answer).await;
+            assert_eq!(record["dlp_result"], dlp_result, "{mode} {more}");
+            assert_eq!(answer.text.contains("dlp:arguments"), dlp_result == "blocked", "{}", answer.text);
+            assert_eq!(record["notes"].to_string().contains("stripe-key"), mode != "off", "{record}");
+        }
+        let travelled = upstream.calls().iter().filter(|call| call.text.contains(&found)).count();
+        assert_eq!(travelled, if dlp_result == "blocked" { 0 } else { said.len() }, "{mode}");
+        let clean = client.rpc("tools/call", &json!({"name": "read", "extra": 1, "_meta": {"vendor/n": 1.0}})).await;
+        assert_eq!(recorded(&gateway, &clean).await["dlp_result"], if mode == "off" { "off" } else { "passed" });
+        assert!(upstream.calls().last().unwrap().text.contains("\"extra\":1"), "it travels on as it came");
+        gateway.finish().await;
+    }
+}
+
+/// A legacy server is told nothing by a client's answer that it may not be told.
+#[tokio::test]
+async fn answers_to_questions_are_scanned_too() {
+    const ASKS: &str = r#"{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{"message":"who?"}}"#;
+    let upstream = FakeUpstream::legacy().await;
+    upstream.on_call(|_| Say::EventsThenHang(vec![ASKS.into()]));
+    let (gateway, client) = start(&upstream, "dlp = { arguments = \"block\" }").await;
+    let client = client.modern().at("/v1/mcp/servers/up");
+    let able = json!({"io.modelcontextprotocol/clientCapabilities": {"elicitation": {"form": {}}}});
+    let asked = client.rpc("tools/call", &json!({"name": "read", "_meta": able})).await.result();
+    let answer = json!({"1": {"action": "accept", "content": {"key": key()}}});
+    let again = json!({"name": "read", "requestState": asked["requestState"], "inputResponses": answer, "_meta": able});
+    let refused = client.rpc("tools/call", &again).await;
+    assert_eq!(refused.denied(), "policy_denied", "{}", refused.text);
+    assert_eq!(gateway.gateway.parked_calls(), 0);
+    assert!(!upstream.seen().iter().any(|seen| seen.text.contains(&key())), "it goes no further");
+    gateway.finish().await;
+}

@@ -1,6 +1,7 @@
 //! One path: whichever door a call comes through, it is decided alike and leaves the same record.
 
 use serde_json::{Value, json};
+use toolgate::domain::approval::Decision;
 use toolgate::gateway::ApprovalsCommand;
 use toolgate::gateway::control::Command;
 
@@ -89,7 +90,7 @@ impl Bench {
     async fn approve(&self, name: &str, arguments: &Value) {
         let asked = self.bare.call(&format!("up:{name}"), arguments).await.result();
         let id = asked["structuredContent"]["error"]["approval"]["id"].as_str().unwrap().to_owned();
-        let decision = ApprovalsCommand::Decide { id, approve: true, comment: None };
+        let decision = ApprovalsCommand::Decide { id, decision: Decision::Approve, comment: None };
         assert_eq!(self.gateway.control(Command::Approvals(decision)).await["state"], "approved");
     }
 

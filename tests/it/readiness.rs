@@ -149,6 +149,8 @@ async fn what_is_wrong_is_named() {
     let head = gateway.file("data").join("audit-head");
     let kept = std::fs::read(&head).unwrap();
     report(&client).await;
+    // What was found in the log stands for a while.
+    clock.advance(5_000);
     std::fs::write(&head, format!("999999 {}\n", "0".repeat(64))).unwrap();
     let report = report(&client).await;
     std::fs::write(&head, kept).unwrap();

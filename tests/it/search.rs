@@ -56,6 +56,62 @@ async fn nothing_relevant_is_nothing() {
     gateway.finish().await;
 }
 
+/// The gateway's own tools are found where they may be called, but for those that everybody is listed anyway.
+#[tokio::test]
+async fn own_tools_are_found_by_those_who_may_call_them() {
+    let setup = Setup::demo()
+        .profile("looks", "scopes = [\"tools:read\", \"evals:read\", \"evals:write\"]\nread_only = true")
+        .profile("bare", "scopes = [\"tools:read\", \"brain:read\"]");
+    let gateway = setup.start().await;
+    let first = async |client: &Client, query: &str| {
+        ids(&search(client, json!({"query": query})).await).first().cloned().unwrap_or_default()
+    };
+    let own =
+        async |client: &Client| ids(&search(client, json!({"query": "", "server": "toolgate", "limit": 50})).await);
+    let operator = gateway.client(&gateway.writer("operator").await);
+    for (query, id) in [
+        ("start an evaluation run", "toolgate:eval.run.create"),
+        ("list calls that wait for approval", "toolgate:approvals.list"),
+        ("what does the company know about a customer", "toolgate:company_brain.query"),
+        ("governance.readiness", "toolgate:governance.readiness"),
+        ("open an issue in a repository", "github:create_issue"),
+        ("run a query on the database", "database:query"),
+    ] {
+        assert_eq!(first(&operator, query).await, id, "{query}");
+    }
+    let found = search(&operator, json!({"query": "start an evaluation run", "limit": 1})).await;
+    let hit = &found["structuredContent"]["tools"][0];
+    assert_eq!(
+        (&hit["server"], &hit["name"], &hit["risk"]),
+        (&json!("toolgate"), &json!("eval.run.create"), &json!("write"))
+    );
+    assert_eq!(hit["input_schema"]["required"], json!(["evaluationId"]));
+    assert!(found["content"][0]["text"].as_str().unwrap().starts_with("toolgate/eval.run.create("), "{found}");
+    let cases = operator.invoke("toolgate", "eval.testcase.list", r#"{"evaluationId":42}"#).await;
+    assert_ne!(cases.status, 404, "what is found can be called: {}", cases.text);
+    let over_rest = operator.get("/v1/mcps?q=start%20an%20evaluation%20run").send().await.json();
+    assert_eq!(over_rest["data"][0]["id"], "toolgate:eval.run.create");
+
+    let all = own(&operator).await;
+    assert!(all.contains(&"toolgate:executions.get".to_owned()), "{all:?}");
+    for listed in ["gateway_search_tools", "gateway_invoke", "policy.simulate"] {
+        assert!(!all.contains(&format!("toolgate:{listed}")), "{all:?}");
+    }
+    assert_eq!(own(&gateway.agent().await).await, ["toolgate:company_brain.query", "toolgate:preflight.check"]);
+    let reader = own(&gateway.client(&gateway.key("operator").await)).await;
+    assert!(!reader.contains(&"toolgate:eval.run.create".to_owned()), "no policy permits it: {reader:?}");
+    let looks = gateway.client(&gateway.writer("looks").await);
+    assert_eq!(own(&looks).await, ["toolgate:eval.quality.latest", "toolgate:eval.testcase.list"]);
+    let run = looks.call("eval.run.create", &json!({"evaluationId": 42})).await;
+    assert_eq!(run.refused(), (200, -32602), "what changes something lies outside a profile that only reads");
+    assert_eq!(
+        own(&gateway.client(&gateway.key("bare").await)).await,
+        Vec::<String>::new(),
+        "data of the company is granted"
+    );
+    gateway.finish().await;
+}
+
 /// The index follows the catalogue.
 #[tokio::test]
 async fn new_tools_are_found() {

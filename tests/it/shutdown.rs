@@ -31,6 +31,7 @@ async fn the_first_start_shows_three_keys_once() {
     let agent = program.client("agent");
     let issue = agent.invoke("github", "create_issue", r#"{"repo":"demo/project-a","title":"It works"}"#).await;
     assert_eq!(issue.governance()["policy"], "allow-write-to-writers", "the agent key holds the role writer");
+    approved_by_the_admin_key(&program).await;
     let readonly = program.client("mcp_readonly");
     assert_eq!(readonly.invoke("github", "list_repos", "{}").await.refused(), (200, -32602));
     let banner = program.err().join("\n");
@@ -46,6 +47,27 @@ async fn the_first_start_shows_three_keys_once() {
     let client = crate::support::Client::new(again.address, Some(&keys[0].1));
     assert_eq!(client.rpc("ping", &json!({})).await.status, 200, "the keys go on");
     again.stop().await;
+}
+
+/// The keys of the first start are enough to have a call approved: who asks is another user than who approves.
+async fn approved_by_the_admin_key(program: &Program) {
+    let (agent, admin) = (program.client("agent"), program.client("admin"));
+    let delete = async |client: &crate::support::Client| {
+        client.invoke("database", "execute", r#"{"sql":"delete from invoices where id = 3"}"#).await
+    };
+    let id = async |client| {
+        let refused = delete(client).await;
+        assert_eq!(refused.denied(), "approval_required");
+        let approval = &refused.result()["structuredContent"]["error"]["approval"];
+        approval["id"].as_str().unwrap().to_owned()
+    };
+    let approve = async |id: &str| admin.post(&format!("/v1/approvals/{id}/approve")).send().await;
+    let asked = id(&agent).await;
+    assert_eq!(approve(&asked).await.status, 200);
+    assert_eq!(delete(&agent).await.governance()["policy"], "destructive-needs-approval");
+    let own = id(&admin).await;
+    let refused = approve(&own).await;
+    assert!(refused.status == 403 && refused.text.contains("toolgate approvals approve ID"), "{}", refused.text);
 }
 
 #[tokio::test]

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Request;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{Method, Request, StatusCode};
 use rmcp::transport::auth::{
     AuthorizationCallback, AuthorizationManager, AuthorizationMetadata, ClientCredentialsConfig, CredentialStore,
     InMemoryCredentialStore, OAuthClientConfig, OAuthHttpClient, OAuthHttpClientFuture, OAuthHttpRequest,
@@ -70,14 +71,32 @@ impl OAuthHttpClient for Guarded {
     fn execute(&self, request: OAuthHttpRequest) -> OAuthHttpClientFuture<'_> {
         Box::pin(async move {
             let (parts, body) = request.request.into_parts();
+            let asks_the_server = parts.method == Method::GET && parts.uri == *self.server.as_str();
             let origin = Url::parse(&parts.uri.to_string()).map(|url| url.origin());
             // The operator named the issuer, so its origin is the operator's choice too.
             let named = self.issuer.as_ref().filter(|issuer| origin.as_ref() == Ok(&issuer.origin()));
             let reach = Reach::Discovered { from: named.unwrap_or(&self.server).clone() };
-            let response = fetch::send(Request::from_parts(parts, Bytes::from(body)), &reach).await?;
+            let mut response = fetch::send(Request::from_parts(parts, Bytes::from(body)), &reach).await?;
+            if asks_the_server && response.status() != StatusCode::UNAUTHORIZED {
+                // Many servers challenge a POST alone, and only the challenge says where their metadata is and which scopes
+                // they want.
+                let posted = fetch::send(greeting(&self.server)?, &reach).await?;
+                if posted.status() == StatusCode::UNAUTHORIZED {
+                    response = posted;
+                }
+            }
             Ok(response.map(|body| body.to_vec()))
         })
     }
+}
+
+/// A request that a server which wants tokens answers with a challenge, and any other with next to nothing.
+fn greeting(server: &Url) -> Result<Request<Bytes>, http::Error> {
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    Request::post(server.as_str())
+        .header(CONTENT_TYPE, "application/json")
+        .header(ACCEPT, "application/json, text/event-stream")
+        .body(Bytes::from_static(body.as_bytes()))
 }
 
 /// A manager that has found the authorization server, and what was found.

@@ -6,10 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::sync::mpsc;
 
 use super::peer::{Peer, Say, Seen, backends, call, eventually, tool};
-use crate::backend::{Aside, BreakerState, SendOptions, ServerState};
+use crate::backend::{Aside, BreakerState, SendOptions, ServerState, asides};
 use crate::config::Transport;
 use crate::domain::id::KeyId;
 use crate::domain::json::Json;
@@ -321,7 +320,7 @@ async fn progress_is_passed_on_and_forged_progress_is_not() {
         Say::Events(vec![progress(&token, 1), progress(&json!(4711), 2), progress(&token, 1), progress(&token, 3), format!("data: {answer}\n\n")])
     })).await;
     let backends = backends(peer.settings()).await;
-    let (sink, mut told) = mpsc::channel(8);
+    let (sink, mut told) = asides(8);
     let options = SendOptions { progress: Some(sink), ..SendOptions::default() };
     backends.dispatch(&tool(&backends, "write"), None, options).await.unwrap();
     let mut seen = Vec::new();

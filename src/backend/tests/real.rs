@@ -15,12 +15,12 @@ use rmcp::transport::streamable_http_server::session::local::LocalSessionManager
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::json;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::peer::{backends, eventually, tool};
-use crate::backend::{Aside, SendOptions, ServerState};
+use crate::backend::{Aside, SendOptions, ServerState, asides};
 use crate::config::{ServerSettings, Transport};
 use crate::domain::json::Json;
 use crate::domain::outcome::UpstreamFault;
@@ -121,7 +121,7 @@ async fn rmcp_servers_of_both_eras_are_called_and_followed() {
         assert_eq!(status.era, Some(if modern { "modern" } else { "legacy" }));
 
         let arguments = Json::from_parts(r#"{"a":[1,null]}"#.into());
-        let (sink, mut told) = mpsc::channel(8);
+        let (sink, mut told) = asides(8);
         let options = SendOptions { progress: Some(sink), ..SendOptions::default() };
         let answer = backends.dispatch(&tool(&backends, "echo"), Some(&arguments), options).await.unwrap();
         assert_eq!(answer.result.value()["content"][0]["text"], r#"{"a":[1,null]}"#);

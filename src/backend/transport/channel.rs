@@ -177,16 +177,16 @@ impl Shared {
         }
         let subscriber = marks.meta.and_then(|meta| meta.subscription);
         if let Some(peer) = subscriber.and_then(|id| self.with(id, |waiter| waiter.peer.clone())) {
-            return peer.tell(method, params);
+            return peer.asides.tell(method, params);
         }
         if self.audience.changes.take(method) {
             return;
         }
         match self.hearer(|peer| method != LOG || peer.log_level.is_some() || peer.lasting) {
-            Some((peer, _)) => peer.tell(method, params),
+            Some((peer, _)) => peer.asides.tell(method, params),
             None => {
                 if let Some(ambient) = &self.audience.ambient {
-                    peer::tell(ambient, method, params);
+                    ambient.tell(method, params);
                 }
             }
         }
@@ -199,27 +199,36 @@ impl Shared {
     /// The client that waits here, where all that wait are one: nothing says whose request a message belongs to.
     fn hearer(&self, takes: impl Fn(&Peer) -> bool) -> Option<(Peer, Option<Deadline>)> {
         let lock = self.lock();
-        let mut waiting: Vec<(&u64, &Waiter)> = lock.0.as_ref()?.iter().collect();
-        waiting.retain(|(_, waiter)| waiter.peer.as_ref().is_some_and(&takes));
+        let waiting = lock.0.as_ref()?;
         let (_, latest) = waiting.iter().max_by_key(|(id, _)| **id)?;
-        let peer = latest.peer.as_ref()?;
-        let one = waiting.iter().all(|(_, other)| other.peer.as_ref().is_some_and(|it| it.session == peer.session));
-        one.then(|| (peer.clone(), latest.deadline.clone()))
+        let session = &latest.peer.as_ref()?.session;
+        // Whoever waits without a client, or cannot be asked, may be the one that is meant.
+        let one = waiting.values().all(|other| other.peer.as_ref().is_some_and(|it| it.session == *session));
+        let able = waiting.iter().filter(|(_, waiter)| one && waiter.peer.as_ref().is_some_and(&takes));
+        let (_, latest) = able.max_by_key(|(id, _)| **id)?;
+        Some((latest.peer.clone()?, latest.deadline.clone()))
     }
 
     /// A request of the backend's.
     fn asked(self: &Arc<Self>, id: Json, method: &str, params: Option<Json>) {
-        let (sink, deadline) = match self.hearer(|peer| peer.takes(method)) {
-            Some((peer, deadline)) => (peer.asides, deadline),
-            None => match &self.audience.ambient {
-                Some(ambient) if self.audience.declares(method) => (ambient.clone(), None),
-                _ => return self.tell(ask::answer_to(&id, method)),
-            },
+        // Where it was not told that it may ask, nobody has declared anything here; a modern server must not ask at all.
+        let hearer = self
+            .audience
+            .declares(method, params.as_ref())
+            .then(|| self.hearer(|peer| peer.takes(method, params.as_ref())));
+        let (sink, deadline) = match (hearer, &self.audience.ambient) {
+            (Some(Some((peer, deadline))), _) => (peer.asides, deadline),
+            (Some(None), Some(ambient)) => (ambient.clone(), None),
+            _ => return self.tell(ask::answer_to(&id, method)),
         };
-        let (shared, method) = (Arc::clone(self), method.to_owned());
+        let reply = match sink.put(method, params) {
+            Ok(reply) => reply,
+            Err(error) => return self.tell(ask::answered(&id, &Err(error))),
+        };
+        let shared = Arc::clone(self);
         self.tracker.spawn(async move {
-            let asking = peer::ask(&sink, &method, params, deadline.as_ref());
-            if let Some(answer) = shared.gone.run_until_cancelled(asking).await {
+            let answering = peer::answer(reply, deadline.as_ref());
+            if let Some(answer) = shared.gone.run_until_cancelled(answering).await {
                 shared.tell(ask::answered(&id, &answer));
             }
         });

@@ -16,7 +16,7 @@ use super::Place;
 use super::answer::{self, Heard, Trail};
 use super::client::{Exchange, HttpClient};
 use super::held::Held;
-use super::wire::{EVENTS, Wire};
+use super::wire::{EVENTS, Outbox, Wire};
 use crate::backend::ask::{self, Ask, Params};
 use crate::backend::deadline::PROGRESS;
 use crate::backend::fault::{Fault, FaultKind};
@@ -41,6 +41,7 @@ const TAKE_UP_AFTER: u64 = 500;
 #[derive(Debug)]
 pub(crate) struct HttpLink {
     wire: Wire,
+    outbox: Outbox,
     talk: ArcSwap<Talk>,
     ids: AtomicU64,
     renewing: tokio::sync::Mutex<()>,
@@ -85,6 +86,7 @@ impl HttpLink {
             },
         };
         Ok(Self {
+            outbox: Outbox::new(&wire),
             wire,
             talk: ArcSwap::from_pointee(talk),
             ids,
@@ -190,31 +192,33 @@ impl HttpLink {
                 if !self.audience.changes.take(&method)
                     && let Some(sink) = sink
                 {
-                    peer::tell(sink, &method, params);
+                    sink.tell(&method, params);
                 }
             }
             // A modern server must not send requests; there is nowhere to answer them.
             Heard::Request { .. } if talk.era == Era::Modern => {}
-            Heard::Request { id, method, params } => match sink {
-                Some(sink) if self.may_ask(peer, &method) => {
-                    let (link, sink, headers) = (self.wire.clone(), sink.clone(), talk.headers.clone());
-                    let deadline = ask.and_then(|ask| ask.deadline).cloned();
-                    self.wire.tracker.spawn(async move {
-                        let answer = peer::ask(&sink, &method, params, deadline.as_ref()).await;
-                        link.tell(headers, ask::answered(&id, &answer));
-                    });
+            Heard::Request { id, method, params } => {
+                let put =
+                    sink.filter(|_| self.may_ask(peer, &method, params.as_ref())).map(|sink| sink.put(&method, params));
+                let headers = talk.headers.clone();
+                match put {
+                    Some(Ok(reply)) => {
+                        let (outbox, deadline) = (self.outbox.clone(), ask.and_then(|ask| ask.deadline).cloned());
+                        self.wire.tracker.spawn(async move {
+                            let answer = peer::answer(reply, deadline.as_ref()).await;
+                            outbox.send(headers, ask::answered(&id, &answer)).await;
+                        });
+                    }
+                    Some(Err(error)) => self.outbox.tell(headers, ask::answered(&id, &Err(error))),
+                    None => self.outbox.tell(headers, ask::answer_to(&id, &method)),
                 }
-                _ => self.wire.tell(talk.headers.clone(), ask::answer_to(&id, &method)),
-            },
+            }
         }
     }
 
     /// Whether the client of this link may be asked by this method.
-    fn may_ask(&self, peer: Option<&Peer>, method: &str) -> bool {
-        match peer {
-            Some(peer) => peer.takes(method),
-            None => self.audience.declares(method),
-        }
+    fn may_ask(&self, peer: Option<&Peer>, method: &str, params: Option<&Json>) -> bool {
+        self.audience.declares(method, params) && peer.is_none_or(|peer| peer.takes(method, params))
     }
 
     /// Opens a new legacy session in place of a lost one; of several callers one does it.
@@ -231,7 +235,7 @@ impl HttpLink {
 
     /// Sends a notification.
     pub(crate) fn notify(&self, message: String) {
-        self.wire.tell(self.talk.load().headers.clone(), message);
+        self.outbox.tell(self.talk.load().headers.clone(), message);
     }
 
     /// Whether there is something to hear outside of requests, and somebody to hear it.
@@ -306,7 +310,7 @@ struct CancelGuard<'a> {
 impl Drop for CancelGuard<'_> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            self.link.wire.tell(self.talk.headers.clone(), ask::cancelled(id));
+            self.link.outbox.tell(self.talk.headers.clone(), ask::cancelled(id));
         }
     }
 }

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
+use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::Place;
@@ -21,6 +23,9 @@ pub(super) const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stre
 pub(super) const AGENT: HeaderValue = HeaderValue::from_static(concat!("toolgate/", env!("CARGO_PKG_VERSION")));
 /// How long a message that nobody waits for may take.
 pub(super) const ASIDE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Such messages that wait, and that are posted at once.
+const WAITING: usize = 64;
+const AT_ONCE: usize = 4;
 
 /// What it takes to send a message.
 #[derive(Debug, Clone)]
@@ -78,19 +83,42 @@ impl Wire {
         }
         Ok(exchange)
     }
+}
 
-    /// Sends a message that has no answer, and does not wait for it.
-    pub(super) fn tell(&self, headers: HeaderMap, body: String) {
-        let wire = self.clone();
-        self.tracker.spawn(async move {
-            let told = async {
-                let exchange = wire.post(headers, body).await?;
-                exchange.body(64 << 10).await.map(drop)
-            };
-            if !matches!(tokio::time::timeout(ASIDE_TIMEOUT, told).await, Ok(Ok(()))) {
-                tracing::debug!("a backend did not take a notification");
+/// Messages that have no answer. A backend that wants many of them, or does not take them, has a few connections for it
+/// and no more.
+#[derive(Debug, Clone)]
+pub(super) struct Outbox(mpsc::Sender<(HeaderMap, String)>);
+
+impl Outbox {
+    /// Posts in a task of its own until nobody has this any more.
+    pub(super) fn new(wire: &Wire) -> Self {
+        let (sender, queue) = mpsc::channel(WAITING);
+        let (wire, tracker) = (wire.clone(), wire.tracker.clone());
+        let messages =
+            futures_util::stream::unfold(queue, |mut queue| async move { Some((queue.recv().await?, queue)) });
+        tracker.spawn(messages.for_each_concurrent(AT_ONCE, move |(headers, body)| {
+            let wire = wire.clone();
+            async move {
+                let told = async { wire.post(headers, body).await?.body(64 << 10).await.map(drop) };
+                if !matches!(tokio::time::timeout(ASIDE_TIMEOUT, told).await, Ok(Ok(()))) {
+                    tracing::debug!("a backend did not take a message");
+                }
             }
-        });
+        }));
+        Self(sender)
+    }
+
+    /// Sends a message and does not wait for it; one that finds too many before it is lost.
+    pub(super) fn tell(&self, headers: HeaderMap, body: String) {
+        if self.0.try_send((headers, body)).is_err() {
+            tracing::debug!("a backend does not take its messages; one is lost");
+        }
+    }
+
+    /// Sends a message once there is a place for it.
+    pub(super) async fn send(&self, headers: HeaderMap, body: String) {
+        drop(self.0.send((headers, body)).await);
     }
 }
 

@@ -15,7 +15,6 @@ use crate::gateway::{Gateway, waits_for};
 use crate::wire::era::Era;
 use crate::wire::hop;
 use crate::wire::mcp::{Reply, advice, asking};
-use crate::wire::rpc::RpcError;
 
 /// The key of the question in `inputRequests`.
 const KEY: &str = "approval";
@@ -47,7 +46,7 @@ pub(super) fn read(
     method: &str,
     params: Option<&Json>,
     ours: bool,
-) -> Result<Option<Box<Approval>>, RpcError> {
+) -> Result<Option<Box<Approval>>, &'static str> {
     let governed = matches!(method, "tools/call" | "prompts/get" | "resources/read");
     if asked.era != Era::Modern || !governed {
         return Ok(None);
@@ -61,8 +60,8 @@ pub(super) fn read(
     let asks = declared.is_some();
     let mut approval = Approval { gateway, principal, method: method.to_owned(), params, resumed: None, asks };
     match state.as_ref().map(|state| approval.open(state)) {
-        Some(Some(opened)) => approval.resumed = Some(opened.map_err(|why| RpcError::new(200, -32602, why))?),
-        Some(None) if ours => return Err(RpcError::new(200, -32602, UNKNOWN)),
+        Some(Some(opened)) => approval.resumed = Some(opened?),
+        Some(None) if ours => return Err(UNKNOWN),
         // The server's own state: whoever is asked about an approval instead would lose it.
         Some(None) => approval.asks = false,
         None => {}
@@ -99,12 +98,12 @@ impl Approval {
         self.resumed.as_ref().and_then(|_| action(self.params.as_ref()))
     }
 
-    /// Waits a while for the decision, where the user has been at the page.
-    pub(super) async fn wait(&self, cancel: &CancellationToken) {
-        if let (Some(id), Some("accept")) = (&self.resumed, self.action().as_deref()) {
-            let waiting = self.gateway.await_decision(&self.principal, id, PATIENCE);
-            cancel.run_until_cancelled(waiting).await;
-        }
+    /// Waits a while for the decision, where the user has been at the page. Whether it did.
+    pub(super) async fn wait(&self, cancel: &CancellationToken) -> bool {
+        let (Some(id), Some("accept")) = (&self.resumed, self.action().as_deref()) else { return false };
+        let waiting = self.gateway.await_decision(&self.principal, id, PATIENCE);
+        cancel.run_until_cancelled(waiting).await;
+        true
     }
 
     /// What asks the client to send its user to the page, where a call has ended in that. `bare`: nothing of the gateway's

@@ -14,13 +14,14 @@ use tokio_util::task::TaskTracker;
 
 use super::approval::Approval;
 use super::relayed::{Via, notification, parked_event};
-use super::told::{self, AUDIT_ID, answered, event, text};
+use super::told::{self, AUDIT_ID, answered, event, text, uncalled};
 use super::{Asked, failure, json};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::EventId;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Refusal};
-use crate::gateway::{Aside, Gateway, Leaving, Line, Question, Tape, Underway, unfinished};
+use crate::domain::tool::Kind;
+use crate::gateway::{Aside, Gateway, Leaving, Line, Question, Tape, Underway, asides, unfinished};
 use crate::wire::envelope::{Id, call_params};
 use crate::wire::era::Era;
 use crate::wire::hop;
@@ -42,7 +43,10 @@ pub(super) fn session_name(asked: &Asked) -> Option<String> {
 pub(super) async fn answer(gateway: Arc<Gateway>, asked: Asked, id: Id, params: Option<Json>) -> Response {
     let call = match call_params(params.as_ref()) {
         Ok(call) => call,
-        Err(why) => return failure(Some(&id), &RpcError::new(200, -32602, why)),
+        Err(message) => {
+            let refused = Refusal::InvalidRequest { message };
+            return uncalled(&gateway, &asked, &id, Kind::Tool, None, refused).await;
+        }
     };
     plain(gateway, asked, id, ToolRef::Text(call.name), call.arguments).await
 }
@@ -56,7 +60,7 @@ pub(super) async fn plain(
     arguments: Option<Json>,
 ) -> Response {
     let request = request(&asked, tool, arguments);
-    let (sender, heard) = mpsc::channel(NOTICES);
+    let (sender, heard) = asides(NOTICES);
     let progress = asked.meta.progress_token.as_ref().filter(|_| asked.streams).map(|_| sender);
     let line = gateway.line(progress, None);
     carry(gateway, asked, id, request, line, heard, None).await
@@ -83,7 +87,7 @@ pub(super) fn request(asked: &Asked, tool: ToolRef, arguments: Option<Json>) -> 
         surface: asked.surface.unwrap_or(asked.principal.profile.surface),
         source: asked.source,
         timeout: None,
-        metered: true,
+        metered: !asked.charged,
     }
 }
 
@@ -105,10 +109,14 @@ pub(super) async fn carry(
     let answering = Answering::new(&gateway, &asked, id, request.event.clone(), line.cancel.clone(), via);
     let answering = Answering { approval: approval.clone(), ..answering };
     let carrying: Carrying = Box::pin(async move {
-        if let Some(approval) = approval {
-            approval.wait(&line.cancel).await;
-        }
-        let carried = gateway.carry(asked.principal, request, line, leaving).await;
+        let waited = match &approval {
+            Some(approval) => approval.wait(&line.cancel).await,
+            None => false,
+        };
+        let carried = match waited {
+            true => gateway.carry_on(asked.principal, request, line, leaving).await,
+            false => gateway.carry(asked.principal, request, line, leaving).await,
+        };
         drop(registered);
         carried
     });
@@ -206,7 +214,7 @@ impl Answering {
             (Aside::Question(question), Some(via)) if self.streams => {
                 via.ask(question).map_or(Turn::Nothing, |text| Turn::Say(event(&text)))
             }
-            (Aside::Notification { method, params }, _) if self.streams => {
+            (Aside::Notification { method, params, .. }, _) if self.streams => {
                 self.notice(&method, params.as_ref()).map_or(Turn::Nothing, Turn::Say)
             }
             // Who cannot be asked does not keep the backend waiting: a question that is dropped is answered so.
@@ -283,7 +291,7 @@ impl Answering {
                     tape.say(&first);
                 }
                 tasks.spawn(record(Some(streaming), Arc::clone(&tape), clock));
-                super::stream::taped(tape, None)
+                super::stream::taped(&tape, None)
             }
             None => {
                 let rest =

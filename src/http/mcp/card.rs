@@ -90,7 +90,7 @@ pub(in crate::http) async fn server_stream(
         && let Some((number, at)) = position(last)
         && let Some(tape) = visitor.taped(number)
     {
-        return stream::response(stream::taped(tape, Some(at)));
+        return stream::taken_up(gateway, principal, visitor, &tape, at);
     }
     match visitor {
         Some(visitor) => follow::of_visitor(gateway, principal, &server, visitor),

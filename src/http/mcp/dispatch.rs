@@ -9,12 +9,15 @@ use serde_json::{Value, json};
 
 use super::pages::page;
 use super::{Asked, SESSION, approval, call, failure, stream, told};
+use crate::domain::call::ToolRef;
 use crate::domain::json::Json;
+use crate::domain::outcome::Refusal;
+use crate::domain::tool::Kind;
 use crate::gateway::{Gateway, ListKind};
 use crate::wire::envelope::{Id, Message, call_params};
 use crate::wire::era::{Era, SUPPORTED, negotiate};
 use crate::wire::hop::client_capabilities;
-use crate::wire::mcp::{SERVER_INFO, own_result, unknown_prompt, unknown_resource};
+use crate::wire::mcp::{SERVER_INFO, own_result};
 use crate::wire::rpc::{self, RpcError};
 
 /// How long a modern client may keep a list: short, since not every client comes back when a stream drops.
@@ -53,7 +56,10 @@ pub(super) fn cancel(gateway: &Gateway, asked: &Asked, params: Option<&Json>) {
 async fn request(gateway: Arc<Gateway>, mut asked: Asked, id: Id, method: &str, params: Option<Json>) -> Response {
     asked.approval = match approval::read(&gateway, &asked, method, params.as_ref(), true) {
         Ok(approval) => approval,
-        Err(error) => return failure(Some(&id), &error),
+        Err(message) => {
+            let refused = Refusal::InvalidRequest { message: message.into() };
+            return told::uncalled(&gateway, &asked, &id, told::kind_of(method), None, refused).await;
+        }
     };
     match method {
         "tools/call" => return call::answer(gateway, asked, id, params).await,
@@ -69,7 +75,7 @@ async fn request(gateway: Arc<Gateway>, mut asked: Asked, id: Id, method: &str, 
         (Era::Legacy, "initialize") => initialize(&gateway, &asked, &id, params.as_ref()),
         (Era::Legacy, "ping" | "logging/setLevel") => reply(&id, &asked, &json!({}), &[]),
         (Era::Modern, "server/discover") => reply(&id, &asked, &discovery(&gateway, &asked), &LIST_TTL),
-        (Era::Modern, "subscriptions/listen") => stream::of_subscription(gateway, asked, &id, params.as_ref()),
+        (Era::Modern, "subscriptions/listen") => stream::of_subscription(gateway, asked, &id, params.as_ref()).await,
         (_, "tools/list") => tools(&gateway, &asked, &id, params.as_ref()),
         (_, "prompts/list") => list(&gateway, &asked, &id, params.as_ref(), ListKind::Prompts).await,
         (_, "resources/list") => list(&gateway, &asked, &id, params.as_ref(), ListKind::Resources).await,
@@ -93,7 +99,12 @@ fn reply(id: &Id, asked: &Asked, result: &Value, extra: &[(&str, &str)]) -> Resp
 fn capabilities(gateway: &Gateway, asked: &Asked) -> Value {
     let direct = gateway.shows_servers(&asked.principal, asked.listing());
     let readable = if direct { json!({"listChanged": true}) } else { json!({}) };
-    json!({"tools": {"listChanged": true}, "prompts": readable, "resources": readable})
+    // A legacy session has no server of its own here that it could follow resources of.
+    let resources = match asked.era {
+        Era::Modern if direct => json!({"listChanged": true, "subscribe": true}),
+        _ => readable.clone(),
+    };
+    json!({"tools": {"listChanged": true}, "prompts": readable, "resources": resources})
 }
 
 fn discovery(gateway: &Gateway, asked: &Asked) -> Value {
@@ -173,24 +184,43 @@ async fn list(gateway: &Gateway, asked: &Asked, id: &Id, params: Option<&Json>, 
 }
 
 /// A prompt of one of the servers, under the name by which it is listed.
-async fn prompt(gateway: Arc<Gateway>, asked: Asked, id: Id, params: Option<&Json>) -> Response {
-    let call = match call_params(params) {
-        Ok(call) => call,
-        Err(why) => return failure(Some(&id), &RpcError::new(200, -32602, why)),
+async fn prompt(gateway: Arc<Gateway>, mut asked: Asked, id: Id, params: Option<&Json>) -> Response {
+    let (name, arguments) = match call_params(params) {
+        Ok(call) => (call.name, call.arguments),
+        Err(message) => {
+            let refused = Refusal::InvalidRequest { message };
+            return told::uncalled(&gateway, &asked, &id, Kind::Prompt, None, refused).await;
+        }
     };
-    match gateway.listed_prompt(&asked.principal, asked.listing(), &call.name).await {
-        Some(prompt) => call::plain(gateway, asked, id, prompt, call.arguments).await,
-        None => failure(Some(&id), &unknown_prompt(&call.name)),
-    }
+    let refused = match charge(&gateway, &mut asked) {
+        Ok(()) => match gateway.listed_prompt(&asked.principal, asked.listing(), &name).await {
+            Some(prompt) => return call::plain(gateway, asked, id, prompt, arguments).await,
+            None => Refusal::UnknownPrompt { name: name.clone() },
+        },
+        Err(over_limit) => over_limit,
+    };
+    let nowhere = ToolRef::Prompt { server: String::new(), name };
+    told::uncalled(&gateway, &asked, &id, Kind::Prompt, Some(nowhere), refused).await
 }
 
 /// A resource of one of the servers.
-async fn resource(gateway: Arc<Gateway>, asked: Asked, id: Id, params: Option<&Json>) -> Response {
+async fn resource(gateway: Arc<Gateway>, mut asked: Asked, id: Id, params: Option<&Json>) -> Response {
     let uri = named(params, "uri");
-    match gateway.listed_resource(&asked.principal, asked.listing(), &uri).await {
-        Some(resource) => call::plain(gateway, asked, id, resource, None).await,
-        None => failure(Some(&id), &unknown_resource(&uri, asked.era)),
-    }
+    let refused = match charge(&gateway, &mut asked) {
+        Ok(()) => match gateway.listed_resource(&asked.principal, asked.listing(), &uri).await {
+            Some(resource) => return call::plain(gateway, asked, id, resource, None).await,
+            None => Refusal::UnknownResource { uri: uri.clone() },
+        },
+        Err(over_limit) => over_limit,
+    };
+    let nowhere = ToolRef::Resource { server: String::new(), uri };
+    told::uncalled(&gateway, &asked, &id, Kind::Resource, Some(nowhere), refused).await
+}
+
+/// Charges a request before it is known what it names: to find that out is work at the servers.
+fn charge(gateway: &Gateway, asked: &mut Asked) -> Result<(), Refusal> {
+    asked.charged = true;
+    gateway.charge_request(&asked.principal)
 }
 
 /// The member of the params that says what is asked for.

@@ -13,26 +13,23 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Interval;
-use tokio_util::sync::DropGuard;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::call::NOTICES;
 use super::relayed::{Via, notification, request};
 use super::stream::{LOOK, LOOKS_PER_COMMENT, SUBSCRIPTION, response, too_many};
-use super::subscribe::{ACKNOWLEDGED, subscribe};
+use super::subscribe::{ACKNOWLEDGED, MAX_RESOURCES, subscribe};
 use super::told::event;
 use super::{Asked, failure};
 use crate::domain::crowd::Seat;
 use crate::domain::id::{KeyId, ServerName};
 use crate::domain::json::Json;
 use crate::domain::principal::Principal;
-use crate::gateway::{Aside, Gateway, ListVersions, Visitor};
+use crate::gateway::{Aside, Attending, Gateway, ListVersions, Visitor, asides};
 use crate::wire::envelope::Id;
 use crate::wire::era::Era;
 use crate::wire::hop;
 use crate::wire::rpc::{self, RpcError};
-
-/// Resources that one subscription may follow.
-const MAX_RESOURCES: usize = 256;
 
 /// What a subscription asks for; what the server does not offer stays out of the acknowledgement.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -98,8 +95,9 @@ pub(super) async fn listen(
     let mut heard = None;
     let mut guard = None;
     if !wanted.resource_subscriptions.is_empty() {
-        let via = Via::new(Arc::clone(&gateway), &asked, server, greeting.clone(), None, "subscriptions/listen");
-        let (sink, receiver) = mpsc::channel(NOTICES);
+        let of = server.clone();
+        let via = Via::new(Arc::clone(&gateway), &asked, of, greeting.clone(), None, "subscriptions/listen");
+        let (sink, receiver) = asides(NOTICES);
         let uris = std::mem::take(&mut wanted.resource_subscriptions);
         match subscribe(&gateway, (&asked, id), &via, uris, sink).await {
             Ok((uris, subscribed)) => (wanted.resource_subscriptions, guard) = (uris, Some(subscribed)),
@@ -112,7 +110,7 @@ pub(super) async fn listen(
     let result = hop::result_for(&Json::of(&json!({"_meta": {SUBSCRIPTION: tag}})), Era::Modern, &greeting.info, None);
     let last = Some(event(&rpc::result(id, &result)));
     let hearing = heard.map_or(Hearing::Nothing, Hearing::Subscription);
-    let following = Following::new(gateway, asked.principal, versions, wanted, hearing, seat);
+    let following = Following::new(gateway, (asked.principal, server), versions, wanted, hearing, seat);
     let following = Following { tag: Some(tag), last, _subscribed: guard, ..following };
     following.response(first)
 }
@@ -128,8 +126,10 @@ pub(super) fn of_visitor(
     let Some(versions) = gateway.list_versions(server) else {
         return failure(None, &RpcError::new(404, -32600, "the server is not configured any more"));
     };
-    let following = Following::new(gateway, principal, versions, Wanted::EVERYTHING, Hearing::Visitor(visitor), seat);
-    following.response(Bytes::from_static(b":\n\n"))
+    let attending = gateway.attend(server, &visitor.session);
+    let of = (principal, server.clone());
+    let following = Following::new(gateway, of, versions, Wanted::EVERYTHING, Hearing::Visitor(visitor), seat);
+    Following { _attending: attending, ..following }.response(Bytes::from_static(b":\n\n"))
 }
 
 /// Where a stream hears what the server says.
@@ -140,19 +140,28 @@ enum Hearing {
 }
 
 impl Hearing {
-    async fn next(&mut self) -> Aside {
-        let aside = match self {
-            Self::Nothing => None,
-            Self::Subscription(heard) => heard.recv().await,
-            Self::Visitor(visitor) => match visitor.ambient() {
-                Some(mut heard) => heard.recv().await,
-                None => None,
-            },
-        };
-        match aside {
-            Some(aside) => aside,
-            None => std::future::pending().await,
+    /// Falls when the session has been ended.
+    fn ended(&self) -> CancellationToken {
+        match self {
+            Self::Visitor(visitor) => visitor.ended.clone(),
+            Self::Nothing | Self::Subscription(_) => CancellationToken::new(),
         }
+    }
+
+    /// `None` where the server says nothing more.
+    async fn next(&mut self) -> Option<Aside> {
+        match self {
+            Self::Subscription(heard) => return heard.recv().await,
+            Self::Visitor(visitor) => {
+                if let Some(mut heard) = visitor.ambient()
+                    && let Some(aside) = heard.recv().await
+                {
+                    return Some(aside);
+                }
+            }
+            Self::Nothing => {}
+        }
+        std::future::pending().await
     }
 }
 
@@ -160,6 +169,7 @@ impl Hearing {
 struct Following {
     gateway: Arc<Gateway>,
     principal: Principal,
+    server: ServerName,
     versions: watch::Receiver<ListVersions>,
     seen: ListVersions,
     wanted: Wanted,
@@ -174,13 +184,14 @@ struct Following {
     last: Option<Bytes>,
     done: bool,
     _subscribed: Option<DropGuard>,
+    _attending: Option<Attending>,
     _seat: Seat<KeyId>,
 }
 
 impl Following {
     fn new(
         gateway: Arc<Gateway>,
-        principal: Principal,
+        (principal, server): (Principal, ServerName),
         mut versions: watch::Receiver<ListVersions>,
         wanted: Wanted,
         hearing: Hearing,
@@ -190,6 +201,7 @@ impl Following {
         Self {
             gateway,
             principal,
+            server,
             versions,
             seen,
             wanted,
@@ -201,6 +213,7 @@ impl Following {
             last: None,
             done: false,
             _subscribed: None,
+            _attending: None,
             _seat: seat,
         }
     }
@@ -215,6 +228,7 @@ impl Following {
 
     async fn next(&mut self) -> Option<Bytes> {
         let stopping = self.gateway.stopping();
+        let ended = self.hearing.ended();
         while !self.done {
             if let Some(event) = self.due.pop() {
                 return Some(event);
@@ -225,6 +239,7 @@ impl Following {
                     self.done = true;
                     return self.last.take();
                 }
+                () = ended.cancelled() => return None,
                 changed = self.versions.changed() => {
                     changed.ok()?;
                     // Who hears of it lists at once, and must find what is new.
@@ -232,12 +247,12 @@ impl Following {
                     self.changed();
                 }
                 aside = self.hearing.next() => {
-                    if let Some(event) = self.told(aside) {
+                    if let Some(event) = self.told(aside?) {
                         return Some(event);
                     }
                 }
                 _ = self.looks.tick() => {
-                    if !self.gateway.still_admits(&self.principal) {
+                    if !self.is_open() {
                         return None;
                     }
                     self.quiet += 1;
@@ -249,6 +264,15 @@ impl Following {
             }
         }
         None
+    }
+
+    /// Whether the stream would be opened now: the key, its profile, the policies, the session may be others.
+    fn is_open(&mut self) -> bool {
+        let Some(principal) = self.gateway.still_admitted(&self.principal) else { return false };
+        self.principal = principal;
+        let (gateway, principal) = (&self.gateway, &self.principal);
+        gateway.server(principal, self.server.as_str()).is_some()
+            && self.wanted.resource_subscriptions.iter().all(|uri| gateway.may_follow(principal, &self.server, uri))
     }
 
     /// Events for the lists that have changed.
@@ -273,8 +297,8 @@ impl Following {
 
     fn told(&self, aside: Aside) -> Option<Bytes> {
         match (aside, &self.hearing) {
-            (Aside::Notification { method, params }, _) => {
-                Some(event(&notification(&method, self.tagged(params).as_ref())))
+            (Aside::Notification { method, params, .. }, _) => {
+                Some(event(&notification(&method, tagged(self.tag.as_ref(), params).as_ref())))
             }
             (Aside::Question(question), Hearing::Visitor(visitor)) => {
                 let (method, params) = (question.method.clone(), hop::of_question(question.params.as_ref()));
@@ -284,24 +308,24 @@ impl Following {
             (Aside::Question(_), _) => None,
         }
     }
+}
 
-    /// A subscription's messages carry its own id; a legacy session's none.
-    fn tagged(&self, params: Option<Json>) -> Option<Json> {
-        let meta = hop::member(params.as_ref(), "_meta");
-        match (&self.tag, params, meta) {
-            (Some(tag), params, meta) => {
-                let meta = meta.unwrap_or_else(|| Json::from_parts(String::from("{}")));
-                let meta = hop::with_member(&meta, SUBSCRIPTION, &tag.to_string());
-                let params = params.unwrap_or_else(|| Json::from_parts(String::from("{}")));
-                Some(hop::with_member(&params, "_meta", meta.as_str()))
-            }
-            (None, Some(params), Some(meta)) if meta.as_str().contains(SUBSCRIPTION) => {
-                match hop::without_member(&meta, SUBSCRIPTION) {
-                    empty if empty.as_str() == "{}" => Some(hop::without_member(&params, "_meta")),
-                    rest => Some(hop::with_member(&params, "_meta", rest.as_str())),
-                }
-            }
-            (None, params, _) => params,
+/// A subscription's messages carry its own id; a legacy session's none.
+pub(super) fn tagged(tag: Option<&Value>, params: Option<Json>) -> Option<Json> {
+    let meta = hop::member(params.as_ref(), "_meta");
+    match (tag, params, meta) {
+        (Some(tag), params, meta) => {
+            let meta = meta.unwrap_or_else(|| Json::from_parts(String::from("{}")));
+            let meta = hop::with_member(&meta, SUBSCRIPTION, &tag.to_string());
+            let params = params.unwrap_or_else(|| Json::from_parts(String::from("{}")));
+            Some(hop::with_member(&params, "_meta", meta.as_str()))
         }
+        (None, Some(params), Some(meta)) if meta.as_str().contains(SUBSCRIPTION) => {
+            match hop::without_member(&meta, SUBSCRIPTION) {
+                empty if empty.as_str() == "{}" => Some(hop::without_member(&params, "_meta")),
+                rest => Some(hop::with_member(&params, "_meta", rest.as_str())),
+            }
+        }
+        (None, params, _) => params,
     }
 }

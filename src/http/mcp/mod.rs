@@ -75,6 +75,8 @@ pub(super) struct Asked {
     jwt: Option<Secret>,
     /// The trace that the headers name, where `_meta` names another.
     beside: Option<Context>,
+    /// Whether it was charged to the plan already, before it was known what is called.
+    charged: bool,
     /// What this client can do about a call that a person has to approve.
     approval: Option<Box<approval::Approval>>,
 }
@@ -246,6 +248,7 @@ fn read(
         meta,
         jwt,
         beside,
+        charged: false,
         approval: None,
     })
 }

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use tokio::sync::mpsc;
 
 use super::Asked;
-use super::told::event;
+use super::told::{event, kind_of};
 use super::wanted::Wanted;
 use crate::domain::call::ToolRef;
 use crate::domain::id::ServerName;
@@ -15,9 +14,11 @@ use crate::domain::json::{Json, sha256_hex};
 use crate::domain::outcome::{Carried, Outcome, UpstreamFault};
 use crate::domain::principal::Principal;
 use crate::domain::tool::Kind;
-use crate::gateway::{Aside, Gateway, Greeting, Peer, Question, Resumed, Tape, Underway, Visitor};
+use crate::gateway::{
+    Aside, Asides, Gateway, Greeting, MAX_QUESTIONS, Peer, Question, Resumed, Tape, Underway, Visitor,
+};
 use crate::wire::envelope::Id;
-use crate::wire::era::{self, Era, LATEST_LEGACY};
+use crate::wire::era::{self, Era, LATEST_LEGACY, LEVELS};
 use crate::wire::hop::{self, Onward};
 use crate::wire::mcp::{GOVERNANCE_KEY, Reply, tell_as};
 use crate::wire::reply::{self, ResultType};
@@ -28,8 +29,6 @@ const USUAL_LEVEL: &str = "info";
 /// Questions that come so close together are one round.
 const TOGETHER: std::time::Duration = std::time::Duration::from_millis(25);
 const LOG: &str = "notifications/message";
-/// The levels of RFC 5424, from the least.
-pub(super) const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
 
 /// The way between a client and the one server that it speaks to.
 pub(super) struct Via {
@@ -45,6 +44,8 @@ pub(super) struct Via {
     log_level: Option<String>,
     capabilities: Json,
     resumes: bool,
+    /// The client's.
+    era: Era,
 }
 
 impl Via {
@@ -70,7 +71,20 @@ impl Via {
         let method = method.to_owned();
         let (tool, digest) = Default::default();
         let principal = asked.principal.clone();
-        Self { gateway, principal, server, greeting, visitor, method, tool, digest, log_level, capabilities, resumes }
+        Self {
+            gateway,
+            principal,
+            server,
+            greeting,
+            visitor,
+            method,
+            tool,
+            digest,
+            log_level,
+            capabilities,
+            resumes,
+            era: asked.era,
+        }
     }
 
     /// Whether the client knows how to take a stream up again.
@@ -85,15 +99,11 @@ impl Via {
 
     /// The kind of result that the request has: but for a call's none can say no.
     pub(super) fn kind(&self) -> Kind {
-        match self.method.as_str() {
-            "tools/call" => Kind::Tool,
-            "resources/read" | "resources/subscribe" | "resources/unsubscribe" => Kind::Resource,
-            _ => Kind::Prompt,
-        }
+        kind_of(&self.method)
     }
 
     /// The client as its server will know it, with what of its params travels on.
-    pub(super) fn peer(&self, era: Era, onward: Onward, asides: mpsc::Sender<Aside>) -> Peer {
+    pub(super) fn peer(&self, era: Era, onward: Onward, asides: Asides) -> Peer {
         let session = match &self.visitor {
             Some(visitor) => Arc::clone(&visitor.session),
             None => {
@@ -134,7 +144,7 @@ impl Via {
         state: Option<Json>,
     ) -> Result<Onward, String> {
         self.is_for(wanted);
-        wanted.onward(params, self.greeting.era, state)
+        wanted.onward(params, (self.era, self.greeting.era), state)
     }
 
     /// Carries an errand to its end, with nobody who hears anything meanwhile.
@@ -151,14 +161,9 @@ impl Via {
     ///
     /// # Errors
     /// A sentence for the client.
-    pub(super) fn resume(
-        &mut self,
-        wanted: &Wanted,
-        state: &Json,
-        responses: Option<&Json>,
-    ) -> Result<Resumed, &'static str> {
+    pub(super) fn resume(&mut self, wanted: &Wanted, state: &Json) -> Result<Resumed, &'static str> {
         self.is_for(wanted);
-        self.gateway.resume(&self.principal, &wanted.digest, state, responses)
+        self.gateway.resume(&self.principal, &wanted.digest, state)
     }
 
     /// An event for what the server says beside its answer, where this client wants it.
@@ -192,9 +197,13 @@ impl Via {
     /// Lets the call wait for a modern client's answers; the result that asks for them.
     pub(super) async fn park(&self, first: Question, mut underway: Underway) -> Result<Json, RpcError> {
         let mut questions = BTreeMap::from([(String::from("1"), first)]);
-        // A server that asks several things at once sends them one after the other.
-        while let Ok(Some(aside)) = tokio::time::timeout(TOGETHER, underway.heard.recv()).await {
-            if let Aside::Question(question) = aside {
+        // A server that asks several things at once sends them one after the other. What is beyond the most is answered, by
+        // being dropped; what comes later waits for the next round.
+        let end = tokio::time::Instant::now() + TOGETHER;
+        while let Ok(Some(aside)) = tokio::time::timeout_at(end, underway.heard.recv()).await {
+            if let Aside::Question(question) = aside
+                && questions.len() < MAX_QUESTIONS
+            {
                 questions.insert((questions.len() + 1).to_string(), question);
             }
         }
@@ -227,8 +236,9 @@ impl Via {
     /// A server's own error.
     fn failed(&self, object: &Json, era: Era, retry_after: Option<u64>) -> Reply {
         if let (Era::Modern, Some(asks)) = (era, hop::url_elicitations(object)) {
-            let url = self.capabilities.value().get("elicitation").and_then(|it| it.get("url")).is_some();
-            let state = self.gateway.seal_state(&self.principal, &self.digest, None).filter(|_| url);
+            let capabilities = self.capabilities.value();
+            let able = asks.iter().all(|(_, method, params)| hop::may_ask(&capabilities, method, params.as_ref()));
+            let state = self.gateway.seal_state(&self.principal, &self.digest, None).filter(|_| able);
             if let Some(state) = state {
                 let result = hop::asks_for_input(&asks, &state);
                 let result = hop::result_for(&result, Era::Modern, &self.greeting.info, None);
@@ -274,7 +284,7 @@ impl Via {
 }
 
 /// Without what the gateway has to say: this route adds nothing to a body.
-fn plain(reply: Reply) -> Reply {
+pub(super) fn plain(reply: Reply) -> Reply {
     let strip = |result: Json| match hop::member(Some(&result), "_meta") {
         Some(meta) => match hop::without_member(&meta, GOVERNANCE_KEY) {
             empty if empty.as_str() == "{}" => hop::without_member(&result, "_meta"),

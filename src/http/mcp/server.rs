@@ -6,25 +6,25 @@ use std::sync::Arc;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
 use super::call::{NOTICES, carry, go_on};
 use super::dispatch::{cancel, hello, unknown};
 use super::follow::listen;
 use super::pages::page;
-use super::relayed::{Via, check_params};
+use super::relayed::{Via, check_params, plain};
 use super::subscribe::follow_resource;
-use super::told::{self, answered, event, over_limit, text};
+use super::told::{self, answered, end_uncalled, event, kind_of, over_limit, text};
 use super::wanted::Wanted;
 use super::{Asked, SESSION, approval, failure, stream};
+use crate::domain::call::ToolRef;
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
-use crate::domain::outcome::{Outcome, UpstreamError, UpstreamFault};
-use crate::gateway::{Gateway, Line, ListKind, Passed, Resumed, Visitor};
+use crate::domain::outcome::{Outcome, Refusal, UpstreamError, UpstreamFault};
+use crate::gateway::{Asides, Gateway, Line, ListKind, Passed, Resumed, Visitor, Waiting, asides};
 use crate::wire::envelope::{Id, Message};
-use crate::wire::era::{Era, SUPPORTED, negotiate};
-use crate::wire::hop;
-use crate::wire::mcp::{Reply, refusal};
+use crate::wire::era::{Era, LEVELS, SUPPORTED, negotiate};
+use crate::wire::hop::{self, Onward};
+use crate::wire::mcp::{Reply, refusal, tell_as};
 use crate::wire::rpc::{self, RpcError};
 
 /// How long a modern client may keep a list, where the server does not say.
@@ -88,7 +88,7 @@ async fn roots_changed(
         return;
     };
     let via = Via::new(Arc::clone(gateway), asked, server.clone(), greeting, visitor, method);
-    gateway.notify_server(&server, method, &via.peer(asked.era, onward, mpsc::channel(1).0));
+    gateway.notify_server(&server, method, &via.peer(asked.era, onward, Asides::deaf()));
 }
 
 /// One request on the transparent route.
@@ -107,7 +107,7 @@ impl Conversation {
         if matches!(self.method.as_str(), "tools/call" | "prompts/get" | "resources/read" | "completion/complete") {
             return match Wanted::read(&self.method, &self.server, self.params.as_ref()) {
                 Ok(wanted) => self.governed(wanted, headers).await,
-                Err(why) => failure(Some(&self.id), &RpcError::new(200, -32602, why)),
+                Err(why) => self.invalid(None, &why).await,
             };
         }
         if !self.asked.host
@@ -158,14 +158,48 @@ impl Conversation {
     }
 
     fn fail(&self, error: &UpstreamError) -> Response {
+        let reply = self.failed(error);
+        answered(&reply, text(&self.id, &reply))
+    }
+
+    fn failed(&self, error: &UpstreamError) -> Reply {
         match &error.fault {
             UpstreamFault::Rpc(object) => {
-                let status = StatusCode::from_u16(hop::status_of(object, self.asked.era)).unwrap_or(StatusCode::OK);
-                let object = hop::error_for(object, self.asked.era, &self.method);
-                super::json(status, rpc::error(Some(&self.id), &object))
+                let (status, era) = (hop::status_of(object, self.asked.era), self.asked.era);
+                Reply { status, body: Err(hop::error_for(object, era, &self.method)), retry_after: None }
             }
-            _ => failure(Some(&self.id), &RpcError::new(200, -32603, error.message.clone())),
+            _ => Reply::error(&RpcError::new(200, -32603, error.message.clone())),
         }
+    }
+
+    /// Ends a request for a call that comes to none: charged and recorded as a call is, and told as `reply`, unless the
+    /// charge or the record stands in the way.
+    async fn end(&self, tool: Option<ToolRef>, outcome: Outcome, reply: Reply) -> Response {
+        let carried = end_uncalled(&self.gateway, &self.asked, &self.id, tool, outcome).await;
+        let reply = match &carried.outcome {
+            Outcome::Refused(Refusal::LimitReached { .. } | Refusal::Unrecorded(_)) => {
+                plain(tell_as(&carried, kind_of(&self.method), self.asked.era, self.asked.host))
+            }
+            _ => reply,
+        };
+        let mut response = answered(&reply, text(&self.id, &reply));
+        told::name(&mut response, &carried.governance.audit_event_id);
+        response
+    }
+
+    async fn refuse(&self, tool: Option<&ToolRef>, error: &RpcError) -> Response {
+        let refused = Refusal::InvalidRequest { message: error.message.clone() };
+        self.end(tool.cloned(), Outcome::Refused(refused), Reply::error(error)).await
+    }
+
+    async fn invalid(&self, tool: Option<&ToolRef>, why: &str) -> Response {
+        self.refuse(tool, &RpcError::new(200, -32602, why)).await
+    }
+
+    /// The server cannot be reached, or says no when it is greeted.
+    async fn unreached(&self, tool: &ToolRef, error: UpstreamError) -> Response {
+        let reply = self.failed(&error);
+        self.end(Some(tool.clone()), Outcome::Failed(error), reply).await
     }
 
     async fn via(&self) -> Result<Via, UpstreamError> {
@@ -179,33 +213,28 @@ impl Conversation {
         self.asked.approval =
             match approval::read(&self.gateway, &self.asked, &self.method, self.params.as_ref(), false) {
                 Ok(approval) => approval,
-                Err(error) => return failure(Some(&self.id), &error),
+                Err(why) => return self.invalid(Some(&wanted.tool), why).await,
             };
         let approving = self.asked.approval.as_ref().is_some_and(|approval| approval.is_resumed());
-        let invalid = |why: &str| failure(Some(&self.id), &RpcError::new(200, -32602, why));
         let expected = self.gateway.parameter_headers(&self.asked.principal, &wanted.tool, wanted.arguments.as_ref());
         if self.asked.era == Era::Modern
             && wanted.errand.is_none()
             && let Err(error) = check_params(&expected, headers)
         {
-            return failure(Some(&self.id), &error);
+            return self.refuse(Some(&wanted.tool), &error).await;
         }
         let mut via = match self.via().await {
             Ok(via) => Box::new(via),
-            Err(error) => return self.fail(&error),
+            Err(error) => return self.unreached(&wanted.tool, error).await,
         };
         let mut inner = None;
         let ours = wanted.errand.is_some() || approving;
         let state = hop::member(self.params.as_ref(), "requestState").filter(|_| !ours);
         if let (Era::Modern, Some(state)) = (self.asked.era, state) {
-            let responses = hop::member(self.params.as_ref(), "inputResponses");
-            match via.resume(&wanted, &state, responses.as_ref()) {
+            match via.resume(&wanted, &state) {
                 Ok(Resumed::Anew(state)) => inner = state,
-                Ok(Resumed::Underway(underway)) => {
-                    let Self { gateway, asked, id, .. } = self;
-                    return go_on(&gateway, &asked, id, underway, via).await;
-                }
-                Err(why) => return invalid(why),
+                Ok(Resumed::Waiting(waiting)) => return self.take_up(wanted, waiting, via).await,
+                Err(why) => return self.invalid(Some(&wanted.tool), why).await,
             }
         }
         if approving {
@@ -214,15 +243,32 @@ impl Conversation {
         }
         let onward = match via.governed(&wanted, self.params.as_ref(), inner) {
             Ok(onward) => onward,
-            Err(why) => return invalid(&why),
+            Err(why) => return self.invalid(Some(&wanted.tool), &why).await,
         };
         let Self { gateway, asked, id, .. } = self;
-        let (sender, heard) = mpsc::channel(NOTICES);
+        let (sender, heard) = asides(NOTICES);
         let peer = via.peer(asked.era, onward, sender.clone());
         let progress = asked.meta.progress_token.as_ref().filter(|_| asked.streams).map(|_| sender);
         let line = Line { errand: wanted.errand, ..gateway.line(progress, Some(Arc::new(peer))) };
         let request = super::call::request(&asked, wanted.tool, wanted.arguments);
         carry(gateway, asked, id, request, line, heard, Some(via)).await
+    }
+
+    /// Lets a call that waited for its client go on, where it would be permitted now.
+    async fn take_up(self, wanted: Wanted, waiting: Waiting, via: Box<Via>) -> Response {
+        let responses = hop::member(self.params.as_ref(), "inputResponses");
+        // Nothing is sent of it, but what its client answers is scanned as what travels is.
+        let rest = responses.as_ref().map(|text| format!(",\"inputResponses\":{}", text.as_str())).unwrap_or_default();
+        let onward = Onward { rest, meta: String::new() };
+        let peer = via.peer(self.asked.era, onward, Asides::deaf());
+        let judged = via.errand(&self.asked, &self.id, wanted.going_on(), peer).await;
+        if !matches!(judged.outcome, Outcome::Answered(_)) {
+            let mut response = self.told(&via.tell(&judged, self.asked.era, self.asked.host));
+            told::name(&mut response, &judged.governance.audit_event_id);
+            return response;
+        }
+        let Self { gateway, asked, id, .. } = self;
+        go_on(&gateway, &asked, id, waiting.answered(responses.as_ref()), via).await
     }
 
     async fn initialize(self) -> Response {
@@ -285,7 +331,7 @@ impl Conversation {
 
     async fn set_level(self) -> Response {
         let level = hop::member(self.params.as_ref(), "level").and_then(|level| level.decode::<String>().ok());
-        let Some(level) = level.filter(|level| super::relayed::LEVELS.contains(&level.as_str())) else {
+        let Some(level) = level.filter(|level| LEVELS.contains(&level.as_str())) else {
             return failure(Some(&self.id), &RpcError::new(200, -32602, "`params.level` is not a level"));
         };
         let via = match self.via().await {
@@ -307,7 +353,7 @@ impl Conversation {
             Ok(onward) => onward,
             Err(why) => return failure(Some(&self.id), &RpcError::new(200, -32602, why)),
         };
-        let peer = via.peer(self.asked.era, onward, mpsc::channel(NOTICES).0);
+        let peer = via.peer(self.asked.era, onward, Asides::deaf());
         match self.gateway.pass(&self.server, Passed { method: &self.method, peer: &peer, endless: false }).await {
             Ok(result) => self.reply(&result),
             Err(error) => self.fail(&error),
@@ -325,15 +371,18 @@ impl Conversation {
         };
         let mut via = match self.via().await {
             Ok(via) => via,
-            Err(error) => return self.fail(&error),
+            Err(error) => {
+                let followed = ToolRef::Resource { server: self.server.to_string(), uri };
+                return self.unreached(&followed, error).await;
+            }
         };
         let sends = via.greeting.era == Era::Legacy;
         let wanted = Wanted::follow(&self.server, &uri, on, sends);
         let onward = match via.governed(&wanted, self.params.as_ref(), None) {
             Ok(onward) => onward,
-            Err(why) => return failure(Some(&self.id), &RpcError::new(200, -32602, why)),
+            Err(why) => return self.invalid(Some(&wanted.tool), &why).await,
         };
-        let peer = via.peer(self.asked.era, onward, mpsc::channel(NOTICES).0);
+        let peer = via.peer(self.asked.era, onward, Asides::deaf());
         let carried = via.errand(&self.asked, &self.id, wanted, peer).await;
         if !sends && matches!(carried.outcome, Outcome::Answered(_)) {
             follow_resource(&self.gateway, &via, &visitor, &uri, on);
@@ -355,7 +404,7 @@ impl Conversation {
         let name = hop::member(self.params.as_ref(), "taskId").and_then(|name| name.decode::<String>().ok());
         let task = name.and_then(|name| self.gateway.task_of(&self.asked.principal, &self.server, &name));
         let Some((tool, task)) = task else {
-            return failure(Some(&self.id), &RpcError::new(200, -32602, "`params.taskId` is not a task of yours"));
+            return self.invalid(None, "`params.taskId` is not a task of yours").await;
         };
         let wanted = Wanted::task(&self.server, tool, method, task);
         self.governed(wanted, headers).await

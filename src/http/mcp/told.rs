@@ -4,11 +4,14 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
-use super::{failure, json};
+use super::{Asked, failure, json};
+use crate::domain::call::{Entrance, ToolRef};
 use crate::domain::id::EventId;
-use crate::domain::outcome::Refusal;
+use crate::domain::outcome::{Carried, Outcome, Refusal};
+use crate::domain::tool::Kind;
+use crate::gateway::{Gateway, Uncalled};
 use crate::wire::envelope::Id;
-use crate::wire::mcp::Reply;
+use crate::wire::mcp::{Reply, tell_as};
 use crate::wire::rpc::{self, RpcError};
 
 /// Names the audit record of a call on every answer.
@@ -47,6 +50,50 @@ pub(super) fn name(response: &mut Response, event: &EventId) {
     if let Ok(id) = HeaderValue::from_str(event.as_str()) {
         response.headers_mut().insert(AUDIT_ID, id);
     }
+}
+
+/// What kind of thing a method that calls asks for: but for a tool's no result can say no.
+pub(super) fn kind_of(method: &str) -> Kind {
+    match method {
+        "tools/call" => Kind::Tool,
+        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => Kind::Resource,
+        _ => Kind::Prompt,
+    }
+}
+
+/// Charges and records a request that asks for a call and comes to none.
+pub(super) async fn end_uncalled(
+    gateway: &Gateway,
+    asked: &Asked,
+    id: &Id,
+    tool: Option<ToolRef>,
+    outcome: Outcome,
+) -> Carried {
+    let uncalled = Uncalled {
+        principal: &asked.principal,
+        request: &asked.request,
+        entrance: Entrance::Mcp,
+        provenance: asked.provenance(gateway, id),
+        tool,
+        metered: !asked.charged,
+    };
+    gateway.end_uncalled(uncalled, outcome).await
+}
+
+/// Refuses such a request, as calls of its kind are refused.
+pub(super) async fn uncalled(
+    gateway: &Gateway,
+    asked: &Asked,
+    id: &Id,
+    kind: Kind,
+    tool: Option<ToolRef>,
+    refusal: Refusal,
+) -> Response {
+    let carried = end_uncalled(gateway, asked, id, tool, Outcome::Refused(refusal)).await;
+    let reply = tell_as(&carried, kind, asked.era, asked.host);
+    let mut response = answered(&reply, text(id, &reply));
+    name(&mut response, &carried.governance.audit_event_id);
+    response
 }
 
 /// One server-sent event. JSON has no raw line breaks in strings; breaks between tokens would end the line.

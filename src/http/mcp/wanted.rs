@@ -120,15 +120,31 @@ impl Wanted {
         Self { errand: Some(Errand::Task { method, id }), ..Self::plain(method, tool, None, &["taskId"]) }
     }
 
+    /// Whether what was asked for before may go on.
+    pub(super) fn going_on(self) -> Self {
+        let method = match self.tool.kind() {
+            Kind::Tool => "tools/call",
+            Kind::Resource => "resources/read",
+            Kind::Prompt | Kind::Entity => "prompts/get",
+        };
+        Self { errand: Some(Errand::GoOn { method }), ..self }
+    }
+
     /// What of the params travels on beside what is judged.
     ///
     /// # Errors
     /// A sentence for the client.
-    pub(super) fn onward(&self, params: Option<&Json>, to: Era, state: Option<Json>) -> Result<Onward, String> {
+    pub(super) fn onward(
+        &self,
+        params: Option<&Json>,
+        (from, to): (Era, Era),
+        state: Option<Json>,
+    ) -> Result<Onward, String> {
         let mut judged = self.judged.to_vec();
-        // What the gateway takes up itself; a task is told its answers by the client.
+        // What the gateway takes up itself; a task is told its answers by the client. Else only from one modern end to the
+        // other: a legacy client's answers are put in by whoever asks it.
         let of_task = matches!(self.errand, Some(Errand::Task { .. }));
-        if to == Era::Legacy && !of_task {
+        if (from, to) != (Era::Modern, Era::Modern) && !of_task {
             judged.push("inputResponses");
         }
         judged.push("requestState");
@@ -152,7 +168,7 @@ mod tests {
         let params = Json::of(&json!({"taskId": "sealed", "inputResponses": {"1": {"action": "accept"}}}));
         let wanted = Wanted::task(&server, "slow".into(), "tasks/update", "raw".into());
         for era in [Era::Legacy, Era::Modern] {
-            let rest = wanted.onward(Some(&params), era, None).unwrap().rest;
+            let rest = wanted.onward(Some(&params), (Era::Modern, era), None).unwrap().rest;
             assert_eq!(rest, r#","inputResponses":{"1":{"action":"accept"}}"#);
         }
     }
@@ -167,8 +183,14 @@ mod tests {
         let wanted = Wanted::read("completion/complete", &server, Some(&params)).unwrap();
         assert_eq!(wanted.tool, ToolRef::Prompt { server: "up".into(), name: "p".into() });
         assert_eq!(wanted.arguments.as_ref().unwrap().as_str(), r#"{"a":"x","b":"z"}"#);
-        let rest = wanted.onward(Some(&params), Era::Legacy, None).unwrap().rest;
+        let rest = wanted.onward(Some(&params), (Era::Legacy, Era::Legacy), None).unwrap().rest;
         assert_eq!(rest, r#","vendor":1.5,"argument":{"name":"a","value":"x"},"context":{"arguments":{"b":"z"}}"#);
+        let params = Json::of(&json!({"name": "t", "inputResponses": {"a": {}}}));
+        let wanted = Wanted::read("tools/call", &server, Some(&params)).unwrap();
+        for (from, passes) in [(Era::Modern, true), (Era::Legacy, false)] {
+            let rest = wanted.onward(Some(&params), (from, Era::Modern), None).unwrap().rest;
+            assert_eq!(rest.contains("inputResponses"), passes, "{from:?}");
+        }
         for wrong in [json!({}), json!({"ref": {"type": "ref/prompt"}, "argument": {"name": "a", "value": "x"}})] {
             assert!(Wanted::read("completion/complete", &server, Some(&Json::of(&wrong))).is_err());
         }

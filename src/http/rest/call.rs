@@ -15,9 +15,10 @@ use super::super::trace;
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::{EventId, OWN_SERVER, RequestId};
 use crate::domain::json::Json;
-use crate::domain::outcome::Carried;
+use crate::domain::outcome::{Carried, Outcome, Refusal};
 use crate::domain::secret::Secret;
-use crate::gateway::{Gateway, Leaving, NotAdmitted, waits_for};
+use crate::domain::trace::Provenance;
+use crate::gateway::{Gateway, Leaving, NotAdmitted, Uncalled, waits_for};
 use crate::wire::rest::Told;
 
 /// Names the audit record of a call on every answer.
@@ -81,10 +82,20 @@ pub(super) async fn carry(
     let asked = match asked {
         Ok(asked) => asked,
         Err(Unread { status, why }) => {
-            let carried = gateway.refuse_unread(&principal, &id, Entrance::Rest, why).await;
+            let uncalled = Uncalled {
+                principal: &principal,
+                request: &id,
+                entrance: Entrance::Rest,
+                provenance: Provenance::default(),
+                tool: None,
+                metered: true,
+            };
+            let outcome = Outcome::Refused(Refusal::InvalidRequest { message: why });
+            let carried = gateway.end_uncalled(uncalled, outcome).await;
             return Done { id, carried, unread: Some(status) };
         }
     };
+    let surface = principal.profile.surface;
     let request = |asked: Asked, metered| CallRequest {
         id: id.clone(),
         event: EventId::fresh(),
@@ -93,23 +104,23 @@ pub(super) async fn carry(
         arguments: asked.arguments,
         jwt: asked.jwt.or_else(|| server_jwt(headers)),
         trace: trace::of(headers),
-        surface: principal.profile.surface,
+        surface,
         source,
         timeout: None,
         metered,
     };
-    let call =
-        async |principal, request| gateway.carry(principal, request, gateway.line(None, None), Leaving::Cancels).await;
+    let line = || gateway.line(None, None);
     let Some(patience) = wait(headers) else {
         let request = request(asked, true);
-        return Done { carried: call(principal, request).await, id, unread: None };
+        return Done { carried: gateway.carry(principal, request, line(), Leaving::Cancels).await, id, unread: None };
     };
-    let mut carried = call(principal.clone(), request(asked.clone(), true)).await;
+    let first = request(asked.clone(), true);
+    let mut carried = gateway.carry(principal.clone(), first, line(), Leaving::Cancels).await;
     if let Some(ticket) = waits_for(&carried)
         && gateway.await_decision(&principal, &ticket.id, patience).await
     {
         let again = request(asked, false);
-        carried = call(principal, again).await;
+        carried = gateway.carry_on(principal, again, line(), Leaving::Cancels).await;
     }
     Done { id, carried, unread: None }
 }

@@ -83,10 +83,14 @@ fn base_url(gateway: &Gateway, headers: &HeaderMap) -> String {
 /// 429 with the seconds to wait.
 fn over_limit(refusal: &Refusal) -> Response {
     let mut response = plain(StatusCode::TOO_MANY_REQUESTS, "rate_limited", &refusal.to_string());
+    put_retry_after(refusal, &mut response);
+    response
+}
+
+fn put_retry_after(refusal: &Refusal, response: &mut Response) {
     if let Refusal::LimitReached { retry_after, .. } = refusal {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(*retry_after));
     }
-    response
 }
 
 /// Puts the caller's limits on every answer of a door, whatever it says.

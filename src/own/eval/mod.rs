@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-pub use self::library::{Kept, Library, Quality};
-use super::Description;
+pub use self::library::{Headline, Kept, Library, Quality};
+use super::{Description, Surroundings};
+use crate::authn::Keyring;
 use crate::domain::crowd::Crowd;
 use crate::domain::id::{KeyId, TraceId};
 use crate::domain::json::{Json, canonical};
@@ -34,6 +36,8 @@ const CASES_LISTED: u64 = 100;
 /// Characters of a trace's name, and bytes of its metadata.
 const MAX_TRACE_NAME: usize = 200;
 const MAX_METADATA: usize = 64 * 1024;
+/// Threads that judge results.
+const JUDGES: usize = 2;
 
 /// The tools and what they need.
 #[derive(Debug)]
@@ -44,6 +48,11 @@ pub struct Evals {
     tasks: TaskTracker,
     /// Runs under way, by key.
     runs: Crowd<KeyId>,
+    /// Says who may still run anything.
+    keys: Arc<Keyring>,
+    surroundings: Arc<Surroundings>,
+    /// Results that are judged at once, whoever's they are.
+    judges: Arc<Semaphore>,
 }
 
 /// In the order in which their page describes them.
@@ -115,8 +124,9 @@ fn cases_schema() -> Value {
 impl Evals {
     /// `tasks` is where the calls live that a run makes.
     #[must_use]
-    pub fn new(store: Store, tasks: TaskTracker) -> Self {
-        Self { library: Library::new(store.clone()), store, tasks, runs: Crowd::default() }
+    pub fn new(store: Store, tasks: TaskTracker, keys: Arc<Keyring>, surroundings: Arc<Surroundings>) -> Self {
+        let (library, judges) = (Library::new(store.clone()), Arc::new(Semaphore::new(JUDGES)));
+        Self { library, store, tasks, runs: Crowd::default(), keys, surroundings, judges }
     }
 
     /// Runs a permitted call, where it is one of these tools.
@@ -137,15 +147,20 @@ impl Evals {
         }
     }
 
+    /// A trace that somebody brought.
+    pub(super) async fn brought(&self, id: &str) -> Result<Option<TraceRecord>, Refusal> {
+        self.store.trace(id).await.map_err(|error| library::internal(&error))
+    }
+
     async fn quality(&self, state: &State, call: &PermittedCall) -> Result<Answer, Refusal> {
-        let suite = self.library.suite(state, evaluation(call)?).await?;
+        let suite = self.library.headline(state, evaluation(call)?).await?;
         let baseline = call.value().get("baseline").and_then(Value::as_str).and_then(Baseline::parse);
         let quality = self.library.quality(&suite, baseline).await?;
         Ok(answer(&quality.view()))
     }
 
     async fn cases(&self, state: &State, call: &PermittedCall) -> Result<Answer, Refusal> {
-        let suite = self.library.suite(state, evaluation(call)?).await?;
+        let (suite, _) = self.library.suite(state, evaluation(call)?).await?;
         let limit = match call.value().get("limit") {
             None => CASES_LISTED,
             Some(limit) => whole(limit).filter(|limit| *limit > 0).ok_or_else(|| not_whole("limit"))?,

@@ -7,19 +7,20 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::observe::observe;
 use super::{Evals, RUN, answer, evaluation};
-use crate::backend::{Aside, fits};
+use crate::backend::fits;
 use crate::domain::call::{CallRequest, ToolRef};
 use crate::domain::id::{EventId, RunId};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, Carried, Refusal};
 use crate::domain::principal::Principal;
 use crate::domain::trace::Provenance;
-use crate::evals::{Case, CaseResult, Environment, Run, Suite, judge, score, score_value};
+use crate::evals::{Case, CaseResult, Environment, Observed, Run, Suite, judge, score, score_value, within_room};
 use crate::pipeline::{Line, Origin, Pipeline, State};
 use crate::policy::PermittedCall;
 
@@ -30,10 +31,14 @@ const MAX_DURATION: Duration = Duration::from_secs(600);
 /// How long one case may take.
 const MAX_CASE: Duration = Duration::from_secs(60);
 
+/// How long one result may be judged.
+const MAX_JUDGING: Duration = Duration::from_secs(5);
+
 /// What all cases of a run share.
 #[derive(Clone)]
 struct Bench {
     pipeline: Arc<Pipeline>,
+    /// What the run saw when it began, and who began it; each case is a call of its own moment.
     state: Arc<State>,
     principal: Principal,
     origin: Origin,
@@ -43,6 +48,8 @@ struct Bench {
     /// Every case is a call of this run's.
     provenance: Provenance,
     deadline: Instant,
+    /// Held while a result is judged.
+    judging: Arc<Mutex<()>>,
 }
 
 impl Evals {
@@ -54,7 +61,7 @@ impl Evals {
         origin: &Origin,
         line: &Line,
     ) -> Result<Answer, Refusal> {
-        let suite = self.library.suite(state, evaluation(call)?).await?;
+        let (suite, _) = self.library.suite(state, evaluation(call)?).await?;
         let environment = call.value().get("environment").and_then(Value::as_str).and_then(Environment::parse);
         check_environment(&suite, environment)?;
         let principal = call.principal();
@@ -77,6 +84,7 @@ impl Evals {
             cancel,
             provenance: call.nested(),
             deadline: Instant::now() + MAX_DURATION,
+            judging: Arc::default(),
         };
         let (started, ticks) = (pipeline.clock.now(), pipeline.clock.ticks());
         let (done, total) = (AtomicUsize::new(0), suite.cases.len());
@@ -85,7 +93,7 @@ impl Evals {
             tell(line, done.fetch_add(1, Ordering::Relaxed) + 1, total, &suite.name);
             result
         };
-        let cases: Vec<CaseResult> = stream::iter(0..total).map(one).buffered(suite.concurrency).collect().await;
+        let cases = within_room(stream::iter(0..total).map(one).buffered(suite.concurrency).collect().await);
         let passed = cases.iter().filter(|case| case.passed).count();
         let run = Run {
             id: RunId::fresh().to_string(),
@@ -123,13 +131,14 @@ impl Evals {
         if bench.runs_suites(case, &tool) {
             return failed("a suite runs no suites: the case was not called");
         }
+        let Some((state, principal)) = self.present(bench) else {
+            return failed("whoever runs the suite is not admitted any more: the case was not called");
+        };
         let ticks = bench.pipeline.clock.ticks();
         let line = Line { cancel: bench.cancel.child_token(), provenance: bench.provenance.clone(), ..Line::default() };
         let _ending = line.cancel.clone().drop_guard();
-        let (request, of_call) = (bench.request(case, &tool), bench.clone());
-        let calling = self
-            .tasks
-            .spawn(async move { of_call.pipeline.carry(&of_call.state, of_call.principal, request, line).await });
+        let (request, pipeline) = (bench.request(case, &tool), Arc::clone(&bench.pipeline));
+        let calling = self.tasks.spawn(async move { pipeline.carry(&state, principal, request, line).await });
         let limit = bench.deadline.min(Instant::now() + MAX_CASE + Duration::from_secs(5));
         let carried = match tokio::time::timeout_at(limit, calling).await {
             Ok(Ok(carried)) => carried,
@@ -137,14 +146,39 @@ impl Evals {
             Err(_) => return failed("the run took too long: the case was given up"),
         };
         let latency = Duration::from_micros(bench.pipeline.clock.ticks().saturating_sub(ticks));
-        let (suite, seen) = (Arc::clone(&bench.suite), observe(&carried, latency));
-        // Judging may take a while, on what comes from outside.
-        let judging = tokio::task::spawn_blocking(move || suite.cases.get(at).map(|case| judge(case, &seen, &holds)));
-        let reasons = match judging.await {
-            Ok(Some(reasons)) => reasons,
-            Ok(None) | Err(_) => vec!["the result could not be judged".into()],
-        };
+        let reasons = self.judged(bench, at, observe(&carried, latency)).await;
         result(case, &tool, &carried, latency, reasons)
+    }
+
+    /// What a call sees that is made now, and whoever runs the suite, where they may still call anything.
+    fn present(&self, bench: &Bench) -> Option<(Arc<State>, Principal)> {
+        let state = self.surroundings.present(&bench.state);
+        let principal = state.still_admitted(&bench.principal, &self.keys, bench.pipeline.clock.now())?;
+        Some((state, principal))
+    }
+
+    /// What is not as expected. What came is from outside and what is asked of it from somebody with a key, so that judging
+    /// is work for few threads, one result of a run at a time and each for a while only. A thread that is not done by then,
+    /// or whose run was given up, goes on to the end of one check and keeps its place until then.
+    async fn judged(&self, bench: &Bench, at: usize, seen: Observed) -> Vec<String> {
+        let late = || vec![String::from("judging the result took too long: what was not looked at counts as failed")];
+        let waiting = async {
+            let turn = Arc::clone(&bench.judging).lock_owned().await;
+            Some((turn, Arc::clone(&self.judges).acquire_owned().await.ok()?))
+        };
+        let Ok(Some(turn)) = tokio::time::timeout_at(bench.deadline, waiting).await else { return late() };
+        let (suite, cancel) = (Arc::clone(&bench.suite), bench.cancel.clone());
+        let until = bench.deadline.min(Instant::now() + MAX_JUDGING);
+        let judging = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let goes_on = || !cancel.is_cancelled() && Instant::now() < until;
+            suite.cases.get(at).map(|case| judge(case, &seen, &holds, &goes_on))
+        });
+        match tokio::time::timeout_at(until, judging).await {
+            Ok(Ok(Some(reasons))) => reasons,
+            Ok(_) => vec!["the result could not be judged".into()],
+            Err(_) => late(),
+        }
     }
 }
 
@@ -202,9 +236,7 @@ fn tell(line: &Line, done: usize, total: usize, name: &str) {
     let Some(progress) = &line.progress else { return };
     let message = format!("{name}: {done} of {total} cases");
     let params = Json::of(&json!({"progress": done, "total": total, "message": message}));
-    let notification = Aside::Notification { method: "notifications/progress".into(), params: Some(params) };
-    // Nobody waits for progress.
-    let _gone = progress.try_send(notification);
+    progress.tell("notifications/progress", Some(params));
 }
 
 /// Holds a value against a schema of a case.

@@ -5,6 +5,7 @@ use crate::domain::clock::Moment;
 use crate::domain::outcome::Refusal;
 use crate::evals::Run;
 use crate::pipeline::State;
+use crate::store::Part;
 
 /// They were recorded on the demo servers, the first one before `block-sql-drop` was there.
 const RECORDED: &str = include_str!("recorded.json");
@@ -21,7 +22,7 @@ impl Library {
         })?;
         for (at, run) in runs.iter().enumerate() {
             let suite = state.settings.evals.get(&run.evaluation_id);
-            if suite.is_none() || at == 0 && self.latest(run.evaluation_id).await?.is_some() {
+            if suite.is_none() || at == 0 && self.latest(run.evaluation_id, Part::Head).await?.is_some() {
                 return Ok(());
             }
             self.put_run(run, now, (at == 0).then_some(now)).await?;

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Description;
+use super::eval::Evals;
 use crate::config::reader::parse_duration;
 use crate::domain::audit::Entry;
 use crate::domain::clock::Moment;
@@ -55,7 +56,7 @@ pub(super) fn list_tool() -> OwnTool {
                 "key": text("Key id"),
                 "agent": text("Agent id"),
                 "min_latency_ms": {"type": "integer", "minimum": 0, "maximum": 86_400_000, "description": "Only calls that took at least so long"},
-                "trace_id": text("W3C trace id"),
+                "trace_id": text("W3C trace id; what a client brought under it is told too"),
                 "cursor": text("next_cursor of the page before"),
                 "limit": {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT, "description": "Most calls"},
             },
@@ -70,7 +71,7 @@ pub(super) fn get_tool() -> OwnTool {
         name: GET,
         title: GET,
         description: "Show one call whole: its decision and the tree of what it did, with attempts at the backend, \
-                      retries and nested calls.",
+                      retries, nested calls, and the trace that a client brought.",
         scope: Scope::TracesRead,
         hints: READ_ONLY,
         input_schema: json!({
@@ -116,6 +117,10 @@ impl Sight {
 
     fn shows(&self, entry: &Entry) -> bool {
         self.0.as_ref().is_none_or(|user| entry.user.as_ref() == Some(user))
+    }
+
+    fn shows_user(&self, name: &str) -> bool {
+        self.0.as_ref().is_none_or(|user| **user == *name)
     }
 }
 
@@ -181,18 +186,23 @@ impl Wanted {
     }
 }
 
-pub(super) async fn list(pipeline: &Pipeline, call: &PermittedCall) -> Result<Answer, Refusal> {
-    let wanted: Wanted = arguments(call)?;
+pub(super) async fn list(pipeline: &Pipeline, evals: &Evals, call: &PermittedCall) -> Result<Answer, Refusal> {
+    let (wanted, sight): (Wanted, _) = (arguments(call)?, Sight::of(call.principal()));
     let limit = wanted.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     let before = wanted.cursor.as_deref().map(|cursor| {
         place(cursor).ok_or_else(|| invalid("`cursor` must be the `next_cursor` of an earlier page of this list"))
     });
     let before = before.transpose()?;
-    let filter = wanted.filter(&Sight::of(call.principal()), pipeline.clock.now())?;
+    let trace = match &wanted.trace_id {
+        Some(id) => tree::brought(evals, &id.to_ascii_lowercase(), &sight).await?,
+        None => None,
+    };
+    let filter = wanted.filter(&sight, pipeline.clock.now())?;
     let found = pipeline.journal.search(filter, before, limit).await.map_err(|error| unread(&error))?;
     let entries: Vec<Entry> = found.records.iter().filter_map(crate::journal::Record::entry).collect();
     let next = found.next.map(cursor);
-    let mut text: String = entries.iter().map(|entry| line(entry) + "\n").collect();
+    let mut text: String = trace.iter().map(|trace| format!("{trace}\n")).collect();
+    text.extend(entries.iter().map(|entry| line(entry) + "\n"));
     text.push_str(&match (&next, entries.is_empty()) {
         (Some(next), _) => {
             format!("{} shown, {} searched. More with cursor {next}.", entries.len(), found.visited)
@@ -201,16 +211,20 @@ pub(super) async fn list(pipeline: &Pipeline, call: &PermittedCall) -> Result<An
         (None, false) => format!("{} shown; there are no more.", entries.len()),
     });
     let rows: Vec<Value> = entries.iter().map(row).collect();
-    Ok(own_answer(&text, &json!({"executions": rows, "next_cursor": next, "searched": found.visited})))
+    let mut structured = json!({"executions": rows, "next_cursor": next, "searched": found.visited});
+    if let (Some(trace), Some(members)) = (trace, structured.as_object_mut()) {
+        members.insert("trace".into(), json!(trace));
+    }
+    Ok(own_answer(&text, &structured))
 }
 
-pub(super) async fn get(pipeline: &Pipeline, call: &PermittedCall) -> Result<Answer, Refusal> {
+pub(super) async fn get(pipeline: &Pipeline, evals: &Evals, call: &PermittedCall) -> Result<Answer, Refusal> {
     let One { id } = arguments(call)?;
     let sight = Sight::of(call.principal());
     let found = pipeline.journal.get(&id).await.map_err(|error| unread(&error))?;
     let found = found.and_then(|record| record.entry()).filter(|entry| sight.shows(entry));
     let entry = found.ok_or_else(|| Refusal::NotFound { message: format!("there is no execution `{id}`") })?;
-    let tree = tree::of(&pipeline.journal, &entry, &sight).await.map_err(|error| unread(&error))?;
+    let tree = tree::of(&pipeline.journal, evals, &entry, &sight).await?;
     let mut execution = row(&entry);
     if let Some(members) = execution.as_object_mut() {
         let more = json!({

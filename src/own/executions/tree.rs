@@ -1,19 +1,25 @@
-//! The tree of a call: the gateway's part, each attempt at the backend, and the calls that it made itself.
+//! The tree of a call: the gateway's part, each attempt at the backend, and the calls that it made itself; with the traces
+//! that clients brought, where calls belong to them.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Sight, label, millis};
+use super::{Sight, label, millis, unread};
 use crate::domain::audit::{Entry, Try};
 use crate::domain::clock::Moment;
-use crate::journal::{Journal, JournalError, Record};
+use crate::domain::outcome::Refusal;
+use crate::journal::{Journal, Record};
+use crate::own::eval::Evals;
+use crate::store::TraceRecord;
 
 /// Nested calls of one tree, at most.
 const MAX_CALLS: usize = 200;
 /// Calls within calls.
 const MAX_DEPTH: usize = 8;
+/// Traces that are looked up for one tree.
+const MAX_TRACES: usize = 8;
 
 /// One part of a call.
 #[derive(Debug, Serialize)]
@@ -40,11 +46,34 @@ pub(super) struct Node {
     era: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     span_id: Option<String>,
+    /// The trace that a client brought, at the first call that belongs to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<Brought>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     children: Vec<Self>,
     /// Calls below it that are not shown.
     #[serde(skip_serializing_if = "is_zero")]
     left_out: usize,
+}
+
+/// A trace that a client brought with `eval.trace.create`.
+#[derive(Debug, Serialize)]
+pub(super) struct Brought {
+    id: String,
+    name: String,
+    time: String,
+    user: String,
+    agent: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Value>,
+}
+
+impl Brought {
+    fn of(trace: TraceRecord) -> Self {
+        let TraceRecord { id, time, user, agent, name, metadata, .. } = trace;
+        let metadata = metadata.and_then(|text| serde_json::from_str(&text).ok());
+        Self { id, name, time: time.rfc3339(), user, agent, metadata }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it so")]
@@ -53,15 +82,16 @@ const fn is_zero(count: &usize) -> bool {
 }
 
 /// Puts the tree of a call together, as far as the holder may see it.
-pub(super) async fn of(journal: &Journal, entry: &Entry, sight: &Sight) -> Result<Node, JournalError> {
+pub(super) async fn of(journal: &Journal, evals: &Evals, entry: &Entry, sight: &Sight) -> Result<Node, Refusal> {
     let began = began(entry);
-    let mut root = node(entry, began);
+    let mut traces = Traces { evals, sight, met: HashSet::new() };
+    let mut root = Node { trace: traces.of(entry).await?, ..node(entry, began) };
     // Breadth first, so that what is left out is what lies deepest.
     let mut calls: Vec<(Vec<usize>, Entry)> = Vec::new();
     let mut waiting = VecDeque::from([(Vec::new(), entry.id.to_string())]);
     while let Some((path, id)) = waiting.pop_front() {
         let room = MAX_CALLS.saturating_sub(calls.len());
-        let found = journal.children(&id, room + 1).await?;
+        let found = journal.children(&id, room + 1).await.map_err(|error| unread(&error))?;
         let mine = |record: &Record| {
             record.entry().filter(|child| child.parent.as_deref() == Some(id.as_str()) && sight.shows(child))
         };
@@ -71,7 +101,7 @@ pub(super) async fn of(journal: &Journal, entry: &Entry, sight: &Sight) -> Resul
         parent.left_out = left_out;
         let kept = children.len() - left_out;
         for child in children.into_iter().take(kept) {
-            parent.children.push(node(&child, began));
+            parent.children.push(Node { trace: traces.of(&child).await?, ..node(&child, began) });
             let mut path = path.clone();
             path.push(parent.children.len() - 1);
             waiting.push_back((path.clone(), child.id.to_string()));
@@ -79,6 +109,36 @@ pub(super) async fn of(journal: &Journal, entry: &Entry, sight: &Sight) -> Resul
         }
     }
     Ok(root)
+}
+
+/// Looks up the traces of calls, each once.
+struct Traces<'a> {
+    evals: &'a Evals,
+    sight: &'a Sight,
+    met: HashSet<String>,
+}
+
+impl Traces<'_> {
+    /// The trace that a call belongs to, where it is the first of it.
+    async fn of(&mut self, entry: &Entry) -> Result<Option<Brought>, Refusal> {
+        let Some(id) = entry.trace_id.as_deref() else { return Ok(None) };
+        if self.met.len() >= MAX_TRACES || !self.met.insert(id.to_owned()) {
+            return Ok(None);
+        }
+        brought(self.evals, id, self.sight).await
+    }
+}
+
+/// The trace of this id, where somebody brought it and the holder may see whose it is.
+pub(super) async fn brought(evals: &Evals, id: &str, sight: &Sight) -> Result<Option<Brought>, Refusal> {
+    let trace = evals.brought(id).await?;
+    Ok(trace.filter(|trace| sight.shows_user(&trace.user)).map(Brought::of))
+}
+
+impl std::fmt::Display for Brought {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "trace {} {} of {}", self.name, self.id, self.agent)
+    }
 }
 
 fn at<'n>(root: &'n mut Node, path: &[usize]) -> Option<&'n mut Node> {
@@ -110,6 +170,7 @@ fn node(entry: &Entry, whole: f64) -> Node {
         transport: backend.and_then(|backend| text(&backend.transport)),
         era: backend.and_then(|backend| text(&backend.era)),
         span_id: attempt.span_id.clone(),
+        trace: None,
         children: Vec::new(),
         left_out: 0,
     };
@@ -125,6 +186,7 @@ fn node(entry: &Entry, whole: f64) -> Node {
         transport: None,
         era: text(&entry.era),
         span_id: entry.span_id.clone(),
+        trace: None,
         children: attempts.iter().map(attempt).collect(),
         left_out: 0,
     }
@@ -143,6 +205,9 @@ pub(super) fn lines(root: &Node) -> String {
         let said = [&node.decision, &Some(node.ended.clone()), &node.again, &node.transport, &node.era, &node.id];
         let said: Vec<&str> = said.into_iter().flatten().map(String::as_str).collect();
         let (indent, latency) = ("  ".repeat(depth), millis(node.latency_ms));
+        if let Some(trace) = &node.trace {
+            out.push_str(&format!("{indent}{trace}\n"));
+        }
         out.push_str(&format!("{indent}{} {} {latency} {}\n", node.part, node.name, said.join(" ")));
         if node.left_out > 0 {
             out.push_str(&format!("{indent}  and {} calls more\n", node.left_out));

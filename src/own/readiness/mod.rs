@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -39,12 +40,13 @@ pub(super) fn tool() -> OwnTool {
     .into_tool()
 }
 
-/// What no settings say: how this process came to be and where it can be reached.
+/// What no settings say: how this process came to be, where it can be reached, and what holds in it at this moment.
 #[derive(Debug, Default)]
 pub struct Surroundings {
     /// The tools that were known before any server was asked, by label, with their digests.
     known: HashMap<Arc<str>, Arc<str>>,
     listening: OnceLock<(SocketAddr, bool)>,
+    present: OnceLock<Arc<ArcSwap<State>>>,
 }
 
 impl Surroundings {
@@ -53,12 +55,22 @@ impl Surroundings {
     pub fn new(catalog: &Catalog) -> Self {
         let tools = catalog.entries().iter().map(|entry| entry.tool());
         let known = tools.map(|tool| (Arc::clone(&tool.label), Arc::clone(&tool.digest))).collect();
-        Self { known, listening: OnceLock::new() }
+        Self { known, ..Self::default() }
     }
 
     /// Notes where the gateway listens, and whether it speaks TLS there. What was noted first stays.
     pub fn listens(&self, address: SocketAddr, tls: bool) {
         self.listening.get_or_init(|| (address, tls));
+    }
+
+    /// Notes where the state of each moment is found. What was noted first stays.
+    pub fn follows(&self, state: &Arc<ArcSwap<State>>) {
+        self.present.get_or_init(|| Arc::clone(state));
+    }
+
+    /// What a call sees that comes now; `then` is what an earlier one saw.
+    pub(super) fn present(&self, then: &Arc<State>) -> Arc<State> {
+        self.present.get().map_or_else(|| Arc::clone(then), |state| state.load_full())
     }
 }
 

@@ -11,7 +11,7 @@ pub use self::record::{
     ApprovalFacts, ApprovalFilter, ApprovalLimits, ApprovalRecord, Asked, Decided, NewApproval, Used,
 };
 use super::{Store, StoreError};
-use crate::domain::approval::ApprovalState;
+use crate::domain::approval::{ApprovalState, Decision};
 use crate::domain::clock::Moment;
 use crate::domain::id::{ApprovalId, EventId};
 
@@ -28,17 +28,20 @@ impl Store {
     /// Where nothing was committed.
     pub async fn ask_approval(&self, new: NewApproval, limits: ApprovalLimits) -> Result<Asked, StoreError> {
         let id = ApprovalId::fresh();
-        let sealed = new.arguments.as_ref().map(|text| self.seal(SEALED, id.as_str(), text)).transpose()?;
-        self.write(move |connection| ask(connection, &id, new, sealed.as_deref(), limits)).await
+        let sealed = self.seal(SEALED, id.as_str(), &new.kept)?;
+        self.write(move |connection| ask(connection, &id, new, &sealed, limits)).await
     }
 
     /// A person's decision. False where the approval does not wait for one (any more).
     ///
     /// # Errors
     /// Where it was not committed.
-    pub async fn decide_approval(&self, id: &ApprovalId, approve: bool, by: Decided) -> Result<bool, StoreError> {
+    pub async fn decide_approval(&self, id: &ApprovalId, decision: Decision, by: Decided) -> Result<bool, StoreError> {
         let id = id.clone();
-        let to = if approve { ApprovalState::Approved } else { ApprovalState::Denied };
+        let to = match decision {
+            Decision::Approve => ApprovalState::Approved,
+            Decision::Deny => ApprovalState::Denied,
+        };
         self.write(move |connection| {
             let sql = "UPDATE approvals SET state = ?2, decided = ?3, decided_key = ?4, decided_user = ?5, comment = ?6
                        WHERE id = ?1 AND state = 'pending' AND expires > ?3";
@@ -136,7 +139,7 @@ impl Store {
         self.readers().read(read).await
     }
 
-    /// The canonical arguments of one; none where they were too long to keep, or cannot be opened.
+    /// The canonical arguments of one, followed by what was sent beside them; none where they cannot be opened.
     ///
     /// # Errors
     /// Where the file or the secret cannot be read.
@@ -187,7 +190,7 @@ fn ask(
     connection: &Connection,
     id: &ApprovalId,
     new: NewApproval,
-    sealed: Option<&[u8]>,
+    sealed: &[u8],
     limits: ApprovalLimits,
 ) -> rusqlite::Result<Asked> {
     expire(connection, Some(&new.call), new.now)?;
@@ -198,7 +201,7 @@ fn ask(
                            WHERE id = ?1 AND state = 'approved'";
                 let event = new.facts.event.as_str();
                 connection.prepare_cached(sql)?.execute(params![known.id.as_str(), new.now.0, event])?;
-                Asked::Taken(known.id)
+                Asked::Taken { id: known.id, other_meta: known.facts.meta_digest != new.facts.meta_digest }
             }
             ApprovalState::Denied => Asked::Denied(Box::new(known)),
             _ => Asked::Waits(Box::new(known), false),
@@ -221,12 +224,7 @@ fn ask(
     insert(connection, id, new, sealed)
 }
 
-fn insert(
-    connection: &Connection,
-    id: &ApprovalId,
-    new: NewApproval,
-    sealed: Option<&[u8]>,
-) -> rusqlite::Result<Asked> {
+fn insert(connection: &Connection, id: &ApprovalId, new: NewApproval, sealed: &[u8]) -> rusqlite::Result<Asked> {
     let NewApproval { call, key, user, mut facts, now, expires, .. } = new;
     let sql = "SELECT id FROM approvals WHERE call = ?1 AND state = 'unknown' ORDER BY id DESC LIMIT 1";
     let earlier = connection.prepare_cached(sql)?.query_row([&call], |row| row.get::<_, String>(0)).optional()?;

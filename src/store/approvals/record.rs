@@ -24,6 +24,9 @@ pub struct ApprovalFacts {
     pub kind: Kind,
     pub tool_digest: Arc<str>,
     pub arguments_digest: String,
+    /// Of what the client sent beside the arguments, where that was something: its `_meta`, and all else.
+    pub meta_digest: Option<String>,
+    pub beside_digest: Option<String>,
     /// The arguments as a log may hold them.
     pub preview: Option<Value>,
     pub policy: String,
@@ -78,8 +81,8 @@ pub struct NewApproval {
     pub call: String,
     pub key: KeyId,
     pub user: Arc<str>,
-    /// The canonical arguments, to be sealed.
-    pub arguments: Option<Zeroizing<Vec<u8>>>,
+    /// The canonical arguments, followed by what the client sent beside them: to be sealed.
+    pub kept: Zeroizing<Vec<u8>>,
     pub facts: ApprovalFacts,
     pub now: Moment,
     pub expires: Moment,
@@ -98,8 +101,8 @@ pub struct ApprovalLimits {
 /// What came of asking for a call.
 #[derive(Debug)]
 pub enum Asked {
-    /// It was approved, and is under way from now on under this id.
-    Taken(ApprovalId),
+    /// It was approved, and is under way from now on under this id; whether with another `_meta` than was approved.
+    Taken { id: ApprovalId, other_meta: bool },
     /// Somebody has to decide; true where the request is new.
     Waits(Box<ApprovalRecord>, bool),
     /// Somebody has refused it.

@@ -10,6 +10,7 @@ mod relate;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod words;
 mod write;
 
@@ -19,7 +20,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, InterruptHandle};
-use tokio::sync::Semaphore;
 
 pub use reading::{Found, Indexed, Reading, Source};
 pub use schema::{Attribute, EntityType, Kinds, Related, TypeId};
@@ -28,10 +28,16 @@ pub use write::{
     Entity, MAX_ATTRIBUTES, MAX_ENTITY_BYTES, MAX_TYPES, Relation, Unwritten, Written, is_type_name, key_text,
 };
 
+use self::turns::Turns;
 use super::{Store, StoreError, files};
+use crate::domain::id::KeyId;
 
 const DATABASE: &str = "brain.db";
 const READERS: usize = 4;
+/// Readings of one key at the same time; its others wait for them.
+pub const READINGS_OF_KEY: usize = 2;
+/// How long a reading waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a statement is told to end, once its time is over: one that was just about to begin hears it then.
 const NAGGING: Duration = Duration::from_millis(5);
 
@@ -41,6 +47,9 @@ pub enum Unread {
     /// The time was over.
     #[error("it took too long")]
     TooLong,
+    /// It did not come to its turn.
+    #[error("too many others read: try again in a moment")]
+    Busy,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -54,9 +63,9 @@ impl Unread {
     }
 }
 
-/// A handle on the entities; cheap to clone.
+/// A handle on the entities, and who reads by it; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Brain(Store);
+pub struct Brain(Store, Arc<str>);
 
 /// The part of the store that holds them.
 #[derive(Debug)]
@@ -64,7 +73,7 @@ pub(super) struct Cabinet {
     path: PathBuf,
     opened: Mutex<Option<Arc<Opened>>>,
     /// Keeps async callers from filling the blocking threads with waiters.
-    turns: Semaphore,
+    turns: Turns,
     /// One batch at a time.
     writing: tokio::sync::Mutex<()>,
 }
@@ -80,21 +89,27 @@ impl Cabinet {
         Self {
             path: folder.join(DATABASE),
             opened: Mutex::default(),
-            turns: Semaphore::new(READERS),
+            turns: Turns::new(READERS, READINGS_OF_KEY),
             writing: tokio::sync::Mutex::default(),
         }
     }
 }
 
 impl Store {
-    /// The entities of this store.
+    /// The entities of this store, as the gateway itself reads them.
     #[must_use]
     pub fn brain(&self) -> Brain {
-        Brain(self.clone())
+        Brain(self.clone(), Arc::default())
     }
 }
 
 impl Brain {
+    /// As one key reads them.
+    #[must_use]
+    pub fn of(&self, key: &KeyId) -> Self {
+        Self(self.0.clone(), key.as_str().into())
+    }
+
     fn cabinet(&self) -> &Cabinet {
         &self.0.0.brain
     }
@@ -121,10 +136,10 @@ impl Brain {
         tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Reads on a thread where blocking is allowed, for at most so long, and only while somebody waits.
+    /// Reads on a thread where blocking is allowed, for at most so long once it has its turn, and only while somebody waits.
     ///
     /// # Errors
-    /// What `act` says, [`Unread::TooLong`] where the time was over.
+    /// What `act` says, [`Unread::TooLong`] where the time was over, [`Unread::Busy`] where no turn came.
     pub async fn read<T, E, F>(&self, within: Duration, act: F) -> Result<T, E>
     where
         T: Send + 'static,
@@ -132,8 +147,8 @@ impl Brain {
         F: FnOnce(&Reading<'_>) -> Result<T, E> + Send + 'static,
     {
         let closed = || Unread::Store(StoreError::Closed);
-        let turn = tokio::time::timeout(within, self.cabinet().turns.acquire()).await;
-        let _turn = turn.map_err(|_| Unread::TooLong)?.map_err(|_| closed())?;
+        let turn = tokio::time::timeout(PATIENCE, self.cabinet().turns.take(&self.1)).await;
+        let _turn = turn.map_err(|_| Unread::Busy)?.ok_or_else(closed)?;
         let stop = Stop::default();
         let (brain, inside, _waiting) = (self.clone(), stop.clone(), Waiting(stop.clone()));
         let work = move || {

@@ -140,6 +140,7 @@ fn refused(refusal: &Refusal) -> Unanswered {
         Refusal::ApprovalNeeded(_) => (202, "approval_required"),
         Refusal::LimitReached { .. } => (429, "rate_limited"),
         Refusal::Unrecorded(_) => (503, "audit_unavailable"),
+        Refusal::NoLongerAdmitted => (401, "unauthorized"),
         Refusal::Stopping => (503, "stopping"),
         Refusal::Internal => (500, "internal_error"),
     };

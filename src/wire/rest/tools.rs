@@ -105,6 +105,7 @@ fn untold(carried: &Carried, no: &Unanswered, request: &RequestId) -> Told {
         "invalid_request" => "VALIDATION_ERROR",
         "insufficient_scope" | "policy_denied" => "FORBIDDEN",
         "approval_required" => "APPROVAL_REQUIRED",
+        "unauthorized" => "UNAUTHORIZED",
         "not_found" => "NOT_FOUND",
         "rate_limited" => "RATE_LIMITED",
         "backend_error" | "backend_timeout" => "TOOL_ERROR",

@@ -1,6 +1,7 @@
 //! Approved is exactly one call: this principal's, of this tool as it was, with these arguments, once, in time.
 
 use serde_json::{Value, json};
+use toolgate::domain::approval::Decision;
 use toolgate::domain::clock::{ManualClock, Moment};
 use toolgate::gateway::ApprovalsCommand;
 
@@ -122,7 +123,7 @@ async fn what_was_approved_expires() {
     assert_eq!(bench.state(&two).await, "expired");
     let late = toolgate::gateway::control::Command::Approvals(ApprovalsCommand::Decide {
         id: two.clone(),
-        approve: true,
+        decision: Decision::Approve,
         comment: None,
     });
     let refused = bench.gateway.gateway.control(late).await.unwrap_err();
@@ -141,7 +142,7 @@ async fn what_was_refused_stays_refused_for_a_while() {
     let bench = Bench::at(&clock).await;
     let id = bench.ask(&json!({})).await;
     let comment = Some("  not on a Friday \n".to_owned());
-    let denied = bench.command(ApprovalsCommand::Decide { id: id.clone(), approve: false, comment }).await;
+    let denied = bench.command(ApprovalsCommand::Decide { id: id.clone(), decision: Decision::Deny, comment }).await;
     assert_eq!((&denied["state"], &denied["comment"]), (&json!("denied"), &json!("not on a Friday")));
     let answer = bench.client.call("up:destroy", &json!({})).await;
     assert_eq!(answer.denied(), "approval_denied");

@@ -1,6 +1,8 @@
 //! The same approval at every door: each says where it is decided, and how to go on.
 
 use serde_json::{Value, json};
+use toolgate::domain::approval::Decision;
+use toolgate::gateway::control::Command;
 
 use super::{Bench, holder};
 use crate::support::{Client, Program, Response, eventually};
@@ -165,11 +167,45 @@ async fn over_rest_one_may_come_again_or_wait() {
     let id = bench.ask(&json!({"n": 1})).await;
     let refusing = async {
         eventually("it waits", async || (bench.gateway.gateway.waiting_for_decisions() == 1).then_some(())).await;
-        let deny = toolgate::gateway::ApprovalsCommand::Decide { id, approve: false, comment: None };
+        let deny = toolgate::gateway::ApprovalsCommand::Decide { id, decision: Decision::Deny, comment: None };
         bench.command(deny).await;
     };
     let (answer, ()) = tokio::join!(draft.header("prefer", "wait=30").send(), refusing);
     assert_eq!((answer.status, &answer.error()["code"]), (403, &json!("policy_denied")));
+    bench.finish().await;
+}
+
+/// A call that waits is made as whom its caller is when it is made.
+#[tokio::test]
+async fn who_is_gone_when_the_decision_comes_calls_nothing() {
+    let bench = Bench::start().await;
+    let id = bench.ask(&json!({"n": 1})).await;
+    let revoking = async {
+        eventually("it waits", async || (bench.gateway.gateway.waiting_for_decisions() == 1).then_some(())).await;
+        bench.gateway.control(Command::KeysRevoke { id: bench.agent.id.clone() }).await;
+        bench.approve(&id).await;
+    };
+    let [draft, ..] = rest_call(&bench.client);
+    let (answer, ()) = tokio::join!(draft.header("prefer", "wait=30").send(), revoking);
+    assert_eq!((answer.status, &answer.error()["code"]), (401, &json!("unauthorized")), "{}", answer.text);
+    let record = bench.gateway.record(answer.header("toolgate-audit-id").unwrap()).await;
+    assert_eq!((&record["decision"], &record["key"]), (&json!("deny"), &json!(bench.agent.id)), "{record}");
+    assert_eq!((bench.state(&id).await.as_str(), bench.upstream.calls().len()), ("approved", 0));
+
+    let agent = bench.gateway.create(holder("agent", "carol", &["writer"])).await;
+    let modern = bench.gateway.client(&agent).modern();
+    let (question, state) = asking(&modern.rpc("tools/call", &visiting(&json!({}))).await);
+    let id = question["params"]["elicitationId"].as_str().unwrap();
+    let revoking = async {
+        eventually("the retry waits", async || (bench.gateway.gateway.waiting_for_decisions() == 1).then_some(()))
+            .await;
+        bench.gateway.control(Command::KeysRevoke { id: agent.id.clone() }).await;
+        bench.approve(id).await;
+    };
+    let retry = accepted(&state);
+    let (answer, ()) = tokio::join!(modern.rpc("tools/call", &retry), revoking);
+    assert_eq!(answer.denied(), "unauthorized", "{}", answer.text);
+    assert_eq!((bench.state(id).await.as_str(), bench.upstream.calls().len()), ("approved", 0));
     bench.finish().await;
 }
 
@@ -191,12 +227,18 @@ async fn own_tools_show_what_one_may_see() {
         let found = list(client, json!({"state": "pending"})).await;
         assert_eq!((&found["approvals"][0]["id"], &found["next_cursor"]), (&json!(id), &json!(null)));
         let one = client.call("toolgate:approvals.get", &json!({"id": id})).await.result();
-        assert_eq!(one["structuredContent"]["arguments"], json!({"what": "x"}));
+        // Only who decides is shown what is sent: the user's other keys are not.
+        let sent = one["structuredContent"].get("arguments").cloned();
+        assert_eq!(sent, std::ptr::eq(client, &decides).then(|| json!({"what": "x"})));
     }
     assert_eq!(list(&stranger, json!({})).await["approvals"], json!([]));
     let hidden = stranger.call("approvals_get", &json!({"id": id})).await;
     let unknown = stranger.call("approvals_get", &json!({"id": "apr_0"})).await;
-    assert_eq!((hidden.refused(), &hidden.error()), ((200, -32602), &unknown.error()), "hidden is as good as absent");
+    assert_eq!((hidden.denied(), unknown.denied()), ("not_found".into(), "not_found".into()));
+    assert_eq!(hidden.told().replace(&id, "apr_0"), unknown.told(), "hidden is as good as absent");
+    let invoke = json!({"serverId": "toolgate", "toolName": "approvals.get", "arguments": {"id": "apr_0"}});
+    let absent = stranger.post("/api/v1/mcp/invoke").json(&invoke).send().await;
+    assert_eq!((absent.status, &absent.error()["code"]), (404, &json!("not_found")), "{}", absent.text);
     assert_eq!(list(&decides, json!({"state": "denied"})).await["approvals"], json!([]));
     bench.ask(&json!({"what": "y"})).await;
     let page = list(&decides, json!({"limit": 1})).await;

@@ -1,5 +1,6 @@
 //! Calls that a person has to approve: what is approved, by whom, and that it happens once.
 
+mod beside;
 mod binding;
 mod deciding;
 mod doors;
@@ -9,6 +10,7 @@ mod surviving;
 
 use serde_json::{Value, json};
 use toolgate::authn::Credential;
+use toolgate::domain::approval::Decision;
 use toolgate::domain::call::Entrance;
 use toolgate::domain::clock::ManualClock;
 use toolgate::domain::id::{ApprovalId, RequestId};
@@ -73,14 +75,16 @@ impl Bench {
 
     /// Decides as the holder of a key.
     pub(super) async fn decide(&self, key: &Key, id: &str, approve: bool) -> Result<Value, Undecided> {
+        let decision = if approve { Decision::Approve } else { Decision::Deny };
         let by = self.principal(key).await;
         let actor = Actor::holder(&by, &RequestId::fresh());
-        self.gateway.gateway.decide_approval(&actor, Some(&by), &ApprovalId::from(id), approve, None).await
+        self.gateway.gateway.decide_approval(&actor, Some(&by), &ApprovalId::from(id), decision, None).await
     }
 
     /// Approves as the machine's owner.
     pub(super) async fn approve(&self, id: &str) {
-        let decided = self.command(ApprovalsCommand::Decide { id: id.into(), approve: true, comment: None }).await;
+        let decided =
+            self.command(ApprovalsCommand::Decide { id: id.into(), decision: Decision::Approve, comment: None }).await;
         assert_eq!(decided["state"], "approved", "{decided}");
     }
 

@@ -1,6 +1,7 @@
 //! `/v1/approvals`: the list, the decision, and the page that a person sees in a browser.
 
 use serde_json::{Value, json};
+use toolgate::gateway::NewKey;
 
 use super::{Bench, holder};
 use crate::support::{Client, Response, Setup};
@@ -36,7 +37,11 @@ async fn the_list_has_pages_and_everybody_sees_their_own() {
     let (alice, carol) = (keyed(&bench, "mcp_readonly", "alice").await, keyed(&bench, "mcp_readonly", "carol").await);
     assert_eq!((of(&list(&alice, "").await.json()).len(), of(&list(&carol, "").await.json()).len()), (3, 0));
     let one = async |client: &Client| client.get(&format!("/v1/approvals/{}", ids[1])).send().await;
-    assert_eq!(one(&alice).await.json()["data"]["arguments"], json!({"n": 1, "what": "secret words"}));
+    // Another key of that user does not see what is sent, but for one that decides.
+    let (other, own) = (one(&alice).await, keyed(&bench, "operator", "alice").await);
+    assert_eq!(other.json()["data"]["preview"], json!({"n": 1, "what": "[redacted 12 chars]"}));
+    assert!(other.json()["data"].get("arguments").is_none() && !other.text.contains("secret words"), "{}", other.text);
+    assert_eq!(one(&own).await.json()["data"]["arguments"], json!({"n": 1, "what": "secret words"}));
     assert_eq!(one(&bob).await.json()["data"]["may_decide"], json!(true));
     assert_eq!((one(&carol).await.status, one(&bench.client).await.status), (404, 403));
     bench.finish().await;
@@ -148,6 +153,24 @@ async fn a_person_decides_in_a_browser() {
     assert_eq!(keyed.get("/v1/approvals/apr_%2e%2e").header("accept", PAGE).send().await.status, 404);
     let large = browser.send("/deny", &[("key", &"x".repeat(20_000))]).await;
     assert_eq!(large.status, 413);
+    bench.finish().await;
+}
+
+/// The page keeps to the plan of whose key stands in the form, and says how it stands.
+#[tokio::test]
+async fn the_page_counts_and_says_so() {
+    let bench = Bench::with(|setup: Setup| setup.config("[plans.tight]\nrequests_per_minute = 1")).await;
+    let id = bench.ask(&json!({})).await;
+    let bob = NewKey { plan: Some("tight".into()), ..holder("operator", "bob", &[]) };
+    let bob = bench.gateway.create(bob).await;
+    let browser = Browser { client: bench.gateway.stranger(), path: format!("/v1/approvals/{id}"), bench: &bench };
+    let shown = browser.send("", &[("key", &bob.text)]).await;
+    assert_eq!((shown.status, shown.header("x-ratelimit-remaining")), (200, Some("0")), "{}", shown.text);
+    let over = browser.send("/approve", &[("key", &bob.text)]).await;
+    assert_eq!((over.status, over.header("x-ratelimit-limit")), (429, Some("1")), "{}", over.text);
+    let wait: u64 = over.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=61).contains(&wait), "{wait}");
+    assert_eq!(bench.state(&id).await, "pending");
     bench.finish().await;
 }
 

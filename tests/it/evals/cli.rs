@@ -6,7 +6,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::demo;
-use crate::support::{Program, toolgate_in};
+use crate::support::{Client, Program, toolgate_in};
 
 /// A suite that passes whole, and one case more that does not.
 fn suite(more: &str) -> String {
@@ -74,6 +74,25 @@ async fn runs_are_compared_and_the_exit_code_says_how() {
         let ended = run(wrong).await;
         assert!(ended.code == Some(1) && !ended.err.is_empty(), "{wrong:?}: {ended:?}");
     }
+}
+
+/// The calls that a run makes count like those of clients, once each.
+#[tokio::test]
+async fn the_calls_of_a_run_are_counted() {
+    let program = Program::start().await;
+    program.ready().await;
+    let counted = async |server: &str| {
+        let metrics = Client::new(program.address, None).get("/metrics").send().await.text;
+        let label = format!("server=\"{server}\"");
+        let lines =
+            metrics.lines().filter(|line| line.starts_with("toolgate_tool_calls_total{") && line.contains(&label));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum::<u64>()
+    };
+    assert_eq!((counted("github").await, counted("toolgate").await), (0, 0));
+    assert_eq!(program.run(&["eval", "run", "42"]).await.code, Some(2), "one case fails as ever");
+    assert_eq!(counted("github").await + counted("database").await, 9);
+    assert_eq!(counted("toolgate").await, 1);
+    program.stop().await;
 }
 
 #[tokio::test]

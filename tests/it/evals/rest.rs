@@ -111,6 +111,40 @@ async fn what_is_no_suite_is_refused_with_every_fault() {
     gateway.finish().await;
 }
 
+/// What lists show is kept beside the suites, and a page is what it says, across files and what came over REST.
+#[tokio::test]
+async fn suites_are_listed_page_by_page_without_their_cases() {
+    let file = |id: u64| format!("id = {id}\nname = \"file {id}\"\n[[cases]]\nname = \"c\"\ntool = \"up:read\"\n");
+    let gateway = with_suite(with_suite(Setup::new(), "b.toml", &file(2)), "d.toml", &file(4)).start().await;
+    let operator = gateway.client(&gateway.writer("operator").await);
+    let patterns: Vec<Value> = (0..50).map(|n| json!({"pattern": format!("^a{{200}}{n}$")})).collect();
+    let mut heavy = suite(3);
+    heavy["cases"][0]["expect"] = json!({"schema": {"anyOf": patterns}});
+    heavy["environments"] = json!({"prod": {}, "dev": {"up": "other"}});
+    heavy["tolerance"] = json!(1.5);
+    assert_eq!(create(&operator, &suite(5)).await.status, 201);
+    let whole = data(&create(&operator, &heavy).await);
+    let mut row = whole.clone();
+    row.as_object_mut().unwrap().remove("cases");
+    let (mut listed, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = operator.get(&format!("{EVALS}?limit=1{cursor}")).send().await;
+        listed.extend(data(&page).as_array().unwrap().clone());
+        let Some(next) = page.json()["meta"]["next_cursor"].as_str().map(str::to_owned) else { break };
+        cursor = format!("&cursor={next}");
+    }
+    let names: Vec<&str> = listed.iter().map(|suite| suite["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["file 2", "suite 3", "file 4", "suite 5"]);
+    assert_eq!(listed[1], row, "a list shows what the suite shows, but for its cases");
+    assert_eq!(data(&operator.get("/v1/evals/3").send().await), whole);
+    heavy["id"] = json!(6);
+    heavy["cases"][1]["expect"] = json!({"schema": {"pattern": "one too many"}});
+    let refused = create(&operator, &heavy).await;
+    assert_eq!(code(&refused), (400, "invalid_request".into()));
+    assert!(refused.error()["message"].as_str().unwrap().contains("at most 50 patterns"), "{}", refused.text);
+    gateway.finish().await;
+}
+
 /// The scopes of the tools are those of the doors; what writes wants the policies' leave besides.
 #[tokio::test]
 async fn scopes_hold() {

@@ -208,6 +208,43 @@ async fn a_run_that_is_given_up_leaves_nothing_open() {
     gateway.finish().await;
 }
 
+/// A run is no lease: each case is called by whoever may call it then, under the policies of then.
+#[tokio::test]
+async fn every_case_is_a_call_of_its_own_moment() {
+    let upstream = FakeUpstream::legacy().await;
+    upstream.on_call(|_| Say::Held(Box::new(Say::text("done"))));
+    let cases: String = (0..4).map(|n| format!("[[cases]]\nname = \"{n}\"\ntool = \"up:write\"\n")).collect();
+    let suite = format!("id = 7\nname = \"slow\"\nconcurrency = 1\n{cases}");
+    let gateway = with_suite(Setup::with(&upstream), "slow.toml", &suite).start().await;
+    let runner = gateway.writer("operator").await;
+    let admin = gateway.client(&gateway.writer("admin").await);
+    for meanwhile in ["forbid", "revoke"] {
+        upstream.forget();
+        let client = gateway.client(&runner);
+        let arguments = json!({"evaluationId": 7});
+        let during = async {
+            eventually("the first case is called", async || (upstream.calls().len() == 1).then_some(())).await;
+            if meanwhile == "revoke" {
+                gateway.control(Command::KeysRevoke { id: runner.id.clone() }).await;
+            } else {
+                let text = "@id(\"stop\") @reason(\"frozen\") forbid (principal, action == Toolgate::Action::\"up:write\", resource);";
+                assert_eq!(admin.post("/v1/policies").json(&json!({"text": text})).send().await.status, 201);
+            }
+            upstream.release(1);
+        };
+        let (answer, ()) = tokio::join!(call(&client, "eval.run.create", &arguments), during);
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        let runs = gateway.control(Command::Evals(EvalsCommand::Runs { suite: "7".into(), limit: 1 })).await;
+        let failed = failures(&runs["runs"][0]);
+        assert_eq!((upstream.calls().len(), failed.len()), (1, 3), "{meanwhile}: {runs}");
+        let why = if meanwhile == "revoke" { "is not admitted any more: the case was not called" } else { "frozen" };
+        assert!(failed.iter().all(|(_, reason)| reason.contains(why)), "{meanwhile}: {failed:?}");
+        let thawed = admin.delete("/v1/policies/stop").send().await;
+        assert_eq!(thawed.status, if meanwhile == "forbid" { 200 } else { 404 }, "{}", thawed.text);
+    }
+    gateway.finish().await;
+}
+
 /// A suite that would run suites runs none.
 #[tokio::test]
 async fn a_suite_runs_no_suites() {

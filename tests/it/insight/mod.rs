@@ -2,6 +2,7 @@
 
 mod executions;
 mod rest;
+mod retuned;
 mod sight;
 mod summary;
 mod telemetry;

@@ -33,6 +33,44 @@ async fn who_may_not_read_the_log_sees_its_own_users_calls() {
     gateway.finish().await;
 }
 
+/// A call that goes by the id of a trace stands with it, for whoever may see whose it is.
+#[tokio::test]
+async fn traces_that_clients_bring_stand_at_their_calls() {
+    let upstream = FakeUpstream::legacy().await;
+    let scopes =
+        "scopes = [\"tools:read\", \"tools:invoke\", \"traces:read\", \"traces:write\"]\nallowed_tools = [\"*\"]";
+    let gateway = Setup::with(&upstream).profile("traces", scopes).start().await;
+    let ada = gateway.client(&gateway.create(of_user("ada", "traces")).await);
+    let bob = gateway.client(&gateway.create(of_user("bob", "traces")).await);
+    let brought =
+        structure(&ada.call("eval.trace.create", &json!({"name": "checkout", "metadata": {"cart": 7}})).await);
+    let id = brought["traceId"].as_str().unwrap();
+    let meta = json!({"traceparent": format!("00-{id}-b7ad6b7169203331-01")});
+    let params = json!({"name": "up:read", "arguments": {}, "_meta": meta});
+    let hers = audit_id(&ada.rpc("tools/call", &params).await);
+    let shown = ada.call(GET, &json!({"id": hers})).await;
+    let trace = &structure(&shown)["tree"]["trace"];
+    assert_eq!(
+        (&trace["id"], &trace["name"], &trace["user"], &trace["metadata"], &trace["time"]),
+        (&json!(id), &json!("checkout"), &json!("ada"), &json!({"cart": 7}), &brought["createdAt"])
+    );
+    assert!(shown.told().starts_with(&format!("trace checkout {id} of ")), "{}", shown.told());
+    // Whoever learns the id does not learn what was brought under it.
+    let his = audit_id(&bob.rpc("tools/call", &params).await);
+    assert_eq!(structure(&bob.call(GET, &json!({"id": his})).await)["tree"].get("trace"), None);
+    let all = operator(&gateway).await;
+    for call in [&hers, &his] {
+        assert_eq!(structure(&all.call(GET, &json!({"id": call})).await)["tree"]["trace"], *trace, "{call}");
+    }
+    // By its id it is told whether calls went by it or not.
+    let by_id = json!({"trace_id": id.to_uppercase(), "server": "nowhere"});
+    assert_eq!(structure(&ada.call(LIST, &by_id).await)["trace"], *trace);
+    assert_eq!(structure(&bob.call(LIST, &by_id).await).get("trace"), None);
+    let plain = audit_id(&ada.invoke("up", "read", "{}").await);
+    assert_eq!(structure(&ada.call(GET, &json!({"id": plain})).await)["tree"].get("trace"), None);
+    gateway.finish().await;
+}
+
 #[tokio::test]
 async fn without_the_scope_there_is_no_such_tool() {
     let gateway = Setup::new().start().await;

@@ -32,7 +32,7 @@ const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 /// A receiver of OTLP over HTTP that keeps what it gets.
-struct Collector {
+pub(super) struct Collector {
     address: SocketAddr,
     inner: Arc<Inner>,
     _stop: DropGuard,
@@ -46,7 +46,7 @@ struct Inner {
 }
 
 impl Collector {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let stop = CancellationToken::new();
         let inner = Arc::new(Inner {
             status: AtomicU16::new(200),
@@ -69,7 +69,7 @@ impl Collector {
     }
 
     /// What the configuration says of it.
-    fn section(&self, more: &str) -> String {
+    pub(super) fn section(&self, more: &str) -> String {
         format!("[telemetry]\notlp_endpoint = \"http://{}/\"\n{more}\n", self.address)
     }
 
@@ -77,7 +77,7 @@ impl Collector {
         self.inner.seen.lock().unwrap().clone()
     }
 
-    fn spans(&self) -> Vec<Span> {
+    pub(super) fn spans(&self) -> Vec<Span> {
         let bodies = self.seen().into_iter().filter(|(path, ..)| path == "/v1/traces").map(|(.., body)| body);
         let requests = bodies.map(|body| ExportTraceServiceRequest::decode(body).unwrap());
         let scopes = requests.flat_map(|request| request.resource_spans).flat_map(|resource| resource.scope_spans);
@@ -117,7 +117,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn attributes(attributes: &[KeyValue]) -> BTreeMap<String, String> {
+pub(super) fn attributes(attributes: &[KeyValue]) -> BTreeMap<String, String> {
     let text = |attribute: &KeyValue| match attribute.value.as_ref().and_then(|value| value.value.as_ref()) {
         Some(Any::StringValue(text)) => text.clone(),
         other => format!("{other:?}"),

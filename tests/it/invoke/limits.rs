@@ -127,7 +127,8 @@ async fn calls_in_flight_of_one_key_are_bounded() {
     let calls = (0..MOST).map(|_| gateway.carry(&key, ToolRef::Text("up:read".into()), None));
     let asking = async {
         eventually("all of them are in flight", async || {
-            (upstream.calls().len() == 32 && gateway.gateway.open_entries() == MOST).then_some(())
+            // A quarter of the places is for others.
+            (upstream.calls().len() == 24 && gateway.gateway.open_entries() == MOST).then_some(())
         })
         .await;
         let refused = client.invoke("up", "read", "{}").await;

@@ -218,6 +218,37 @@ async fn a_parked_call_is_its_client_s_alone_and_taken_up_once() {
     gateway.finish().await;
 }
 
+/// Between a question and its answer the rules may have changed: what waits is judged again before it goes on.
+#[tokio::test]
+async fn a_parked_call_that_would_be_refused_now_does_not_go_on() {
+    let upstream = FakeUpstream::legacy().await;
+    upstream.on_call(|_| Say::EventsThenHang(vec![ASKS.into()]));
+    let permit = "permit(principal, action, resource);";
+    let gateway = Setup::with(&upstream).policy("all", permit).start().await;
+    let client = gateway.agent().await.modern().at("/v1/mcp/servers/up");
+    let asked = client.rpc("tools/call", &call(&json!({}))).await.result();
+    let before = gateway.gateway.state().policies.bundle().version().clone();
+    gateway.write("policies/late.cedar", "@id(\"late\")\nforbid (principal, action, resource);\n");
+    eventually("the policy is active", async || {
+        (*gateway.gateway.state().policies.bundle().version() != before).then_some(())
+    })
+    .await;
+    upstream.forget();
+    let again = json!({"requestState": asked["requestState"], "inputResponses": {"1": {"action": "accept"}}});
+    let refused = client.rpc("tools/call", &call(&again)).await;
+    assert!(refused.text.contains("late"), "{}", refused.text);
+    assert_eq!(gateway.gateway.parked_calls(), 0);
+    eventually("the call is cancelled", async || {
+        upstream.seen().into_iter().find(|seen| seen.method() == "notifications/cancelled")
+    })
+    .await;
+    assert!(!upstream.seen().iter().any(|seen| seen.text.contains("accept")));
+    let records = gateway.records().await;
+    let late = records.iter().find(|record| record["notes"].to_string().contains("taken up again"));
+    assert_eq!(late.map(|record| &record["decision"]), Some(&json!("deny")), "{records:?}");
+    gateway.finish().await;
+}
+
 #[tokio::test]
 async fn what_a_client_did_not_declare_is_never_asked_of_it() {
     let upstream = FakeUpstream::modern().await;

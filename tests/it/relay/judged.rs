@@ -301,3 +301,31 @@ async fn nobody_is_asked_to_approve_a_completion() {
     assert!(!records[0]["notes"].to_string().contains("approval "), "{records:?}");
     gateway.finish().await;
 }
+
+/// A policy that forbids a resource is not passed by another spelling of its URI; any other is read as it is written.
+#[tokio::test]
+async fn a_forbid_holds_for_every_spelling_of_a_resource() {
+    let upstream = upstream(false).await;
+    let policy = r#"
+        @id("all") permit(principal, action, resource);
+        @id("secret") forbid(principal, action, resource == Toolgate::Resource::"up:file:///secret");
+    "#;
+    let gateway = Setup::with(&upstream).policy("all", policy).start().await;
+    let client = gateway.agent().await.at(ROUTE).legacy().await;
+    upstream.forget();
+    for uri in ["file:///secret", "file:///secret#", "FILE:///secret", "file:///%73ecret", "file://localhost/./secret"]
+    {
+        let answer = client.rpc("resources/read", &json!({"uri": uri})).await;
+        assert!(answer.json()["error"].is_object(), "{uri}: {}", answer.text);
+    }
+    assert!(upstream.seen().is_empty());
+    for uri in ["file:///open", "file:///./odd"] {
+        let answer = client.rpc("resources/read", &json!({"uri": uri})).await;
+        assert!(answer.json()["result"].is_object(), "{uri}: {}", answer.text);
+    }
+    let seen = upstream.seen();
+    let read = seen.iter().filter(|seen| seen.method() == "resources/read");
+    let sent: Vec<String> = read.map(|seen| seen.json["params"]["uri"].to_string()).collect();
+    assert_eq!(sent, [r#""file:///open""#, r#""file:///./odd""#]);
+    gateway.finish().await;
+}

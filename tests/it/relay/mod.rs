@@ -3,6 +3,7 @@
 mod asking;
 mod bounds;
 mod fidelity;
+mod hostile;
 mod judged;
 mod streams;
 mod surfaces;

@@ -93,3 +93,20 @@ async fn a_tools_window_is_429() {
     assert_eq!(upstream.calls().len(), 1);
     gateway.finish().await;
 }
+
+/// What is asked of `gateway_invoke` and cannot be opened counts as any request does, whichever door it comes to.
+#[tokio::test]
+async fn a_misfit_of_invoke_counts_once() {
+    let upstream = FakeUpstream::legacy().await;
+    let gateway = Setup::with(&upstream).config("[plans.tight]\nrequests_per_minute = 2").start().await;
+    let misfit = json!({"server": "up"});
+    let rest = json!({"serverId": "toolgate", "toolName": "gateway_invoke", "arguments": misfit});
+    let (mcp, other) = (planned(&gateway, Some("tight")).await, planned(&gateway, Some("tight")).await);
+    for (wanted_mcp, wanted_rest) in [(200, 400), (200, 400), (429, 429)] {
+        let answer = mcp.call("gateway_invoke", &misfit).await;
+        assert_eq!(answer.status, wanted_mcp, "{}", answer.text);
+        let answer = other.post("/api/v1/mcp/invoke").json(&rest).send().await;
+        assert_eq!(answer.status, wanted_rest, "{}", answer.text);
+    }
+    gateway.finish().await;
+}

@@ -172,6 +172,16 @@ async fn the_gateway_can_be_the_client_itself() {
     gateway.finish().await;
 }
 
+/// A backend that was taken over names another authorization server: the secret is not for that one.
+#[tokio::test]
+async fn the_secret_goes_to_the_issuer_that_was_configured_alone() {
+    let oauth = "{ grant = \"client_credentials\", client_id = \"gateway\", client_secret = \"a-client-secret\", issuer = \"http://127.0.0.1:1\" }";
+    let (upstream, issuer, gateway) = start(oauth).await;
+    assert!(state(&gateway).await.contains("another is configured"), "{}", state(&gateway).await);
+    assert!(issuer.forms().is_empty() && upstream.seen().is_empty());
+    gateway.finish().await;
+}
+
 /// A callback that is not ours is refused, and does not spoil the one that is.
 #[tokio::test]
 async fn a_foreign_callback_is_refused() {

@@ -54,6 +54,8 @@ async fn a_call_needs_the_token_of_its_caller_whatever_the_client() {
             .await;
         assert_eq!(through.told(), "done");
     }
+    let simulated = bare.simulate(&json!({"server": "up", "tool": "read", "arguments": {}})).await;
+    assert_eq!((&simulated["jwt_required"], &simulated["jwt_roles"]), (&json!(true), &json!("unknown")), "{simulated}");
     let before = upstream.calls().len();
     let expired = {
         let mut claims = issuer.claims("toolgate");

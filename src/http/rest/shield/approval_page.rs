@@ -7,10 +7,15 @@ use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use serde_json::Value;
 
+use super::markup::escaped;
+
 const STYLE: &str = include_str!("approval_page.css");
 /// What a browser may do with the page: show it, and send its forms back here.
 const CONTENT: &str =
     "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// Deeper values stand no further to the right: the page grows with what it shows, and not with its depth.
+const MAX_INDENT: usize = 16;
 
 /// What the page shows.
 #[derive(Debug, Clone, Copy)]
@@ -100,6 +105,8 @@ fn approval(out: &mut String, view: &Value) {
         ("earlier", "Earlier, end unknown"),
         ("tool_digest", "Definition"),
         ("arguments_digest", "Arguments"),
+        ("beside_digest", "Beside them"),
+        ("meta_digest", "Beside them, _meta"),
     ] {
         let value = match view.get(name) {
             None | Some(Value::Null) => continue,
@@ -112,42 +119,72 @@ fn approval(out: &mut String, view: &Value) {
         put(out, format_args!("<tr><th>{label}</th><td>{}</td></tr>", escaped(&value)));
     }
     out.push_str("</table>");
-    let (label, arguments) = match view.get("arguments").filter(|arguments| !arguments.is_null()) {
-        Some(arguments) => ("Arguments", Some(arguments)),
-        None => ("Arguments, without their texts", view.get("preview").filter(|preview| !preview.is_null())),
-    };
-    if let Some(arguments) = arguments {
-        let pretty = serde_json::to_string_pretty(arguments).unwrap_or_default();
-        put(out, format_args!("<h2>{label}</h2><pre>{}</pre>", escaped(&pretty)));
+    let exact = |name: &str| view.get("exact").and_then(|exact| exact.get(name)).and_then(Value::as_str);
+    if view.get("exact").is_none() {
+        if let Some(preview) = view.get("preview").filter(|preview| !preview.is_null()) {
+            block(out, "Arguments, without their texts", &serde_json::to_string_pretty(preview).unwrap_or_default());
+        }
+        return;
     }
+    match exact("arguments") {
+        Some(text) => block(out, "Arguments", &indented(text)),
+        None => {
+            out.push_str("<p role=\"alert\">Its arguments cannot be shown: do not approve what you cannot see.</p>")
+        }
+    }
+    if let Some(text) = exact("beside") {
+        block(out, "Sent beside the arguments", &indented(text));
+    }
+}
+
+fn block(out: &mut String, label: &str, text: &str) {
+    put(out, format_args!("<h2>{label}</h2><pre>{}</pre>", escaped(text)));
+}
+
+/// JSON without white space, a member on each line; what is written stays as it is written.
+fn indented(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() * 2);
+    let (mut depth, mut quoted, mut escape) = (0_usize, false, false);
+    let line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n("  ", depth.min(MAX_INDENT)));
+    };
+    let mut last = '\0';
+    for c in text.chars() {
+        if quoted {
+            quoted = escape || c != '"';
+            escape = !escape && c == '\\';
+            out.push(c);
+            last = c;
+            continue;
+        }
+        let empty = matches!(last, '{' | '[');
+        match c {
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                if !empty {
+                    line(&mut out, depth);
+                }
+            }
+            _ if empty => line(&mut out, depth),
+            _ => {}
+        }
+        out.push(c);
+        match c {
+            '"' => quoted = true,
+            '{' | '[' => depth += 1,
+            ',' => line(&mut out, depth),
+            ':' => out.push(' '),
+            _ => {}
+        }
+        last = c;
+    }
+    out
 }
 
 fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
     // Writing to a string does not fail.
     let _always = out.write_fmt(text);
-}
-
-/// Text that a browser reads as text: markup escaped; characters that are invisible, or turn the direction of writing,
-/// shown as what they are, so that nobody approves something else than they read.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            '\n' => out.push('\n'),
-            c if c.is_control() || is_hidden(c) => put(&mut out, format_args!("\\u{{{:x}}}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-fn is_hidden(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -158,15 +195,40 @@ mod tests {
 
     #[test]
     fn nothing_of_a_caller_is_markup() {
-        let evil = "</pre><script>alert(1)</script>\"'&\u{202e}\u{0}";
+        let evil = "</pre><script>alert(1)</script>\"'&\u{202e}\u{0}\u{e0041}\u{3164}";
         let view = json!({
             "state": "pending", "next": evil, "tool": evil, "agent": evil, "user": evil, "comment": evil,
-            "effects": [evil], "decided_by": {"user": evil}, "arguments": {evil: evil},
+            "effects": [evil], "decided_by": {"user": evil}, "exact": {"arguments": json!({evil: evil}).to_string(), "beside": json!({evil: [evil]}).to_string()},
         });
         let page = render(evil, Shown::Approval { view: &view, said: Some(evil), decides: true });
-        assert!(!page.contains("<script") && !page.contains('\u{202e}') && !page.contains('\u{0}'), "{page}");
+        assert!(!page.contains("<script") && !page.contains(['\u{202e}', '\u{0}', '\u{e0041}', '\u{3164}']), "{page}");
         assert!(page.contains("&lt;script&gt;") && page.contains("\\u{202e}"));
         assert_eq!(page.matches("<pre>").count(), page.matches("</pre>").count());
+    }
+
+    #[test]
+    fn what_is_approved_is_shown_as_it_is_written() {
+        let text = r#"{"a":[],"b":[1E+2,{"c":"x\\\"{,:","d":{}}],"n":12345678901234567890123456}"#;
+        insta::assert_snapshot!(indented(text), @r#"
+        {
+          "a": [],
+          "b": [
+            1E+2,
+            {
+              "c": "x\\\"{,:",
+              "d": {}
+            }
+          ],
+          "n": 12345678901234567890123456
+        }
+        "#);
+        let view = json!({"exact": {"arguments": text, "beside": r#"{"mode":0.10}"#}});
+        let page = render("apr_1", Shown::Approval { view: &view, said: None, decides: true });
+        assert!(page.contains("12345678901234567890123456") && page.contains("0.10"), "{page}");
+        assert!(page.contains("Sent beside the arguments"), "{page}");
+        let unseen = json!({"exact": {"arguments": null, "beside": null}, "preview": {"n": 1}});
+        let page = render("apr_1", Shown::Approval { view: &unseen, said: None, decides: true });
+        assert!(page.contains("do not approve what you cannot see"), "{page}");
     }
 
     #[test]

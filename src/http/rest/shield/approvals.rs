@@ -1,26 +1,29 @@
 //! `/v1/approvals`: calls that wait for a person, to be listed, looked at and decided; to a browser, a page with forms.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
 use axum::response::{IntoResponse, Response};
+use http::request::Parts;
 use http::{HeaderMap, StatusCode, Uri, header};
 use serde_json::{Map, Value, json};
 use url::form_urlencoded;
 
 use super::super::super::body;
-use super::super::super::caller::{Caller, Peer, Stranger, source};
+use super::super::super::caller::{Admitted, Caller, Peer, Stranger, source};
 use super::super::super::error::{challenge, envelope, plain};
 use super::super::super::request::Named;
-use super::super::{Segments, enter};
+use super::super::{Segments, enter, put_retry_after};
 use super::approval_page::{Shown, page as html};
 use super::query::{Query, cursor};
 use super::{No, data, invalid, missing, optional_body, page};
-use crate::domain::approval::ApprovalState;
+use crate::domain::approval::{ApprovalState, Decision};
 use crate::domain::call::Entrance;
-use crate::domain::id::ApprovalId;
+use crate::domain::id::{ApprovalId, RequestId};
 use crate::domain::principal::Scope;
 use crate::domain::secret::Secret;
 use crate::gateway::control::Actor;
@@ -35,11 +38,30 @@ const MAX_BODY: usize = 16 * 1024;
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// What somebody does about an approval.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 enum Act {
     Look,
-    Approve,
-    Deny,
+    Decide(Decision),
+}
+
+/// Where a request comes from whose key may stand in a form.
+#[derive(Debug)]
+pub(super) struct Sender {
+    peer: Option<SocketAddr>,
+    request: RequestId,
+    /// Learns who was admitted.
+    admitted: Admitted,
+}
+
+impl FromRequestParts<Arc<Gateway>> for Sender {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Infallible> {
+        let Peer(peer) = Peer::from_request_parts(parts, gateway).await?;
+        let Named(request) = Named::from_request_parts(parts, gateway).await?;
+        let admitted = parts.extensions.get::<Admitted>().cloned().unwrap_or_default();
+        Ok(Self { peer, request, admitted })
+    }
 }
 
 #[utoipa::path(
@@ -68,7 +90,7 @@ pub(super) async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, ur
 
 #[utoipa::path(
     get, path = "/v1/approvals/{id}", operation_id = "approval", tag = "Approvals", summary = "One approval",
-    description = "With the arguments for those who may decide on it, and for the requester. A browser gets a page.",
+    description = "With the arguments for those who may decide on it, and for the requesting key. A browser gets a page.",
     params(("id" = String, Path, description = "`apr_…`")),
     responses(
         (status = 200, description = "The approval", content((schema::ObjectAnswer = "application/json"), (String = "text/html"))),
@@ -115,23 +137,12 @@ async fn look(gateway: &Gateway, caller: &Caller, id: &str) -> Result<Response, 
 pub(super) async fn reveal(
     State(gateway): State<Arc<Gateway>>,
     caller: Result<Caller, Stranger>,
-    Peer(peer): Peer,
-    Named(request): Named,
+    sender: Sender,
     Segments(id): Segments<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    if is_form(&headers) && is_id(&id) {
-        return by_form(&gateway, (peer, request), &id, &headers, body, Act::Look).await;
-    }
-    match caller.map(|caller| enter(&gateway, &caller, Scope::ApprovalsRead)) {
-        Err(stranger) => stranger.into_response(),
-        Ok(Err(refused)) => *refused,
-        Ok(Ok(())) if is_id(&id) => {
-            plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request", "this takes the page's own form: use `GET`")
-        }
-        Ok(Ok(())) => missing("there is no such approval").into_response(),
-    }
+    act(&gateway, caller, sender, &id, &headers, body, Act::Look).await
 }
 
 #[utoipa::path(
@@ -149,16 +160,12 @@ pub(super) async fn reveal(
 pub(super) async fn approve(
     State(gateway): State<Arc<Gateway>>,
     caller: Result<Caller, Stranger>,
-    Peer(peer): Peer,
-    Named(request): Named,
+    sender: Sender,
     Segments(id): Segments<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    if is_form(&headers) && is_id(&id) {
-        return by_form(&gateway, (peer, request), &id, &headers, body, Act::Approve).await;
-    }
-    decide(&gateway, caller, &id, &headers, body, true).await
+    act(&gateway, caller, sender, &id, &headers, body, Act::Decide(Decision::Approve)).await
 }
 
 #[utoipa::path(
@@ -175,33 +182,56 @@ pub(super) async fn approve(
 pub(super) async fn deny(
     State(gateway): State<Arc<Gateway>>,
     caller: Result<Caller, Stranger>,
-    Peer(peer): Peer,
-    Named(request): Named,
+    sender: Sender,
     Segments(id): Segments<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    if is_form(&headers) && is_id(&id) {
-        return by_form(&gateway, (peer, request), &id, &headers, body, Act::Deny).await;
+    act(&gateway, caller, sender, &id, &headers, body, Act::Decide(Decision::Deny)).await
+}
+
+/// Answers whatever is posted to an approval: a form of the page's own with a page, a program with JSON.
+async fn act(
+    gateway: &Arc<Gateway>,
+    caller: Result<Caller, Stranger>,
+    sender: Sender,
+    id: &str,
+    headers: &HeaderMap,
+    body: Body,
+    act: Act,
+) -> Response {
+    if is_form(headers) && is_id(id) {
+        return by_form(gateway, sender, id, headers, body, act).await;
     }
-    decide(&gateway, caller, &id, &headers, body, false).await
+    let caller = match caller {
+        Ok(caller) => caller,
+        Err(stranger) => return stranger.into_response(),
+    };
+    match act {
+        Act::Decide(decision) => decide(gateway, &caller, id, headers, body, decision).await,
+        Act::Look => match enter(gateway, &caller, Scope::ApprovalsRead) {
+            Err(refused) => *refused,
+            Ok(()) if is_id(id) => plain(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "invalid_request",
+                "this takes the page's own form: use `GET`",
+            ),
+            Ok(()) => missing("there is no such approval").into_response(),
+        },
+    }
 }
 
 /// A decision of a program's.
 async fn decide(
     gateway: &Gateway,
-    caller: Result<Caller, Stranger>,
+    caller: &Caller,
     id: &str,
     headers: &HeaderMap,
     body: Body,
-    approve: bool,
+    decision: Decision,
 ) -> Response {
-    let caller = match caller {
-        Ok(caller) => caller,
-        Err(stranger) => return stranger.into_response(),
-    };
     let deciding = async {
-        enter(gateway, &caller, Scope::ApprovalsDecide)?;
+        enter(gateway, caller, Scope::ApprovalsDecide)?;
         let bytes = optional_body(headers, body, MAX_BODY).await?;
         let comment = match bytes.is_empty() {
             true => None,
@@ -212,7 +242,7 @@ async fn decide(
             }
         };
         let (actor, id) = (Actor::holder(&caller.principal, &caller.request), ApprovalId::from(id));
-        let decided = gateway.decide_approval(&actor, Some(&caller.principal), &id, approve, comment).await;
+        let decided = gateway.decide_approval(&actor, Some(&caller.principal), &id, decision, comment).await;
         decided.map_err(|why| refused(&why))
     };
     match deciding.await {
@@ -224,7 +254,7 @@ async fn decide(
 /// Looks or decides with the key that stands in a form, and answers with the page.
 async fn by_form(
     gateway: &Arc<Gateway>,
-    (peer, request): (Option<std::net::SocketAddr>, crate::domain::id::RequestId),
+    Sender { peer, request, admitted }: Sender,
     id: &str,
     headers: &HeaderMap,
     body: Body,
@@ -242,20 +272,22 @@ async fn by_form(
         Ok(principal) => principal,
         Err(why) => return door(id, &why),
     };
+    admitted.0.get_or_init(|| principal.clone());
     let caller = Caller { principal, source, request };
     if let Err(refusal) = gateway.charge_request(&caller.principal) {
-        return html(StatusCode::TOO_MANY_REQUESTS, id, Shown::Door(Some(&refusal.to_string())));
+        let mut response = html(StatusCode::TOO_MANY_REQUESTS, id, Shown::Door(Some(&refusal.to_string())));
+        put_retry_after(&refusal, &mut response);
+        return response;
     }
-    if act == Act::Look {
-        return show(gateway, &caller, id, StatusCode::OK, None).await;
-    }
+    let Act::Decide(decision) = act else { return show(gateway, &caller, id, StatusCode::OK, None).await };
     let actor = Actor::holder(&caller.principal, &caller.request);
     let (approval, comment) = (ApprovalId::from(id), fields.remove("comment"));
-    let decided =
-        gateway.decide_approval(&actor, Some(&caller.principal), &approval, act == Act::Approve, comment).await;
-    match decided {
+    match gateway.decide_approval(&actor, Some(&caller.principal), &approval, decision, comment).await {
         Ok(_) => {
-            let said = if act == Act::Approve { "You have approved this call." } else { "You have refused this call." };
+            let said = match decision {
+                Decision::Approve => "You have approved this call.",
+                Decision::Deny => "You have refused this call.",
+            };
             show(gateway, &caller, id, StatusCode::OK, Some(said)).await
         }
         Err(why) => show(gateway, &caller, id, status(&why).0, Some(&why.to_string())).await,

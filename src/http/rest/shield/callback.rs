@@ -1,6 +1,5 @@
 //! Where a provider sends the user back to: a page for a person, without a key, a script, or anything from elsewhere.
 
-use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use axum::extract::State;
@@ -13,6 +12,7 @@ use url::form_urlencoded;
 
 use super::super::super::request::Named;
 use super::super::Segments;
+use super::markup::escaped;
 use crate::gateway::{Gateway, Landing, Returned};
 
 const STYLE: &str = include_str!("callback.css");
@@ -108,25 +108,6 @@ fn show(landing: &Landing) -> Response {
     (status, headers, page).into_response()
 }
 
-/// Text as a page shows it: what could turn its direction or hide is left out.
-fn escaped(text: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-    };
-    let shown = text.chars().filter(|c| !hidden(*c));
-    shown
-        .map(|c| match c {
-            '<' => Cow::Borrowed("&lt;"),
-            '>' => Cow::Borrowed("&gt;"),
-            '&' => Cow::Borrowed("&amp;"),
-            '"' => Cow::Borrowed("&quot;"),
-            '\'' => Cow::Borrowed("&#39;"),
-            c => Cow::Owned(c.to_string()),
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,7 +123,9 @@ mod tests {
         let page = String::from_utf8(page.to_vec()).unwrap();
         assert!(page.contains("<h1>&lt;b&gt;Git&lt;/b&gt; is not connected</h1>"), "{page}");
         assert!(
-            page.contains("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &quot;quoted&quot; &amp; turned."),
+            page.contains(
+                "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &quot;quoted&quot; &amp; \\u{202e}turned\\u{7}."
+            ),
             "{page}"
         );
     }

@@ -39,8 +39,7 @@ pub(super) async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, ur
     enter(&gateway, &caller, Scope::EvalsRead)?;
     let query = Query::read(&uri, &["limit", "cursor"])?;
     let (limit, after) = (query.limit()?, place::<u64>(&query, SUITES)?);
-    let mut suites = gateway.list_evaluations().await?;
-    suites.retain(|(id, _)| after.is_none_or(|after| *id > after));
+    let mut suites = gateway.list_evaluations(after.unwrap_or(0), limit + 1).await?;
     let more = suites.len() > limit;
     suites.truncate(limit);
     let next = suites.last().filter(|_| more).map(|(id, _)| cursor(SUITES, &id.to_string()));
@@ -137,7 +136,7 @@ pub(super) async fn runs(
     let query = Query::read(&uri, &["limit", "cursor"])?;
     let (limit, before) = (query.limit()?, place::<i64>(&query, RUNS)?);
     let number = id.parse().map_err(|_| unknown(&id))?;
-    if gateway.evaluation(number).await?.is_none() {
+    if !gateway.has_evaluation(number).await? {
         return Err(unknown(&id));
     }
     let mut runs = gateway.runs_of(number, before, limit + 1).await?;

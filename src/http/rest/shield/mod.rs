@@ -9,6 +9,7 @@ pub(super) mod brain;
 pub(super) mod callback;
 pub(super) mod evals;
 pub(super) mod insight;
+mod markup;
 pub(super) mod mcps;
 pub(super) mod policies;
 pub(super) mod providers;

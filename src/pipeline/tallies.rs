@@ -17,7 +17,7 @@ type Target = (Kind, Option<ServerName>);
 type ByOutcome = [Counter; OUTCOMES.len()];
 
 /// The counters of finished calls.
-pub(super) struct Tallies {
+pub struct Tallies {
     calls: ArcSwap<HashMap<Target, ByOutcome>>,
     decisions: [Counter; DECISIONS.len()],
 }

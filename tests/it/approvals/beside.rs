@@ -1,0 +1,129 @@
+//! What a client of the transparent route says beside the arguments: shown to whoever approves, and approved with them.
+
+use serde_json::{Value, json};
+
+use super::{Bench, holder};
+use crate::support::{FakeUpstream, Response, Say, Setup};
+
+const ROUTE: &str = "/v1/mcp/servers/up";
+
+async fn bench() -> Bench {
+    let upstream = FakeUpstream::modern().await;
+    let setup = Setup::with(&upstream);
+    Bench::over(upstream, setup).await
+}
+
+/// A modern client's call of `destroy`, its params with these members besides.
+async fn call(bench: &Bench, more: &Value) -> Response {
+    let mut params = json!({"name": "destroy", "arguments": {"n": 1}});
+    params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    bench.client.modern().at(ROUTE).rpc("tools/call", &params).await
+}
+
+async fn asked(bench: &Bench, more: &Value) -> String {
+    let answer = call(bench, more).await;
+    assert_eq!(answer.denied(), "approval_required", "{}", answer.text);
+    answer.result()["structuredContent"]["error"]["approval"]["id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn what_is_sent_beside_the_arguments_is_a_part_of_the_call() {
+    let bench = bench().await;
+    let plain = bench.ask(&json!({"n": 1})).await;
+    assert_eq!(asked(&bench, &json!({})).await, plain, "by whatever door, where nothing stands beside them");
+    bench.approve(&plain).await;
+    let dry = json!({"mode": "dry-run", "_meta": {"vendor/x": "safe"}});
+    let answers = json!({"confirm": {"action": "accept", "content": {"amount": 1_000_000}}});
+    let mut ids = vec![plain.clone(), asked(&bench, &dry).await];
+    ids.push(asked(&bench, &json!({"mode": "DELETE-EVERYTHING"})).await);
+    ids.push(asked(&bench, &json!({"inputResponses": answers})).await);
+    ids.push(asked(&bench, &json!({"mode": "dry-run", "inputResponses": answers})).await);
+    ids.sort();
+    ids.dedup();
+    assert_eq!((ids.len(), bench.upstream.calls().len()), (5, 0));
+    // Who decides sees all of it, and the approval lets exactly it go, byte for byte.
+    let id = asked(&bench, &dry).await;
+    let shown = bench.show(&id).await;
+    assert_eq!((&shown["arguments"], &shown["beside"]), (&json!({"n": 1}), &dry));
+    assert!(shown["beside_digest"].is_string() && shown["meta_digest"].is_string(), "{shown}");
+    bench.approve(&id).await;
+    assert_eq!(call(&bench, &dry).await.told(), "done");
+    let sent = &bench.upstream.calls()[0].json["params"];
+    assert_eq!((&sent["mode"], &sent["_meta"]["vendor/x"]), (&json!("dry-run"), &json!("safe")));
+    assert_eq!((bench.state(&id).await.as_str(), bench.state(&plain).await.as_str()), ("used", "approved"));
+    assert_eq!(bench.run(&json!({"n": 1})).await["decision"], "allow");
+    bench.finish().await;
+}
+
+/// Hosts number their calls in `_meta`: that makes no other call, but does not travel unseen either.
+#[tokio::test]
+async fn another_meta_than_was_approved_does_not_travel() {
+    let bench = bench().await;
+    let numbered = |n: u32| json!({"mode": "real", "_meta": {"host/callId": n}});
+    let id = asked(&bench, &numbered(1)).await;
+    assert_eq!(asked(&bench, &numbered(2)).await, id);
+    assert_eq!(bench.show(&id).await["beside"]["_meta"], json!({"host/callId": 1}));
+    bench.approve(&id).await;
+    let done = call(&bench, &json!({"mode": "real", "_meta": {"host/callId": 3, "confirm": true}})).await;
+    assert_eq!(done.told(), "done", "{}", done.text);
+    let sent = &bench.upstream.calls()[0];
+    assert_eq!(sent.json["params"]["mode"], "real");
+    assert!(!sent.text.contains("callId") && !sent.text.contains("confirm"), "{}", sent.text);
+    let record = bench.gateway.record(done.header("toolgate-audit-id").unwrap()).await;
+    assert!(record["notes"].to_string().contains("`_meta` left out"), "{record}");
+    bench.finish().await;
+}
+
+/// Each round of a call whose server asks is a call of its own, with the answers that go with it.
+#[tokio::test]
+async fn the_answers_of_a_second_round_are_approved_too() {
+    let bench = bench().await;
+    bench.upstream.on_call(|seen| match seen.json["params"].get("inputResponses") {
+        Some(_) => Say::text("paid"),
+        None => Say::Result(
+            r#"{"resultType":"input_required","inputRequests":{"sure":{"method":"elicitation/create","params":{"message":"how much?"}}},"requestState":"s"}"#.into(),
+        ),
+    });
+    let able = json!({"io.modelcontextprotocol/clientCapabilities": {"elicitation": {"form": {}}}});
+    let first = json!({"_meta": able});
+    let id = asked(&bench, &first).await;
+    bench.approve(&id).await;
+    let state = call(&bench, &first).await.result()["requestState"].clone();
+    let answers = json!({"sure": {"action": "accept", "content": {"amount": 5}}});
+    let second = json!({"requestState": state, "inputResponses": answers, "_meta": able});
+    let id = asked(&bench, &second).await;
+    assert_eq!(bench.show(&id).await["beside"], json!({"inputResponses": answers, "requestState": "s"}));
+    bench.approve(&id).await;
+    let mut other = second.clone();
+    other["inputResponses"]["sure"]["content"]["amount"] = json!(1_000_000);
+    assert_ne!(asked(&bench, &other).await, id);
+    assert_eq!(call(&bench, &second).await.told(), "paid");
+    bench.finish().await;
+}
+
+/// Nobody approves what they cannot be shown, and numbers are shown as they are written.
+#[tokio::test]
+async fn what_is_approved_is_seen_whole() {
+    let bench = bench().await;
+    let long = json!({"memo": "send all to evil", "pad": "x".repeat(66_000)});
+    let refused = bench.client.call("up:destroy", &long).await;
+    assert_eq!(refused.denied(), "policy_denied", "{}", refused.text);
+    assert!(refused.told().contains("a person is shown 65536 at most"), "{}", refused.told());
+    assert_eq!(refused.governance()["policy"], "approval");
+    let beside = call(&bench, &json!({"pad": "x".repeat(66_000)})).await;
+    assert_eq!(beside.denied(), "policy_denied", "{}", beside.text);
+    let bob = bench.gateway.client(&bench.gateway.create(holder("operator", "bob", &[])).await);
+    let none = bob.get("/v1/approvals").send().await.json();
+    assert_eq!(none["data"], json!([]), "nothing waits that nobody can see");
+    let exact = r#"{"account":12345678901234567890123456,"amount":0.1000000000000000055}"#;
+    let params = format!(r#"{{"name":"up:destroy","arguments":{exact}}}"#);
+    let answer = bench.client.request("tools/call", &params).send().await;
+    let id = answer.result()["structuredContent"]["error"]["approval"]["id"].as_str().unwrap().to_owned();
+    let path = format!("/v1/approvals/{id}");
+    assert_eq!(bob.get(&path).send().await.json()["data"]["exact"]["arguments"], exact);
+    let page = bob.get(&path).header("accept", "text/html").send().await.text;
+    for number in ["12345678901234567890123456", "0.1000000000000000055"] {
+        assert!(page.contains(number), "{page}");
+    }
+    bench.finish().await;
+}
