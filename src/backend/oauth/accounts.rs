@@ -168,6 +168,15 @@ impl Accounts {
         if begun.len() < MAX_BEGUN { Ok(()) } else { Err(AccountError::TooMany) }
     }
 
+    /// The provider of the connection that this state would end, and the user who began it.
+    pub(crate) fn waits(&self, provider: &str, state: &str) -> Option<(Arc<ProviderSettings>, Arc<str>)> {
+        let now = self.clock.ticks();
+        let begun = self.begun();
+        let waiting = begun.get(state).filter(|waiting| now.saturating_sub(waiting.since) < BEGUN_MICROS)?;
+        let fits = *waiting.begun.provider.slug == *provider;
+        fits.then(|| (Arc::clone(&waiting.begun.provider), Arc::clone(&waiting.principal.user)))
+    }
+
     /// The connection that this state ends, taken out: a state is good for once.
     pub(crate) fn claim(&self, provider: &str, state: &str) -> Option<Claimed> {
         let now = self.clock.ticks();

@@ -51,7 +51,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Arc<Gateway>>)> {
         ("/v1/approvals/{id}/deny", post(approvals::deny)),
         ("/v1/providers", get(providers::list)),
         ("/v1/providers/{slug}/connect", post(providers::connect)),
-        ("/v1/providers/{slug}/callback", get(callback::callback)),
+        ("/v1/providers/{slug}/callback", get(callback::callback).post(callback::connect)),
         ("/v1/providers/{id}", delete(providers::disconnect)),
         ("/v1/providers/{id}/refresh", post(providers::refresh)),
         ("/v1/evals", get(evals::list).post(evals::create)),
