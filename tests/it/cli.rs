@@ -334,3 +334,20 @@ async fn a_wrong_address_is_named() {
         assert!(ended.err.contains("'8080'") && ended.err.contains("--listen"), "{}", ended.err);
     }
 }
+
+/// Without a server too the configuration counts; where it cannot be used, that is said.
+#[tokio::test]
+async fn records_are_read_with_the_configuration_or_with_a_word() {
+    let program = Program::start().await;
+    let folder = program.folder();
+    program.stop().await;
+    let tail = async || toolgate_in(folder.path(), &["audit", "tail", "--json"], &[]).await;
+    std::fs::write(folder.path().join("toolgate.toml"), "[audit]\ndurability = \"power\"\n").unwrap();
+    let read = tail().await;
+    assert_eq!((read.code, read.err.as_str()), (Some(0), ""), "{read:?}");
+    std::fs::write(folder.path().join("toolgate.toml"), "[servers.up]\nurl = \"${NOT_SET_HERE}\"\n").unwrap();
+    let read = tail().await;
+    assert_eq!(read.code, Some(0), "{read:?}");
+    assert!(read.err.starts_with("going by what ships") && read.err.contains("NOT_SET_HERE"), "{}", read.err);
+    assert!(!read.json()["records"].as_array().unwrap().is_empty());
+}
