@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::brain::BrainCommand;
-use super::{ApprovalsCommand, EvalsCommand, Gateway, Keyring, Leaving, Line, NewKey, PolicyChange, ProvidersCommand};
+use super::{
+    ApprovalsCommand, EvalsCommand, Gateway, Keyring, Leaving, Line, NewKey, PoliciesCommand, PolicyChange,
+    ProvidersCommand,
+};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::{EventId, KeyId, OWN_SERVER, RequestId};
 use crate::domain::json::{Json, hex};
@@ -73,6 +76,7 @@ pub enum Command {
     },
     Approvals(ApprovalsCommand),
     Evals(EvalsCommand),
+    Policies(PoliciesCommand),
     /// Takes out a policy that was made over the API.
     PolicyRemove {
         name: String,
@@ -179,6 +183,7 @@ impl Gateway {
             Command::PolicyCheck { policies } => self.check_policies(&policies).await,
             Command::Approvals(command) => self.approvals_command(command).await,
             Command::Evals(command) => self.evaluations(command).await,
+            Command::Policies(command) => self.policies_command(command).await,
             Command::PolicyRemove { name } => {
                 let removed = self.change_policy_here(&Actor::owner(), PolicyChange::Remove { name }).await;
                 removed.map_err(|refused| Failed::of(&refused))

@@ -351,3 +351,25 @@ async fn records_are_read_with_the_configuration_or_with_a_word() {
     assert!(read.err.starts_with("going by what ships") && read.err.contains("NOT_SET_HERE"), "{}", read.err);
     assert!(!read.json()["records"].as_array().unwrap().is_empty());
 }
+
+/// What ships can be written down and changed by whoever has the program alone.
+#[tokio::test]
+async fn policies_that_ship_are_printed() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let run = async |arguments: &[&str]| toolgate_in(folder.path(), arguments, &[]).await;
+    let list = run(&["policy", "list"]).await;
+    assert!(list.code == Some(0) && list.out.contains("block-sql-drop") && list.out.contains("forbid"), "{list:?}");
+    let one = run(&["policy", "show", "block-sql-drop"]).await;
+    assert!(one.out.starts_with("@id(\"block-sql-drop\")") && one.out.contains("sql.truncate"), "{one:?}");
+    let nothing = run(&["policy", "show", "nothing"]).await;
+    assert!(nothing.code == Some(1) && nothing.err.contains("`toolgate policy list`"), "{nothing:?}");
+    let all = run(&["policy", "show"]).await;
+    std::fs::create_dir(folder.path().join("policies")).unwrap();
+    std::fs::write(folder.path().join("policies/shipped.cedar"), &all.out).unwrap();
+    let ids = async || {
+        let list = run(&["policy", "list", "--json"]).await.json();
+        list["policies"].as_array().unwrap().iter().map(|policy| policy["id"].clone()).collect::<Vec<_>>()
+    };
+    let before = list.out.lines().count() - 1;
+    assert_eq!(ids().await.len(), before, "the same policies, from a file");
+}
