@@ -182,7 +182,9 @@ fn parse(given: &[OsString]) -> Result<Arguments, clap::Error> {
     };
     match Arguments::try_parse_from(given) {
         Ok(Arguments { command: None, .. }) => serve(),
-        Err(error) if error.kind() == ErrorKind::UnknownArgument => serve().map_err(|_| error),
+        Err(error) if error.kind() == ErrorKind::UnknownArgument => {
+            serve().map_err(|of_serve| if of_serve.kind() == ErrorKind::UnknownArgument { error } else { of_serve })
+        }
         read => read,
     }
 }
