@@ -76,13 +76,16 @@ pub enum OpenError {
     Random,
 }
 
-/// Closes what was opened already, for a bundle that does not fit.
-async fn not_opened(backends: &Backends, journal: &Journal, report: Report) -> OpenError {
-    backends.stop(Duration::ZERO).await;
-    match journal.close().await {
-        Ok(()) => OpenError::Config(unfit(report)),
-        Err(error) => error.into(),
+/// Tells what there is to say of the bundle. Where it does not fit and calls were to be served under it, what was opened
+/// already is closed.
+async fn accepted(report: Report, serve: bool, backends: &Backends, journal: &Journal) -> Result<(), OpenError> {
+    if report.acceptable || !serve {
+        tell(&report);
+        return Ok(());
     }
+    backends.stop(Duration::ZERO).await;
+    journal.close().await?;
+    Err(OpenError::Config(unfit(report)))
 }
 
 impl Gateway {
@@ -107,10 +110,7 @@ impl Gateway {
         telemetry.follow(inputs.settings.telemetry.as_deref().filter(|_| opening.serve));
         let (own, definitions) = own_tools(&keys, &brain, &surroundings, &store, &tasks);
         let (state, report) = first_state(&inputs, &backends, &definitions);
-        if opening.serve && !report.acceptable {
-            return Err(not_opened(&backends, &journal, report).await);
-        }
-        tell(&report);
+        accepted(report, opening.serve, &backends, &journal).await?;
         let evals = library(&store, &state, demo && (opening.serve || opening.backends), now).await;
         let (changes, _) = channel::channel(0);
         let state = Arc::new(ArcSwap::from_pointee(state));

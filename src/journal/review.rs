@@ -77,9 +77,12 @@ struct Seen {
 /// What looking back found, and when: whoever asks while somebody looks waits for what that one finds.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    lately: Arc<Mutex<Option<(u64, Arc<Lately>)>>>,
+    lately: Arc<Mutex<Option<Latest>>>,
     end: Mutex<Option<(u64, End)>>,
 }
+
+/// What was found, and at which tick of the clock.
+type Latest = (u64, Arc<Lately>);
 
 /// What the newest records say.
 #[derive(Debug, Default)]

@@ -92,7 +92,8 @@ mod tests {
         for reading in &mut under_way {
             assert!(reading.as_mut().now_or_never().is_none());
         }
-        let quick = of("other").read(LONG, |reading| reading.types());
+        let other = of("other");
+        let quick = other.read(LONG, |reading| reading.types());
         let types = tokio::time::timeout(Duration::from_secs(10), quick).await;
         assert!(types.is_ok_and(|types| types.is_ok()), "the turns of the first are all that it waits for");
     }
