@@ -15,7 +15,7 @@ import time
 
 from gateway import BIN, ROOT, environment
 
-FILES = ["README.md", "docs/policies.md", "docs/brain.md", "docs/observability.md", "docs/evals.md"]
+FILES = ["README.md", "docs/policies.md", "docs/brain.md", "docs/observability.md", "docs/evals.md", "docs/dlp.md"]
 DONE = "--done--"
 
 

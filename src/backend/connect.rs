@@ -59,6 +59,12 @@ impl Backends {
         self.accounts()?.begin(principal, provider, redirect).await
     }
 
+    /// The provider of the connection that this state would end, and the user who began it.
+    #[must_use]
+    pub fn waiting_connection(&self, provider: &str, state: &str) -> Option<(Arc<ProviderSettings>, Arc<str>)> {
+        self.accounts().ok()?.waits(provider, state)
+    }
+
     /// The connection that this state ends, taken out: nobody else gets it.
     #[must_use]
     pub fn claim_connection(&self, provider: &str, state: &str) -> Option<Claimed> {

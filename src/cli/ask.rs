@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio_util::task::TaskTracker;
 
-use super::Common;
+use super::{Common, print};
 use crate::domain::clock::SystemClock;
 use crate::gateway::control::{Command, Failed};
 use crate::gateway::sources::Sources;
@@ -53,12 +53,24 @@ impl Desk {
         if need == Need::Records && !Gateway::has_store(&common.data_dir) {
             bail!("there is no store in `{}`: name its folder with `--data-dir`", common.data_dir.display());
         }
-        // Records are read without what the servers need: an auditor's shell has no tokens of theirs.
-        let sources = if need == Need::Records { Sources::shipped() } else { common.sources() };
         let backends = need == Need::Backends;
-        let (data, clock) = (common.data_dir.clone(), Arc::new(SystemClock));
-        let opening = Opening { sources, data, admin_key: None, serve: false, backends, clock };
-        let gateway = Gateway::open(opening).await?;
+        let open = async |sources: Sources| {
+            let (data, clock) = (common.data_dir.clone(), Arc::new(SystemClock));
+            Gateway::open(Opening { sources, data, admin_key: None, serve: false, backends, clock }).await
+        };
+        let gateway = match open(common.sources()).await {
+            // Records are read, and keys revoked, without what the servers need: an auditor's shell has no tokens of theirs.
+            Err(why) if need == Need::Records => {
+                let gateway = open(Sources::shipped()).await?;
+                let why = why.to_string();
+                let first = why.lines().next().unwrap_or_default();
+                print::note(&print::clean(&format!(
+                    "going by what ships, for the configuration cannot be used: {first}"
+                )));
+                gateway
+            }
+            opened => opened?,
+        };
         if backends {
             settle(&gateway).await;
         }

@@ -27,10 +27,12 @@ mod stats;
 mod stdio;
 mod tools;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::gateway::sources::{Place, Sources};
@@ -172,10 +174,25 @@ enum Command {
     },
 }
 
+/// Reads the command line; one that names no command is that of `serve`.
+fn parse(given: &[OsString]) -> Result<Arguments, clap::Error> {
+    let serve = || {
+        let (program, rest) = given.split_at(given.len().min(1));
+        Arguments::try_parse_from([program, &["serve".into()], rest].concat())
+    };
+    match Arguments::try_parse_from(given) {
+        Ok(Arguments { command: None, .. }) => serve(),
+        Err(error) if error.kind() == ErrorKind::UnknownArgument => {
+            serve().map_err(|of_serve| if of_serve.kind() == ErrorKind::UnknownArgument { error } else { of_serve })
+        }
+        read => read,
+    }
+}
+
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match parse(&std::env::args_os().collect::<Vec<_>>()) {
         Ok(arguments) => arguments,
         Err(error) => {
             let failed = error.use_stderr();
@@ -184,7 +201,7 @@ pub fn main() -> ExitCode {
         }
     };
     // Commands that stay say what they do.
-    let stays = matches!(arguments.command, None | Some(Command::Serve { .. } | Command::Stdio(_)));
+    let stays = matches!(arguments.command, Some(Command::Serve { .. } | Command::Stdio(_)));
     print::logging(
         &arguments.common.log_format,
         if stays { "info" } else { "error" },
@@ -202,12 +219,8 @@ pub fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> anyhow::Result<Ended> {
     let Arguments { common, command } = arguments;
-    let default = SocketAddr::from(([127, 0, 0, 1], 8080));
     match command {
-        None => {
-            let listen = environment("TOOLGATE_LISTEN").map_or(Ok(default), |text| text.parse())?;
-            serve::run(&common, listen).await
-        }
+        None => anyhow::bail!("no command"),
         Some(Command::Serve { listen }) => serve::run(&common, listen).await,
         Some(Command::Keys(command)) => keys::run(&common, command).await,
         Some(Command::Servers(command)) => servers::run(&common, command).await,
@@ -227,5 +240,27 @@ async fn run(arguments: Arguments) -> anyhow::Result<Ended> {
         Some(Command::Dlp(command)) => dlp::run(&common, command),
         Some(Command::Doctor) => doctor::run(&common).await,
         Some(Command::DemoServer { name, release }) => demo::run(&name, release).await.map(|()| Ended::Well),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Arguments, clap::Error> {
+        parse(&line.split(' ').map(OsString::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn no_command_is_serve() {
+        for line in ["toolgate", "toolgate --json", "toolgate --data-dir x --listen 127.0.0.1:8080", "toolgate serve"] {
+            let arguments = parsed(line).unwrap();
+            let Some(Command::Serve { listen }) = arguments.command else { panic!("{line}: {arguments:?}") };
+            assert_eq!(listen.port(), 8080);
+        }
+        assert!(matches!(parsed("toolgate keys list").unwrap().command, Some(Command::Keys(_))));
+        let unknown = parsed("toolgate --lisen x").unwrap_err().to_string();
+        assert!(unknown.contains("--lisen") && !unknown.contains("serve"), "{unknown}");
+        assert!(parsed("toolgate --listen 127.0.0.1:1 keys list").is_err());
     }
 }

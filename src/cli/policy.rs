@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::ask::Need;
 use super::{Common, Ended, ask, print, tools};
-use crate::gateway::control;
+use crate::gateway::{PoliciesCommand, control};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -35,6 +35,10 @@ pub(super) enum Command {
         #[arg(long, value_name = "KEYID")]
         key: Option<String>,
     },
+    /// List the active policies
+    List,
+    /// Print the text of a policy, or of all that stand in files: those that ship, where there is no folder of them
+    Show { name: Option<String> },
     /// Take out a policy that was made over the API
     Remove { name: String },
 }
@@ -42,6 +46,34 @@ pub(super) enum Command {
 pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<Ended> {
     match command {
         Command::Check => check(common).await,
+        Command::List => {
+            let answer = told(common, PoliciesCommand::List).await?;
+            if common.json {
+                print::json(&answer);
+            } else {
+                let row = |policy: &Value| {
+                    let place = format!("{}:{}", print::text(policy, "file"), print::text(policy, "line"));
+                    let [id, effect, mode, reason] =
+                        ["id", "effect", "mode", "reason"].map(|name| print::text(policy, name));
+                    vec![id, effect, mode, place, reason]
+                };
+                let header = ["policy", "effect", "mode", "place", "reason"];
+                print::table(&header, print::list(&answer, "policies").iter().map(row));
+            }
+            Ok(Ended::Well)
+        }
+        Command::Show { name } => {
+            let answer = told(common, PoliciesCommand::Show { name }).await?;
+            if common.json {
+                print::json(&answer);
+            } else {
+                let texts = print::list(&answer, "policies")
+                    .iter()
+                    .map(|policy| print::text(policy, "text").replace('\t', "    "));
+                print::line(&print::clean(&texts.map(|text| text.trim().to_owned()).collect::<Vec<_>>().join("\n\n")));
+            }
+            Ok(Ended::Well)
+        }
         Command::Remove { name } => {
             let answer = ask::ask(common, Need::Configuration, control::Command::PolicyRemove { name }).await?;
             if common.json {
@@ -67,6 +99,10 @@ pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<End
             simulated(common, &answer)
         }
     }
+}
+
+async fn told(common: &Common, command: PoliciesCommand) -> anyhow::Result<Value> {
+    ask::ask(common, Need::Configuration, control::Command::Policies(command)).await
 }
 
 fn simulated(common: &Common, answer: &Value) -> anyhow::Result<Ended> {

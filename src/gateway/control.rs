@@ -9,7 +9,10 @@ use serde_json::{Value, json};
 pub use super::acts::Actor;
 pub(super) use super::acts::close_act;
 use super::brain::BrainCommand;
-use super::{ApprovalsCommand, EvalsCommand, Gateway, Keyring, Leaving, Line, NewKey, PolicyChange, ProvidersCommand};
+use super::{
+    ApprovalsCommand, EvalsCommand, Gateway, Keyring, Leaving, Line, NewKey, PoliciesCommand, PolicyChange,
+    ProvidersCommand,
+};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::{EventId, KeyId, RequestId};
 use crate::domain::json::{Json, hex};
@@ -71,6 +74,7 @@ pub enum Command {
     },
     Approvals(ApprovalsCommand),
     Evals(EvalsCommand),
+    Policies(PoliciesCommand),
     /// Takes out a policy that was made over the API.
     PolicyRemove {
         name: String,
@@ -137,6 +141,7 @@ impl Gateway {
             Command::PolicyCheck { policies } => self.check_policies(&policies).await,
             Command::Approvals(command) => self.approvals_command(command).await,
             Command::Evals(command) => self.evaluations(command).await,
+            Command::Policies(command) => self.policies_command(command).await,
             Command::PolicyRemove { name } => {
                 let removed = self.change_policy_here(&Actor::owner(), PolicyChange::Remove { name }).await;
                 removed.map_err(|refused| Failed::of(&refused))

@@ -53,7 +53,7 @@ pub use self::keys::{FirstKeys, KeyRefused};
 pub use self::list::Listing;
 pub use self::opening::{OpenError, Opening};
 pub use self::parking::{Resumed, Underway, Waiting};
-pub use self::policies::{PolicyChange, PolicyRefused};
+pub use self::policies::{PoliciesCommand, PolicyChange, PolicyRefused};
 pub use self::providers::{Landing, ProviderRefused, ProvidersCommand};
 pub use self::records::Export;
 pub use self::sessions::Visit;

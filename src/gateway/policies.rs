@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Gateway;
@@ -203,6 +204,17 @@ fn own<'a>(active: &'a Inputs, name: &str) -> Result<&'a PolicyRecord, PolicyRef
     Err(PolicyRefused::Conflict(message))
 }
 
+/// What the machine's owner asks about policies.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "policies", rename_all = "snake_case")]
+pub enum PoliciesCommand {
+    List,
+    /// The text of one, or of all that stand in files.
+    Show {
+        name: Option<String>,
+    },
+}
+
 impl Gateway {
     /// Every policy that is active, by id; and the version of them all.
     ///
@@ -226,6 +238,28 @@ impl Gateway {
         let api = self.desk.api_policies().await.map_err(|error| Failed(error.to_string()))?;
         let state = self.state();
         Ok(state.policies.bundle().policy(id).map(|policy| view(policy, &api, true)))
+    }
+
+    /// What the machine's owner asks about policies.
+    pub(super) async fn policies_command(&self, command: PoliciesCommand) -> Result<Value, Failed> {
+        let named = match command {
+            PoliciesCommand::List => {
+                let views: Vec<Value> = self.policies().await?.0.into_iter().map(|(_, view)| view).collect();
+                return Ok(json!({"policies": views}));
+            }
+            PoliciesCommand::Show { name: Some(name) } => match self.policy(&name).await? {
+                Some(view) => vec![view],
+                None => return Err(Failed(format!("there is no policy `{name}`: see `toolgate policy list`"))),
+            },
+            // In the order in which they stand, and without those that stand in no file.
+            PoliciesCommand::Show { name: None } => {
+                let state = self.state();
+                let policies = state.policies.bundle().policies();
+                let of_files = policies.iter().filter(|policy| !policy.file().starts_with(API));
+                of_files.map(|policy| view(policy, &[], true)).collect()
+            }
+        };
+        Ok(json!({"policies": named}))
     }
 
     /// Makes, replaces or removes a policy; it counts as soon as this returns. It is done even where the caller leaves.

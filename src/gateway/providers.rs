@@ -138,6 +138,15 @@ impl Gateway {
         Ok(json!({"id": id, "slug": provider.slug, "url": url, "expires_in": PATIENCE}))
     }
 
+    /// Who would use whose account, where somebody came back from the provider with its word: the title of the provider and
+    /// the user who began. Nothing is changed: whoever came back may have been sent by another.
+    #[must_use]
+    pub fn asks_for_account(&self, slug: &str, returned: &Returned) -> Option<(Arc<str>, Arc<str>)> {
+        let state = returned.state.as_deref().filter(|_| returned.code.is_some() && returned.error.is_none())?;
+        let (provider, user) = self.pipeline.backends.waiting_connection(slug, state)?;
+        Some((Arc::clone(&provider.title), user))
+    }
+
     /// Ends a connection: somebody came back from the provider. Whoever it is, the account becomes that of the user who
     /// began.
     pub async fn returned_from_provider(

@@ -116,7 +116,9 @@ fn forwarded(peer: IpAddr, lines: &[&[u8]], trusted: impl Fn(IpAddr) -> bool) ->
 /// An address with or without a port.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|socket| socket.ip()))
+    let address: Option<IpAddr> = bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|it| it.ip()));
+    // An IPv4 address in IPv6 clothes is itself, as the peer's own is.
+    address.map(|address| address.to_canonical())
 }
 
 #[cfg(test)]
@@ -133,6 +135,9 @@ mod tests {
         assert_eq!(source(&[b"\xff, 8.8.8.8"]).as_deref(), Some("8.8.8.8"));
         assert_eq!(source(&[b"8.8.8.8:4444"]).as_deref(), Some("8.8.8.8"));
         assert_eq!(source(&[b"[2001:db8::1]:80"]).as_deref(), Some("2001:db8::1"));
+        for dressed in [&b"::ffff:8.8.8.8, ::ffff:10.0.0.1"[..], b"[::ffff:8.8.8.8]:80"] {
+            assert_eq!(source(&[dressed]).as_deref(), Some("8.8.8.8"));
+        }
         for unreadable in [b"unknown".as_slice(), b"8.8.8.8, \xff", b""] {
             assert_eq!(source(&[unreadable]), None);
         }

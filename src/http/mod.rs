@@ -94,6 +94,7 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/v1/providers", Access::Scope(Scope::ProvidersConnect)),
     route("POST", "/v1/providers/{slug}/connect", Access::Scope(Scope::ProvidersConnect)),
     route("GET", "/v1/providers/{slug}/callback", Access::Public),
+    route("POST", "/v1/providers/{slug}/callback", Access::Public),
     route("DELETE", "/v1/providers/{id}", Access::Scope(Scope::ProvidersConnect)),
     route("POST", "/v1/providers/{id}/refresh", Access::Scope(Scope::ProvidersConnect)),
     route("GET", "/v1/policies", Access::Scope(Scope::PolicyRead)),

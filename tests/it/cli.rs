@@ -334,3 +334,53 @@ async fn other_programs_servers_are_imported() {
         assert!(refused.err.contains(name), "{refused:?}");
     }
 }
+
+/// Whatever names the address wrongly, it is said of what.
+#[tokio::test]
+async fn a_wrong_address_is_named() {
+    let folder = tempfile::TempDir::new().unwrap();
+    for (arguments, environment) in [(&[][..], &[("TOOLGATE_LISTEN", "8080")][..]), (&["--listen", "8080"], &[])] {
+        let ended = toolgate_in(folder.path(), arguments, environment).await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.err.contains("'8080'") && ended.err.contains("--listen"), "{}", ended.err);
+    }
+}
+
+/// Without a server too the configuration counts; where it cannot be used, that is said.
+#[tokio::test]
+async fn records_are_read_with_the_configuration_or_with_a_word() {
+    let program = Program::start().await;
+    let folder = program.folder();
+    program.stop().await;
+    let tail = async || toolgate_in(folder.path(), &["audit", "tail", "--json"], &[]).await;
+    std::fs::write(folder.path().join("toolgate.toml"), "[audit]\ndurability = \"power\"\n").unwrap();
+    let read = tail().await;
+    assert_eq!((read.code, read.err.as_str()), (Some(0), ""), "{read:?}");
+    std::fs::write(folder.path().join("toolgate.toml"), "[servers.up]\nurl = \"${NOT_SET_HERE}\"\n").unwrap();
+    let read = tail().await;
+    assert_eq!(read.code, Some(0), "{read:?}");
+    assert!(read.err.starts_with("going by what ships") && read.err.contains("NOT_SET_HERE"), "{}", read.err);
+    assert!(!read.json()["records"].as_array().unwrap().is_empty());
+}
+
+/// What ships can be written down and changed by whoever has the program alone.
+#[tokio::test]
+async fn policies_that_ship_are_printed() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let run = async |arguments: &[&str]| toolgate_in(folder.path(), arguments, &[]).await;
+    let list = run(&["policy", "list"]).await;
+    assert!(list.code == Some(0) && list.out.contains("block-sql-drop") && list.out.contains("forbid"), "{list:?}");
+    let one = run(&["policy", "show", "block-sql-drop"]).await;
+    assert!(one.out.starts_with("@id(\"block-sql-drop\")") && one.out.contains("sql.truncate"), "{one:?}");
+    let nothing = run(&["policy", "show", "nothing"]).await;
+    assert!(nothing.code == Some(1) && nothing.err.contains("`toolgate policy list`"), "{nothing:?}");
+    let all = run(&["policy", "show"]).await;
+    std::fs::create_dir(folder.path().join("policies")).unwrap();
+    std::fs::write(folder.path().join("policies/shipped.cedar"), &all.out).unwrap();
+    let ids = async || {
+        let list = run(&["policy", "list", "--json"]).await.json();
+        list["policies"].as_array().unwrap().iter().map(|policy| policy["id"].clone()).collect::<Vec<_>>()
+    };
+    let before = list.out.lines().count() - 1;
+    assert_eq!(ids().await.len(), before, "the same policies, from a file");
+}

@@ -8,7 +8,7 @@ use toolgate::http::{Access, ROUTES};
 use crate::support::{Client, FakeUpstream, Response, Say, Setup};
 
 /// What may be asked for without a key. A route that joins it has to join it here too.
-const PUBLIC: [&str; 13] = [
+const PUBLIC: [&str; 14] = [
     "GET /v1/mcp",
     "GET /mcp",
     "GET /api/mcp/tools",
@@ -16,6 +16,7 @@ const PUBLIC: [&str; 13] = [
     "GET /openapi.json",
     "POST /v1/auth/refresh",
     "GET /v1/providers/{slug}/callback",
+    "POST /v1/providers/{slug}/callback",
     "GET /docs",
     "GET /v1/mcp/key-profiles",
     "POST /register",

@@ -18,6 +18,7 @@ mod cli;
 mod connections;
 mod coverage;
 mod dlp;
+mod docs;
 mod evals;
 mod floors;
 mod fuzz;

@@ -61,7 +61,7 @@ class Window {
     return this.page.evaluate(() => document.body.innerText);
   }
 
-  /// Signs in with the provider, consents, and is sent back.
+  /// Signs in with the provider, consents, and is sent back to the gateway.
   async agree(url, login) {
     await this.go(url);
     await this.page.type("input[name=login]", login);
@@ -139,6 +139,16 @@ async function accounts() {
   const back = new URL(ada.page.url());
   const secrets = ["code", "state"].map((name) => back.searchParams.get(name));
   check("consent leads back to the gateway", back.origin === gateway && secrets.every((text) => text?.length > 20), back.href);
+  equal("asked: the status", ada.status, 200);
+  equal("asked: the title", await ada.page.title(), "Connect your account with Example?");
+  const asked = await ada.text();
+  check("asked: whose user it is", /^The user ada of this gateway asks to use your account with Example /m.test(asked), asked);
+  equal("asked: nothing of what is secret is seen", secrets.filter((text) => asked.includes(text)), []);
+  await ada.holds("asked");
+  equal("asked: nothing is connected yet", await standing(keys.ada), "disconnected");
+  await ada.by(() => ada.page.reload());
+  await ada.click("form button");
+  equal("connected: the address holds nothing", ada.page.url(), `${gateway}/v1/providers/example/callback`);
   equal("connected: the status", ada.status, 200);
   equal("connected: the title", await ada.page.title(), "Example is connected");
   equal("connected: what one reads", (await ada.text()).split(/\n+/), [

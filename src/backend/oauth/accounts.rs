@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::task::TaskTracker;
 
 use super::account::{self, Begun, Connection, Returned};
-use super::{Authorization, Failure, Kept, Subject};
+use super::{Authorization, Failure, Kept, PAUSE_MICROS, Subject};
 use crate::config::providers::ProviderSettings;
 use crate::domain::clock::{Clock, Moment};
+use crate::domain::crowd::Crowd;
 use crate::domain::json::sha256_hex;
 use crate::domain::principal::Principal;
 use crate::store::Store;
@@ -18,6 +19,8 @@ const MAX_HELD: usize = 4096;
 /// Connections that are being made: of all users, and of one.
 const MAX_BEGUN: usize = 4096;
 const MAX_BEGUN_OF_USER: usize = 8;
+/// Of one user, those for which the provider is being asked where to go.
+const MAX_BEGINNING: usize = 2;
 /// A connection that nobody finished.
 const BEGUN_MICROS: u64 = 600_000_000;
 
@@ -29,6 +32,7 @@ type Whose = (Arc<str>, Arc<str>);
 pub(crate) struct Accounts {
     held: Mutex<HashMap<Whose, Arc<Authorization>>>,
     begun: Mutex<HashMap<String, Waiting>>,
+    beginning: Crowd<Arc<str>>,
     store: Store,
     clock: Arc<dyn Clock>,
     tracker: TaskTracker,
@@ -108,7 +112,7 @@ pub enum AccountError {
 
 impl Accounts {
     pub(crate) fn new(store: Store, clock: Arc<dyn Clock>, tracker: TaskTracker) -> Self {
-        Self { held: Mutex::default(), begun: Mutex::default(), store, clock, tracker }
+        Self { held: Mutex::default(), begun: Mutex::default(), beginning: Crowd::default(), store, clock, tracker }
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<Whose, Arc<Authorization>>> {
@@ -145,6 +149,7 @@ impl Accounts {
         provider: &Arc<ProviderSettings>,
         redirect: &str,
     ) -> Result<String, AccountError> {
+        let _seat = self.beginning.seat(Arc::clone(&principal.user), MAX_BEGINNING).ok_or(AccountError::TooMany)?;
         self.make_room(&principal.user)?;
         let begun = account::begin(Arc::clone(provider), redirect).await?;
         let page = begun.page.to_string();
@@ -166,6 +171,15 @@ impl Accounts {
             begun.remove(&oldest);
         }
         if begun.len() < MAX_BEGUN { Ok(()) } else { Err(AccountError::TooMany) }
+    }
+
+    /// The provider of the connection that this state would end, and the user who began it.
+    pub(crate) fn waits(&self, provider: &str, state: &str) -> Option<(Arc<ProviderSettings>, Arc<str>)> {
+        let now = self.clock.ticks();
+        let begun = self.begun();
+        let waiting = begun.get(state).filter(|waiting| now.saturating_sub(waiting.since) < BEGUN_MICROS)?;
+        let fits = *waiting.begun.provider.slug == *provider;
+        fits.then(|| (Arc::clone(&waiting.begun.provider), Arc::clone(&waiting.principal.user)))
     }
 
     /// The connection that this state ends, taken out: a state is good for once.
@@ -246,6 +260,11 @@ impl Authorization {
             if work.renewed.is_some_and(|then| then >= asked) {
                 return Ok(());
             }
+            // Nor is the provider asked as often as a caller likes.
+            if work.by_hand.is_some_and(|then| asked.saturating_sub(then) < PAUSE_MICROS) {
+                return Ok(());
+            }
+            work.by_hand = Some(asked);
             this.ask_and_take(&mut work).await?;
             Ok(())
         });

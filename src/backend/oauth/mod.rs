@@ -89,6 +89,8 @@ struct Work {
     /// When a token was asked for last, in ticks, and when one was got.
     asked: Option<u64>,
     renewed: Option<u64>,
+    /// When somebody last had it renewed before its time.
+    by_hand: Option<u64>,
     pending: Option<Pending>,
 }
 

@@ -22,6 +22,7 @@ const PAGE: usize = 100;
 
 /// Which page: `first` servers behind the one whose id is `after`.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Page {
     first: Option<usize>,
     after: Option<String>,

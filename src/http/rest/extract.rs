@@ -21,8 +21,15 @@ pub(in crate::http) struct Segments<T>(pub(in crate::http) T);
 #[derive(Debug)]
 pub(in crate::http) struct Params<T>(pub(in crate::http) T);
 
+/// Characters of what is wrong that are told.
+const MAX_WHY: usize = 200;
+
 fn unreadable(what: &str) -> Response {
     plain(StatusCode::BAD_REQUEST, "invalid_request", &format!("the {what} cannot be read"))
+}
+
+fn unreadable_for(what: &str, why: &str) -> Response {
+    plain(StatusCode::BAD_REQUEST, "invalid_request", &format!("the {what} cannot be read: {why}"))
 }
 
 impl<T: DeserializeOwned + Send> FromRequestParts<Arc<Gateway>> for Segments<T> {
@@ -44,6 +51,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
         let query = Query::<T>::from_request_parts(parts, state).await;
-        query.map(|Query(params)| Self(params)).map_err(|_| unreadable("query string"))
+        query.map(|Query(params)| Self(params)).map_err(|fault| {
+            let text = fault.body_text();
+            let why = text.split_once(": ").map_or("", |(_, why)| why).chars().filter(|c| !c.is_control());
+            unreadable_for("query string", &why.take(MAX_WHY).collect::<String>())
+        })
     }
 }

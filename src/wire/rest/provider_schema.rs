@@ -90,3 +90,15 @@ pub struct DisconnectedAnswer {
     pub data: Disconnected,
     pub meta: Meta,
 }
+
+/// What a provider has sent a person back with, as the page's own form has it.
+#[derive(Debug, ToSchema)]
+pub struct Returned {
+    /// As the gateway gave it.
+    pub state: String,
+    /// What is exchanged for tokens.
+    pub code: String,
+    /// Which authorization server this is (RFC 9207).
+    #[schema(nullable = false)]
+    pub iss: Option<String>,
+}

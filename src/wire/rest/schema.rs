@@ -113,8 +113,8 @@ pub struct InvokeError {
 #[derive(Debug, ToSchema)]
 #[schema(example = json!({"code": "policy_denied", "message": "request denied by policy: block-sql-drop: SQL that drops or truncates is blocked: use another statement, or ask a person to run it", "details": {"policy": "block-sql-drop", "effects": ["sql.drop"]}}))]
 pub struct InvokeFault {
-    /// `invalid_request`, `unauthorized`, `insufficient_scope`, `policy_denied`, `approval_required`, `not_found`,
-    /// `rate_limited`, `backend_error`, `backend_timeout`, `audit_unavailable`, `stopping`, `cancelled`, `internal_error`.
+    /// `invalid_request`, `unauthorized`, `insufficient_scope`, `policy_denied`, `approval_required`, `jwt_required`,
+    /// `jwt_invalid`, `account_required`, `not_found`, `rate_limited`, `backend_error`, `backend_timeout`, `audit_unavailable`, `stopping`, `cancelled`, `internal_error`.
     pub code: String,
     pub message: String,
     /// What a program can act on: the policy and its reason, faults of the arguments with an example that fits, near names.
@@ -143,7 +143,7 @@ pub struct PublicTool {
     pub input_schema: Value,
     /// Always `1.0`.
     pub version: String,
-    /// Whether its server offers to run it as a task.
+    /// Whether it says of itself that it may take long: as a task, or as an own tool.
     pub long_running: bool,
 }
 

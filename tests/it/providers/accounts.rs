@@ -55,6 +55,10 @@ async fn credentials_are_renewed_when_asked_for_and_by_one_of_many() {
     }
     let asked = bench.idp.grants("refresh_token");
     assert!((1..8).contains(&asked), "{asked}");
+    for _ in 0..5 {
+        assert_eq!(data(&ada.post(REFRESH).send().await)["state"], "connected");
+    }
+    assert_eq!(bench.idp.grants("refresh_token"), asked, "nobody has the provider asked as often as they like");
     let by_id = ada.post(&format!("/v1/providers/{}/refresh", before["id"].as_str().unwrap())).send().await;
     assert_eq!(data(&by_id)["slug"], "example");
     assert_eq!(who(&ada).await, "A");

@@ -26,7 +26,17 @@ async fn a_user_connects_an_account_and_is_served_with_it() {
     assert_eq!((asked["scope"].as_str(), asked["code_challenge_method"].as_str()), ("openid repo", "S256"));
     assert!(asked["state"].len() >= 43 && asked["code_challenge"].len() == 43, "{asked:?}");
     let back = bench.idp.agree(page.as_str(), "ada-at-example").await;
-    let landing = bench.gateway.stranger().get(&back).send().await;
+    let asked = bench.gateway.stranger().get(&back).send().await;
+    assert_eq!((asked.status, asked.header("referrer-policy")), (200, Some("same-origin")), "{}", asked.text);
+    assert!(
+        asked.text.contains("The user ada of this gateway asks to use your account with Example"),
+        "{}",
+        asked.text
+    );
+    assert!(asked.header("content-security-policy").unwrap().contains("form-action 'self'"));
+    assert_eq!(bench.idp.grants("authorization_code"), 0, "nothing is exchanged before somebody has seen for whom");
+    assert_eq!(bench.standing(&ada).await["state"], "disconnected");
+    let landing = bench.go_on(&back).await;
     assert_eq!((landing.status, landing.header("content-type")), (200, Some("text/html; charset=utf-8")));
     assert!(
         landing.text.contains("Example is connected") && landing.text.contains("The user ada "),
@@ -111,12 +121,17 @@ async fn a_state_is_good_once_for_its_own_provider_and_not_for_long() {
     let setup = setup(&idp, &upstream, "").config(&idp.section("other", "")).clock(&clock);
     let bench = Bench { gateway: setup.start().await, idp, upstream };
     let ada = bench.user("ada").await;
-    let land = async |path: &str| bench.gateway.stranger().get(path).send().await;
+    let land = async |path: &str| bench.land(path).await;
     let back = bench.idp.agree(&bench.page(&ada).await, "A").await;
     assert_eq!(land(&back).await.status, 200);
     let twice = land(&back).await;
     assert_eq!(twice.status, 400);
     assert!(twice.text.contains("begin the connection anew"), "{}", twice.text);
+    // Whoever goes on from elsewhere is refused at the door.
+    let back = bench.idp.agree(&bench.page(&ada).await, "B").await;
+    let (path, query) = back.split_once('?').unwrap();
+    let form = bench.gateway.stranger().post(path).header("content-type", "application/x-www-form-urlencoded");
+    assert_eq!(form.header("origin", "https://evil.example").text(query).send().await.status, 403);
     // A state that leads to another provider is spent.
     let back = bench.idp.agree(&bench.page(&ada).await, "B").await;
     assert_eq!(land(&back.replace("/example/", "/other/")).await.status, 400);
@@ -141,7 +156,7 @@ async fn one_user_has_a_few_connections_under_way_and_the_oldest_gives_way() {
         bench.page(&ada).await;
     }
     let back = bench.idp.agree(&first, "A").await;
-    assert_eq!(bench.gateway.stranger().get(&back).send().await.status, 400);
+    assert_eq!(bench.land(&back).await.status, 400);
     assert_eq!(bench.connect(&ada, "A").await.status, 200);
     bench.gateway.finish().await;
 }
@@ -179,7 +194,7 @@ async fn what_the_provider_refuses_is_told_as_text() {
     for other in ["https%3A%2F%2Fevil.example", ""] {
         let mixed = back.replace(&format!("iss={iss}"), &format!("iss={other}"));
         assert_ne!(mixed, back);
-        assert_eq!(bench.gateway.stranger().get(&mixed).send().await.status, 400);
+        assert_eq!(bench.land(&mixed).await.status, 400);
     }
     bench.idp.state().down = true;
     let down = ada.post("/v1/providers/example/connect").send().await;
@@ -195,7 +210,7 @@ async fn a_key_that_was_revoked_meanwhile_connects_nothing() {
     let listed = bench.gateway.control(Command::KeysList).await;
     let id = listed["keys"].as_array().unwrap().iter().find(|key| key["user"] == "ada").unwrap()["id"].clone();
     bench.gateway.control(Command::KeysRevoke { id: id.as_str().unwrap().into() }).await;
-    let refused = bench.gateway.stranger().get(&back).send().await;
+    let refused = bench.land(&back).await;
     assert_eq!(refused.status, 400);
     assert!(refused.text.contains("the key"), "{}", refused.text);
     assert_eq!(bench.standing(&bench.user("ada").await).await["state"], "disconnected");

@@ -54,7 +54,20 @@ impl Bench {
     /// Connects this account for the user; gives the page at the end.
     async fn connect(&self, client: &Client, account: &str) -> Response {
         let back = self.idp.agree(&self.page(client).await, account).await;
-        self.gateway.stranger().get(&back).send().await
+        self.land(&back).await
+    }
+
+    /// Comes back from the provider, and goes on where the page asks; gives the page at the end.
+    async fn land(&self, back: &str) -> Response {
+        let asked = self.gateway.stranger().get(back).send().await;
+        if asked.text.contains("<form") { self.go_on(back).await } else { asked }
+    }
+
+    /// Sends what the form of the page sends.
+    async fn go_on(&self, back: &str) -> Response {
+        let (path, query) = back.split_once('?').unwrap();
+        let draft = self.gateway.stranger().post(path).header("content-type", "application/x-www-form-urlencoded");
+        draft.text(query).send().await
     }
 
     /// How the account of a user stands.

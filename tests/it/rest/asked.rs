@@ -145,6 +145,7 @@ pub(super) fn watched() -> Vec<Asked> {
         ("POST", "/v1/providers/{slug}/connect", "/example/connect", json!({})),
         ("POST", "/v1/providers/{slug}/connect", "/nothing/connect", json!({})),
         get("/v1/providers/{slug}/callback", "/example/callback?state=x&code=y"),
+        ("POST", "/v1/providers/{slug}/callback", "/example/callback", json!({"state": "x"})),
         ("DELETE", "/v1/providers/{id}", "/example", Value::Null),
         ("POST", "/v1/providers/{id}/refresh", "/example/refresh", json!({})),
         get("/v1/executions", "?limit=3"),

@@ -97,6 +97,10 @@ async fn the_list_comes_in_pages() {
         let refused = page(wrong).await;
         assert_eq!((refused.status, refused.error()["code"].as_str()), (400, Some("invalid_request")), "{wrong}");
     }
+    for (wrong, why) in [("first=x", "first"), ("frist=1", "`frist`"), ("first=1&first=2", "first")] {
+        let message = page(wrong).await.error()["message"].as_str().unwrap().to_owned();
+        assert!(message.starts_with("the query string cannot be read: ") && message.contains(why), "{message}");
+    }
     gateway.finish().await;
 }
 

@@ -58,6 +58,7 @@ use crate::wire::rest::{schema, shield_schema};
         super::shield::providers::list,
         super::shield::providers::connect,
         super::shield::callback::callback,
+        super::shield::callback::connect,
         super::shield::providers::disconnect,
         super::shield::providers::refresh,
         super::shield::policies::list,

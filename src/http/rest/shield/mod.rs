@@ -1,6 +1,5 @@
 //! The doors under `/v1`: tokens, tools one by one, policies, approvals, accounts of users, the company brain, evaluations,
-//! the audit log and what it comes to. Every answer is `data` or `error` with
-//! `meta`; a call's has its `governance` besides.
+//! the audit log and what it comes to. Every answer is `data` or `error` with `meta`; a call's has its `governance` besides.
 
 mod approval_page;
 pub(super) mod approvals;
@@ -52,7 +51,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Arc<Gateway>>)> {
         ("/v1/approvals/{id}/deny", post(approvals::deny)),
         ("/v1/providers", get(providers::list)),
         ("/v1/providers/{slug}/connect", post(providers::connect)),
-        ("/v1/providers/{slug}/callback", get(callback::callback)),
+        ("/v1/providers/{slug}/callback", get(callback::callback).post(callback::connect)),
         ("/v1/providers/{id}", delete(providers::disconnect)),
         ("/v1/providers/{id}/refresh", post(providers::refresh)),
         ("/v1/evals", get(evals::list).post(evals::create)),
