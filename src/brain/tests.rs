@@ -279,8 +279,8 @@ async fn joins_go_both_ways_and_as_they_are_told() {
     assert_eq!(joined(&answer, 1), ["2", "1"], "each item of a list, a text or a number: {answer}");
 }
 
-fn of_type(entity_type: &str, key: String, attributes: Value) -> Entity {
-    Entity { entity_type: entity_type.into(), ..person(&key, attributes) }
+fn of_type(entity_type: &str, key: &str, attributes: Value) -> Entity {
+    Entity { entity_type: entity_type.into(), ..person(key, attributes) }
 }
 
 fn person(key: &str, attributes: Value) -> Entity {
@@ -421,8 +421,9 @@ async fn common_words_and_filters_meet() {
 #[tokio::test]
 async fn joins_share_what_is_looked_at() {
     let world = World::empty();
-    let mut rows: Vec<Entity> = (0..12).map(|n| of_type("house", format!("h{n}"), json!({"street": "long"}))).collect();
-    rows.extend((0..3600).map(|n| of_type("flat", format!("f{n}"), json!({"house_id": format!("h{}", n % 12)}))));
+    let mut rows: Vec<Entity> =
+        (0..12).map(|n| of_type("house", &format!("h{n}"), json!({"street": "long"}))).collect();
+    rows.extend((0..3600).map(|n| of_type("flat", &format!("f{n}"), json!({"house_id": format!("h{}", n % 12)}))));
     world.write(rows).await;
     let asked =
         |limit: u64| json!({"entity_type": "house", "limit": limit, "join_to": {"entity_type": "flat", "limit": 100}});

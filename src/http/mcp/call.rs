@@ -194,7 +194,7 @@ impl Answering {
             tokio::select! {
                 biased;
                 () = heard_of(begun.as_deref()), if begun.is_some() => {
-                    return self.as_task(carrying, heard);
+                    return self.undertaken(carrying, heard);
                 }
                 Some(aside) = heard.recv() => match self.turn(aside) {
                     Turn::Say(first) => {
@@ -214,7 +214,7 @@ impl Answering {
     }
 
     /// Its client does not wait: it asks how the call goes on.
-    fn as_task(self, carrying: Carrying, heard: mpsc::Receiver<Aside>) -> Response {
+    fn undertaken(self, carrying: Carrying, heard: mpsc::Receiver<Aside>) -> Response {
         let Self { id, event, cancel, beginning, .. } = self;
         let internal = |why: String| failure(Some(&id), &RpcError::new(200, -32603, why));
         let Some(beginning) = beginning else { return internal(Refusal::Internal.to_string()) };

@@ -54,6 +54,15 @@ struct Bench {
     judging: Arc<Mutex<()>>,
 }
 
+/// A member that is passed over might have said where to run it.
+fn check_members(arguments: &Value) -> Result<(), Refusal> {
+    let unknown = arguments.as_object().and_then(|members| members.keys().find(|name| !TAKEN.contains(&&***name)));
+    unknown.map_or(Ok(()), |name| {
+        let message = format!("unknown member `{name}`: known are `{}`", TAKEN.join("`, `"));
+        Err(Refusal::InvalidRequest { message })
+    })
+}
+
 impl Evals {
     pub(super) async fn run(
         &self,
@@ -63,13 +72,7 @@ impl Evals {
         origin: &Origin,
         line: &Line,
     ) -> Result<Answer, Refusal> {
-        // One that is passed over might have said where to run it.
-        let unknown =
-            call.value().as_object().and_then(|members| members.keys().find(|name| !TAKEN.contains(&&***name)));
-        if let Some(name) = unknown {
-            let message = format!("unknown member `{name}`: known are `{}`", TAKEN.join("`, `"));
-            return Err(Refusal::InvalidRequest { message });
-        }
+        check_members(call.value())?;
         let (suite, _) = self.library.suite(state, evaluation(call)?).await?;
         let environment = call.value().get("environment").and_then(Value::as_str).and_then(Environment::parse);
         check_environment(&suite, environment)?;

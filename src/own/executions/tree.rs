@@ -99,7 +99,11 @@ pub(super) async fn of(journal: &Journal, evals: &Evals, entry: &Entry, sight: &
         let kept = if path.len() >= MAX_DEPTH { 0 } else { children.len().min(room) };
         let unseen = found.len() - children.len();
         // All are counted where there are more than were asked for.
-        let all = if found.len() > room { journal.count_children(&id).await? } else { found.len() };
+        let all = if found.len() > room {
+            journal.count_children(&id).await.map_err(|error| unread(&error))?
+        } else {
+            found.len()
+        };
         let Some(parent) = at(&mut root, &path) else { continue };
         parent.left_out = all.saturating_sub(kept + unseen);
         for child in children.into_iter().take(kept) {
