@@ -6,6 +6,7 @@
 
 mod account;
 mod approval;
+mod long;
 mod record;
 mod resolve;
 mod scan;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use self::approval::unapproved;
+pub use self::long::Long;
 use self::record::{Record, cache_digest};
 use self::resolve::Decided;
 pub use self::resolve::{Origin, OwnTool, OwnTools, Road, Running, own_answer};
@@ -54,6 +56,8 @@ pub struct Pipeline {
     pub approvals: Approvals,
     /// Calls in flight, by key.
     pub in_flight: Crowd<KeyId>,
+    /// Where what takes long is done.
+    pub long: Long,
     pub backends: Backends,
     /// Checks what callers bring besides their key.
     pub tokens: Arc<Tokens>,
@@ -132,7 +136,7 @@ impl Pipeline {
         if request.metered {
             self.charge(state.request_charge(&principal).as_slice())?;
         }
-        let resolved = self.resolve(state, principal, request, line.errand.as_ref(), record)?;
+        let resolved = self.resolve(state, principal, request, line.errand.as_ref(), record).await?;
         let resolved = self.vouch(state, resolved, record).await?;
         let resolved = self.scan_arguments(state, resolved, line, record).await?;
         let (decided, road) = resolved.decide(&state.policies, self.clock.now(), record)?;
@@ -153,7 +157,7 @@ impl Pipeline {
             }
             Road::Backend { trace, timeout } => {
                 let outcome = self.send(state, &call, &trace, timeout, line, record).await?;
-                self.scan_outcome(state, call.tool(), outcome, record).await
+                self.scan_outcome(state, &call, outcome, record).await
             }
         }
     }
@@ -219,7 +223,7 @@ impl Pipeline {
             return Ok(Outcome::Answered(nothing()));
         }
         record.sent();
-        let (progress, notices) = scan::notices(state, tool, line.progress.clone());
+        let (progress, notices) = self.notices(state, call, line.progress.clone());
         let (peer, trail) = (line.peer.clone(), Some(record.trail()));
         let options = SendOptions { trace, timeout, progress, peer, cache_digest, errand, key: None, trail };
         let sending = pin!(self.backends.send(call, options));

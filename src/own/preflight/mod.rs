@@ -1,16 +1,18 @@
 //! `preflight.check`: whether a list of calls would pass, by the code that decides, with nothing sent and nothing charged.
 
+mod needs;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use self::needs::Vouched;
 use super::Description;
-use super::simulate::{Simulation, judged};
+use super::simulate::{Question, judged, told};
 use crate::authn::Keyring;
-use crate::backend::{AccountStanding, BreakerState, Resolved as Found, ServerState, ServerStatus};
-use crate::config::providers::ProviderSettings;
+use crate::backend::{BreakerState, Resolved as Found, ServerState, ServerStatus};
 use crate::domain::call::ToolRef;
 use crate::domain::id::ServerName;
 use crate::domain::outcome::{Answer, Refusal};
@@ -75,7 +77,7 @@ struct Asked {
 }
 
 pub(super) async fn run(
-    pipeline: &Pipeline,
+    pipeline: &Arc<Pipeline>,
     state: &Arc<State>,
     keys: &Keyring,
     call: &PermittedCall,
@@ -92,7 +94,7 @@ pub(super) async fn run(
     let mut flight = Preflight { pipeline, state, call, who, latencies, servers, vouched, accounts, taken };
     let mut reports = Vec::with_capacity(calls.len());
     for (index, meant) in calls.iter().enumerate() {
-        reports.push(flight.check(index, meant).await);
+        reports.push(flight.check(index, meant).await?);
     }
     let report = whole(&reports);
     Ok(own_answer(&summary(&report), &report))
@@ -100,8 +102,7 @@ pub(super) async fn run(
 
 /// A call, and what it turns out to be of.
 struct Meant {
-    asked: ToolRef,
-    arguments: Option<Value>,
+    question: Arc<Question>,
     tool: Option<Arc<Tool>>,
     /// It is the gateway's own.
     own: bool,
@@ -114,15 +115,15 @@ impl Meant {
             Some(server) => ToolRef::Pair { server, tool },
             None => ToolRef::Text(tool),
         };
-        let opened = pipeline.own.find(&asked).and_then(|own| own.unwrapped(arguments.as_ref()));
-        let (asked, arguments) = opened.unwrap_or((asked, arguments));
-        let own = pipeline.own.find(&asked).map(|own| Arc::clone(&own.tool));
-        let found = || match state.catalog.resolve(&asked, |_| true) {
+        let question = Question { asked, arguments }.opened(pipeline);
+        let asked = &question.asked;
+        let own = pipeline.own.find(asked).map(|own| Arc::clone(&own.tool));
+        let found = || match state.catalog.resolve(asked, |_| true) {
             Found::One(tool) => Some(tool),
             _ => None,
         };
         let (own, tool) = (own.is_some(), own.or_else(found));
-        Self { asked, arguments, tool, own }
+        Self { question: Arc::new(question), tool, own }
     }
 }
 
@@ -131,19 +132,10 @@ fn called(tool: &Tool) -> Called {
     (tool.id.server.to_string(), tool.id.tool.to_string())
 }
 
-/// Whether a caller's token for a server is good, and what roles it gives.
-#[derive(Clone)]
-enum Vouched {
-    NotAsked,
-    Missing,
-    Refused(String),
-    With(BTreeSet<Arc<str>>),
-}
-
 /// One list on its way.
 struct Preflight<'a> {
-    pipeline: &'a Pipeline,
-    state: &'a State,
+    pipeline: &'a Arc<Pipeline>,
+    state: &'a Arc<State>,
     call: &'a PermittedCall,
     who: Principal,
     latencies: BTreeMap<Called, Latency>,
@@ -156,7 +148,7 @@ struct Preflight<'a> {
 }
 
 impl Preflight<'_> {
-    async fn check(&mut self, index: usize, meant: &Meant) -> Value {
+    async fn check(&mut self, index: usize, meant: &Meant) -> Result<Value, Refusal> {
         let backend = meant.tool.as_deref().filter(|_| !meant.own);
         let vouched = match backend {
             Some(tool) => self.vouched(&tool.id.server).await,
@@ -166,10 +158,13 @@ impl Preflight<'_> {
         if let Vouched::With(roles) = &vouched {
             who.roles.extend(roles.iter().cloned());
         }
-        let simulation = Simulation { pipeline: self.pipeline, state: self.state, who: &who };
-        let report = simulation.of(&meant.asked, meant.arguments.as_ref());
-        let visible = match (self.pipeline.own.find(&meant.asked), backend) {
-            (Some(own), _) => who.profile.has(own.scope) && own.lies_in(&who.profile),
+        let (who, asked) = (Arc::new(who), &meant.question.asked);
+        let report = told(self.pipeline, self.state, self.call, &who, &meant.question).await?;
+        let visible = match (self.pipeline.own.find(asked), backend) {
+            (Some(own), _) => {
+                let permitted = own.by_scope || self.state.policies.could_permit(&who, &own.tool);
+                permitted && who.profile.has(own.scope) && own.lies_in(&who.profile)
+            }
             (None, Some(tool)) => self.state.sight(&who).shows(tool),
             (None, None) => false,
         };
@@ -186,9 +181,9 @@ impl Preflight<'_> {
         let expected = meant.tool.as_deref().and_then(|tool| self.latencies.get(&called(tool)));
         let expected = expected
             .map(|latency| json!({"p50_ms": latency.p50_ms, "p95_ms": latency.p95_ms, "samples": latency.samples}));
-        let mut told = json!({
+        let mut answer = json!({
             "index": index,
-            "asked": meant.asked.label(),
+            "asked": asked.label(),
             "visible": visible,
             "schema": {"valid": meant.tool.is_some() && fits(&report), "errors": report.get("schema_errors")},
             "credentials": credentials,
@@ -200,88 +195,11 @@ impl Preflight<'_> {
             "blockers": blockers,
         });
         for name in ["tool", "risk", "decision", "policy", "reason", "effects", "approval", "dlp"] {
-            if let (Some(members), Some(value)) = (told.as_object_mut(), report.get(name)) {
+            if let (Some(members), Some(value)) = (answer.as_object_mut(), report.get(name)) {
                 members.insert(name.into(), value.clone());
             }
         }
-        told
-    }
-
-    /// Checks the token that came with the question, once for each server.
-    async fn vouched(&mut self, server: &ServerName) -> Vouched {
-        if let Some(known) = self.vouched.get(server) {
-            return known.clone();
-        }
-        let settings = self.state.settings.servers.get(server).and_then(|server| server.jwt.as_ref());
-        let vouched = match (settings, self.call.jwt()) {
-            (None, _) => Vouched::NotAsked,
-            (Some(_), None) => Vouched::Missing,
-            (Some(settings), Some(token)) => match self.pipeline.tokens.checker(settings).check(token).await {
-                Ok(claims) => Vouched::With(claims.roles()),
-                Err(fault) => Vouched::Refused(fault.to_string()),
-            },
-        };
-        self.vouched.insert(server.clone(), vouched.clone());
-        vouched
-    }
-
-    /// What the server asks for besides the gateway's key, and whether it is there.
-    async fn credentials(&mut self, server: &ServerName, vouched: &Vouched) -> Value {
-        let mut needed = Vec::new();
-        match vouched {
-            Vouched::NotAsked => {}
-            Vouched::Missing => needed.push(json!({
-                "kind": "jwt", "present": false,
-                "fault": "the server needs a JWT of the caller: bring it with the preflight as with the call",
-            })),
-            Vouched::Refused(fault) => needed.push(json!({"kind": "jwt", "present": false, "fault": fault})),
-            Vouched::With(_) => needed.push(json!({"kind": "jwt", "present": true, "fault": null})),
-        }
-        if let Some(present) = self.pipeline.backends.has_credentials(server) {
-            let fault = (!present).then(|| format!("no token yet: `toolgate servers login {server}`"));
-            needed.push(json!({"kind": "oauth", "present": present, "fault": fault}));
-        }
-        needed.extend(self.account(server).await);
-        let present = needed.iter().all(|one| one.get("present") == Some(&Value::Bool(true)));
-        json!({"present": present, "needed": needed})
-    }
-
-    /// How the account stands of whoever is judged, once for each server. The provider is not asked.
-    async fn account(&mut self, server: &ServerName) -> Option<Value> {
-        if let Some(known) = self.accounts.get(server) {
-            return known.clone();
-        }
-        let provider = self.state.settings.servers.get(server).and_then(|server| server.provider.clone());
-        let account = match provider {
-            Some(provider) => Some(self.standing(&provider).await),
-            None => None,
-        };
-        self.accounts.insert(server.clone(), account.clone());
-        account
-    }
-
-    async fn standing(&self, provider: &Arc<ProviderSettings>) -> Value {
-        let (user, title, slug) = (&self.who.user, &provider.title, &provider.slug);
-        let base = self.state.settings.gateway.public_url.as_deref().unwrap_or_default();
-        let connect = format!("{base}/v1/providers/{slug}/connect");
-        let standing = self.pipeline.backends.account(user, provider).await.map(|view| view.standing);
-        let fault = match standing {
-            Ok(AccountStanding::Connected) => None,
-            Ok(AccountStanding::Expired) => {
-                Some(format!("the account of `{user}` with {title} has expired: connect it anew with `POST {connect}`"))
-            }
-            Ok(AccountStanding::Disconnected) => {
-                Some(format!("`{user}` has connected no account with {title}: connect one with `POST {connect}`"))
-            }
-            Err(_) => Some(format!("the account of `{user}` with {title} cannot be read now: try again")),
-        };
-        json!({
-            "kind": "account",
-            "provider": slug,
-            "state": standing.as_ref().map_or("unknown", |standing| standing.as_str()),
-            "present": fault.is_none(),
-            "fault": fault,
-        })
+        Ok(answer)
     }
 
     fn health(&self, server: &ServerName) -> Value {
