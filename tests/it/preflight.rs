@@ -167,24 +167,6 @@ async fn a_call_inside_a_call_inside_a_call_would_not_pass() {
     gateway.finish().await;
 }
 
-/// An own tool that no policy permits is in no list and found by no search.
-#[tokio::test]
-async fn own_tools_are_visible_where_lists_and_searches_show_them() {
-    let profile = "scopes = [\"tools:read\", \"tools:invoke\", \"policy:simulate\", \"brain:read\"]\nallowed_tools = [\"company_brain.query\"]";
-    let seen = async |setup: Setup| {
-        let gateway = setup.profile("analyst", profile).start().await;
-        let key = NewKey { name: "a".into(), profile: "analyst".into(), user: "a".into(), ..NewKey::default() };
-        let client = gateway.client(&gateway.create(key).await);
-        let asked = json!([{"tool": "company_brain.query"}, {"tool": "policy.simulate"}, {"tool": "eval.run.create"}]);
-        let report = checked(&client, &asked).await;
-        gateway.finish().await;
-        report["calls"].as_array().unwrap().iter().map(|call| call["visible"].clone()).collect::<Vec<_>>()
-    };
-    assert_eq!(seen(Setup::new()).await, [true, true, false]);
-    let nothing = "@id(\"none\") forbid (principal, action, resource);";
-    assert_eq!(seen(Setup::new().policy("none", nothing)).await, [false, true, false]);
-}
-
 #[tokio::test]
 async fn credentials_that_a_server_asks_for_are_checked() {
     let (upstream, issuer) = (FakeUpstream::legacy().await, Issuer::start().await);

@@ -161,10 +161,7 @@ impl Preflight<'_> {
         let (who, asked) = (Arc::new(who), &meant.question.asked);
         let report = told(self.pipeline, self.state, self.call, &who, &meant.question).await?;
         let visible = match (self.pipeline.own.find(asked), backend) {
-            (Some(own), _) => {
-                let permitted = own.by_scope || self.state.policies.could_permit(&who, &own.tool);
-                permitted && who.profile.has(own.scope) && own.lies_in(&who.profile)
-            }
+            (Some(own), _) => who.profile.has(own.scope) && own.lies_in(&who.profile),
             (None, Some(tool)) => self.state.sight(&who).shows(tool),
             (None, None) => false,
         };
