@@ -175,8 +175,7 @@ fn a_decoy_hides_nothing() {
 #[test]
 fn a_key_is_found_anywhere_in_base64() {
     let key = token(8);
-    let forms =
-        [key.clone(), format!("AKI{}", "AQYLPMN5HHHFPZAM2"), format!("sk_live{}", "_4eC39HqLyjWDarjtT1zdp7dcQx")];
+    let forms = [key, format!("AKI{}", "AQYLPMN5HHHFPZAM2"), format!("sk_live{}", "_4eC39HqLyjWDarjtT1zdp7dcQx")];
     let fronts: [&[u8]; 4] = [b"", b"caf\xe9 ", b"\0\0", b"\x89PNG\r\n\x1a\n\0\0"];
     for (number, form) in forms.iter().enumerate() {
         for (step, front) in (0..70_000).step_by(2_991).zip(fronts.iter().cycle()) {
