@@ -131,7 +131,7 @@ impl Backends {
                 }
                 Ok(answer)
             }
-            Err(fault) => Err(told(&server, &tool.label, options.repeatable(tool), fault)),
+            Err(fault) => Err(told(&server, &tool.shown(), options.repeatable(tool), fault)),
         }
     }
 

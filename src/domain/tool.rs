@@ -1,5 +1,6 @@
 //! A tool as its backend describes it, with what the operator says about it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use super::dlp::DlpModes;
 use super::id::ToolId;
 use super::json::Json;
+use super::uri;
 
 /// What is judged. Tools, prompts and resources are resolved, decided, charged, sent and recorded alike; entities are
 /// judged alone, by type and by field, for what a query may show.
@@ -187,9 +189,32 @@ impl Tool {
         Self { label: name.as_str().into(), ..Self::readable(Kind::Entity, ToolId::own(&name)) }
     }
 
+    /// Its label as the log shows it: of a resource without what stands in its URI for credentials and searches.
+    #[must_use]
+    pub fn shown(&self) -> Cow<'_, str> {
+        match self.kind {
+            Kind::Resource => format!("{}:{}", self.id.server, uri::shown(&self.id.tool)).into(),
+            Kind::Tool | Kind::Prompt | Kind::Entity => Cow::Borrowed(&self.label),
+        }
+    }
+
     /// Whether sending the same call twice does no more than sending it once.
     #[must_use]
     pub fn repeatable(&self) -> bool {
         self.risk == Risk::Read || self.hints.idempotent == Some(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_shows_no_credentials_of_a_uri() {
+        let id = |name: &str| ToolId::new("b".parse().unwrap(), name);
+        let read = Tool::readable(Kind::Resource, id("https://u:PASSWORD@h/p?token=SECRET"));
+        assert_eq!(read.shown(), "b:https://[redacted 10 chars]@h/p?[redacted 12 chars]");
+        let prompt = Tool::readable(Kind::Prompt, id("what?now"));
+        assert_eq!(prompt.shown(), "b:what?now");
     }
 }

@@ -384,6 +384,6 @@ pub(crate) fn unfinished(audit_event_id: EventId, kind: Kind, refusal: Refusal) 
 fn tell(id: &RequestId, carried: &Carried) {
     if let (Outcome::Failed(error), Some(tool)) = (&carried.outcome, &carried.tool) {
         let event = &carried.governance.audit_event_id;
-        tracing::info!(request_id = %id, audit_event_id = %event, tool = &*tool.label, why = error.message, "a call failed");
+        tracing::info!(request_id = %id, audit_event_id = %event, tool = &*tool.shown(), why = error.message, "a call failed");
     }
 }

@@ -35,7 +35,7 @@ use crate::journal::{Journal, JournalConfig, JournalError};
 use crate::ledger::Ledger;
 use crate::own::eval::{Evals, Library};
 use crate::own::{Own, Surroundings};
-use crate::pipeline::{Pipeline, State, Tallies};
+use crate::pipeline::{Long, Pipeline, State, Tallies};
 use crate::policy::{PolicyFault, Report};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Exporting;
@@ -201,6 +201,7 @@ fn pipeline(
         ledger: Ledger::default(),
         approvals,
         in_flight: Crowd::default(),
+        long: Long::default(),
         backends,
         own: Box::new(own),
         tallies: Tallies::default(),

@@ -38,29 +38,7 @@ pub(super) fn uri(uri: &str, mode: ArgumentsMode) -> Cow<'_, str> {
     if mode == ArgumentsMode::Plain {
         return Cow::Borrowed(uri);
     }
-    let (head, tail) = uri.split_at(uri.find(['?', '#']).unwrap_or(uri.len()));
-    let (before, rest) = head.split_at(head.find("://").map_or(0, |at| at + 3));
-    let (authority, path) = rest.split_at(rest.find(['/', '\\']).unwrap_or(rest.len()));
-    let user = authority.rfind('@').filter(|_| !before.is_empty());
-    if user.is_none() && tail.len() <= 1 {
-        return Cow::Borrowed(uri);
-    }
-    let hidden = |text: &str| format!("[redacted {} chars]", text.chars().count());
-    let mut out = before.to_owned();
-    match user {
-        Some(at) => {
-            let (user, host) = authority.split_at(at);
-            out.push_str(&hidden(user));
-            out.push_str(host);
-        }
-        None => out.push_str(authority),
-    }
-    out.push_str(path);
-    if let Some((mark, rest)) = tail.split_at_checked(1).filter(|(_, rest)| !rest.is_empty()) {
-        out.push_str(mark);
-        out.push_str(&hidden(rest));
-    }
-    Cow::Owned(out)
+    crate::domain::uri::shown(uri)
 }
 
 /// A log is read by more people, and kept longer, than anything else: no secret may stand in it, whatever else does.

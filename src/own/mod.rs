@@ -107,7 +107,7 @@ impl OwnTools for Own {
         Box::pin(async move {
             match &*call.tool().id.tool {
                 search::NAME => search::run(&self.tools, state, call),
-                simulate::NAME => simulate::run(pipeline, state, &self.keys, call),
+                simulate::NAME => simulate::run(pipeline, state, &self.keys, call).await,
                 brain::NAME => brain::run(&self.brain, state, call).await,
                 executions::LIST => executions::list(pipeline, state, &self.evals, call).await,
                 executions::GET => executions::get(pipeline, &self.evals, call).await,

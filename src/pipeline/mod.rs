@@ -6,6 +6,7 @@
 
 mod account;
 mod approval;
+mod long;
 mod record;
 mod resolve;
 mod scan;
@@ -21,6 +22,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::approval::unapproved;
+pub use self::long::Long;
 use self::record::{Record, cache_digest};
 use self::resolve::Decided;
 pub use self::resolve::{Origin, OwnTool, OwnTools, Road, Running, own_answer};
@@ -58,6 +60,8 @@ pub struct Pipeline {
     pub approvals: Approvals,
     /// Calls in flight, by key.
     pub in_flight: Crowd<KeyId>,
+    /// Where what takes long is done.
+    pub long: Long,
     pub backends: Backends,
     /// Checks what callers bring besides their key.
     pub tokens: Arc<Tokens>,
@@ -145,7 +149,7 @@ impl Pipeline {
         }
         // A misfit counts as a request, as whatever else is asked does.
         unwrapped?;
-        let resolved = self.resolve(state, principal, request, line.errand.as_ref(), record)?;
+        let resolved = self.resolve(state, principal, request, line.errand.as_ref(), record).await?;
         let resolved = self.vouch(state, resolved, record).await?;
         let resolved = self.scan_arguments(state, resolved, line, record).await?;
         let (decided, road) = resolved.decide(&state.policies, self.clock.now(), record)?;
@@ -169,7 +173,7 @@ impl Pipeline {
             }
             Road::Backend { trace, timeout } => {
                 let outcome = self.send(state, &call, &trace, timeout, &line, record).await?;
-                self.scan_outcome(state, call.tool(), outcome, record).await
+                self.scan_outcome(state, &call, outcome, record).await
             }
         }
     }
@@ -235,7 +239,7 @@ impl Pipeline {
             return Ok(Outcome::Answered(nothing()));
         }
         record.sent();
-        let (progress, notices) = scan::notices(state, tool, line.progress.clone());
+        let (progress, notices) = self.notices(state, call, line.progress.clone());
         let (peer, trail) = (line.peer.clone(), Some(record.trail()));
         let options = SendOptions { trace, timeout, progress, peer, cache_digest, errand, key: None, trail };
         let sending = pin!(self.backends.send(call, options));

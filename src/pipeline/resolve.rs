@@ -11,20 +11,20 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::record::Record;
-use super::{Line, Pipeline, State};
+use super::{Line, Long, Pipeline, State};
 use crate::authn::jwt::Claims;
 use crate::backend::{Catalog, Resolved as Found};
 use crate::domain::call::{CallRequest, Entrance, Errand, ToolRef};
 use crate::domain::clock::Moment;
 use crate::domain::decision::{Judgement, Verdict};
-use crate::domain::id::{RequestId, ServerName};
+use crate::domain::id::{KeyId, RequestId, ServerName};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, Misfit, Refusal};
 use crate::domain::principal::{Principal, Profile, Scope, Surface};
 use crate::domain::secret::Secret;
 use crate::domain::tool::{Kind, Risk, Tool};
 use crate::domain::trace::Context;
-use crate::policy::effects::of_call;
+use crate::policy::effects::{Recognised, of_call, of_call_briefly};
 use crate::policy::{Call, Decision, Facts, PendingCall, PermittedCall, Policies};
 
 /// Bytes of a prompt's name or a resource's URI.
@@ -118,6 +118,8 @@ pub enum Road {
 #[derive(Debug)]
 pub(super) struct Resolved {
     call: Call,
+    /// What its arguments would do.
+    effects: Recognised,
     road: Road,
     by_scope: Option<Scope>,
     surface: Surface,
@@ -160,10 +162,18 @@ impl Resolved {
         self
     }
 
+    pub(super) const fn key(&self) -> &KeyId {
+        &self.call.principal().key
+    }
+
     /// The same call with other arguments; `value` is their tree, and fits the schema.
-    pub(super) fn rewritten(self, arguments: Json, value: Value) -> Self {
+    ///
+    /// # Errors
+    /// Where nobody could tell what they would do.
+    pub(super) async fn rewritten(self, arguments: Json, value: Value, long: &Long) -> Result<Self, Refusal> {
         let (principal, tool) = (self.call.principal().clone(), Arc::clone(self.call.tool()));
-        Self { call: Call::resolved(principal, tool, Some(arguments), value), ..self }
+        let (value, effects) = recognised(long, &principal.key, &tool, value).await?;
+        Ok(Self { call: Call::resolved(principal, tool, Some(arguments), value), effects, ..self })
     }
 
     /// Judges the call without letting it go.
@@ -171,8 +181,7 @@ impl Resolved {
     /// # Errors
     /// Where policy denies it: then nothing else matters.
     pub(super) fn judged(&self, policies: &Policies, now: Moment, record: &mut Record) -> Result<Judgement, Refusal> {
-        let effects = of_call(self.call.tool(), self.call.value());
-        let facts = Facts { effects: &effects.effects, surface: self.surface, now, source: self.source };
+        let facts = Facts { effects: &self.effects.effects, surface: self.surface, now, source: self.source };
         let arguments = self.call.arguments().is_some().then_some(self.call.value());
         let judgement = policies.judge(self.call.principal(), self.call.tool(), arguments, &facts);
         if judgement.verdict == Verdict::Deny {
@@ -189,8 +198,7 @@ impl Resolved {
         now: Moment,
         record: &mut Record,
     ) -> Result<(Decided, Road), Refusal> {
-        let effects = of_call(self.call.tool(), self.call.value());
-        let facts = Facts { effects: &effects.effects, surface: self.surface, now, source: self.source };
+        let facts = Facts { effects: &self.effects.effects, surface: self.surface, now, source: self.source };
         let call = self.call.recorded(record.event().clone(), record.trail().context());
         let decision = match self.by_scope {
             Some(scope) => policies.permit_by_scope(call, scope, &facts),
@@ -218,7 +226,7 @@ fn places((name, value): &(&'static str, String)) -> bool {
 
 impl Pipeline {
     /// Finds what the request names, for this principal, and reads the arguments against its schema.
-    pub(super) fn resolve(
+    pub(super) async fn resolve(
         &self,
         state: &State,
         principal: Principal,
@@ -261,8 +269,10 @@ impl Pipeline {
             Kind::Tool => check_arguments(&state.catalog, &tool, &value)?,
             Kind::Prompt | Kind::Resource | Kind::Entity => check_texts(&value)?,
         }
+        let (value, effects) = recognised(&self.long, &principal.key, &tool, value).await?;
         let call = Call::resolved(principal, tool, request.arguments, value);
         Ok(Resolved {
+            effects,
             call: call.bringing(own.and(request.jwt.clone())),
             road: match own {
                 Some(_) => Road::Own(Box::new(Origin {
@@ -311,6 +321,19 @@ impl Pipeline {
         let checked = self.tokens.checker(settings).check(token).await;
         checked.map(Some).map_err(|fault| refused(Some(fault.to_string())))
     }
+}
+
+/// What the arguments of a call would do; what takes long to tell is told beside the threads that answer.
+async fn recognised(long: &Long, key: &KeyId, tool: &Arc<Tool>, value: Value) -> Result<(Value, Recognised), Refusal> {
+    if let Some(recognised) = of_call_briefly(tool, &value) {
+        return Ok((value, recognised));
+    }
+    let tool = Arc::clone(tool);
+    let told = long.work(key, move || {
+        let recognised = of_call(&tool, &value);
+        (value, recognised)
+    });
+    told.await.map_err(|_| Refusal::Internal)
 }
 
 /// The backend tool that a reference names among those inside the profile.

@@ -12,18 +12,17 @@ use tokio::sync::mpsc;
 
 use super::record::Record;
 use super::resolve::Resolved;
-use super::{Line, Pipeline, State};
+use super::{Line, Long, Pipeline, State};
 use crate::backend::{Aside, Asides, Catalog, asides};
 use crate::domain::decision::Judgement;
 use crate::domain::dlp::{Direction, DlpMode, DlpResult};
+use crate::domain::id::KeyId;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, Outcome, Refusal, UpstreamError, UpstreamFault};
 use crate::domain::tool::{Kind, Tool};
-use crate::policy::refused_by;
+use crate::policy::{PermittedCall, refused_by};
 use crate::scan::{Report, Scanner, redact};
 
-/// A longer text is scanned where it holds nobody up.
-const LONG: usize = 128 << 10;
 /// Progress of a backend that waits to be scanned.
 const NOTICES: usize = 64;
 /// Stands among the rules where a text was not scanned whole.
@@ -74,11 +73,15 @@ pub fn examine(scanner: &Scanner, mode: DlpMode, text: &Json) -> Scanned {
     if mode == DlpMode::Off {
         return Scanned::default();
     }
-    let report = scanner.scan(text.bytes());
+    treated(mode, text, &scanner.scan(text.bytes()))
+}
+
+/// Does with a text what the mode asks.
+fn treated(mode: DlpMode, text: &Json, report: &Report) -> Scanned {
     if report.is_clean() {
         return Scanned { result: DlpResult::Passed, ..Scanned::default() };
     }
-    let counts = counts(&report);
+    let counts = counts(report);
     match mode {
         DlpMode::Off | DlpMode::Observe => Scanned { result: DlpResult::Flagged, counts, rewritten: None },
         DlpMode::Block => Scanned::blocked(counts),
@@ -98,22 +101,31 @@ fn counts(report: &Report) -> BTreeMap<&'static str, usize> {
     counts
 }
 
-/// The same, off this thread where it takes long.
-async fn examined(scanner: &Arc<Scanner>, mode: DlpMode, text: &Json) -> Scanned {
-    if mode == DlpMode::Off || text.bytes().len() < LONG {
-        return examine(scanner, mode, text);
-    }
-    let (scanner, text) = (Arc::clone(scanner), text.clone());
-    let scan = tokio::task::spawn_blocking(move || examine(&scanner, mode, &text)).await;
-    scan.unwrap_or_else(|error| {
-        tracing::error!(%error, "a scan broke off");
-        match mode {
+/// Looks at texts for a key. What takes long, by its length or by what it is dense with, is scanned where it holds nobody up.
+#[derive(Debug, Clone, Copy)]
+struct Eye<'a> {
+    scanner: &'a Arc<Scanner>,
+    long: &'a Long,
+    key: &'a KeyId,
+}
+
+impl Eye<'_> {
+    async fn examined(self, mode: DlpMode, text: &Json) -> Scanned {
+        if mode == DlpMode::Off {
+            return Scanned::default();
+        }
+        if let Some(report) = self.scanner.scan_briefly(text.bytes()) {
+            return treated(mode, text, &report);
+        }
+        let (scanner, text) = (Arc::clone(self.scanner), text.clone());
+        let scan = self.long.work(self.key, move || examine(&scanner, mode, &text)).await;
+        scan.unwrap_or_else(|_| match mode {
             DlpMode::Observe => {
                 Scanned { result: DlpResult::Flagged, counts: BTreeMap::from([(INCOMPLETE, 1)]), rewritten: None }
             }
             _ => Scanned::blocked(BTreeMap::from([(INCOMPLETE, 1)])),
-        }
-    })
+        })
+    }
 }
 
 /// Refuses a call for what stands in it and may not travel.
@@ -125,6 +137,10 @@ fn kept_back(scanned: &Scanned, judgement: Judgement, record: &mut Record) -> Re
 }
 
 impl Pipeline {
+    const fn eye<'a>(&'a self, scanner: &'a Arc<Scanner>, key: &'a KeyId) -> Eye<'a> {
+        Eye { scanner, long: &self.long, key }
+    }
+
     /// Scans the arguments of a call to a backend, and what its client says beside them, which cannot be rewritten. An
     /// errand's arguments stand there.
     ///
@@ -139,9 +155,10 @@ impl Pipeline {
     ) -> Result<Resolved, Refusal> {
         let Some(tool) = resolved.backend_tool().map(Arc::clone) else { return Ok(resolved) };
         let (scanner, mode) = (&state.settings.scanner, tool.settings.dlp.arguments);
+        let key = resolved.key().clone();
         if let Some(beside) = line.peer.as_ref().and_then(|peer| peer.beside()) {
             let mode = if mode == DlpMode::Redact { DlpMode::Block } else { mode };
-            let scanned = examined(scanner, mode, &beside).await;
+            let scanned = self.eye(scanner, &key).examined(mode, &beside).await;
             if scanned.result == DlpResult::Blocked {
                 let judgement = resolved.judged(&state.policies, self.clock.now(), record)?;
                 return Err(kept_back(&scanned, judgement, record));
@@ -159,7 +176,7 @@ impl Pipeline {
             None => resolved,
         };
         let mut scanned = match resolved.arguments().filter(|_| line.errand.is_none()) {
-            Some(arguments) => examined(scanner, mode, arguments).await,
+            Some(arguments) => self.eye(scanner, &key).examined(mode, arguments).await,
             None => examine(scanner, mode, &Json::from_parts("{}".into())),
         };
         if scanned.result < DlpResult::Redacted {
@@ -172,7 +189,7 @@ impl Pipeline {
         };
         record.scanned(Direction::Arguments, &scanned);
         record.resolved(&tool, Some(&text));
-        Ok(resolved.rewritten(text, value))
+        resolved.rewritten(text, value, &self.long).await
     }
 
     /// Scans what came back, be it a result or an error.
@@ -182,17 +199,17 @@ impl Pipeline {
     pub(super) async fn scan_outcome(
         &self,
         state: &State,
-        tool: &Tool,
+        call: &PermittedCall,
         outcome: Outcome,
         record: &mut Record,
     ) -> Result<Outcome, Refusal> {
-        let mode = tool.settings.dlp.results;
+        let mode = call.tool().settings.dlp.results;
         let text = match &outcome {
             Outcome::Answered(answer) => &answer.result,
             Outcome::Failed(UpstreamError { fault: UpstreamFault::Rpc(error), .. }) => error,
             _ => return Ok(outcome),
         };
-        let scanned = examined(&state.settings.scanner, mode, text).await;
+        let scanned = self.eye(&state.settings.scanner, &call.principal().key).examined(mode, text).await;
         record.scanned(Direction::Results, &scanned);
         if scanned.result == DlpResult::Blocked {
             return Err(scanned.refusal(Direction::Results));
@@ -209,57 +226,73 @@ impl Pipeline {
 
 /// What a backend says before it answers, scanned like its answer where that may be rewritten or kept back.
 #[derive(Debug)]
-pub(super) struct Notices {
-    scanner: Arc<Scanner>,
-    mode: DlpMode,
-    /// From the backend, and to the caller; absent where nothing is scanned.
-    way: Option<(mpsc::Receiver<Aside>, Asides)>,
+pub(super) struct Notices<'a> {
+    /// From the backend, to the caller, and what looks at it on the way; absent where nothing is scanned.
+    way: Option<Way<'a>>,
 }
 
-/// The channel that a backend's progress takes.
-pub(super) fn notices(state: &State, tool: &Tool, progress: Option<Asides>) -> (Option<Asides>, Notices) {
-    let (scanner, mode) = (Arc::clone(&state.settings.scanner), tool.settings.dlp.results);
-    match progress {
-        Some(sink) if matches!(mode, DlpMode::Redact | DlpMode::Block) => {
-            let (source, heard) = asides(NOTICES);
-            (Some(source), Notices { scanner, mode, way: Some((heard, sink)) })
+#[derive(Debug)]
+struct Way<'a> {
+    heard: mpsc::Receiver<Aside>,
+    sink: Asides,
+    eye: Eye<'a>,
+    mode: DlpMode,
+}
+
+impl Pipeline {
+    /// The channel that a backend's progress takes.
+    pub(super) fn notices<'a>(
+        &'a self,
+        state: &'a State,
+        call: &'a PermittedCall,
+        progress: Option<Asides>,
+    ) -> (Option<Asides>, Notices<'a>) {
+        let mode = call.tool().settings.dlp.results;
+        match progress {
+            Some(sink) if matches!(mode, DlpMode::Redact | DlpMode::Block) => {
+                let (source, heard) = asides(NOTICES);
+                let eye = self.eye(&state.settings.scanner, &call.principal().key);
+                (Some(source), Notices { way: Some(Way { heard, sink, eye, mode }) })
+            }
+            progress => (progress, Notices { way: None }),
         }
-        progress => (progress, Notices { scanner, mode, way: None }),
     }
 }
 
-impl Notices {
+impl Notices<'_> {
     /// Passes on what may travel until the call ends.
     pub(super) async fn beside<T>(self, call: impl Future<Output = T>) -> T {
-        let Self { scanner, mode, way } = self;
-        let Some((mut heard, sink)) = way else { return call.await };
-        let pass = |mut notice: Aside| {
-            let params = match &mut notice {
-                Aside::Notification { params, .. } => params,
-                Aside::Question(question) => &mut question.params,
-            };
-            if let Some(text) = params {
-                let scanned = examine(&scanner, mode, text);
-                if scanned.result == DlpResult::Blocked {
-                    return;
-                }
-                if let Some(rewritten) = scanned.rewritten {
-                    *text = rewritten;
-                }
-            }
-            // A full channel loses progress, as it does without a scan.
-            let _lost = !sink.pass(notice);
-        };
+        let Some(mut way) = self.way else { return call.await };
         let mut call = std::pin::pin!(call);
         let answer = loop {
             tokio::select! {
                 answer = &mut call => break answer,
-                Some(notice) = heard.recv() => pass(notice),
+                Some(notice) = way.heard.recv() => way.pass(notice).await,
             }
         };
-        while let Ok(notice) = heard.try_recv() {
-            pass(notice);
+        while let Ok(notice) = way.heard.try_recv() {
+            way.pass(notice).await;
         }
         answer
+    }
+}
+
+impl Way<'_> {
+    async fn pass(&self, mut notice: Aside) {
+        let params = match &mut notice {
+            Aside::Notification { params, .. } => params,
+            Aside::Question(question) => &mut question.params,
+        };
+        if let Some(text) = params {
+            let scanned = self.eye.examined(self.mode, text).await;
+            if scanned.result == DlpResult::Blocked {
+                return;
+            }
+            if let Some(rewritten) = scanned.rewritten {
+                *text = rewritten;
+            }
+        }
+        // A full channel loses progress, as it does without a scan.
+        let _lost = !self.sink.pass(notice);
     }
 }

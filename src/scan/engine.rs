@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use memchr::{memchr, memchr2_iter};
+use memchr::{memchr, memchr_iter, memchr2_iter};
 
 use super::hidden::{Hidden, even};
 use super::keywords::{self, Probe};
@@ -46,7 +46,11 @@ impl<'s> Scan<'s> {
         let mut decoded: Decoded = None;
         let mut hidden = Hidden::default();
         let whole = keywords::find(text, |at, probe| match probe {
-            Probe::Escape | Probe::Encoded(_) => self.hides(text, at, probe, depth, &mut hidden),
+            Probe::Escape | Probe::Encoded(_) | Probe::Spaced => self.hides(text, at, probe, depth, &mut hidden),
+            Probe::Assignment if assigns_encoded(text, at) => {
+                self.hides(text, at, Probe::Spaced, depth, &mut hidden)
+                    && self.candidate(view, at, probe, depth, &mut decoded)
+            }
             _ => self.candidate(view, at, probe, depth, &mut decoded),
         }) && memchr2_iter(b'@', b'%', text).all(|at| match text::at(text, at) {
             b'@' => self.candidate(view, at, Probe::Address, depth, &mut decoded),
@@ -177,7 +181,7 @@ impl<'s> Scan<'s> {
             Probe::Number => numbers::find(text, place),
             Probe::Iban => iban::find(text, place),
             // These are opened, not looked at.
-            Probe::Escape | Probe::Percent | Probe::Encoded(_) => None,
+            Probe::Escape | Probe::Percent | Probe::Spaced | Probe::Encoded(_) => None,
         };
         if let Some(found) = found {
             self.record(view, &found);
@@ -224,7 +228,7 @@ const fn reach(probe: Probe) -> (usize, usize) {
         Probe::Address => (address::REACH + 8, 300),
         Probe::Number => (numbers::CONTEXT + 8, 96),
         Probe::Iban => (8, iban::LONGEST + 16),
-        Probe::Escape | Probe::Percent | Probe::Encoded(_) => (0, 0),
+        Probe::Escape | Probe::Percent | Probe::Spaced | Probe::Encoded(_) => (0, 0),
     }
 }
 
@@ -232,7 +236,7 @@ const fn reach(probe: Probe) -> (usize, usize) {
 const fn cost(probe: Probe) -> usize {
     match probe {
         Probe::Token(_) | Probe::Telegram | Probe::Azure | Probe::Atlas | Probe::Number | Probe::Iban => 0,
-        Probe::Escape | Probe::Percent | Probe::Encoded(_) => 0,
+        Probe::Escape | Probe::Percent | Probe::Spaced | Probe::Encoded(_) => 0,
         Probe::Assignment | Probe::OpenAi | Probe::NationalInsurance | Probe::Address => 256,
         Probe::Bearer(_) | Probe::Basic(_) => 1024,
         Probe::Jwt => 2 * blocks::LONGEST_JWT,
@@ -243,4 +247,13 @@ const fn cost(probe: Probe) -> usize {
 /// Whether a word begins here: the letter of an escape such as `\n` is not part of what follows it.
 fn begins_word(text: &[u8], place: usize) -> bool {
     !text::is_word(text::before(text, place)) || text::before(text, place.saturating_sub(1)) == b'\\'
+}
+
+/// Whether what assigns is percent-encoded behind a name: `password%3D`.
+fn assigns_encoded(text: &[u8], name: usize) -> bool {
+    let near = text::part(text, name, name + 32);
+    memchr_iter(b'%', near).any(|at| {
+        let code = text::part(near, at + 1, at + 3);
+        [b"3D", b"3A", b"22"].iter().any(|known| code.eq_ignore_ascii_case(*known))
+    })
 }

@@ -13,7 +13,7 @@ use super::view::{View, base64_decoded, is_base64};
 
 /// What belongs to a place of an escape: what stands before it, and behind it as much as a secret may take.
 const LEAD: usize = 160;
-const TAIL: usize = LONGEST_KEY + 512;
+const TAIL: usize = 2 * LONGEST_KEY;
 /// The longest piece that is decoded at once, and how much of it is decoded again with the next: a secret of which each
 /// character is an escape has its place there.
 const LONGEST_PIECE: usize = 256 << 10;
@@ -46,6 +46,7 @@ impl Hidden {
                     self.percents.push(place);
                 }
             }
+            Probe::Spaced => self.percents.push(place),
             Probe::Encoded(skipped) => self.coded.push((place, skipped)),
             _ => {}
         }
@@ -57,6 +58,7 @@ impl Scan<'_> {
     pub(super) fn open(&mut self, view: &View<'_>, mut hidden: Hidden, depth: u8) -> bool {
         let text = &*view.text;
         hidden.escapes.sort_unstable();
+        hidden.percents.sort_unstable();
         hidden.coded.sort_unstable();
         let escaped = pieces(text, &hidden.escapes);
         let mut percents = pieces(text, &hidden.percents);

@@ -39,6 +39,8 @@ pub(super) enum Probe {
     Address,
     /// The code of a character that a URL would not need to encode.
     Percent,
+    /// A keyword behind which a space, or what assigns, is percent-encoded.
+    Spaced,
     Number,
     Iban,
 }
@@ -151,6 +153,7 @@ fn keywords() -> Vec<(String, Probe)> {
     ["earer ", "EARER "].iter().for_each(|word| add(word, Probe::Bearer(word.len())));
     ["asic ", "ASIC "].iter().for_each(|word| add(word, Probe::Basic(word.len())));
     add("-----BEGIN ", Probe::PrivateKey);
+    ["-----BEGIN%20", "earer%20", "asic%20"].iter().for_each(|word| add(word, Probe::Spaced));
     ["l insurance", "l Insurance", "NINO", "nino"].iter().for_each(|word| add(word, Probe::NationalInsurance));
     add("\\u00", Probe::Escape);
     let coded = ENCODED.iter().flat_map(|word| in_base64(word));

@@ -17,6 +17,7 @@ mod channels;
 mod cli;
 mod connections;
 mod coverage;
+mod dense;
 mod dlp;
 mod docs;
 mod evals;

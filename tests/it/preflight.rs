@@ -150,6 +150,23 @@ async fn what_is_asked_is_bounded() {
     gateway.finish().await;
 }
 
+/// `gateway_invoke` does not call itself, so nobody is told that it would.
+#[tokio::test]
+async fn a_call_inside_a_call_inside_a_call_would_not_pass() {
+    let upstream = FakeUpstream::legacy().await;
+    let gateway = start(&upstream, "").await;
+    let client = gateway.agent().await;
+    let of = |inner: Value| json!({"server": "toolgate", "tool": "gateway_invoke", "arguments": inner});
+    let once = of(json!({"server": "up", "tool": "read"}));
+    let report = checked(&client, &json!([once, of(once.clone())])).await;
+    assert_eq!(report["calls"][0]["would_pass"], true, "{report}");
+    assert_eq!((&report["calls"][1]["blockers"], &report["calls"][1]["tool"]), (&json!(["denied"]), &Value::Null));
+    let simulated = client.simulate(&of(once.clone())).await;
+    assert_eq!((&simulated["decision"], &simulated["code"]), (&json!("deny"), &json!("invalid_request")));
+    assert_eq!(client.call("gateway_invoke", &once).await.refused().1, -32602, "as the call itself");
+    gateway.finish().await;
+}
+
 #[tokio::test]
 async fn credentials_that_a_server_asks_for_are_checked() {
     let (upstream, issuer) = (FakeUpstream::legacy().await, Issuer::start().await);

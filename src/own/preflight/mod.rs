@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use self::credentials::{Vouched, faults};
 use super::Description;
-use super::simulate::{Simulation, judged};
+use super::simulate::{Question, judged, told};
 use crate::authn::Keyring;
 use crate::backend::{BreakerState, Resolved as Found, ServerState, ServerStatus};
 use crate::domain::call::ToolRef;
@@ -77,7 +77,7 @@ struct Asked {
 }
 
 pub(super) async fn run(
-    pipeline: &Pipeline,
+    pipeline: &Arc<Pipeline>,
     state: &Arc<State>,
     keys: &Keyring,
     call: &PermittedCall,
@@ -94,7 +94,7 @@ pub(super) async fn run(
     let mut flight = Preflight { pipeline, state, call, who, latencies, servers, vouched, accounts, taken };
     let mut reports = Vec::with_capacity(calls.len());
     for (index, meant) in calls.iter().enumerate() {
-        reports.push(flight.check(index, meant).await);
+        reports.push(flight.check(index, meant).await?);
     }
     let report = whole(&reports);
     Ok(own_answer(&summary(&report), &report))
@@ -102,8 +102,7 @@ pub(super) async fn run(
 
 /// A call, and what it turns out to be of.
 struct Meant {
-    asked: ToolRef,
-    arguments: Option<Value>,
+    question: Arc<Question>,
     tool: Option<Arc<Tool>>,
     /// It is the gateway's own.
     own: bool,
@@ -116,15 +115,15 @@ impl Meant {
             Some(server) => ToolRef::Pair { server, tool },
             None => ToolRef::Text(tool),
         };
-        let opened = pipeline.own.find(&asked).and_then(|own| own.unwrapped(arguments.as_ref()));
-        let (asked, arguments) = opened.unwrap_or((asked, arguments));
-        let own = pipeline.own.find(&asked).map(|own| Arc::clone(&own.tool));
-        let found = || match state.catalog.resolve(&asked, |_| true) {
+        let question = Question { asked, arguments }.opened(pipeline);
+        let asked = &question.asked;
+        let own = pipeline.own.find(asked).map(|own| Arc::clone(&own.tool));
+        let found = || match state.catalog.resolve(asked, |_| true) {
             Found::One(tool) => Some(tool),
             _ => None,
         };
         let (own, tool) = (own.is_some(), own.or_else(found));
-        Self { asked, arguments, tool, own }
+        Self { question: Arc::new(question), tool, own }
     }
 }
 
@@ -135,8 +134,8 @@ fn called(tool: &Tool) -> Called {
 
 /// One list on its way.
 struct Preflight<'a> {
-    pipeline: &'a Pipeline,
-    state: &'a State,
+    pipeline: &'a Arc<Pipeline>,
+    state: &'a Arc<State>,
     call: &'a PermittedCall,
     who: Principal,
     latencies: BTreeMap<Called, Latency>,
@@ -149,7 +148,7 @@ struct Preflight<'a> {
 }
 
 impl Preflight<'_> {
-    async fn check(&mut self, index: usize, meant: &Meant) -> Value {
+    async fn check(&mut self, index: usize, meant: &Meant) -> Result<Value, Refusal> {
         let backend = meant.tool.as_deref().filter(|_| !meant.own);
         let vouched = match backend {
             Some(tool) => self.vouched(&tool.id.server).await,
@@ -159,9 +158,9 @@ impl Preflight<'_> {
         if let Vouched::With(roles) = &vouched {
             who.roles.extend(roles.iter().cloned());
         }
-        let simulation = Simulation { pipeline: self.pipeline, state: self.state, who: &who };
-        let report = simulation.of(&meant.asked, meant.arguments.as_ref());
-        let visible = match (self.pipeline.own.find(&meant.asked), backend) {
+        let (who, asked) = (Arc::new(who), &meant.question.asked);
+        let report = told(self.pipeline, self.state, self.call, &who, &meant.question).await?;
+        let visible = match (self.pipeline.own.find(asked), backend) {
             (Some(own), _) => who.profile.has(own.scope) && own.lies_in(&who.profile),
             (None, Some(tool)) => self.state.sight(&who).shows(tool),
             (None, None) => false,
@@ -179,9 +178,9 @@ impl Preflight<'_> {
         let expected = meant.tool.as_deref().and_then(|tool| self.latencies.get(&called(tool)));
         let expected = expected
             .map(|latency| json!({"p50_ms": latency.p50_ms, "p95_ms": latency.p95_ms, "samples": latency.samples}));
-        let mut told = json!({
+        let mut answer = json!({
             "index": index,
-            "asked": meant.asked.label(),
+            "asked": asked.label(),
             "visible": visible,
             "schema": {"valid": meant.tool.is_some() && fits(&report), "errors": report.get("schema_errors")},
             "credentials": credentials,
@@ -193,11 +192,11 @@ impl Preflight<'_> {
             "blockers": blockers,
         });
         for name in ["tool", "risk", "decision", "policy", "reason", "effects", "approval", "dlp"] {
-            if let (Some(members), Some(value)) = (told.as_object_mut(), report.get(name)) {
+            if let (Some(members), Some(value)) = (answer.as_object_mut(), report.get(name)) {
                 members.insert(name.into(), value.clone());
             }
         }
-        told
+        Ok(answer)
     }
 
     fn health(&self, server: &ServerName) -> Value {

@@ -1,11 +1,17 @@
 //! What a simulation is asked.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::Simulation;
 use crate::brain::is_type_name;
 use crate::domain::call::ToolRef;
 use crate::domain::outcome::Refusal;
+use crate::domain::principal::Principal;
+use crate::pipeline::{Pipeline, State};
+use crate::policy::PermittedCall;
 
 #[derive(Deserialize)]
 pub(super) struct Arguments {
@@ -56,4 +62,40 @@ impl Arguments {
             }),
         }
     }
+}
+
+/// What a simulation is about.
+pub(in crate::own) struct Question {
+    pub(in crate::own) asked: ToolRef,
+    pub(in crate::own) arguments: Option<Value>,
+}
+
+impl Question {
+    /// The same about the call inside, where it is one of `gateway_invoke`, which does not call itself.
+    pub(in crate::own) fn opened(self, pipeline: &Pipeline) -> Self {
+        let opens = |asked: &ToolRef| pipeline.own.find(asked).is_some_and(|own| own.opens);
+        let inner = pipeline.own.find(&self.asked).and_then(|own| own.unwrapped(self.arguments.as_ref()));
+        match inner.filter(|(asked, _)| !opens(asked)) {
+            Some((asked, arguments)) => Self { asked, arguments },
+            None => self,
+        }
+    }
+}
+
+/// The answer to a question of a caller's. It may take long to scan and to parse what somebody made for that, so it is found
+/// beside the threads that answer.
+pub(in crate::own) async fn told(
+    pipeline: &Arc<Pipeline>,
+    state: &Arc<State>,
+    call: &PermittedCall,
+    who: &Arc<Principal>,
+    question: &Arc<Question>,
+) -> Result<Value, Refusal> {
+    let long = pipeline.long.clone();
+    let (pipeline, state, who, question) =
+        (Arc::clone(pipeline), Arc::clone(state), Arc::clone(who), Arc::clone(question));
+    let answer = long.work(&call.principal().key, move || {
+        Simulation { pipeline: &pipeline, state: &state, who: &who }.of(&question.asked, question.arguments.as_ref())
+    });
+    answer.await.map_err(|_| Refusal::Internal)
 }

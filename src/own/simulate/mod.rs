@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use self::ask::Arguments;
+pub(super) use self::ask::{Question, told};
 use super::{Description, brain};
 use crate::authn::Keyring;
 use crate::backend::Resolved as Found;
@@ -51,8 +52,8 @@ pub(super) fn tool() -> OwnTool {
     .into_tool()
 }
 
-pub(super) fn run(
-    pipeline: &Pipeline,
+pub(super) async fn run(
+    pipeline: &Arc<Pipeline>,
     state: &Arc<State>,
     keys: &Keyring,
     call: &PermittedCall,
@@ -60,9 +61,9 @@ pub(super) fn run(
     let invalid = |message: String| Refusal::InvalidRequest { message };
     let arguments = Arguments::deserialize(call.value()).map_err(|error| invalid(error.to_string()))?;
     let who = judged(arguments.agent_id.as_deref(), state, keys, call)?;
-    let simulation = Simulation { pipeline, state, who: &who };
+    let who = Arc::new(who);
     if let Some(entity) = arguments.entity()? {
-        let report = simulation.of_entity(entity);
+        let report = Simulation { pipeline, state, who: &who }.of_entity(entity);
         let what = format!("entity {}", arguments.entity.as_deref().unwrap_or_default());
         return Ok(own_answer(&summary(&what, &who, &report), &report));
     }
@@ -70,8 +71,9 @@ pub(super) fn run(
     if arguments.params.is_some() && arguments.arguments.is_some() {
         return Err(invalid("give `params` or `arguments`, not both".into()));
     }
-    let given = arguments.params.or(arguments.arguments);
-    let report = simulation.of(&asked, given.as_ref());
+    let question = Arc::new(Question { asked, arguments: arguments.params.or(arguments.arguments) });
+    let report = told(pipeline, state, call, &who, &question).await?;
+    let asked = &question.asked;
     let what = match (asked.kind(), asked.server()) {
         (Kind::Tool, _) | (_, None) => asked.label(),
         (kind, Some(server)) => format!("{} {server}:{}", kind.as_str(), asked.label()),
@@ -95,17 +97,21 @@ pub(super) fn judged(
 }
 
 /// One question, asked of the same code that enforces.
-pub(super) struct Simulation<'a> {
-    pub pipeline: &'a Pipeline,
-    pub state: &'a State,
-    pub who: &'a Principal,
+struct Simulation<'a> {
+    pipeline: &'a Pipeline,
+    state: &'a State,
+    who: &'a Principal,
 }
 
 impl Simulation<'_> {
     /// What would be decided about a call, and all that stands around it.
-    pub(super) fn of(&self, asked: &ToolRef, given: Option<&Value>) -> Value {
+    fn of(&self, asked: &ToolRef, given: Option<&Value>) -> Value {
         if let Some(own) = self.pipeline.own.find(asked) {
             return match own.unwrapped(given) {
+                Some((inner, _)) if self.pipeline.own.find(&inner).is_some_and(|own| own.opens) => {
+                    let reason = format!("`{}` does not call itself: name the tool that you want", own.tool.id.tool);
+                    self.unknown(asked, given, "invalid_request", &reason)
+                }
                 Some((inner, arguments)) => self.of(&inner, arguments.as_ref()),
                 None => self.of_own(own, given),
             };

@@ -3,6 +3,7 @@
 //! Pure and total: any JSON gives an answer, in bounded time and memory. Where nobody can tell what an argument that is
 //! certainly SQL, a command or a URL would do, that is an effect of its own (`sql.unparsed`), so a policy can refuse it.
 
+mod effort;
 mod names;
 mod path;
 mod shell;
@@ -20,6 +21,7 @@ use serde_json::{Map, Value};
 use crate::domain::id::OWN_SERVER;
 use crate::domain::tool::{ArgumentKind, Kind, Tool};
 
+use effort::Effort;
 use names::Reading;
 use vocabulary::{Effect, Effects};
 
@@ -40,10 +42,22 @@ pub struct Recognised {
 /// What a call of this tool or prompt with these arguments would do, or the reading of this resource.
 #[must_use]
 pub fn of_call(tool: &Tool, arguments: &Value) -> Recognised {
+    told(tool, arguments, &mut Effort::full())
+}
+
+/// The same, unless it takes more than a few milliseconds.
+#[must_use]
+pub fn of_call_briefly(tool: &Tool, arguments: &Value) -> Option<Recognised> {
+    let mut effort = Effort::brief();
+    let recognised = told(tool, arguments, &mut effort);
+    (!effort.is_spent()).then_some(recognised)
+}
+
+fn told(tool: &Tool, arguments: &Value, effort: &mut Effort) -> Recognised {
     match tool.kind {
         // The gateway's own tools do nothing of what they are told about; what they call is judged by itself.
         Kind::Tool if tool.id.server.as_str() == OWN_SERVER => Recognised::default(),
-        Kind::Tool | Kind::Prompt => recognise(arguments, &tool.settings.effects),
+        Kind::Tool | Kind::Prompt => recognise_within(arguments, &tool.settings.effects, effort),
         Kind::Resource => of_resource(&tool.id.tool),
         Kind::Entity => Recognised::default(),
     }
@@ -90,13 +104,18 @@ fn is_scheme(text: &str) -> bool {
 /// "sql" }`) and goes before what the name says.
 #[must_use]
 pub fn recognise(arguments: &Value, mapping: &BTreeMap<String, ArgumentKind>) -> Recognised {
-    let mut walk = Walk { mapping, budget: BUDGET, found: Effects::NONE };
+    recognise_within(arguments, mapping, &mut Effort::full())
+}
+
+fn recognise_within(arguments: &Value, mapping: &BTreeMap<String, ArgumentKind>, effort: &mut Effort) -> Recognised {
+    let mut walk = Walk { mapping, effort, budget: BUDGET, found: Effects::NONE };
     walk.value(arguments, None, 0);
     Recognised { effects: walk.found.names() }
 }
 
 struct Walk<'a> {
     mapping: &'a BTreeMap<String, ArgumentKind>,
+    effort: &'a mut Effort,
     budget: usize,
     found: Effects,
 }
@@ -171,10 +190,10 @@ impl Walk<'_> {
         };
         self.budget = left;
         self.found |= match reading {
-            Reading::Sql => sql::certain(text),
-            Reading::PerhapsSql => sql::possible(text),
-            Reading::Shell => shell::certain(text),
-            Reading::PerhapsScript => shell::possible(text) | sql::possible(text),
+            Reading::Sql => sql::certain(text, self.effort),
+            Reading::PerhapsSql => sql::possible(text, self.effort),
+            Reading::Shell => shell::certain(text, self.effort),
+            Reading::PerhapsScript => shell::possible(text, self.effort) | sql::possible(text, self.effort),
             Reading::Url => url::recognise(text),
             // `file:` URLs are given for paths too.
             Reading::Path if has_scheme(text) => url::recognise(text),

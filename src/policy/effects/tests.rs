@@ -88,6 +88,36 @@ fn a_flood_of_arguments_ends_and_fails_closed() {
     assert_eq!(effects(&deep), ["shell.unparsed", "sql.unparsed"]);
 }
 
+/// What is parsed in one call has a bound, however it is split into texts, and behind it nothing passes for harmless.
+#[test]
+fn parsing_has_a_bound_for_each_call() {
+    let lists = ["SELECT {}1 -- `", "SELECT * FROM t WHERE a IN ({}1) -- `", "VALUES ((1)){} -- `"];
+    for (list, one) in lists.into_iter().zip(["1,", "1,", ",((1))"]) {
+        let text = list.replace("{}", &one.repeat(60_000 / one.len()));
+        assert_eq!(effects(&json!({ "sql": [text] })), ["sql.unparsed"], "{list}");
+        let shorter = list.replace("{}", &one.repeat(6_000 / one.len()));
+        assert_eq!(effects(&json!({ "sql": [shorter] })), ["sql.read"], "{list}");
+        let found = effects(&json!({ "sql": vec![&shorter; 8], "then": { "script": "rm x", "command": "ls" } }));
+        assert_eq!(found, ["shell.unparsed", "sql.read", "sql.unparsed"], "{list}");
+    }
+    let commands = json!({ "commands": vec!["true ;".repeat(10_000); 8], "sql": "DROP TABLE t" });
+    assert_eq!(effects(&commands), ["shell.run", "shell.unparsed", "sql.unparsed"]);
+}
+
+#[test]
+fn a_brief_look_says_the_same_or_nothing() {
+    let tool = Tool::readable(Kind::Prompt, crate::domain::id::ToolId::own("x"));
+    for arguments in
+        [json!({ "sql": "SELECT 'a' -- b" }), json!({ "command": "rm x" }), json!({ "a": "x".repeat(90_000) })]
+    {
+        assert_eq!(of_call_briefly(&tool, &arguments), Some(of_call(&tool, &arguments)));
+    }
+    let insert = "INSERT INTO t (a, b) VALUES (1, 'x');".repeat(100);
+    for arguments in [json!({ "sql": insert }), json!({ "commands": vec!["true;".repeat(100); 100] })] {
+        assert_eq!(of_call_briefly(&tool, &arguments), None);
+    }
+}
+
 #[test]
 fn a_uri_says_what_reading_it_would_touch() {
     let cases: &[(&str, &[&str])] = &[

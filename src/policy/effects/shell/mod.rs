@@ -13,6 +13,7 @@ mod tests;
 
 use std::borrow::Cow;
 
+use super::effort::Effort;
 use super::vocabulary::{Effect, Effects};
 
 use commands::base_name;
@@ -26,31 +27,50 @@ const MAX_DEPTH: usize = 32;
 const FURTHEST: usize = 24;
 /// Commands, and words of commands, looked at in one text through all readings.
 const MAX_STEPS: usize = 100_000;
+/// Bytes that are read, and steps that are taken, in the time in which a parser reads a token of SQL.
+const BYTES_A_TOKEN: usize = 2;
+const STEPS_A_TOKEN: usize = 2;
 
 /// What a text that is certainly a command would do.
-pub(super) fn certain(text: &str) -> Effects {
-    read(text).effects
+pub(super) fn certain(text: &str, effort: &mut Effort) -> Effects {
+    read(text, effort).effects
 }
 
 /// What a text would do if it is a shell script: it parses and names a command that is known.
-pub(super) fn possible(text: &str) -> Effects {
+pub(super) fn possible(text: &str, effort: &mut Effort) -> Effects {
     let interpreter = text.strip_prefix("#!").map(|rest| rest.lines().next().unwrap_or(""));
     let is_shell = |line: &str| line.split([' ', '/', '\t']).any(|part| commands::is_shell(part.trim()));
     match interpreter {
-        Some(line) if is_shell(line) => certain(text),
+        Some(line) if is_shell(line) => certain(text, effort),
         Some(_) => Effects::NONE,
         None => {
-            let reading = read(text);
-            if reading.known && !reading.broken { reading.effects } else { Effects::NONE }
+            let reading = read(text, effort);
+            match reading {
+                // Nobody has told what it is.
+                _ if effort.is_spent() => Effect::ShellUnparsed.into(),
+                Run { known: true, broken: false, effects, .. } => effects,
+                _ => Effects::NONE,
+            }
         }
     }
 }
 
-fn read(text: &str) -> Run {
-    let mut run = Run { effects: Effects::NONE, steps: MAX_STEPS, depth: 0, known: false, broken: false };
-    if !text.trim().is_empty() {
-        run.effects = run.text(text);
+fn read(text: &str, effort: &mut Effort) -> Run {
+    let mut run = Run { effects: Effects::NONE, steps: 0, depth: 0, known: false, broken: false };
+    if text.trim().is_empty() {
+        return run;
     }
+    if !effort.affords(text.len() / BYTES_A_TOKEN) {
+        run.broken = true;
+        run.effects = Effect::ShellUnparsed.into();
+        return run;
+    }
+    let most = effort.left().saturating_mul(STEPS_A_TOKEN).min(MAX_STEPS);
+    run.steps = most;
+    run.effects = run.text(text);
+    // Where they ran out before the text's own bound, the effort did.
+    let ran_out = usize::from(run.steps == 0 && most < MAX_STEPS);
+    let _left = effort.affords((most - run.steps).div_ceil(STEPS_A_TOKEN) + ran_out);
     run
 }
 

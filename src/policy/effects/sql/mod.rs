@@ -19,12 +19,19 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
+use super::effort::Effort;
 use super::vocabulary::{Effect, Effects};
 
 /// Longer texts are not read.
 const MAX_BYTES: usize = 64 * 1024;
-/// Operators, keywords and names in one text, which bound how deep its tree can be; lists of values are free.
+/// Operators, keywords and names in one text, which bound how deep its tree can be.
 const MAX_TOKENS: usize = 4096;
+/// Those, and all values, commas and spaces between them.
+const MAX_LENGTH: usize = 32 * 1024;
+/// What a keyword costs that may mean several things.
+const MANY_WAYS: usize = 16;
+/// Bytes that are cut into tokens in the time in which one is parsed.
+const BYTES_A_TOKEN: usize = 8;
 /// Open brackets at one place: the parser tries each in several ways.
 const MAX_BRACKETS: usize = 24;
 /// Up to here a thread's own stack does.
@@ -37,21 +44,21 @@ const MAX_JOINS: usize = 128;
 const RECURSION_LIMIT: usize = 40;
 
 /// What a text that is certainly SQL would do.
-pub(super) fn certain(text: &str) -> Effects {
+pub(super) fn certain(text: &str, effort: &mut Effort) -> Effects {
     if text.trim().is_empty() {
         return Effects::NONE;
     }
-    let reading = read(text);
+    let reading = read(text, effort);
     if reading.whole { reading.effects } else { reading.effects | Effect::SqlUnparsed }
 }
 
 /// What a text would do if it is SQL beyond doubt: `select`, `show me everything` and the like are free text.
 /// One statement that is beyond doubt is enough, whatever follows it.
-pub(super) fn possible(text: &str) -> Effects {
+pub(super) fn possible(text: &str, effort: &mut Effort) -> Effects {
     if !head::may_begin_statement(without_mark(text)) {
         return Effects::NONE;
     }
-    let reading = read(text);
+    let reading = read(text, effort);
     match reading {
         Reading { too_large: true, .. } => Effect::SqlUnparsed.into(),
         Reading { unmistakable: false, .. } => Effects::NONE,
@@ -75,7 +82,7 @@ struct Reading {
     too_large: bool,
 }
 
-fn read(text: &str) -> Reading {
+fn read(text: &str, effort: &mut Effort) -> Reading {
     if text.len() > MAX_BYTES {
         return Reading { too_large: true, ..Reading::default() };
     }
@@ -86,8 +93,15 @@ fn read(text: &str) -> Reading {
     let text = if text.contains("/*M!") { &text.replace("/*M!", "/*!") } else { text };
     let ambiguous = ["\\", "#", "$", "--", "/*", "\"", "`", "["].iter().any(|mark| text.contains(mark));
     let mut all = Reading::default();
-    for dialect in dialects {
-        let one = read_as(dialect, text);
+    for (index, dialect) in dialects.into_iter().enumerate() {
+        // What is read in every dialect is paid for before any of it is parsed.
+        let times = match index {
+            0 if ambiguous => dialects.len(),
+            0 => 1,
+            _ if ambiguous => 0,
+            _ => 1,
+        };
+        let one = read_as(dialect, text, times, effort);
         all.effects |= one.effects;
         all.whole |= one.whole;
         all.unmistakable |= one.unmistakable;
@@ -100,12 +114,20 @@ fn read(text: &str) -> Reading {
     all
 }
 
-fn read_as(dialect: &dyn Dialect, text: &str) -> Reading {
+/// Reads a text in a dialect, for which its cost is taken so many times.
+fn read_as(dialect: &dyn Dialect, text: &str, times: usize, effort: &mut Effort) -> Reading {
+    let too_large = Reading { too_large: true, ..Reading::default() };
+    if !effort.affords(times * text.len() / BYTES_A_TOKEN) {
+        return too_large;
+    }
     let (tokens, end) = tokens(dialect, text);
-    let cost = cost(&tokens);
+    let (cost, work) = cost(&tokens);
+    if !effort.affords(times * work) {
+        return too_large;
+    }
     let read = move || read_tokens(dialect, tokens, end);
     match cost {
-        Cost::TooLarge => Reading { too_large: true, ..Reading::default() },
+        Cost::TooLarge => too_large,
         Cost::Deep => stacker::grow(STACK, read),
         Cost::Plain => read(),
     }
@@ -197,17 +219,28 @@ enum Cost {
     TooLarge,
 }
 
-fn cost(tokens: &[TokenWithSpan]) -> Cost {
+/// That, and how much work it is in tokens.
+fn cost(tokens: &[TokenWithSpan]) -> (Cost, usize) {
     let (mut count, mut open, mut blocks, mut joins) = (0_usize, 0_usize, 0_usize, 0_usize);
+    let mut work = tokens.len();
+    if work > MAX_LENGTH {
+        return (Cost::TooLarge, work);
+    }
     for token in tokens {
         match &token.token {
-            Token::LParen | Token::LBracket | Token::LBrace => open += 1,
+            Token::LParen | Token::LBracket | Token::LBrace => {
+                open += 1;
+                // What is in brackets may be read once for each way in which those around it may be.
+                work += open * open;
+            }
             Token::RParen | Token::RBracket | Token::RBrace => open = open.saturating_sub(1),
             Token::Whitespace(_) | Token::Comma | Token::Number(..) | Token::SingleQuotedString(_) => {}
             Token::Word(word) => {
                 use Keyword as K;
                 count += usize::from(word.keyword != K::NULL);
                 joins += usize::from(word.keyword == K::JOIN);
+                // Of these several readings are tried.
+                work += if matches!(word.keyword, K::NOT | K::CASE) { MANY_WAYS } else { 0 };
                 blocks += usize::from(matches!(
                     word.keyword,
                     K::EXPLAIN
@@ -225,10 +258,10 @@ fn cost(tokens: &[TokenWithSpan]) -> Cost {
             _ => count += 1,
         }
         if open > MAX_BRACKETS || count > MAX_TOKENS || joins > MAX_JOINS {
-            return Cost::TooLarge;
+            return (Cost::TooLarge, work);
         }
     }
-    if count > PLAIN_TOKENS || blocks > PLAIN_BLOCKS || open > 0 { Cost::Deep } else { Cost::Plain }
+    (if count > PLAIN_TOKENS || blocks > PLAIN_BLOCKS || open > 0 { Cost::Deep } else { Cost::Plain }, work)
 }
 
 /// The effects of a statement and of all that is inside it.

@@ -2,6 +2,14 @@
 
 use super::*;
 
+fn certain(text: &str) -> Effects {
+    super::certain(text, &mut Effort::full())
+}
+
+fn possible(text: &str) -> Effects {
+    super::possible(text, &mut Effort::full())
+}
+
 fn effects(text: &str) -> Vec<String> {
     certain(text).names().into_iter().map(|name| name.trim_start_matches("sql.").to_owned()).collect()
 }
