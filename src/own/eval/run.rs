@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -63,13 +63,7 @@ impl Evals {
         origin: &Origin,
         line: &Line,
     ) -> Result<Answer, Refusal> {
-        // One that is passed over might have said where to run it.
-        let unknown =
-            call.value().as_object().and_then(|members| members.keys().find(|name| !TAKEN.contains(&&***name)));
-        if let Some(name) = unknown {
-            let message = format!("unknown member `{name}`: known are `{}`", TAKEN.join("`, `"));
-            return Err(Refusal::InvalidRequest { message });
-        }
+        check_members(call.value())?;
         let (suite, _) = self.library.suite(state, evaluation(call)?).await?;
         let environment = call.value().get("environment").and_then(Value::as_str).and_then(Environment::parse);
         check_environment(&suite, environment)?;
@@ -224,6 +218,14 @@ impl Bench {
         }
         request
     }
+}
+
+/// A member that is passed over might have said where to run the suite.
+fn check_members(arguments: &Value) -> Result<(), Refusal> {
+    let mut names = arguments.as_object().into_iter().flat_map(Map::keys);
+    let Some(name) = names.find(|name| !TAKEN.contains(&name.as_str())) else { return Ok(()) };
+    let message = format!("unknown member `{name}`: known are `{}`", TAKEN.join("`, `"));
+    Err(Refusal::InvalidRequest { message })
 }
 
 /// A suite without environments runs on the servers that it names, whatever the environment.
