@@ -1,6 +1,7 @@
 //! The accounts of users, as the gateway asks for them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::oauth::{AccountError, AccountView, Accounts, Claimed, Failure, Returned, SEALED_KINDS};
 use super::registry::Backends;
@@ -130,6 +131,8 @@ impl Backends {
                 continue;
             }
             server.sessions.end_account(user);
+            // What was kept may be the old account's.
+            server.writes.fetch_add(1, Ordering::AcqRel);
             if settings.list_as.as_deref() == Some(user) {
                 server.refresh.notify_one();
             }

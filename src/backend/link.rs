@@ -156,8 +156,9 @@ impl Link {
         }
     }
 
-    /// Keeps the stream of notifications open, where the backend offers one. Never completes.
-    pub(crate) async fn follow(&self, changes: &Changes) {
+    /// Keeps the stream of notifications open, where the backend offers one. Completes where the session has ended, unless it
+    /// `renews`.
+    pub(crate) async fn follow(&self, changes: &Changes, renews: bool) {
         let Self::Http(link) = self else { return std::future::pending().await };
         if !link.follows() {
             return std::future::pending().await;
@@ -169,6 +170,7 @@ impl Link {
                 Ok(false) => return std::future::pending().await,
                 Ok(true) if began.elapsed() >= LONG_STREAM => attempt = 0,
                 Ok(true) => {}
+                Err(fault) if fault.kind == FaultKind::SessionLost && !renews => return,
                 Err(fault) => tracing::debug!(detail = fault.detail, "the stream of notifications broke off"),
             }
             tokio::time::sleep(backoff(attempt, jitter())).await;

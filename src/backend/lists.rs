@@ -4,11 +4,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::ask::{Ask, Params};
 use super::fault::{Fault, FaultKind};
+use super::link::Link;
+use super::peer::Peer;
 use super::registry::{Backends, Hub};
 use super::server::Server;
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
+use crate::domain::principal::Principal;
 
 /// How long a list is kept where the backend does not say.
 const KEPT: Duration = Duration::from_secs(60);
@@ -137,7 +141,11 @@ impl Shelf {
     /// Asks the backend and keeps what it gives; the last known list where it gives none.
     async fn renew(&self, kind: ListKind, server: &Server, hub: &Hub) -> Result<Arc<Items>, Fault> {
         let turn = self.turns.load(Ordering::Acquire);
-        match ask(kind, server).await {
+        let asked = match server.link().await {
+            Ok(link) => ask(kind, server, &link).await,
+            Err(fault) => Err(fault),
+        };
+        match asked {
             Ok((items, keep)) => {
                 let items = Arc::new(items);
                 let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -156,8 +164,7 @@ impl Shelf {
 }
 
 /// Asks the backend; gives the list and how long to keep it.
-async fn ask(kind: ListKind, server: &Server) -> Result<(Items, Duration), Fault> {
-    let link = server.link().await?;
+async fn ask(kind: ListKind, server: &Server, link: &Link) -> Result<(Items, Duration), Fault> {
     let capabilities = link.hello().capabilities.value();
     let Some(capability) = capabilities.get(kind.capability()) else { return Ok((Items::default(), KEPT)) };
     let told = capability.get("listChanged").and_then(serde_json::Value::as_bool).unwrap_or(false);
@@ -179,15 +186,28 @@ impl Backends {
         server.lists.shelf(kind).kept.lock().unwrap_or_else(PoisonError::into_inner).items.clone()
     }
 
-    /// A list of a server's; the last known one where the server cannot be asked, and `None` where nothing is known.
-    pub async fn items(&self, server: &ServerName, kind: ListKind) -> Option<Arc<Items>> {
+    /// A list of a server's, as this principal may know it; the last known one where the server cannot be asked, and `None`
+    /// where nothing is known.
+    pub async fn items(&self, server: &ServerName, kind: ListKind, who: &Principal) -> Option<Arc<Items>> {
         let server = self.hub.servers.load().get(server).cloned()?;
-        match Lists::get(kind, &server, &self.hub).await {
+        let listed = match server.settings().provider {
+            Some(_) => self.items_of_user(&server, kind, who).await,
+            None => Lists::get(kind, &server, &self.hub).await,
+        };
+        match listed {
             Ok(items) => Some(items),
             Err(fault) => {
                 tracing::debug!(server = %server.name, detail = fault.detail, "{} cannot be listed", kind.method().1);
                 None
             }
         }
+    }
+
+    /// What a server has for the account of a user: shown to nobody else, so it is not kept.
+    async fn items_of_user(&self, server: &Arc<Server>, kind: ListKind, who: &Principal) -> Result<Arc<Items>, Fault> {
+        let peer = Peer::silent(&who.key, &who.user);
+        let asking = Ask { peer: Some(&peer), ..Ask::plain(kind.method().0, Params::None) };
+        let (link, _lease) = server.reach(&asking, &self.hub).await?;
+        Ok(Arc::new(ask(kind, server, &link).await?.0))
     }
 }

@@ -49,6 +49,6 @@ pub use relay::Passed;
 pub use resolve::Resolved;
 pub use rounds::MAX_QUESTIONS;
 pub use send::SendOptions;
-pub use sessions::Attending;
+pub use sessions::{Attending, LISTENS};
 pub use status::{ServerState, ServerStatus};
 pub use validator::fits;

@@ -12,7 +12,7 @@ use super::breaker::{backoff, jitter};
 use super::fault::{Fault, FaultKind};
 use super::link::{Destination, Link};
 use super::oauth::Authorization;
-use super::peer::{Asides, Audience, Changes, Peer};
+use super::peer::{Asides, Audience, Peer};
 use super::registry::Hub;
 use super::server::Server;
 use crate::config::Transport;
@@ -63,6 +63,9 @@ impl Drop for Attending {
     }
 }
 
+/// Stands in the name of a session that one subscription has for itself.
+pub const LISTENS: &str = " listen ";
+
 /// Whose a session is: its name begins with the key.
 fn owner(session: &str) -> &str {
     session.split(' ').next().unwrap_or(session)
@@ -112,6 +115,16 @@ impl Sessions {
     /// Names who hears what the backend says to a session outside of its requests.
     pub(crate) fn listen(&self, session: &Arc<str>, sink: Asides) {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(session), sink);
+    }
+
+    /// A session has ended. What was subscribed to in it is told no more, so who has it for that alone is let go, to come
+    /// again.
+    fn unheard(&self, session: &str) {
+        if session.contains(LISTENS) {
+            // Its link can speak to the listener too.
+            self.slots().retain(|_, slot| !slot.gone.load(Ordering::Acquire));
+            self.listeners.lock().unwrap_or_else(PoisonError::into_inner).remove(session);
+        }
     }
 
     fn attended(&self) -> MutexGuard<'_, HashMap<Arc<str>, usize>> {
@@ -277,7 +290,7 @@ impl Sessions {
             // A modern client says it with each request; its sessions are kept apart by it.
             link.set_level(level).await;
         }
-        hub.tracker.spawn(tend(Arc::clone(&link), Arc::clone(slot), Arc::clone(&server.changes)));
+        hub.tracker.spawn(tend(Arc::clone(&link), Arc::clone(slot), Arc::clone(server), Arc::clone(&peer.session)));
         if link.hello().era == Era::Legacy {
             link.heard().await;
         }
@@ -323,11 +336,12 @@ fn idlest(slots: &mut Slots, may_go: impl Fn(&Lane) -> bool) -> Option<Arc<Slot>
 }
 
 /// Keeps a client's link until it ends or is not wanted any more.
-async fn tend(link: Arc<Link>, slot: Arc<Slot>, changes: Arc<Changes>) {
+async fn tend(link: Arc<Link>, slot: Arc<Slot>, server: Arc<Server>, session: Arc<str>) {
     // What a modern server says outside of requests, it says to everybody.
     let follow = async {
         match link.hello().era {
-            Era::Legacy => link.follow(&changes).await,
+            // A session that is begun anew knows nothing of what was subscribed to.
+            Era::Legacy => link.follow(&server.changes, !session.contains(LISTENS)).await,
             Era::Modern => std::future::pending().await,
         }
     };
@@ -337,5 +351,6 @@ async fn tend(link: Arc<Link>, slot: Arc<Slot>, changes: Arc<Changes>) {
         () = follow => {}
     }
     slot.gone.store(true, Ordering::Release);
+    server.sessions.unheard(&session);
     link.close().await;
 }

@@ -97,7 +97,7 @@ async fn connect(server: &Server, hub: &Hub) -> Result<(Link, Listed), Fault> {
 
 /// Follows changes until the link is lost; says why it was.
 async fn tend(server: &Server, hub: &Hub, link: &Link) -> String {
-    let follow = link.follow(&server.changes);
+    let follow = link.follow(&server.changes, true);
     let work = async {
         loop {
             tokio::select! {

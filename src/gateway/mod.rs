@@ -63,7 +63,8 @@ pub use crate::authn::jwt::TokenFault;
 pub use crate::authn::session::Session;
 pub use crate::authn::{Credential, Keyring, NewKey, NotAdmitted, NotIssued};
 pub use crate::backend::{
-    Aside, Asides, Attending, Greeting, ListKind, ListVersions, MAX_QUESTIONS, Passed, Peer, Question, Returned, asides,
+    Aside, Asides, Attending, Greeting, LISTENS, ListKind, ListVersions, MAX_QUESTIONS, Passed, Peer, Question,
+    Returned, asides,
 };
 pub use crate::ledger::Standing;
 pub use crate::pipeline::{Line, State};

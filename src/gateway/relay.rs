@@ -88,7 +88,7 @@ impl Gateway {
 
     /// A server's prompts, resources or templates, as they are shown to a principal.
     pub async fn server_items(&self, principal: &Principal, server: &ServerName, kind: ListKind) -> Shown {
-        let Some(items) = self.items_of(server, kind).await else { return Shown::default() };
+        let Some(items) = self.items_of(server, kind, principal).await else { return Shown::default() };
         let state = self.state();
         let sight = state.sight(principal);
         let shown = items.items.iter().filter(|item| {

@@ -60,18 +60,34 @@ impl Gateway {
 
     /// What a principal means by a URI: a resource of such a list, or one that a template of it covers.
     pub async fn listed_resource(&self, principal: &Principal, listing: Listing, uri: &str) -> Option<ToolRef> {
-        let found = |server: ServerName| ToolRef::Resource { server: server.to_string(), uri: uri.to_owned() };
-        let (entries, _) = self.merged(principal, listing, ListKind::Resources, |_, name| name == uri).await;
-        if let Some(entry) = entries.into_iter().next() {
-            return Some(found(entry.server));
-        }
-        let covers = |_: &ServerName, name: &str| !fixed(name).is_empty() && uri.starts_with(fixed(name));
-        let (templates, _) = self.merged(principal, listing, ListKind::Templates, covers).await;
-        let covered = templates.into_iter().map(|entry| (fixed(&entry.name).len(), entry.server));
-        // Of several the closest; the first server's where they are alike.
-        let mut covered: Vec<(usize, ServerName)> = covered.collect();
-        covered.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
-        covered.into_iter().next().map(|(_, server)| found(server))
+        let mut found = self.listed_resources(principal, listing, &[uri]).await;
+        found.pop().map(|(uri, server)| ToolRef::Resource { server: server.to_string(), uri: uri.to_owned() })
+    }
+
+    /// Of these URIs those that a principal can mean anything by, with the servers that are meant.
+    pub async fn listed_resources<'a>(
+        &self,
+        principal: &Principal,
+        listing: Listing,
+        uris: &[&'a str],
+    ) -> Vec<(&'a str, ServerName)> {
+        let (entries, _) = self.merged(principal, listing, ListKind::Resources, |_, name| uris.contains(&name)).await;
+        let listed: HashMap<String, ServerName> =
+            entries.into_iter().rev().map(|entry| (entry.name, entry.server)).collect();
+        let left = |uri: &&&str| !listed.contains_key(**uri);
+        let covers = |_: &ServerName, name: &str| {
+            !fixed(name).is_empty() && uris.iter().filter(left).any(|uri| uri.starts_with(fixed(name)))
+        };
+        let templates = match uris.iter().any(|uri| left(&uri)) {
+            true => self.merged(principal, listing, ListKind::Templates, covers).await.0,
+            false => Vec::new(),
+        };
+        let covered = |uri: &str| {
+            let covering = templates.iter().filter(|template| uri.starts_with(fixed(&template.name)));
+            // Of several the closest; the first server's where they are alike.
+            covering.rev().max_by_key(|template| fixed(&template.name).len()).map(|template| template.server.clone())
+        };
+        uris.iter().filter_map(|uri| Some((*uri, listed.get(*uri).cloned().or_else(|| covered(uri))?))).collect()
     }
 
     /// Counts changes of prompts and of resources behind the gateway.
@@ -100,7 +116,7 @@ impl Gateway {
         }
         let servers: Vec<&ServerName> =
             state.settings.servers.keys().filter(|server| principal.profile.reaches(server)).collect();
-        let lists = join_all(servers.iter().map(|server| self.items_within(PATIENCE, server, kind))).await;
+        let lists = join_all(servers.iter().map(|server| self.items_within(PATIENCE, server, kind, principal))).await;
         let sight = state.sight(principal);
         let mut taken: HashMap<String, usize> = HashMap::new();
         let mut entries = Vec::new();
@@ -128,14 +144,20 @@ impl Gateway {
     }
 
     /// The list of one server, or what it gave last where it takes long.
-    pub(super) async fn items_of(&self, server: &ServerName, kind: ListKind) -> Option<Arc<Items>> {
+    pub(super) async fn items_of(&self, server: &ServerName, kind: ListKind, who: &Principal) -> Option<Arc<Items>> {
         let known = self.pipeline.backends.last_items(server, kind).is_some();
-        self.items_within(if known { PATIENCE } else { FIRST_PATIENCE }, server, kind).await
+        self.items_within(if known { PATIENCE } else { FIRST_PATIENCE }, server, kind, who).await
     }
 
-    async fn items_within(&self, patience: Duration, server: &ServerName, kind: ListKind) -> Option<Arc<Items>> {
+    async fn items_within(
+        &self,
+        patience: Duration,
+        server: &ServerName,
+        kind: ListKind,
+        who: &Principal,
+    ) -> Option<Arc<Items>> {
         let backends = &self.pipeline.backends;
-        match tokio::time::timeout(patience, backends.items(server, kind)).await {
+        match tokio::time::timeout(patience, backends.items(server, kind, who)).await {
             Ok(items) => items,
             Err(_) => backends.last_items(server, kind),
         }

@@ -175,6 +175,10 @@ impl Simulation<'_> {
         {
             members.insert("approval".into(), self.approval(&judgement));
         }
+        if let (true, Some(members)) = (self.state.vouches(tool), report.as_object_mut()) {
+            // Which roles it gives, nobody knows before it is there.
+            members.extend([("jwt_required".into(), json!(true)), ("jwt_roles".into(), json!("unknown"))]);
+        }
         report
     }
 
@@ -386,6 +390,9 @@ fn summary(asked: &ToolRef, who: &Principal, report: &Value) -> String {
     if let Some(found) = found {
         let rules: Vec<&str> = found.iter().filter_map(|finding| finding.get("rule").and_then(Value::as_str)).collect();
         line.push_str(&format!(" In the arguments stands what the scan knows: {}.", rules.join(", ")));
+    }
+    if report.get("jwt_required").is_some() {
+        line.push_str(" A call needs a JWT of the caller besides; the roles that it gives are not counted here.");
     }
     line.push_str(" Nothing was called.");
     line

@@ -69,7 +69,7 @@ async fn request(gateway: Arc<Gateway>, mut asked: Asked, id: Id, method: &str, 
         (Era::Legacy, "initialize") => initialize(&gateway, &asked, &id, params.as_ref()),
         (Era::Legacy, "ping" | "logging/setLevel") => reply(&id, &asked, &json!({}), &[]),
         (Era::Modern, "server/discover") => reply(&id, &asked, &discovery(&gateway, &asked), &LIST_TTL),
-        (Era::Modern, "subscriptions/listen") => stream::of_subscription(gateway, asked, &id, params.as_ref()),
+        (Era::Modern, "subscriptions/listen") => stream::of_subscription(gateway, asked, &id, params.as_ref()).await,
         (_, "tools/list") => tools(&gateway, &asked, &id, params.as_ref()),
         (_, "prompts/list") => list(&gateway, &asked, &id, params.as_ref(), ListKind::Prompts).await,
         (_, "resources/list") => list(&gateway, &asked, &id, params.as_ref(), ListKind::Resources).await,
@@ -93,7 +93,12 @@ fn reply(id: &Id, asked: &Asked, result: &Value, extra: &[(&str, &str)]) -> Resp
 fn capabilities(gateway: &Gateway, asked: &Asked) -> Value {
     let direct = gateway.shows_servers(&asked.principal, asked.listing());
     let readable = if direct { json!({"listChanged": true}) } else { json!({}) };
-    json!({"tools": {"listChanged": true}, "prompts": readable, "resources": readable})
+    // A legacy session has no server of its own here that it could follow resources of.
+    let resources = match asked.era {
+        Era::Modern if direct => json!({"listChanged": true, "subscribe": true}),
+        _ => readable.clone(),
+    };
+    json!({"tools": {"listChanged": true}, "prompts": readable, "resources": resources})
 }
 
 fn discovery(gateway: &Gateway, asked: &Asked) -> Value {

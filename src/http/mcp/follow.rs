@@ -18,7 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::call::NOTICES;
 use super::relayed::{Via, notification, request};
 use super::stream::{LOOK, LOOKS_PER_COMMENT, SUBSCRIPTION, response, too_many};
-use super::subscribe::{ACKNOWLEDGED, subscribe};
+use super::subscribe::{ACKNOWLEDGED, MAX_RESOURCES, subscribe};
 use super::told::event;
 use super::{Asked, failure};
 use crate::domain::crowd::Seat;
@@ -30,9 +30,6 @@ use crate::wire::envelope::Id;
 use crate::wire::era::Era;
 use crate::wire::hop;
 use crate::wire::rpc::{self, RpcError};
-
-/// Resources that one subscription may follow.
-const MAX_RESOURCES: usize = 256;
 
 /// What a subscription asks for; what the server does not offer stays out of the acknowledgement.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -151,19 +148,20 @@ impl Hearing {
         }
     }
 
-    async fn next(&mut self) -> Aside {
-        let aside = match self {
-            Self::Nothing => None,
-            Self::Subscription(heard) => heard.recv().await,
-            Self::Visitor(visitor) => match visitor.ambient() {
-                Some(mut heard) => heard.recv().await,
-                None => None,
-            },
-        };
-        match aside {
-            Some(aside) => aside,
-            None => std::future::pending().await,
+    /// `None` where the server says nothing more.
+    async fn next(&mut self) -> Option<Aside> {
+        match self {
+            Self::Subscription(heard) => return heard.recv().await,
+            Self::Visitor(visitor) => {
+                if let Some(mut heard) = visitor.ambient()
+                    && let Some(aside) = heard.recv().await
+                {
+                    return Some(aside);
+                }
+            }
+            Self::Nothing => {}
         }
+        std::future::pending().await
     }
 }
 
@@ -249,7 +247,7 @@ impl Following {
                     self.changed();
                 }
                 aside = self.hearing.next() => {
-                    if let Some(event) = self.told(aside) {
+                    if let Some(event) = self.told(aside?) {
                         return Some(event);
                     }
                 }
@@ -300,7 +298,7 @@ impl Following {
     fn told(&self, aside: Aside) -> Option<Bytes> {
         match (aside, &self.hearing) {
             (Aside::Notification { method, params, .. }, _) => {
-                Some(event(&notification(&method, self.tagged(params).as_ref())))
+                Some(event(&notification(&method, tagged(self.tag.as_ref(), params).as_ref())))
             }
             (Aside::Question(question), Hearing::Visitor(visitor)) => {
                 let (method, params) = (question.method.clone(), hop::of_question(question.params.as_ref()));
@@ -310,24 +308,24 @@ impl Following {
             (Aside::Question(_), _) => None,
         }
     }
+}
 
-    /// A subscription's messages carry its own id; a legacy session's none.
-    fn tagged(&self, params: Option<Json>) -> Option<Json> {
-        let meta = hop::member(params.as_ref(), "_meta");
-        match (&self.tag, params, meta) {
-            (Some(tag), params, meta) => {
-                let meta = meta.unwrap_or_else(|| Json::from_parts(String::from("{}")));
-                let meta = hop::with_member(&meta, SUBSCRIPTION, &tag.to_string());
-                let params = params.unwrap_or_else(|| Json::from_parts(String::from("{}")));
-                Some(hop::with_member(&params, "_meta", meta.as_str()))
-            }
-            (None, Some(params), Some(meta)) if meta.as_str().contains(SUBSCRIPTION) => {
-                match hop::without_member(&meta, SUBSCRIPTION) {
-                    empty if empty.as_str() == "{}" => Some(hop::without_member(&params, "_meta")),
-                    rest => Some(hop::with_member(&params, "_meta", rest.as_str())),
-                }
-            }
-            (None, params, _) => params,
+/// A subscription's messages carry its own id; a legacy session's none.
+pub(super) fn tagged(tag: Option<&Value>, params: Option<Json>) -> Option<Json> {
+    let meta = hop::member(params.as_ref(), "_meta");
+    match (tag, params, meta) {
+        (Some(tag), params, meta) => {
+            let meta = meta.unwrap_or_else(|| Json::from_parts(String::from("{}")));
+            let meta = hop::with_member(&meta, SUBSCRIPTION, &tag.to_string());
+            let params = params.unwrap_or_else(|| Json::from_parts(String::from("{}")));
+            Some(hop::with_member(&params, "_meta", meta.as_str()))
         }
+        (None, Some(params), Some(meta)) if meta.as_str().contains(SUBSCRIPTION) => {
+            match hop::without_member(&meta, SUBSCRIPTION) {
+                empty if empty.as_str() == "{}" => Some(hop::without_member(&params, "_meta")),
+                rest => Some(hop::with_member(&params, "_meta", rest.as_str())),
+            }
+        }
+        (None, params, _) => params,
     }
 }

@@ -16,6 +16,9 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Interval;
 
+use super::follow::tagged as with_tag;
+use super::relayed::notification;
+use super::subscribe::{Followed, UPDATED};
 use super::told::event;
 use super::{Asked, failure};
 use crate::domain::crowd::Seat;
@@ -87,8 +90,14 @@ pub(super) fn taken_up(
 
 /// The stream of a legacy session (`GET`).
 pub(super) fn of_session(gateway: Arc<Gateway>, principal: Principal, listing: Listing) -> Response {
-    let all = Wanted { tools_list_changed: true, prompts_list_changed: true, resources_list_changed: true };
-    let Some(watching) = Watching::new(gateway, principal, listing, all.events(&json!({})), None) else {
+    let resource_subscriptions = Vec::new();
+    let all = Wanted {
+        tools_list_changed: true,
+        prompts_list_changed: true,
+        resources_list_changed: true,
+        resource_subscriptions,
+    };
+    let Some(watching) = Watching::new(gateway, principal, listing, all.events(&json!({}))) else {
         return failure(None, &too_many());
     };
     let first = futures_util::stream::iter([Ok::<_, Infallible>(Bytes::from_static(b":\n\n"))]);
@@ -105,6 +114,8 @@ struct Wanted {
     prompts_list_changed: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     resources_list_changed: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    resource_subscriptions: Vec<String>,
 }
 
 /// The events that say that a list has changed, for the lists that somebody wants to hear of.
@@ -129,12 +140,12 @@ impl Wanted {
 }
 
 /// `subscriptions/listen` (MCP 2026-07-28): the acknowledgement first, then what was asked for, the result at the end.
-pub(super) fn of_subscription(gateway: Arc<Gateway>, asked: Asked, id: &Id, params: Option<&Json>) -> Response {
+pub(super) async fn of_subscription(gateway: Arc<Gateway>, asked: Asked, id: &Id, params: Option<&Json>) -> Response {
     #[derive(Deserialize)]
     struct Params {
         notifications: Wanted,
     }
-    let Some(Ok(Params { notifications: wanted })) = params.map(Json::decode::<Params>) else {
+    let Some(Ok(Params { notifications: mut wanted })) = params.map(Json::decode::<Params>) else {
         return failure(Some(id), &RpcError::new(200, -32602, "`params.notifications` says what to listen to"));
     };
     let tag = serde_json::from_str::<Value>(id.text()).unwrap_or_default();
@@ -144,14 +155,16 @@ pub(super) fn of_subscription(gateway: Arc<Gateway>, asked: Asked, id: &Id, para
         }
         params
     };
-    let acknowledged = rpc_text("notifications/subscriptions/acknowledged", &tagged(json!({"notifications": wanted})));
     let changed = wanted.events(&tagged(json!({})));
-    let result = own_result(&Json::of(&tagged(json!({}))), Era::Modern, &[]);
-    let last = event(&rpc::result(id, &result));
-    let listing = asked.listing();
-    let Some(watching) = Watching::new(gateway, asked.principal, listing, changed, Some(last)) else {
+    let Some(watching) = Watching::new(Arc::clone(&gateway), asked.principal.clone(), asked.listing(), changed) else {
         return failure(Some(id), &too_many());
     };
+    let followed = Followed::begin(&gateway, (&asked, id), std::mem::take(&mut wanted.resource_subscriptions)).await;
+    wanted.resource_subscriptions = followed.resources.iter().map(|(_, uri)| uri.clone()).collect();
+    let acknowledged = rpc_text("notifications/subscriptions/acknowledged", &tagged(json!({"notifications": wanted})));
+    let result = own_result(&Json::of(&tagged(json!({}))), Era::Modern, &[]);
+    let last = event(&rpc::result(id, &result));
+    let watching = Watching { last: Some(last), followed: Some(followed), tag: Some(tag), ..watching };
     let first = futures_util::stream::iter([Ok::<_, Infallible>(event(&acknowledged))]);
     response(Body::from_stream(first.chain(watching.events())))
 }
@@ -162,6 +175,13 @@ pub(super) fn too_many() -> RpcError {
 
 fn rpc_text(method: &str, params: &Value) -> String {
     rpc::notification(method, params)
+}
+
+async fn updated(followed: &mut Option<Followed>) -> Option<Option<Json>> {
+    match followed {
+        Some(followed) => followed.next().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// A stream's state between two events.
@@ -177,6 +197,9 @@ struct Watching {
     quiet: u32,
     /// Sent when a list has changed.
     changed: Events,
+    followed: Option<Followed>,
+    /// The id of the subscription.
+    tag: Option<Value>,
     /// Events that are due.
     due: Vec<Bytes>,
     /// Sent when the gateway stops.
@@ -187,13 +210,7 @@ struct Watching {
 }
 
 impl Watching {
-    fn new(
-        gateway: Arc<Gateway>,
-        principal: Principal,
-        listing: Listing,
-        changed: Events,
-        last: Option<Bytes>,
-    ) -> Option<Self> {
+    fn new(gateway: Arc<Gateway>, principal: Principal, listing: Listing, changed: Events) -> Option<Self> {
         let seat = gateway.stream_seat(&principal.key)?;
         let changes = gateway.changes();
         let mut readables = gateway.readable_changes();
@@ -210,7 +227,9 @@ impl Watching {
             looks: tokio::time::interval(LOOK),
             quiet: 0,
             changed,
-            last,
+            followed: None,
+            tag: None,
+            last: None,
             done: false,
             gateway,
             _seat: seat,
@@ -247,8 +266,15 @@ impl Watching {
                         return Some(event);
                     }
                 }
+                params = updated(&mut self.followed) => {
+                    let params = params?;
+                    return Some(event(&notification(UPDATED, with_tag(self.tag.as_ref(), params).as_ref())));
+                }
                 _ = self.looks.tick() => {
                     self.principal = self.gateway.still_admitted(&self.principal)?;
+                    if !self.may_follow() {
+                        return None;
+                    }
                     self.quiet += 1;
                     if self.quiet >= LOOKS_PER_COMMENT {
                         self.quiet = 0;
@@ -258,6 +284,12 @@ impl Watching {
             }
         }
         None
+    }
+
+    /// Whether everything that is followed could be begun now: who comes again is told what is left of it.
+    fn may_follow(&self) -> bool {
+        let mut all = self.followed.iter().flat_map(|followed| &followed.resources);
+        all.all(|(server, uri)| self.gateway.may_follow(&self.principal, server, uri))
     }
 
     /// The event, where this caller's list really is another now.

@@ -1,19 +1,26 @@
 //! Resources that are followed: somebody has to listen to the server for it, in the way of its era.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::future::ready;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
+use futures_util::future::join_all;
+use futures_util::stream::{SelectAll, once, unfold};
+use futures_util::{Stream, StreamExt};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Asked;
 use super::call::NOTICES;
 use super::relayed::Via;
 use super::wanted::Wanted;
-use crate::domain::id::ServerName;
+use crate::domain::id::{RequestId, ServerName};
+use crate::domain::json::Json;
 use crate::domain::outcome::Outcome;
-use crate::gateway::{Aside, Asides, Gateway, Passed, Peer, Visitor, asides};
+use crate::gateway::{Aside, Asides, Gateway, LISTENS, Passed, Peer, Visitor, asides};
 use crate::wire::envelope::Id;
 use crate::wire::era::Era;
 use crate::wire::hop::Onward;
@@ -24,6 +31,9 @@ const TAKE: Duration = Duration::from_secs(10);
 /// After this a subscription that broke off is tried again, and at last after this.
 const AGAIN: Duration = Duration::from_secs(1);
 const LONGEST_AGAIN: Duration = Duration::from_secs(60);
+/// Resources that one subscription may follow.
+pub(super) const MAX_RESOURCES: usize = 256;
+pub(super) const UPDATED: &str = "notifications/resources/updated";
 /// The first message of a subscription.
 pub(super) const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
 
@@ -81,7 +91,7 @@ async fn subscribe_legacy(
     sink: Asides,
     stop: CancellationToken,
 ) -> Result<Vec<String>, RpcError> {
-    let session: Arc<str> = format!("{} listen {}", via.principal.key, crate::domain::id::RequestId::fresh()).into();
+    let session: Arc<str> = format!("{}{LISTENS}{}", via.principal.key, RequestId::fresh()).into();
     gateway.hear_session(&via.server, &session, sink.clone());
     let (left, name, stopping) = (Arc::clone(gateway), Arc::clone(&session), gateway.stopping());
     let attending = gateway.attend(&via.server, &session);
@@ -117,6 +127,69 @@ async fn permitted(
     }
     uris.retain(|uri| !refused.contains(uri));
     Ok(uris)
+}
+
+/// What one server tells of a subscription, and `None` where it does so no more.
+type Heard = Pin<Box<dyn Stream<Item = Option<Aside>> + Send>>;
+
+fn hearing(heard: mpsc::Receiver<Aside>) -> Heard {
+    let told = unfold(heard, async |mut heard| Some((Some(heard.recv().await?), heard)));
+    Box::pin(told.chain(once(ready(None))))
+}
+
+/// Resources of several servers that one subscription follows, until this is dropped.
+pub(super) struct Followed {
+    pub(super) resources: Vec<(ServerName, String)>,
+    heard: SelectAll<Heard>,
+    _subscribed: Vec<DropGuard>,
+}
+
+impl Followed {
+    /// Has the servers of these resources tell of changes, where they can and the principal may hear of them.
+    pub(super) async fn begin(gateway: &Arc<Gateway>, asked: (&Asked, &Id), mut uris: Vec<String>) -> Self {
+        uris.truncate(MAX_RESOURCES);
+        uris.sort_unstable();
+        uris.dedup();
+        let uris: Vec<&str> = uris.iter().map(String::as_str).collect();
+        let mut by_server: BTreeMap<ServerName, Vec<String>> = BTreeMap::new();
+        if !uris.is_empty() {
+            let (principal, listing) = (&asked.0.principal, asked.0.listing());
+            for (uri, server) in gateway.listed_resources(principal, listing, &uris).await {
+                by_server.entry(server).or_default().push(uri.to_owned());
+            }
+        }
+        let taken = join_all(by_server.into_iter().map(async |(server, uris)| {
+            let greeting = gateway.greeting(&server).await.ok()?;
+            let tells = greeting.capabilities.value().pointer("/resources/subscribe") == Some(&Value::Bool(true));
+            let of = server.clone();
+            let via = Via::new(Arc::clone(gateway), asked.0, of, greeting, None, "subscriptions/listen");
+            if !tells {
+                return None;
+            }
+            let (sink, heard) = asides(NOTICES);
+            let (uris, subscribed) = subscribe(gateway, asked, &via, uris, sink).await.ok()?;
+            Some((server, uris, heard, subscribed))
+        }));
+        let mut followed = Self { resources: Vec::new(), heard: SelectAll::new(), _subscribed: Vec::new() };
+        for (server, uris, heard, subscribed) in taken.await.into_iter().flatten() {
+            followed.heard.push(hearing(heard));
+            followed.resources.extend(uris.into_iter().map(|uri| (server.clone(), uri)));
+            followed._subscribed.push(subscribed);
+        }
+        followed
+    }
+
+    /// The params of the next notification that one of them has changed; `None` where a server tells of its no more.
+    pub(super) async fn next(&mut self) -> Option<Option<Json>> {
+        loop {
+            match self.heard.next().await {
+                Some(Some(Aside::Notification { method, params, .. })) if method == UPDATED => return Some(params),
+                Some(Some(_)) => {}
+                Some(None) => return None,
+                None => std::future::pending().await,
+            }
+        }
+    }
 }
 
 /// The params of a subscription to resources.

@@ -216,6 +216,50 @@ async fn a_server_may_be_listed_with_one_users_account() {
     bench.gateway.finish().await;
 }
 
+/// Everybody has the resources and prompts of their own account: of another's not even the names are shown.
+#[tokio::test]
+async fn what_else_a_server_has_is_listed_with_ones_own_account() {
+    let (upstream, idp) = (FakeUpstream::legacy().await, Idp::start().await);
+    let setup = setup(&idp, &upstream, "list_as = \"ada\"");
+    let account = idp.account_of();
+    upstream.script(move |seen| {
+        let whose = account(&seen.headers).unwrap_or_else(|| "nobody".into());
+        Some(crate::support::Say::Result(match seen.method() {
+            "initialize" => json!({
+                "protocolVersion": "2025-11-25", "capabilities": {"tools": {}, "resources": {}, "prompts": {}},
+                "serverInfo": {"name": "x", "version": "1"},
+            })
+            .to_string(),
+            "resources/list" => json!({"resources": [{"uri": format!("note://{whose}"), "name": "n"}]}).to_string(),
+            "resources/templates/list" => json!({"resourceTemplates": []}).to_string(),
+            "prompts/list" => json!({"prompts": [{"name": format!("of-{whose}")}]}).to_string(),
+            _ => return None,
+        }))
+    });
+    let gateway = setup.start().await;
+    let bench = Bench { gateway, idp, upstream };
+    let (ada, bob) = (bench.user("ada").await, bench.user("bob").await);
+    bench.connect(&ada, "A").await;
+    eventually("its tools are listed", async || bench.gateway.gateway.settled().then_some(())).await;
+    let listed = async |client: &crate::support::Client| {
+        let mut all = String::new();
+        for client in [client.at("/v1/mcp/servers/up"), client.at("/v1/mcp?surface=direct")] {
+            for method in ["resources/list", "prompts/list"] {
+                all.push_str(&client.modern().rpc(method, &json!({})).await.text);
+            }
+        }
+        all
+    };
+    let (of_ada, of_bob) = (listed(&ada).await, listed(&bob).await);
+    assert_eq!((of_ada.matches("note://A").count(), of_ada.matches("of-A").count()), (2, 2), "{of_ada}");
+    assert!(!of_bob.contains("note://") && !of_bob.contains("of-"), "{of_bob}");
+    bench.connect(&bob, "B").await;
+    let of_bob = listed(&bob).await;
+    assert_eq!((of_bob.matches("note://B").count(), of_bob.matches("of-B").count()), (2, 2), "{of_bob}");
+    assert!(!of_bob.contains("note://A"), "{of_bob}");
+    bench.gateway.finish().await;
+}
+
 /// Keys for sealing that the configuration gives take over while the gateway runs.
 #[tokio::test]
 async fn configured_keys_seal_what_is_there() {

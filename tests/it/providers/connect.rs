@@ -79,10 +79,12 @@ async fn nobody_is_served_with_the_account_of_another() {
     let kept = async |client: &crate::support::Client| client.call("up:kept", &json!({})).await.told();
     assert_eq!((kept(&ada).await, kept(&bob).await, kept(&ada).await), ("A".into(), "B".into(), "A".into()));
     assert_eq!((who(&ada).await, who(&bob).await), ("A".into(), "B".into()));
+    bench.connect(&bob, "C").await;
+    assert_eq!((kept(&bob).await, who(&bob).await), ("C".into(), "C".into()), "nothing is kept of the old account");
     let opened = bench.upstream.seen().into_iter().filter(|seen| seen.method() == "initialize");
     let with: Vec<_> = opened.map(|seen| seen.headers.get("authorization").cloned()).collect();
     let accounts: std::collections::HashSet<_> = with.iter().flatten().collect();
-    assert_eq!(accounts.len(), 2, "each has sessions of its own: {with:?}");
+    assert_eq!(accounts.len(), 3, "each has sessions of its own: {with:?}");
     assert!(with.contains(&None), "and the tools are listed with nobody's");
     bench.gateway.finish().await;
 }

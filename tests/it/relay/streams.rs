@@ -121,3 +121,33 @@ async fn a_session_hears_before_it_calls() {
     assert!(answer.text.contains("heard"), "{}", answer.text);
     gateway.finish().await;
 }
+
+/// A subscription whose session at the server has ended would hear of nothing: its stream ends, so that the client comes
+/// again.
+#[tokio::test]
+async fn a_subscription_ends_with_its_session() {
+    let upstream = FakeUpstream::legacy().await;
+    upstream.script(|seen| {
+        Some(match (&*seen.verb, seen.method()) {
+            (_, "initialize") => Say::Session(
+                json!({
+                    "protocolVersion": "2025-11-25", "capabilities": {"tools": {}, "resources": {"subscribe": true}},
+                    "serverInfo": {"name": "x", "version": "1"},
+                })
+                .to_string(),
+            ),
+            (_, "resources/subscribe") => Say::Result("{}".into()),
+            ("GET", _) => Say::Held(Box::new(Say::Status(404))),
+            _ => return None,
+        })
+    });
+    let gateway = Setup::with(&upstream).start().await;
+    let client = gateway.agent().await.at(ROUTE).modern();
+    let wanted = json!({"notifications": {"resourceSubscriptions": ["x://a"]}}).to_string();
+    let mut stream = client.request("subscriptions/listen", &wanted).open().await;
+    let first = soon("the acknowledgement", stream.data()).await.unwrap();
+    assert_eq!(first["params"]["notifications"], json!({"resourceSubscriptions": ["x://a"]}));
+    upstream.release(16);
+    assert!(stream.ends_within(std::time::Duration::from_secs(10)).await);
+    gateway.finish().await;
+}

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, FakeUpstream, Say, Setup};
+use crate::support::{Client, FakeUpstream, Say, Setup, soon};
 
 /// A backend with a prompt, a resource and a template.
 async fn library(name: &'static str) -> FakeUpstream {
@@ -77,5 +77,77 @@ async fn one_broken_backend_never_shrinks_the_rest() {
     .await;
     assert_eq!(client.tools().await, tools, "the last known ones");
     assert_eq!(list(&client, "prompts/list", "prompts", "name").await, ["one__re_view", "two__re_view"]);
+    gateway.finish().await;
+}
+
+const UPDATED: &str = "notifications/resources/updated";
+
+fn updated(uri: &str, meta: &Value) -> String {
+    json!({"jsonrpc": "2.0", "method": UPDATED, "params": {"uri": uri, "_meta": meta}}).to_string()
+}
+
+fn one_resource(uri: &str) -> Say {
+    Say::Result(json!({"resources": [{"uri": uri, "name": "n"}], "resultType": "complete"}).to_string())
+}
+
+/// A modern server and a legacy one, each of which tells at once of a change of its resource.
+async fn changing() -> (FakeUpstream, FakeUpstream) {
+    let capabilities = json!({"tools": {}, "resources": {"subscribe": true}});
+    let (modern, legacy) = (FakeUpstream::modern().await, FakeUpstream::legacy().await);
+    let offers = json!({"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": capabilities});
+    modern.script(move |seen| {
+        let tag = json!({"io.modelcontextprotocol/subscriptionId": seen.json["id"]});
+        Some(match seen.method() {
+            "server/discover" => Say::Result(offers.to_string()),
+            "resources/list" => one_resource("new://a"),
+            "subscriptions/listen" if seen.text.contains("resourceSubscriptions") => {
+                let params = json!({"notifications": {"resourceSubscriptions": ["new://a"]}, "_meta": tag});
+                let method = "notifications/subscriptions/acknowledged";
+                let first = json!({"jsonrpc": "2.0", "method": method, "params": params});
+                Say::EventsThenHang(vec![first.to_string(), updated("new://a", &tag)])
+            }
+            _ => return None,
+        })
+    });
+    let info = json!({"name": "x", "version": "1"});
+    let hello = json!({"protocolVersion": "2025-11-25", "capabilities": capabilities, "serverInfo": info});
+    legacy.script(move |seen| {
+        Some(match (&*seen.verb, seen.method()) {
+            (_, "initialize") => Say::Result(hello.to_string()),
+            (_, "resources/list") => one_resource("old://b"),
+            (_, "resources/subscribe") => Say::Result("{}".into()),
+            ("GET", _) => Say::EventsThenHang(vec![updated("old://b", &json!({}))]),
+            _ => return None,
+        })
+    });
+    (modern, legacy)
+}
+
+/// A resource of the merged list is followed at the server that has it, and told of under the client's own subscription.
+#[tokio::test]
+async fn resources_of_several_servers_are_followed_at_once() {
+    let (modern, legacy) = changing().await;
+    let direct = "scopes = [\"tools:read\", \"tools:invoke\"]\nallowed_tools = [\"*\"]\nsurface = \"direct\"";
+    let servers = format!("{}\n{}", modern.section("new", ""), legacy.section("old", ""));
+    let gateway = Setup::new().config(&servers).profile("direct", direct).start().await;
+    let client = gateway.client(&gateway.key("direct").await);
+    let hello = client.modern().rpc("server/discover", &json!({})).await.result();
+    assert_eq!(hello["capabilities"]["resources"], json!({"listChanged": true, "subscribe": true}));
+    let wanted = json!({"notifications": {"resourceSubscriptions": ["old://b", "no://c", "new://a"]}}).to_string();
+    let mut stream = client.modern().request("subscriptions/listen", &wanted).open().await;
+    let first = soon("the acknowledgement", stream.data()).await.unwrap();
+    assert_eq!(
+        first["params"]["notifications"],
+        json!({"resourceSubscriptions": ["new://a", "old://b"]}),
+        "what there is"
+    );
+    let mut told = std::collections::BTreeSet::new();
+    while told.len() < 2 {
+        let event = soon("a change", stream.data()).await.unwrap();
+        assert_eq!(event["method"], UPDATED);
+        assert_eq!(event["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 1);
+        told.insert(event["params"]["uri"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(told.into_iter().collect::<Vec<_>>(), ["new://a", "old://b"]);
     gateway.finish().await;
 }

@@ -54,6 +54,8 @@ impl Seen {
 pub(crate) enum Say {
     /// A result, exactly this text.
     Result(String),
+    /// A result that begins a session.
+    Session(String),
     /// An error object, exactly this text.
     Error(String),
     /// Whole messages on an event stream before the result.
@@ -243,6 +245,11 @@ impl Inner {
         }
         match say {
             Say::Result(result) => json_body(&message(seen, "result", &result)),
+            Say::Session(result) => {
+                let mut response = json_body(&message(seen, "result", &result));
+                response.headers_mut().insert("mcp-session-id", "fake-session".parse().unwrap());
+                response
+            }
             Say::Error(error) => json_body(&message(seen, "error", &error)),
             Say::Events(before, result) => {
                 let all = before.into_iter().chain([message(seen, "result", &result)]);
