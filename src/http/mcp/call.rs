@@ -22,13 +22,11 @@ use crate::domain::id::EventId;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Refusal};
 use crate::domain::tool::Kind;
-use crate::gateway::{
-    Aside, Carrying, Gateway, Leaving, Line, Question, TASK_LIFETIME_MS, Tape, Underway, asides, unfinished,
-};
+use crate::gateway::{Aside, Carrying, Gateway, Leaving, Line, Question, Tape, Underway, asides, unfinished};
 use crate::wire::envelope::{Id, call_params};
 use crate::wire::era::Era;
 use crate::wire::hop;
-use crate::wire::mcp::{Reply, begun_task, tell};
+use crate::wire::mcp::{Reply, tell};
 use crate::wire::rpc::{self, RpcError};
 
 /// A call that runs longer is answered on a stream, kept alive by comments: clients give up on silent bodies.
@@ -193,8 +191,9 @@ impl Answering {
         loop {
             tokio::select! {
                 biased;
-                () = heard_of(begun.as_deref()), if begun.is_some() => {
-                    return self.undertaken(carrying, heard);
+                () = tasks::heard_of(begun.as_deref()), if begun.is_some() => {
+                    let Self { id, event, cancel, beginning, .. } = self;
+                    return tasks::begin(&id, beginning, (event, cancel), carrying, heard);
                 }
                 Some(aside) = heard.recv() => match self.turn(aside) {
                     Turn::Say(first) => {
@@ -211,20 +210,6 @@ impl Answering {
                 }
             }
         }
-    }
-
-    /// Its client does not wait: it asks how the call goes on.
-    fn undertaken(self, carrying: Carrying, heard: mpsc::Receiver<Aside>) -> Response {
-        let Self { id, event, cancel, beginning, .. } = self;
-        let internal = |why: String| failure(Some(&id), &RpcError::new(200, -32603, why));
-        let Some(beginning) = beginning else { return internal(Refusal::Internal.to_string()) };
-        let task = beginning.gateway.begin_task(&beginning.principal, event.clone(), cancel, carrying, heard);
-        let mut response = match task {
-            Ok(task) => json(StatusCode::OK, rpc::result(&id, &begun_task(&Json::of(&task), TASK_LIFETIME_MS))),
-            Err(refusal) => internal(refusal.to_string()),
-        };
-        told::name(&mut response, &event);
-        response
     }
 
     /// A body is polled only while its reader takes it; the call must go on, and end in time, without.
@@ -384,13 +369,6 @@ impl Streaming {
             Some(via) => parked_event(&answering.id, via.park(question, underway).await),
             None => Bytes::new(),
         }
-    }
-}
-
-/// Waits for the word that a call takes a while.
-async fn heard_of(begun: Option<&Notify>) {
-    if let Some(begun) = begun {
-        begun.notified().await;
     }
 }
 

@@ -5,16 +5,19 @@ use std::sync::Arc;
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::json;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
 
-use super::{Asked, failure};
+use super::{Asked, failure, told};
+use crate::domain::id::EventId;
 use crate::domain::json::Json;
+use crate::domain::outcome::Refusal;
 use crate::domain::principal::Principal;
-use crate::gateway::{Gateway, TASK_LIFETIME_MS};
+use crate::gateway::{Aside, Carrying, Gateway, TASK_LIFETIME_MS};
 use crate::wire::envelope::Id;
 use crate::wire::era::Era;
 use crate::wire::hop;
-use crate::wire::mcp::own_result;
+use crate::wire::mcp::{begun_task, own_result};
 use crate::wire::rpc::{self, RpcError};
 
 /// What makes a task of a call, where its client takes one.
@@ -24,6 +27,32 @@ pub(super) struct Beginning {
     pub(super) begun: Arc<Notify>,
     pub(super) gateway: Arc<Gateway>,
     pub(super) principal: Principal,
+}
+
+/// Waits for the word that a call takes a while.
+pub(super) async fn heard_of(begun: Option<&Notify>) {
+    if let Some(begun) = begun {
+        begun.notified().await;
+    }
+}
+
+/// Lets a call go on as a task: its client does not wait, but asks how it goes on.
+pub(super) fn begin(
+    id: &Id,
+    beginning: Option<Box<Beginning>>,
+    (event, cancel): (EventId, CancellationToken),
+    carrying: Carrying,
+    heard: mpsc::Receiver<Aside>,
+) -> Response {
+    let begun = beginning.ok_or(Refusal::Internal).and_then(|beginning| {
+        beginning.gateway.begin_task(&beginning.principal, event.clone(), cancel, carrying, heard)
+    });
+    let mut response = match begun {
+        Ok(task) => super::json(StatusCode::OK, rpc::result(id, &begun_task(&Json::of(&task), TASK_LIFETIME_MS))),
+        Err(refusal) => failure(Some(id), &RpcError::new(200, -32603, refusal.to_string())),
+    };
+    told::name(&mut response, &event);
+    response
 }
 
 /// Whether a client says that it knows tasks.
