@@ -7,6 +7,7 @@
 mod account;
 mod approval;
 mod long;
+mod own;
 mod record;
 mod resolve;
 mod scan;
@@ -23,9 +24,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::approval::unapproved;
 pub use self::long::Long;
+pub use self::own::{Origin, OwnTool, OwnTools, Running, own_answer};
 use self::record::{Record, cache_digest};
 use self::resolve::Decided;
-pub use self::resolve::{Origin, OwnTool, OwnTools, Road, Running, own_answer};
+pub use self::resolve::Road;
 pub use self::scan::{Scanned, examine};
 pub use self::state::{Sight, State};
 pub use self::tallies::Tallies;

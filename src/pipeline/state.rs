@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::resolve::{OwnTool, OwnTools};
+use super::own::{OwnTool, OwnTools};
 use crate::authn::Keyring;
 use crate::backend::{Catalog, Resolved, ServerCard};
 use crate::config::{Permissions, Profiles, Settings};

@@ -59,7 +59,7 @@ agent        writer   eval.quality.latest  FORBIDDEN unknown tool  deny profile:
 agent        writer   eval.testcase.list   FORBIDDEN unknown tool  deny profile:agent
 agent        writer   eval.trace.create    FORBIDDEN unknown tool  deny profile:agent
 operator     no roles eval.run.create      FORBIDDEN deny          deny default-deny
-operator     no roles eval.quality.latest  NOT_FOUND allow         allow default-allow-read
+operator     no roles eval.quality.latest  NOT_FOUND error         allow default-allow-read
 operator     no roles eval.testcase.list   ok        allow         allow default-allow-read
 operator     no roles eval.trace.create    FORBIDDEN deny          deny default-deny
 operator     writer   eval.run.create      ok        allow         allow allow-write-to-writers
