@@ -60,7 +60,7 @@ fn holder(claims: &Claims, issuer: &str, oauth: &OauthSettings, profiles: &Profi
     })
 }
 
-/// The user that a subject is, `ada@id.example`: each issuer has names of its own, and keys have theirs. It is the last `@`
+/// The user that a subject is, `SUB@ISSUER`: each issuer has names of its own, and keys have theirs. It is the last `@`
 /// that separates.
 fn user(issuer: &str, subject: &str) -> Arc<str> {
     let place = issuer.split_once("://").map_or(issuer, |(_, place)| place).trim_end_matches('/');
