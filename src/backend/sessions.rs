@@ -21,8 +21,8 @@ use crate::wire::era::Era;
 /// Links that one server may have beside the shared one: sessions with a remote server, child processes.
 const MAX_REMOTE: usize = 256;
 const MAX_CHILDREN: usize = 32;
-/// The part of them that one key may have: of so many, one.
-const OF_KEY: usize = 4;
+/// The part of them that is left to others when one key has all that it may: of so many, one.
+const OF_OTHERS: usize = 4;
 /// Of these, as many may belong to one client at once.
 const MAX_LANES: usize = 16;
 /// A link that nobody has used for so long is closed.
@@ -142,7 +142,7 @@ impl Sessions {
     fn make_room(&self, slots: &mut Slots, session: &str, most: usize) -> Result<Option<Arc<Slot>>, Fault> {
         let mine = |session_of: &str| owner(session_of) == owner(session);
         let own = slots.keys().filter(|(other, _)| mine(other)).count();
-        let full = own >= (most / OF_KEY).max(1);
+        let full = own >= most - most / OF_OTHERS;
         if !full && slots.len() < most {
             return Ok(None);
         }

@@ -299,3 +299,14 @@ async fn where_it_listens_counts_and_a_pipeline_can_wait_for_it() {
     assert_eq!(check(&ended.json(), "listening")["status"], "pass");
     here.stop().await;
 }
+
+/// Who makes policies decides what their own calls may do.
+#[tokio::test]
+async fn a_key_that_makes_policies_for_its_own_calls_is_too_wide() {
+    let upstream = FakeUpstream::legacy().await;
+    let gateway = Setup::with(&upstream).profile("auditor", PROFILE).start().await;
+    let operator = gateway.key("operator").await;
+    let report = report(&auditor(&gateway).await).await;
+    assert_eq!(found(&report, "keys-too-wide", "too_wide", "key"), is("warn", &[&operator.id]));
+    gateway.finish().await;
+}

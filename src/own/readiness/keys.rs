@@ -76,6 +76,9 @@ impl View<'_> {
         if profile.has(Scope::KeysAdmin) {
             return Some("it may make keys");
         }
+        if profile.has(Scope::PolicyWrite) && profile.has(Scope::ToolsInvoke) && !profile.read_only {
+            return Some("it may make policies that let it call what they forbid or leave to a person now");
+        }
         let everything = |glob: &Glob| glob.as_str().chars().all(|c| matches!(c, '*' | ':'));
         if profile.read_only || !profile.has(Scope::ToolsInvoke) || !profile.allowed_tools.iter().any(everything) {
             return None;
