@@ -1,9 +1,9 @@
 //! Where a call comes from, and what became of it at its backend: W3C trace context, parents, attempts.
 
-use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::id::EventId;
+use super::json::hex;
 
 /// Attempts of one call that are kept; a call has about twenty at most.
 const MAX_ATTEMPTS: usize = 32;
@@ -78,14 +78,6 @@ impl Context {
 fn fresh_span() -> [u8; 8] {
     let [_, _, _, _, _, _, _, _, span @ ..] = *uuid::Uuid::new_v4().as_bytes();
     span
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let written = write!(out, "{byte:02x}");
-        debug_assert!(written.is_ok(), "writing to a string");
-        out
-    })
 }
 
 /// Exactly `N` bytes in lower-case hexadecimal.

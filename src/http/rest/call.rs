@@ -7,10 +7,12 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde_json::Map;
 
 use super::super::body;
 use super::super::caller::Caller;
 use super::super::error::challenge;
+use super::super::request::with_more_meta;
 use super::super::trace;
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::{EventId, OWN_SERVER, RequestId};
@@ -37,7 +39,7 @@ pub(super) struct Asked {
 
 impl Asked {
     /// A call of one of the gateway's own tools.
-    pub(super) fn own(tool: &str, arguments: Option<Json>) -> Self {
+    fn own(tool: &str, arguments: Option<Json>) -> Self {
         Self { tool: ToolRef::Pair { server: OWN_SERVER.into(), tool: tool.into() }, arguments, jwt: None }
     }
 }
@@ -123,6 +125,23 @@ pub(super) async fn carry(
         carried = gateway.carry_on(principal, again, line(), Leaving::Cancels).await;
     }
     Done { id, carried, unread: None }
+}
+
+/// Asks one of the gateway's own tools.
+pub(super) async fn ask_own(
+    gateway: &Arc<Gateway>,
+    caller: Caller,
+    headers: &HeaderMap,
+    tool: &str,
+    arguments: Result<Option<Json>, Unread>,
+) -> Done {
+    let asked = arguments.map(|arguments| Asked::own(tool, arguments));
+    carry(gateway, caller, headers, asked).await
+}
+
+/// What an own tool answered, as `told` has it, in the envelope of `/v1`.
+pub(super) fn enveloped(done: &Done, told: Told) -> Response {
+    answer_with(done, told, |status, text| with_more_meta(status, text, Map::new()))
 }
 
 /// How long the caller would rather wait than be told to come again (`Prefer: wait=N`, RFC 7240).

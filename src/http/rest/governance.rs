@@ -7,11 +7,9 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
-use serde_json::Map;
 
 use super::super::caller::Caller;
-use super::super::request::with_more_meta;
-use super::call::{self, Asked, Unread};
+use super::call::{self, Unread};
 use crate::domain::json::Json;
 use crate::gateway::Gateway;
 use crate::wire::rest::{judged_schema, shield, shield_schema as schema};
@@ -52,8 +50,6 @@ async fn ask(
     tool: &str,
     arguments: Result<Option<Json>, Unread>,
 ) -> Response {
-    let asked = arguments.map(|arguments| Asked::own(tool, arguments));
-    let done = call::carry(gateway, caller, headers, asked).await;
-    let told = shield::simulated(&done.carried);
-    call::answer_with(&done, told, |status, text| with_more_meta(status, text, Map::new()))
+    let done = call::ask_own(gateway, caller, headers, tool, arguments).await;
+    call::enveloped(&done, shield::simulated(&done.carried))
 }

@@ -6,11 +6,10 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::super::super::caller::Caller;
-use super::super::super::request::with_more_meta;
-use super::super::call::{self, Asked};
+use super::super::call;
 use super::super::enter;
 use super::{No, data, invalid, whole_body};
 use crate::domain::json::Json;
@@ -39,10 +38,8 @@ pub(super) async fn query(
     body: Body,
 ) -> Response {
     let arguments = call::read(&gateway, &headers, body, shield::question).await;
-    let asked = arguments.map(|arguments| Asked::own(QUERY, arguments));
-    let done = call::carry(&gateway, caller, &headers, asked).await;
-    let told = shield::queried(&done.carried, None);
-    call::answer_with(&done, told, |status, text| with_more_meta(status, text, Map::new()))
+    let done = call::ask_own(&gateway, caller, &headers, QUERY, arguments).await;
+    call::enveloped(&done, shield::queried(&done.carried, None))
 }
 
 #[utoipa::path(
@@ -52,10 +49,9 @@ pub(super) async fn query(
 )]
 /// `GET /v1/brain/types`: a query for nothing.
 pub(super) async fn types(State(gateway): State<Arc<Gateway>>, caller: Caller, headers: HeaderMap) -> Response {
-    let asked = Asked::own(QUERY, Some(Json::of(&json!({}))));
-    let done = call::carry(&gateway, caller, &headers, Ok(asked)).await;
-    let told = shield::queried(&done.carried, Some("types"));
-    call::answer_with(&done, told, |status, text| with_more_meta(status, text, Map::new()))
+    let arguments = Ok(Some(Json::of(&json!({}))));
+    let done = call::ask_own(&gateway, caller, &headers, QUERY, arguments).await;
+    call::enveloped(&done, shield::queried(&done.carried, Some("types")))
 }
 
 #[utoipa::path(

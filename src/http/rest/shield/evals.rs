@@ -10,8 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::super::caller::Caller;
 use super::super::super::error::{envelope, plain};
-use super::super::super::request::with_more_meta;
-use super::super::call::{self, Asked, Done};
+use super::super::call::{self, Done};
 use super::super::{Segments, enter};
 use super::query::{Query, cursor};
 use super::{No, data, invalid, is_empty, missing, page, whole_body};
@@ -132,8 +131,7 @@ pub(super) async fn run(
     } else {
         call::read(&gateway, &headers, body, |bytes| schema::run(&id, bytes)).await
     };
-    let asked = arguments.map(|arguments| Asked::own("eval.run.create", arguments));
-    told(&call::carry(&gateway, caller, &headers, asked).await)
+    told(&call::ask_own(&gateway, caller, &headers, "eval.run.create", arguments).await)
 }
 
 #[utoipa::path(
@@ -228,13 +226,12 @@ pub(super) async fn quality(
 ) -> Result<Response, No> {
     let query = Query::of_call(&gateway, &caller, Scope::EvalsRead, &uri, &["baseline"])?;
     let arguments = Json::of(&schema::quality(&id, query.given("baseline")));
-    Ok(told(&call::carry(&gateway, caller, &headers, Ok(Asked::own("eval.quality.latest", Some(arguments)))).await))
+    Ok(told(&call::ask_own(&gateway, caller, &headers, "eval.quality.latest", Ok(Some(arguments))).await))
 }
 
 /// What an own tool answered, as `data`.
 fn told(done: &Done) -> Response {
-    let told = shield::simulated(&done.carried);
-    call::answer_with(done, told, |status, text| with_more_meta(status, text, Map::new()))
+    call::enveloped(done, shield::simulated(&done.carried))
 }
 
 fn editor(caller: &Caller) -> Editor<'_> {

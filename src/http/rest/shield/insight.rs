@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::super::super::caller::Caller;
 use super::super::super::request::with_more_meta;
 use super::super::Segments;
-use super::super::call::{self, Asked, Done};
+use super::super::call::{self, Done};
 use super::No;
 use super::query::Query;
 use crate::domain::json::Json;
@@ -133,7 +133,7 @@ async fn ask(
     arguments: Map<String, Value>,
 ) -> Done {
     let arguments = Some(Json::of(&Value::Object(arguments)));
-    call::carry(gateway, caller, headers, Ok(Asked::own(tool, arguments))).await
+    call::ask_own(gateway, caller, headers, tool, Ok(arguments)).await
 }
 
 /// The answer of the own tool, of which `shape` makes `data` and what `meta` says besides.

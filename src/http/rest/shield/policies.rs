@@ -12,8 +12,7 @@ use utoipa::ToSchema;
 
 use super::super::super::caller::Caller;
 use super::super::super::error::{envelope, plain};
-use super::super::super::request::with_more_meta;
-use super::super::call::{self, Asked};
+use super::super::call;
 use super::super::{Segments, enter};
 use super::query::{Query, cursor};
 use super::{No, data, invalid, missing, page, whole_body};
@@ -205,8 +204,6 @@ pub(super) async fn simulate(
     body: Body,
 ) -> Response {
     let arguments = call::read(&gateway, &headers, body, shield::question).await;
-    let asked = arguments.map(|arguments| Asked::own(SIMULATE, arguments));
-    let done = call::carry(&gateway, caller, &headers, asked).await;
-    let told = shield::simulated(&done.carried);
-    call::answer_with(&done, told, |status, text| with_more_meta(status, text, Map::new()))
+    let done = call::ask_own(&gateway, caller, &headers, SIMULATE, arguments).await;
+    call::enveloped(&done, shield::simulated(&done.carried))
 }
