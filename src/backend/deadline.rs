@@ -17,15 +17,13 @@ use crate::domain::json::Json;
 const MAX_PROGRESS: usize = 64 * 1024;
 pub(crate) const PROGRESS: &str = "notifications/progress";
 
-/// A call's time limits. Clones share the last moment of activity.
+/// A call's time limits. Clones share what its time went for.
 #[derive(Debug, Clone)]
 pub(crate) struct Deadline {
     start: Instant,
     idle: Duration,
     hard: Duration,
-    /// Milliseconds from `start` to the last progress.
-    active: Arc<AtomicU64>,
-    held: Arc<Held>,
+    course: Arc<Course>,
     /// The call's place at its server, which others have while the client is asked.
     place: Option<Arc<Place>>,
 }
@@ -43,12 +41,15 @@ impl Place {
     }
 }
 
-/// Time that does not count: while the client is asked, the backend cannot answer.
+/// What happened meanwhile. Milliseconds.
 #[derive(Debug, Default)]
-struct Held {
+struct Course {
+    /// From the start to the last progress.
+    active: AtomicU64,
+    /// How many stop the time just now: while the client is asked, the backend cannot answer.
     holders: AtomicU64,
-    /// Milliseconds.
-    total: AtomicU64,
+    /// For how long it was stopped.
+    held: AtomicU64,
 }
 
 /// Stops the time while it lives.
@@ -61,7 +62,7 @@ pub(crate) struct Hold {
 impl Hold {
     /// Lets the time go on, once the call has a place at its server again.
     pub(crate) async fn over(self) {
-        let last = self.deadline.held.holders.load(Ordering::Relaxed) <= 1;
+        let last = self.deadline.course.holders.load(Ordering::Relaxed) <= 1;
         if let Some(place) = self.deadline.place.as_ref().filter(|_| last)
             && place.slot().is_none()
             && let Some(taken) = place.places.take().await
@@ -74,8 +75,8 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         let lasted = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.deadline.held.total.fetch_add(lasted, Ordering::Relaxed);
-        self.deadline.held.holders.fetch_sub(1, Ordering::Relaxed);
+        self.deadline.course.held.fetch_add(lasted, Ordering::Relaxed);
+        self.deadline.course.holders.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -85,8 +86,8 @@ const LOOK: Duration = Duration::from_secs(1);
 impl Deadline {
     /// Starts now: at most `idle` without progress, at most `hard` in all.
     pub(crate) fn start(idle: Duration, hard: Duration) -> Self {
-        let (active, held, place) = Default::default();
-        Self { start: Instant::now(), idle: idle.min(hard), hard, active, held, place }
+        let (course, place) = Default::default();
+        Self { start: Instant::now(), idle: idle.min(hard), hard, course, place }
     }
 
     /// The same for a call that has this place, for as long as this or a clone of it lives.
@@ -98,12 +99,12 @@ impl Deadline {
     /// The backend gave a sign of progress.
     pub(crate) fn touch(&self) {
         let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.active.fetch_max(now, Ordering::Relaxed);
+        self.course.active.fetch_max(now, Ordering::Relaxed);
     }
 
     /// Stops the time for as long as the result lives.
     pub(crate) fn hold(&self) -> Hold {
-        self.held.holders.fetch_add(1, Ordering::Relaxed);
+        self.course.holders.fetch_add(1, Ordering::Relaxed);
         if let Some(place) = &self.place {
             place.slot().take();
         }
@@ -112,14 +113,14 @@ impl Deadline {
 
     /// How long it was held, up to the last time that is over.
     pub(crate) fn was_held(&self) -> Duration {
-        Duration::from_millis(self.held.total.load(Ordering::Relaxed))
+        Duration::from_millis(self.course.held.load(Ordering::Relaxed))
     }
 
     fn end(&self) -> Instant {
-        if self.held.holders.load(Ordering::Relaxed) > 0 {
+        if self.course.holders.load(Ordering::Relaxed) > 0 {
             return Instant::now() + LOOK;
         }
-        let active = Duration::from_millis(self.active.load(Ordering::Relaxed));
+        let active = Duration::from_millis(self.course.active.load(Ordering::Relaxed));
         self.start + (active + self.idle).min(self.hard) + self.was_held()
     }
 

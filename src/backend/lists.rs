@@ -20,7 +20,7 @@ const KEPT: Duration = Duration::from_secs(60);
 const KEPT_UNTOLD: Duration = Duration::from_secs(5);
 
 /// A list other than that of the tools.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ListKind {
     Prompts,
     Resources,

@@ -1,6 +1,6 @@
 //! The client on whose behalf a backend is asked: what it declared, and the way to it while it waits.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -45,6 +45,32 @@ pub struct Asides {
     room: Arc<Semaphore>,
 }
 
+/// Where a client hears what backends say. Most have nothing to hear, and need no channel.
+#[derive(Debug, Default)]
+pub struct Ear(Option<mpsc::Receiver<Aside>>);
+
+impl From<mpsc::Receiver<Aside>> for Ear {
+    fn from(heard: mpsc::Receiver<Aside>) -> Self {
+        Self(Some(heard))
+    }
+}
+
+impl Ear {
+    /// What is said next; `None` once nobody says anything any more.
+    pub async fn recv(&mut self) -> Option<Aside> {
+        match &mut self.0 {
+            Some(heard) => heard.recv().await,
+            None => None,
+        }
+    }
+
+    /// What was said already.
+    #[must_use]
+    pub fn said(&mut self) -> Option<Aside> {
+        self.0.as_mut()?.try_recv().ok()
+    }
+}
+
 /// A way for so many messages at a time.
 #[must_use]
 pub fn asides(messages: usize) -> (Asides, mpsc::Receiver<Aside>) {
@@ -56,7 +82,8 @@ impl Asides {
     /// One that nobody hears.
     #[must_use]
     pub fn deaf() -> Self {
-        asides(1).0
+        static DEAF: LazyLock<Asides> = LazyLock::new(|| asides(1).0);
+        DEAF.clone()
     }
 
     fn room(&self, params: Option<&Json>) -> Option<Room> {

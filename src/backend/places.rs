@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -11,6 +11,8 @@ use crate::domain::id::KeyId;
 
 /// Calls that may wait for a place, for each place.
 const WAITING_PER_PLACE: usize = 16;
+/// Shares that are kept though their keys have nothing in flight.
+const IDLE_SHARES: usize = 256;
 
 /// The places of one server.
 #[derive(Debug, Clone)]
@@ -18,11 +20,17 @@ pub(crate) struct Places(Arc<Inner>, Option<KeyId>);
 
 #[derive(Debug)]
 struct Inner {
+    all: Queue,
+    /// The shares of the keys that have calls in flight, and of some that had.
+    shares: Mutex<HashMap<KeyId, Arc<Queue>>>,
+}
+
+/// Places, and those that wait for one.
+#[derive(Debug)]
+struct Queue {
     count: usize,
-    all: Arc<Semaphore>,
+    places: Arc<Semaphore>,
     waiting: AtomicUsize,
-    /// The shares of the keys that have calls in flight.
-    shares: Mutex<HashMap<KeyId, Weak<Semaphore>>>,
 }
 
 /// A place, until it is dropped.
@@ -41,11 +49,34 @@ impl Drop for Waiting<'_> {
     }
 }
 
+impl Queue {
+    fn new(count: usize) -> Self {
+        let count = count.clamp(1, Semaphore::MAX_PERMITS);
+        Self { count, places: Arc::new(Semaphore::new(count)), waiting: AtomicUsize::new(0) }
+    }
+
+    /// A place; `None` where too many wait for one already.
+    async fn take(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return Some(place);
+        }
+        let waiting = Waiting(&self.waiting);
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.count.saturating_mul(WAITING_PER_PLACE) {
+            return None;
+        }
+        let place = Arc::clone(&self.places).acquire_owned().await.ok();
+        drop(waiting);
+        place
+    }
+
+    fn is_idle(&self) -> bool {
+        self.places.available_permits() == self.count
+    }
+}
+
 impl Places {
     pub(crate) fn new(count: usize) -> Self {
-        let count = count.clamp(1, Semaphore::MAX_PERMITS);
-        let all = Arc::new(Semaphore::new(count));
-        Self(Arc::new(Inner { count, all, waiting: AtomicUsize::new(0), shares: Mutex::default() }), None)
+        Self(Arc::new(Inner { all: Queue::new(count), shares: Mutex::default() }), None)
     }
 
     /// As one key sees them.
@@ -53,55 +84,45 @@ impl Places {
         Self(Arc::clone(&self.0), Some(key.clone()))
     }
 
-    /// A place; `None` where too many wait for one already.
+    /// A place; `None` where too many wait for one already: those who wait for their own key's share are nobody else's
+    /// concern.
     pub(crate) async fn take(&self) -> Option<Taken> {
-        let share = self.1.as_ref().map(|key| self.share(key));
-        let of_key = match &share {
-            Some(share) => Some(self.wait(share).await?),
+        let of_key = match &self.1 {
+            Some(key) => Some(self.share(key).take().await?),
             None => None,
         };
-        Some(Taken { _of_all: self.wait(&self.0.all).await?, _of_key: of_key })
+        Some(Taken { _of_all: self.0.all.take().await?, _of_key: of_key })
     }
 
-    async fn wait(&self, places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-        if let Ok(place) = Arc::clone(places).try_acquire_owned() {
-            return Some(place);
-        }
-        let most = self.0.count.saturating_mul(WAITING_PER_PLACE);
-        let waiting = Waiting(&self.0.waiting);
-        if self.0.waiting.fetch_add(1, Ordering::Relaxed) >= most {
-            return None;
-        }
-        let place = Arc::clone(places).acquire_owned().await.ok();
-        drop(waiting);
-        place
-    }
-
-    /// A key has all but a quarter of the places.
-    fn share(&self, key: &KeyId) -> Arc<Semaphore> {
+    /// A key has all but a quarter of the places, and never the last, where there are several.
+    fn share(&self, key: &KeyId) -> Arc<Queue> {
         let mut shares = self.shares();
-        if let Some(share) = shares.get(key).and_then(Weak::upgrade) {
-            return share;
+        if let Some(share) = shares.get(key) {
+            return Arc::clone(share);
         }
-        shares.retain(|_, share| share.strong_count() > 0);
-        let share = Arc::new(Semaphore::new(self.0.count - self.0.count / 4));
-        shares.insert(key.clone(), Arc::downgrade(&share));
+        if shares.len() >= IDLE_SHARES {
+            // Whoever is about to take a place holds the share itself.
+            shares.retain(|_, share| Arc::strong_count(share) > 1 || !share.is_idle());
+        }
+        let count = self.0.all.count;
+        let share = Arc::new(Queue::new(count - (count / 4).max(1)));
+        shares.insert(key.clone(), Arc::clone(&share));
         share
     }
 
-    fn shares(&self) -> MutexGuard<'_, HashMap<KeyId, Weak<Semaphore>>> {
+    fn shares(&self) -> MutexGuard<'_, HashMap<KeyId, Arc<Queue>>> {
         self.0.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Calls that have a place.
     pub(crate) fn taken(&self) -> usize {
-        self.0.count.saturating_sub(self.0.all.available_permits())
+        self.0.all.count.saturating_sub(self.0.all.places.available_permits())
     }
 
     /// Waits until no call is in flight.
     pub(crate) async fn drained(&self) {
-        let all = u32::try_from(self.0.count).unwrap_or(u32::MAX);
-        drop(self.0.all.acquire_many(all).await);
+        let all = u32::try_from(self.0.all.count).unwrap_or(u32::MAX);
+        drop(self.0.all.places.acquire_many(all).await);
     }
 }
 
@@ -128,7 +149,37 @@ mod tests {
         drop((held, place));
         assert_eq!(places.taken(), 0);
         places.drained().await;
-        assert!(places.shares().values().all(|share| share.strong_count() == 0));
+        assert!(places.shares().values().all(|share| share.is_idle()));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_its_own_share_is_in_nobody_s_way() {
+        let places = Places::new(4);
+        let (one, other) = (places.of(&KeyId::from("a")), places.of(&KeyId::from("b")));
+        let mut calls: Vec<_> = (0..3 + 3 * WAITING_PER_PLACE).map(|_| Box::pin(one.take())).collect();
+        let held: Vec<_> = calls.iter_mut().filter_map(|call| call.as_mut().now_or_never()).collect();
+        assert_eq!(held.iter().flatten().count(), 3);
+        assert!(one.take().await.is_none(), "so many wait for their share");
+        let first = other.take().await.unwrap();
+        let mut second = Box::pin(other.take());
+        assert!(second.as_mut().now_or_never().is_none(), "the other one waits, and is not refused");
+        drop(first);
+        assert!(second.await.is_some());
+        for (count, share) in [(1, 1), (2, 1), (3, 2), (4, 3), (64, 48)] {
+            assert_eq!(Places::new(count).share(&KeyId::from("a")).count, share, "of {count}");
+        }
+    }
+
+    #[tokio::test]
+    async fn shares_of_keys_that_are_gone_are_forgotten() {
+        let places = Places::new(4);
+        let held = places.of(&KeyId::from("kept")).take().await.unwrap();
+        for number in 0..IDLE_SHARES * 2 {
+            drop(places.of(&KeyId::from(number.to_string().as_str())).take().await);
+        }
+        assert!(places.shares().len() <= IDLE_SHARES);
+        assert!(!places.share(&KeyId::from("kept")).is_idle());
+        drop(held);
     }
 
     #[tokio::test]

@@ -14,6 +14,13 @@ use crate::config::providers::ProviderSettings;
 use crate::wire::era::Era;
 
 impl Server {
+    /// Everybody's link, where it stands and the request goes over it: as most do.
+    pub(crate) fn at_hand(&self, ask: &Ask<'_>) -> Option<Arc<Link>> {
+        let link = self.linked().filter(|_| self.settings().provider.is_none())?;
+        let apart = ask.peer.is_some_and(|peer| link.hello().era == Era::Legacy && self.keeps_apart(peer));
+        (!apart).then_some(link)
+    }
+
     /// The link for a request, and what keeps it from being idle.
     pub(crate) async fn reach(
         self: &Arc<Self>,

@@ -147,8 +147,7 @@ impl Backends {
         }
         let (deadline, by_caller) = limits(server, tool, options.timeout);
         let deadline = server.placed(deadline, options.key).await?;
-        let reference = options.errand.map(|_| reference(tool)).unwrap_or_default();
-        let (method, params) = question(tool, arguments, options.errand, &reference);
+        let (method, params) = question(tool, arguments, options.errand);
         let mirrored = match tool.kind {
             Kind::Tool => mirror::headers(self.hub.catalog.load().mirrors(tool), arguments),
             Kind::Prompt | Kind::Resource | Kind::Entity => Vec::new(),
@@ -248,16 +247,11 @@ impl Sending<'_> {
 }
 
 /// What the backend is asked.
-fn question<'a>(
-    tool: &'a Tool,
-    arguments: Option<&'a Json>,
-    errand: Option<&'a Errand>,
-    reference: &'a str,
-) -> (&'static str, Params<'a>) {
+fn question<'a>(tool: &'a Tool, arguments: Option<&'a Json>, errand: Option<&'a Errand>) -> (&'static str, Params<'a>) {
     let name = &*tool.id.tool;
     if let Some(errand) = errand {
         let params = match errand {
-            Errand::Complete => Params::Members(reference),
+            Errand::Complete { reference } => Params::Members(reference),
             Errand::Follow { .. } | Errand::GoOn { .. } => Params::Uri(name),
             Errand::Task { id, .. } => Params::Task(id),
         };
@@ -269,12 +263,6 @@ fn question<'a>(
         // No call is ever of an entity.
         Kind::Resource | Kind::Entity => ("resources/read", Params::Read { uri: name }),
     }
-}
-
-/// What completion calls a prompt or a template.
-fn reference(tool: &Tool) -> String {
-    let (kind, member) = if tool.kind == Kind::Prompt { ("ref/prompt", "name") } else { ("ref/resource", "uri") };
-    format!("\"ref\":{}", serde_json::json!({"type": kind, member: tool.id.tool}))
 }
 
 /// Counts a write at its end too: what was read meanwhile may be half of it.

@@ -301,16 +301,21 @@ impl Server {
         }
     }
 
+    /// The link, where it stands.
+    pub(crate) fn linked(&self) -> Option<Arc<Link>> {
+        self.link.load_full()
+    }
+
     /// The link; while the server is being connected, waits for it a while.
     pub(crate) async fn link(&self) -> Result<Arc<Link>, Fault> {
-        if let Some(link) = self.link.load_full() {
+        if let Some(link) = self.linked() {
             return Ok(link);
         }
         let mut phase = self.phase.subscribe();
         let connected = phase.wait_for(|state| *state != ServerState::Connecting);
         let state =
             tokio::time::timeout(CONNECT_PATIENCE, connected).await.ok().and_then(Result::ok).map(|state| *state);
-        match (self.link.load_full(), state) {
+        match (self.linked(), state) {
             (Some(link), _) => Ok(link),
             (None, Some(ServerState::Stopped)) => Err(Fault::new(FaultKind::Stopped, "the server is stopping")),
             (None, _) => Err(Fault::new(FaultKind::Connect, "not connected")),
@@ -356,6 +361,9 @@ impl Server {
         deadline: &Deadline,
         hub: &Arc<Hub>,
     ) -> Result<(Arc<Link>, Option<Lease>), Fault> {
+        if let Some(link) = self.at_hand(ask) {
+            return Ok((link, None));
+        }
         let late = |_| Fault::new(FaultKind::Timeout, "not connected in time");
         deadline.bound(Box::pin(self.reach(ask, hub))).await.map_err(late)?
     }

@@ -84,8 +84,8 @@ impl ToolRef {
 /// What is asked about a tool, a prompt or a resource, in place of calling, getting or reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Errand {
-    /// Values for an argument of a prompt or a template.
-    Complete,
+    /// Values for an argument of a prompt or a template; with the members that name it.
+    Complete { reference: String },
     /// To be told when a resource changes, or no more. Where nothing is sent, somebody listens to its server.
     Follow { on: bool, sends: bool },
     /// A task that a call of the tool began.
@@ -99,7 +99,7 @@ impl Errand {
     #[must_use]
     pub const fn method(&self) -> &'static str {
         match self {
-            Self::Complete => "completion/complete",
+            Self::Complete { .. } => "completion/complete",
             Self::Follow { on: true, .. } => "resources/subscribe",
             Self::Follow { on: false, .. } => "resources/unsubscribe",
             Self::Task { method, .. } | Self::GoOn { method } => method,

@@ -68,7 +68,7 @@ pub use crate::authn::jwt::TokenFault;
 pub use crate::authn::session::Session;
 pub use crate::authn::{Credential, Keyring, NewKey, NotAdmitted, NotIssued};
 pub use crate::backend::{
-    Aside, Asides, Attending, Greeting, LISTENS, ListKind, ListVersions, MAX_QUESTIONS, Passed, Peer, Question,
+    Aside, Asides, Attending, Ear, Greeting, LISTENS, ListKind, ListVersions, MAX_QUESTIONS, Passed, Peer, Question,
     Returned, asides,
 };
 pub use crate::ledger::Standing;
@@ -211,18 +211,26 @@ impl Gateway {
 
     /// Carries a call to its end, whatever becomes of the client: where the client leaves, and this future is dropped, the
     /// call moves to a task of the gateway's own, so that its record is closed.
-    pub async fn carry(&self, principal: Principal, request: CallRequest, line: Line, leaving: Leaving) -> Carried {
-        if self.stopping.is_cancelled() {
-            return unfinished(request.event, request.tool.kind(), Refusal::Stopping);
+    pub fn carry(
+        &self,
+        principal: Principal,
+        request: CallRequest,
+        line: Line,
+        leaving: Leaving,
+    ) -> impl Future<Output = Carried> + Send + use<> {
+        let (event, kind) = (request.event.clone(), request.tool.kind());
+        let begun = (!self.stopping.is_cancelled()).then(|| {
+            let guard = (leaving == Leaving::Cancels).then(|| line.cancel.clone().drop_guard());
+            (self.start(principal, request, line), guard)
+        });
+        async move {
+            let Some((call, guard)) = begun else { return unfinished(event, kind, Refusal::Stopping) };
+            let carried = call.await.unwrap_or_else(|_| unfinished(event, kind, Refusal::Internal));
+            if let Some(guard) = guard {
+                guard.disarm();
+            }
+            carried
         }
-        let (cancel, event, kind) = (line.cancel.clone(), request.event.clone(), request.tool.kind());
-        let guard = (leaving == Leaving::Cancels).then(|| cancel.drop_guard());
-        let carried = self.start(principal, request, line).await;
-        let carried = carried.unwrap_or_else(|_| unfinished(event, kind, Refusal::Internal));
-        if let Some(guard) = guard {
-            guard.disarm();
-        }
-        carried
     }
 
     /// The call as work of its own: a caller holds no more of it than a pointer.
@@ -231,7 +239,7 @@ impl Gateway {
         principal: Principal,
         request: CallRequest,
         line: Line,
-    ) -> Persistent<impl Future<Output = std::thread::Result<Carried>> + Send + 'static> {
+    ) -> Persistent<impl Future<Output = std::thread::Result<Carried>> + Send + use<>> {
         let (pipeline, state) = (Arc::clone(&self.pipeline), self.state());
         let span = tracing::debug_span!("call", request_id = %request.id, entrance = request.entrance.as_str());
         let call = async move {

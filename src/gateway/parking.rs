@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Gateway;
-use crate::backend::{Aside, PATIENCE, Question};
+use crate::backend::{Ear, PATIENCE, Question};
 use crate::domain::crowd::{Crowd, Seat};
 use crate::domain::id::{EventId, KeyId, RequestId};
 use crate::domain::json::Json;
@@ -30,7 +30,7 @@ const MAX_STATE: usize = 256 << 10;
 #[derive(Debug)]
 pub struct Underway {
     pub done: oneshot::Receiver<Carried>,
-    pub heard: mpsc::Receiver<Aside>,
+    pub heard: Ear,
     pub cancel: CancellationToken,
     /// The id of its record.
     pub event: EventId,

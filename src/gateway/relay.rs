@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{Gateway, Visitor};
+use super::{Gateway, State, Visitor};
 use crate::authn::session::Session;
-use crate::backend::{Asides, Attending, Greeting, ListKind, ListVersions, Passed};
+use crate::backend::{Asides, Attending, Greeting, Items, ListKind, ListVersions, Passed};
 use crate::domain::call::ToolRef;
 use crate::domain::crowd::Seat;
 use crate::domain::id::{KeyId, ServerName};
@@ -90,12 +90,9 @@ impl Gateway {
     pub async fn server_items(&self, principal: &Principal, server: &ServerName, kind: ListKind) -> Shown {
         let Some(items) = self.items_of(server, kind, principal).await else { return Shown::default() };
         let state = self.state();
-        let sight = state.sight(principal);
-        let shown = items.items.iter().filter(|item| {
-            let readable = item_name(item, kind).and_then(|name| state.readable(&reference(server, kind, &name)));
-            readable.is_some_and(|readable| sight.shows(&readable))
-        });
-        Shown { items: shown.cloned().collect(), ttl_ms: items.ttl_ms }
+        let shown = sieved(&state, principal, (server, kind), &items).await;
+        let shown = shown.iter().filter_map(|place| items.items.get(*place)).cloned();
+        Shown { items: shown.collect(), ttl_ms: items.ttl_ms }
     }
 
     /// Whether somebody who follows a resource may go on: where no call to read it could be permitted, no.
@@ -200,6 +197,21 @@ impl Gateway {
 
 fn task_purpose(principal: &Principal, server: &ServerName) -> Vec<u8> {
     format!("toolgate task 2\n{}\n{server}", principal.key).into_bytes()
+}
+
+/// The places of the items of a server's list that a principal is shown.
+pub(super) async fn sieved(
+    state: &State,
+    principal: &Principal,
+    (server, kind): (&ServerName, ListKind),
+    items: &Arc<Items>,
+) -> Arc<[usize]> {
+    let sight = state.sight(principal);
+    let shows = |item: &Json| {
+        let readable = item_name(item, kind).and_then(|name| state.readable(&reference(server, kind, &name)));
+        readable.is_some_and(|readable| sight.shows(&readable))
+    };
+    state.sieve.shown(principal, (server, kind), items, shows).await
 }
 
 /// What names an item of a list.

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::Gateway;
 use super::list::{Listing, is_direct};
-use super::relay::{Shown, item_name};
+use super::relay::{Shown, item_name, sieved};
 use crate::backend::{Items, ListKind, ListVersions, flat_name};
 use crate::domain::call::ToolRef;
 use crate::domain::id::ServerName;
@@ -42,7 +42,7 @@ impl Gateway {
     /// The prompts, resources or templates of all servers that a surface shows to a principal: by server, then in the
     /// server's own order. Prompts have flat names; of resources with one URI the first server's is listed.
     pub async fn shown_items(&self, principal: &Principal, listing: Listing, kind: ListKind) -> Shown {
-        let (entries, ttl_ms) = self.merged(principal, listing, kind, |_, _| true).await;
+        let (entries, ttl_ms) = self.merged(principal, listing, kind, None).await;
         let items = entries.into_iter().map(|entry| match kind {
             ListKind::Prompts => hop::with_member(&entry.item, "name", &Value::from(entry.listed).to_string()),
             ListKind::Resources | ListKind::Templates => entry.item,
@@ -53,7 +53,7 @@ impl Gateway {
     /// What a principal means by the name of a prompt in such a list.
     pub async fn listed_prompt(&self, principal: &Principal, listing: Listing, name: &str) -> Option<ToolRef> {
         let meant = |server: &ServerName, prompt: &str| flat_name(server.as_str(), prompt) == name;
-        let (entries, _) = self.merged(principal, listing, ListKind::Prompts, meant).await;
+        let (entries, _) = self.merged(principal, listing, ListKind::Prompts, Some(&meant)).await;
         let entry = entries.into_iter().find(|entry| entry.listed == name)?;
         Some(ToolRef::Prompt { server: entry.server.to_string(), name: entry.name })
     }
@@ -71,7 +71,8 @@ impl Gateway {
         listing: Listing,
         uris: &[&'a str],
     ) -> Vec<(&'a str, ServerName)> {
-        let (entries, _) = self.merged(principal, listing, ListKind::Resources, |_, name| uris.contains(&name)).await;
+        let meant = |_: &ServerName, name: &str| uris.contains(&name);
+        let (entries, _) = self.merged(principal, listing, ListKind::Resources, Some(&meant)).await;
         let listed: HashMap<String, ServerName> =
             entries.into_iter().rev().map(|entry| (entry.name, entry.server)).collect();
         let left = |uri: &&&str| !listed.contains_key(**uri);
@@ -79,7 +80,7 @@ impl Gateway {
             !fixed(name).is_empty() && uris.iter().filter(left).any(|uri| uri.starts_with(fixed(name)))
         };
         let templates = match uris.iter().any(|uri| left(&uri)) {
-            true => self.merged(principal, listing, ListKind::Templates, covers).await.0,
+            true => self.merged(principal, listing, ListKind::Templates, Some(&covers)).await.0,
             false => Vec::new(),
         };
         let covered = |uri: &str| {
@@ -102,13 +103,13 @@ impl Gateway {
         is_direct(&self.state.load(), principal, listing.surface.unwrap_or(principal.profile.surface))
     }
 
-    /// What is meant of all lists together. Policies are asked of nothing else.
+    /// What is meant of all lists together; where nothing is said, all of it. Policies are asked of nothing else.
     async fn merged(
         &self,
         principal: &Principal,
         listing: Listing,
         kind: ListKind,
-        meant: impl Fn(&ServerName, &str) -> bool,
+        meant: Option<&(dyn Fn(&ServerName, &str) -> bool + Sync)>,
     ) -> (Vec<Entry>, Option<u64>) {
         let state = self.state();
         if !is_direct(&state, principal, listing.surface.unwrap_or(principal.profile.surface)) {
@@ -124,12 +125,20 @@ impl Gateway {
         for (server, items) in servers.into_iter().zip(lists) {
             let Some(items) = items else { continue };
             ttl = ttl.into_iter().chain(items.ttl_ms).min();
-            for item in &items.items {
-                let Some(name) = item_name(item, kind).filter(|name| meant(server, name)) else { continue };
-                let readable = state.readable(&super::relay::reference(server, kind, &name));
-                if !readable.is_some_and(|readable| sight.shows(&readable)) {
-                    continue;
+            let named = |item: &&Json| {
+                let name = item_name(item, kind).filter(|name| meant.is_some_and(|meant| meant(server, name)));
+                let readable = name.and_then(|name| state.readable(&super::relay::reference(server, kind, &name)));
+                readable.is_some_and(|readable| sight.shows(&readable))
+            };
+            let shown: Vec<&Json> = match meant {
+                Some(_) => items.items.iter().filter(named).collect(),
+                None => {
+                    let places = sieved(&state, principal, (server, kind), &items).await;
+                    places.iter().filter_map(|place| items.items.get(*place)).collect()
                 }
+            };
+            for item in shown {
+                let Some(name) = item_name(item, kind) else { continue };
                 let listed = if kind == ListKind::Prompts { flat_name(server.as_str(), &name) } else { name.clone() };
                 let before = taken.entry(listed.clone()).or_default();
                 *before += 1;

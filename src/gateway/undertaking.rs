@@ -8,10 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Aside, Gateway};
+use super::{Aside, Ear, Gateway};
 use crate::domain::audit::Entry;
 use crate::domain::call::ToolRef;
 use crate::domain::clock::Moment;
@@ -90,7 +89,7 @@ impl Gateway {
         event: EventId,
         cancel: CancellationToken,
         mut carrying: Carrying,
-        mut heard: mpsc::Receiver<Aside>,
+        mut heard: Ear,
     ) -> Result<Value, Refusal> {
         let now = self.now();
         let named = Json::of(&Named { e: event.to_string(), t: now.0 });

@@ -77,8 +77,8 @@ impl Closing {
 pub struct OpenEntry {
     journal: Journal,
     id: EventId,
-    /// Absent once the outcome is on its way.
-    draft: Option<Draft>,
+    /// Absent once the outcome is on its way. In a box, since every future that holds a record would hold it twice.
+    draft: Option<Box<Draft>>,
 }
 
 #[derive(Debug)]
@@ -118,7 +118,7 @@ impl OpenEntry {
         }
         let started = journal.0.clock.ticks();
         journal.0.store.in_flight().fetch_add(1, Ordering::SeqCst);
-        Self { journal, id, draft: Some(Draft { entry, arguments, started, intended: false }) }
+        Self { journal, id, draft: Some(Box::new(Draft { entry, arguments, started, intended: false })) }
     }
 
     /// The id of the record, which every answer to the call carries.
@@ -129,7 +129,7 @@ impl OpenEntry {
 
     /// What the request turned out to mean.
     pub fn resolved(&mut self, kind: Kind, tool: &ToolId) {
-        if let Some(Draft { entry, .. }) = &mut self.draft {
+        if let Some(Draft { entry, .. }) = self.draft.as_deref_mut() {
             entry.kind = Some(kind);
             entry.server = Some(Arc::from(&tool.server));
             entry.tool = Some(match kind {
@@ -148,7 +148,7 @@ impl OpenEntry {
 
     /// Where the call comes from, and its span or the trace that it belongs to.
     pub fn came_from(&mut self, provenance: &Provenance, own: Option<Context>, brought: Option<Context>) {
-        if let Some(Draft { entry, .. }) = &mut self.draft {
+        if let Some(Draft { entry, .. }) = self.draft.as_deref_mut() {
             entry.parent = provenance.parent.as_ref().map(Arc::from);
             entry.era = provenance.era.map(Cow::Borrowed);
             entry.trace_id = own.or(brought).map(|context| context.trace_id());
@@ -158,7 +158,7 @@ impl OpenEntry {
 
     /// What became of it at its backend.
     pub fn travelled(&mut self, noted: &Noted) {
-        if let Some(Draft { entry, started, .. }) = &mut self.draft
+        if let Some(Draft { entry, started, .. }) = self.draft.as_deref_mut()
             && noted.transport.is_some()
         {
             let attempts = noted.attempts.iter().map(|attempt| tried(attempt, *started)).collect();
@@ -169,21 +169,21 @@ impl OpenEntry {
 
     /// What was decided, and by which rules.
     pub fn judged(&mut self, judgement: &Judgement) {
-        if let Some(Draft { entry, .. }) = &mut self.draft {
+        if let Some(Draft { entry, .. }) = self.draft.as_deref_mut() {
             judge(entry, judgement);
         }
     }
 
     /// There is nothing to judge: whoever acts may.
     pub fn permitted(&mut self) {
-        if let Some(Draft { entry, .. }) = &mut self.draft {
+        if let Some(Draft { entry, .. }) = self.draft.as_deref_mut() {
             entry.decision = Decision::Allow.as_str().into();
         }
     }
 
     /// Adds a fact worth keeping.
     pub fn note(&mut self, note: &str) {
-        if let Some(Draft { entry, .. }) = &mut self.draft {
+        if let Some(Draft { entry, .. }) = self.draft.as_deref_mut() {
             entry.notes.push(bounded(note).into_owned());
         }
     }

@@ -11,6 +11,7 @@ mod own;
 mod record;
 mod resolve;
 mod scan;
+mod sieve;
 mod state;
 mod tallies;
 
@@ -40,7 +41,7 @@ use crate::domain::crowd::{Crowd, Seat};
 use crate::domain::id::{KeyId, ServerName};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, Carried, Outcome, Refusal};
-use crate::domain::principal::Principal;
+use crate::domain::principal::{Principal, Scope};
 use crate::domain::secret::Secret;
 use crate::domain::tool::Risk;
 use crate::domain::trace::Provenance;
@@ -203,6 +204,9 @@ impl Pipeline {
         jwt: Option<&Secret>,
     ) -> Result<Seat<KeyId>, Refusal> {
         let seat = self.seat(principal)?;
+        if !principal.profile.has(Scope::ToolsInvoke) {
+            return Err(Refusal::InsufficientScope { asked: server.to_string(), scope: Scope::ToolsInvoke.as_str() });
+        }
         self.claims(state, server, jwt).await?;
         self.charge(&state.server_charges(principal, server))?;
         Ok(seat)
@@ -245,7 +249,11 @@ impl Pipeline {
         let (peer, trail) = (line.peer.clone(), Some(record.trail()));
         let options = SendOptions { trace, timeout, progress, peer, cache_digest, errand, key: None, trail };
         let sending = pin!(self.backends.send(call, options));
-        Ok(match notices.beside(sending).await {
+        let sent = match notices {
+            None => sending.await,
+            Some(notices) => Box::pin(notices.beside(sending)).await,
+        };
+        Ok(match sent {
             Ok(answer) => Outcome::Answered(answer),
             Err(error) => Outcome::Failed(error),
         })
@@ -255,4 +263,19 @@ impl Pipeline {
 /// The answer where nothing was sent.
 fn nothing() -> Answer {
     Answer { result: Json::from_parts(String::from("{}")), is_error: false, cached: false, partial: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As requests have one each: see `http::mcp`.
+    #[test]
+    fn the_future_of_a_call_is_small() {
+        fn room<A, B, C, D, E, Fut: Future>(_carry: impl Fn(A, B, C, D, E) -> Fut) -> usize {
+            size_of::<Fut>()
+        }
+        let carry = room(Pipeline::carry);
+        assert!(carry < 8_800, "{carry} bytes");
+    }
 }

@@ -239,7 +239,8 @@ impl Pipeline {
         };
         let refused = |fault: Option<String>| Refusal::ServerJwt { server: server.name.clone(), fault };
         let token = jwt.ok_or_else(|| refused(None))?;
-        let checked = self.tokens.checker(settings).check(token).await;
+        // What is rare has its room apart, so that each call need not have it.
+        let checked = Box::pin(self.tokens.checker(settings).check(token)).await;
         checked.map(Some).map_err(|fault| refused(Some(fault.to_string())))
     }
 }

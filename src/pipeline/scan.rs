@@ -224,15 +224,10 @@ impl Pipeline {
     }
 }
 
-/// What a backend says before it answers, scanned like its answer where that may be rewritten or kept back.
+/// What a backend says before it answers, scanned like its answer where that may be rewritten or kept back: from the
+/// backend, to the caller, and what looks at it on the way.
 #[derive(Debug)]
 pub(super) struct Notices<'a> {
-    /// From the backend, to the caller, and what looks at it on the way; absent where nothing is scanned.
-    way: Option<Way<'a>>,
-}
-
-#[derive(Debug)]
-struct Way<'a> {
     heard: mpsc::Receiver<Aside>,
     sink: Asides,
     eye: Eye<'a>,
@@ -240,44 +235,41 @@ struct Way<'a> {
 }
 
 impl Pipeline {
-    /// The channel that a backend's progress takes.
+    /// The channel that a backend's progress takes; with what scans it, where something does.
     pub(super) fn notices<'a>(
         &'a self,
         state: &'a State,
         call: &'a PermittedCall,
         progress: Option<Asides>,
-    ) -> (Option<Asides>, Notices<'a>) {
+    ) -> (Option<Asides>, Option<Notices<'a>>) {
         let mode = call.tool().settings.dlp.results;
         match progress {
             Some(sink) if matches!(mode, DlpMode::Redact | DlpMode::Block) => {
                 let (source, heard) = asides(NOTICES);
                 let eye = self.eye(&state.settings.scanner, &call.principal().key);
-                (Some(source), Notices { way: Some(Way { heard, sink, eye, mode }) })
+                (Some(source), Some(Notices { heard, sink, eye, mode }))
             }
-            progress => (progress, Notices { way: None }),
+            progress => (progress, None),
         }
     }
 }
 
 impl Notices<'_> {
     /// Passes on what may travel until the call ends.
-    pub(super) async fn beside<T>(self, call: impl Future<Output = T>) -> T {
-        let Some(mut way) = self.way else { return call.await };
+    pub(super) async fn beside<T>(mut self, call: impl Future<Output = T>) -> T {
         let mut call = std::pin::pin!(call);
         let answer = loop {
             tokio::select! {
                 answer = &mut call => break answer,
-                Some(notice) = way.heard.recv() => way.pass(notice).await,
+                Some(notice) = self.heard.recv() => self.pass(notice).await,
             }
         };
-        while let Ok(notice) = way.heard.try_recv() {
-            way.pass(notice).await;
+        while let Ok(notice) = self.heard.try_recv() {
+            self.pass(notice).await;
         }
         answer
     }
-}
 
-impl Way<'_> {
     async fn pass(&self, mut notice: Aside) {
         let params = match &mut notice {
             Aside::Notification { params, .. } => params,

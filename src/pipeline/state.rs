@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::own::{OwnTool, OwnTools};
+use super::sieve::Sieve;
 use crate::authn::Keyring;
 use crate::backend::{Catalog, Resolved, ServerCard};
 use crate::config::{Permissions, Profiles, Settings};
@@ -26,6 +27,8 @@ pub struct State {
     pub catalog: Arc<Catalog>,
     pub policies: Arc<Policies>,
     pub index: Arc<Index>,
+    /// What of servers' lists is shown to whom.
+    pub sieve: Sieve,
 }
 
 /// The one judgement of what may be shown to a principal: by lists, by searches, among the names that are near.
@@ -88,7 +91,8 @@ impl State {
             Some(same) => Arc::clone(&same.index),
             None => Arc::new(index(&catalog, own)),
         };
-        (Self { settings, profiles, catalog, policies: Arc::new(policies), index }, report)
+        let policies = Arc::new(policies);
+        (Self { settings, profiles, catalog, policies, index, sieve: Sieve::default() }, report)
     }
 
     /// The prompt or the resource that a reference names, as it is judged. Any name of a configured server is one, for only

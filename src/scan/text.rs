@@ -45,16 +45,14 @@ pub(super) fn has(hay: &[u8], needle: &str) -> bool {
 
 /// Whether one of `words` stands in `hay` where a word may begin.
 pub(super) fn says(hay: &[u8], words: &[&str]) -> bool {
-    let begins = |place: usize, word: &str| {
-        let inside = before(hay, place).is_ascii_alphabetic();
-        // `cardNumber`, `userPhone`: a capital begins a word too.
-        !inside || (at(hay, place).is_ascii_uppercase() && !before(hay, place).is_ascii_uppercase() && !word.is_empty())
+    let stands = |place: usize, word: &&str| {
+        let first = word.as_bytes().first().is_some_and(|first| first.eq_ignore_ascii_case(&at(hay, place)));
+        first && part(hay, place, place + word.len()).eq_ignore_ascii_case(word.as_bytes())
     };
-    words.iter().any(|word| {
-        let found = |place: &usize| part(hay, *place, place + word.len()).eq_ignore_ascii_case(word.as_bytes());
-        let first = word.bytes().next().unwrap_or_default();
-        memchr2_iter(first, first.to_ascii_uppercase(), hay).filter(found).any(|place| begins(place, word))
-    })
+    // `cardNumber`, `userPhone`: a capital begins a word too.
+    let capital = |place: usize| at(hay, place).is_ascii_uppercase() && !before(hay, place).is_ascii_uppercase();
+    let begins = |place: &usize| !before(hay, *place).is_ascii_alphabetic() || capital(*place);
+    (0..hay.len()).filter(begins).any(|place| words.iter().any(|word| stands(place, word)))
 }
 
 /// Bits a byte, by how often each byte occurs.

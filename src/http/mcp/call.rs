@@ -8,7 +8,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::StatusCode;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -22,7 +22,7 @@ use crate::domain::id::EventId;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Carried, Refusal};
 use crate::domain::tool::Kind;
-use crate::gateway::{Aside, Carrying, Gateway, Leaving, Line, Question, Tape, Underway, asides, unfinished};
+use crate::gateway::{Aside, Carrying, Ear, Gateway, Leaving, Line, Question, Tape, Underway, asides, unfinished};
 use crate::wire::envelope::{Id, call_params};
 use crate::wire::era::Era;
 use crate::wire::hop;
@@ -41,7 +41,7 @@ pub(super) fn session_name(asked: &Asked) -> Option<String> {
     asked.session.as_ref().map(|session| format!("{}\n{session}", asked.principal.key))
 }
 
-pub(super) async fn answer(gateway: Arc<Gateway>, asked: Asked, id: Id, params: Option<Json>) -> Response {
+pub(super) async fn answer(gateway: Arc<Gateway>, asked: Box<Asked>, id: Id, params: Option<Json>) -> Response {
     let call = match call_params(params.as_ref()) {
         Ok(call) => call,
         Err(message) => {
@@ -53,19 +53,19 @@ pub(super) async fn answer(gateway: Arc<Gateway>, asked: Asked, id: Id, params: 
 }
 
 /// A call to which the backend may say nothing but how far it has come.
-pub(super) async fn plain(
+pub(super) fn plain(
     gateway: Arc<Gateway>,
-    asked: Asked,
+    asked: Box<Asked>,
     id: Id,
     tool: ToolRef,
     arguments: Option<Json>,
-) -> Response {
+) -> impl Future<Output = Response> + Send {
     let request = request(&asked, tool, arguments);
-    let (sender, heard) = asides(NOTICES);
     let begun = tasks::declared(&asked).then(Arc::<Notify>::default);
     let hears = begun.is_some() || (asked.meta.progress_token.is_some() && asked.streams);
-    let line = Line { begun, ..gateway.line(hears.then_some(sender), None) };
-    carry(gateway, asked, id, request, line, heard, None).await
+    let (sender, heard) = hears.then(|| asides(NOTICES)).unzip();
+    let line = Line { begun, ..gateway.line(sender, None) };
+    carry(gateway, asked, id, request, line, heard.map(Ear::from).unwrap_or_default(), None)
 }
 
 /// What it means when a client of this era leaves.
@@ -93,16 +93,17 @@ pub(super) fn request(asked: &Asked, tool: ToolRef, arguments: Option<Json>) -> 
     }
 }
 
-/// Carries a call and answers with its end, or with a stream that leads there.
-pub(super) async fn carry(
+/// Carries a call and answers with its end, or with a stream that leads there. The future holds nothing of what is asked:
+/// that went into the call's own.
+pub(super) fn carry(
     gateway: Arc<Gateway>,
-    mut asked: Asked,
+    mut asked: Box<Asked>,
     id: Id,
     request: CallRequest,
     mut line: Line,
-    heard: mpsc::Receiver<Aside>,
+    heard: Ear,
     via: Option<Box<Via>>,
-) -> Response {
+) -> impl Future<Output = Response> + Send {
     line.provenance = asked.provenance(&gateway, &id);
     let leaving = leaving(asked.era);
     let session = session_name(&asked).filter(|_| asked.era == Era::Legacy);
@@ -120,13 +121,13 @@ pub(super) async fn carry(
             None => false,
         };
         let carried = match waited {
-            true => gateway.carry_on(asked.principal, request, line, leaving).await,
+            true => Box::pin(gateway.carry_on(asked.principal, request, line, leaving)).await,
             false => gateway.carry(asked.principal, request, line, leaving).await,
         };
         drop(registered);
         carried
     });
-    answering.with(carrying, heard).await
+    answering.with(carrying, heard)
 }
 
 /// Goes on with a call that waited for its client.
@@ -183,7 +184,7 @@ impl Answering {
     }
 
     /// JSON if the call ends first; a stream if the backend speaks first, or the call takes long.
-    async fn with(self, mut carrying: Carrying, mut heard: mpsc::Receiver<Aside>) -> Response {
+    async fn with(self, mut carrying: Carrying, mut heard: Ear) -> Response {
         let resumes = self.streams && self.via.as_ref().is_some_and(|via| via.resumes());
         let patience = tokio::time::sleep(if resumes { SOON } else { PATIENCE });
         tokio::pin!(patience);
@@ -246,9 +247,9 @@ impl Answering {
     }
 
     /// The end of a call; what the backend said just before it goes first.
-    fn ended(&self, carried: &Carried, heard: &mut mpsc::Receiver<Aside>) -> Response {
+    fn ended(&self, carried: &Carried, heard: &mut Ear) -> Response {
         let mut events = Vec::new();
-        while let Ok(aside) = heard.try_recv() {
+        while let Some(aside) = heard.said() {
             if let Turn::Say(event) = self.turn(aside) {
                 events.extend_from_slice(&event);
             }
@@ -270,17 +271,12 @@ impl Answering {
         response
     }
 
-    fn underway(&self, done: oneshot::Receiver<Carried>, heard: mpsc::Receiver<Aside>) -> Underway {
+    fn underway(&self, done: oneshot::Receiver<Carried>, heard: Ear) -> Underway {
         Underway { done, heard, cancel: self.cancel.clone(), event: self.event.clone() }
     }
 
     /// A question to a modern client is the answer to its request; it answers by asking again.
-    async fn parked(
-        &self,
-        question: Question,
-        done: oneshot::Receiver<Carried>,
-        heard: mpsc::Receiver<Aside>,
-    ) -> Response {
+    async fn parked(&self, question: Question, done: oneshot::Receiver<Carried>, heard: Ear) -> Response {
         let Some(via) = &self.via else { return failure(Some(&self.id), &RpcError::new(200, -32603, "nobody asks")) };
         let response = match via.park(question, self.underway(done, heard)).await {
             Ok(result) => json(StatusCode::OK, rpc::result(&self.id, &result)),
@@ -290,7 +286,7 @@ impl Answering {
     }
 
     /// Events: what the backend says, comments while it says nothing, the answer, the end.
-    fn stream(self, done: oneshot::Receiver<Carried>, heard: mpsc::Receiver<Aside>, first: Option<Bytes>) -> Response {
+    fn stream(self, done: oneshot::Receiver<Carried>, heard: Ear, first: Option<Bytes>) -> Response {
         let named = self.named(Response::default()).headers_mut().remove(AUDIT_ID);
         let leaving = (self.era == Era::Modern).then(|| self.cancel.clone().drop_guard());
         let tape = self.via.as_ref().and_then(|via| via.tape());
@@ -333,7 +329,7 @@ impl Answering {
 struct Streaming {
     answering: Answering,
     done: oneshot::Receiver<Carried>,
-    heard: mpsc::Receiver<Aside>,
+    heard: Ear,
     /// Cancels the call when a client leaves for whom leaving means that.
     leaving: Option<DropGuard>,
 }

@@ -27,7 +27,7 @@ const INSTRUCTIONS: &str = "Toolgate stands in front of many MCP servers. Find a
                             with gateway_invoke (server, tool, arguments). A call that policy denies says why; \
                             policy.simulate tells beforehand.";
 
-pub(super) async fn answer(gateway: Arc<Gateway>, asked: Asked, message: Message) -> Response {
+pub(super) async fn answer(gateway: Arc<Gateway>, asked: Box<Asked>, message: Message) -> Response {
     match message {
         Message::Request { id, method, params } => request(gateway, asked, id, &method, params).await,
         Message::Notification { method, params } => {
@@ -53,7 +53,7 @@ pub(super) fn cancel(gateway: &Gateway, asked: &Asked, params: Option<&Json>) {
     }
 }
 
-async fn request(gateway: Arc<Gateway>, mut asked: Asked, id: Id, method: &str, params: Option<Json>) -> Response {
+async fn request(gateway: Arc<Gateway>, mut asked: Box<Asked>, id: Id, method: &str, params: Option<Json>) -> Response {
     asked.approval = match approval::read(&gateway, &asked, method, params.as_ref(), true) {
         Ok(approval) => approval,
         Err(message) => {
@@ -62,11 +62,16 @@ async fn request(gateway: Arc<Gateway>, mut asked: Asked, id: Id, method: &str, 
         }
     };
     match method {
-        "tools/call" => return call::answer(gateway, asked, id, params).await,
-        "prompts/get" => return prompt(gateway, asked, id, params.as_ref()).await,
-        "resources/read" => return resource(gateway, asked, id, params.as_ref()).await,
-        _ => {}
+        "tools/call" => call::answer(gateway, asked, id, params).await,
+        // What is rarer has its room apart, so that a call of a tool need not have it.
+        "prompts/get" => Box::pin(prompt(gateway, asked, id, params.as_ref())).await,
+        "resources/read" => Box::pin(resource(gateway, asked, id, params.as_ref())).await,
+        _ => Box::pin(aside(gateway, asked, id, method, params)).await,
     }
+}
+
+/// Answers what is no call.
+async fn aside(gateway: Arc<Gateway>, asked: Box<Asked>, id: Id, method: &str, params: Option<Json>) -> Response {
     let bare = !asked.host;
     if bare && let Err(refusal) = gateway.charge_request(&asked.principal) {
         return told::over_limit(&id, &refusal);
@@ -193,7 +198,7 @@ async fn list(gateway: &Gateway, asked: &Asked, id: &Id, params: Option<&Json>, 
 }
 
 /// A prompt of one of the servers, under the name by which it is listed.
-async fn prompt(gateway: Arc<Gateway>, mut asked: Asked, id: Id, params: Option<&Json>) -> Response {
+async fn prompt(gateway: Arc<Gateway>, mut asked: Box<Asked>, id: Id, params: Option<&Json>) -> Response {
     let (name, arguments) = match call_params(params) {
         Ok(call) => (call.name, call.arguments),
         Err(message) => {
@@ -213,7 +218,7 @@ async fn prompt(gateway: Arc<Gateway>, mut asked: Asked, id: Id, params: Option<
 }
 
 /// A resource of one of the servers.
-async fn resource(gateway: Arc<Gateway>, mut asked: Asked, id: Id, params: Option<&Json>) -> Response {
+async fn resource(gateway: Arc<Gateway>, mut asked: Box<Asked>, id: Id, params: Option<&Json>) -> Response {
     let uri = named(params, "uri");
     let refused = match charge(&gateway, &mut asked) {
         Ok(()) => match gateway.listed_resource(&asked.principal, asked.listing(), &uri).await {

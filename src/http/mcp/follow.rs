@@ -73,7 +73,7 @@ impl Wanted {
 /// `subscriptions/listen`: the acknowledgement first, then what was asked for, the result at the end.
 pub(super) async fn listen(
     gateway: Arc<Gateway>,
-    asked: Asked,
+    asked: Box<Asked>,
     server: ServerName,
     id: &Id,
     params: Option<&Json>,

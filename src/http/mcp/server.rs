@@ -33,7 +33,7 @@ const LIST_TTL: u64 = 30_000;
 /// Answers a message to one server.
 pub(super) async fn answer(
     gateway: Arc<Gateway>,
-    asked: Asked,
+    asked: Box<Asked>,
     server: ServerName,
     message: Message,
     headers: &HeaderMap,
@@ -58,7 +58,7 @@ pub(super) async fn answer(
                 ("notifications/cancelled", _) => cancel(&gateway, &asked, params.as_ref()),
                 ("notifications/roots/list_changed", Some(visitor)) => {
                     let visitor = Some(Arc::clone(visitor));
-                    roots_changed(&gateway, &asked, server, visitor, params.as_ref()).await;
+                    roots_changed(&gateway, &asked, server, visitor).await;
                 }
                 _ => {}
             }
@@ -74,27 +74,19 @@ pub(super) async fn answer(
 }
 
 /// A client's roots are others now: where its session with the server exists, the server is told.
-async fn roots_changed(
-    gateway: &Arc<Gateway>,
-    asked: &Asked,
-    server: ServerName,
-    visitor: Option<Arc<Visitor>>,
-    params: Option<&Json>,
-) {
+async fn roots_changed(gateway: &Arc<Gateway>, asked: &Asked, server: ServerName, visitor: Option<Arc<Visitor>>) {
     let method = "notifications/roots/list_changed";
     let admitted = gateway.admit_aside(&asked.principal, &server, asked.jwt.as_ref()).await;
-    let (Ok(_seat), Ok(onward), Ok(greeting)) = (admitted, hop::onward(params, &[]), gateway.greeting(&server).await)
-    else {
-        return;
-    };
+    let (Ok(_seat), Ok(greeting)) = (admitted, gateway.greeting(&server).await) else { return };
     let via = Via::new(Arc::clone(gateway), asked, server.clone(), greeting, visitor, method);
-    gateway.notify_server(&server, method, &via.peer(asked.era, onward, Asides::deaf()));
+    // Nobody judges, scans or records it, so nothing of the client's own travels with it.
+    gateway.notify_server(&server, method, &via.peer(asked.era, Onward::default(), Asides::deaf()));
 }
 
 /// One request on the transparent route.
 struct Conversation {
     gateway: Arc<Gateway>,
-    asked: Asked,
+    asked: Box<Asked>,
     server: ServerName,
     visitor: Option<Arc<Visitor>>,
     id: Id,
@@ -110,6 +102,12 @@ impl Conversation {
                 Err(why) => self.invalid(None, &why).await,
             };
         }
+        // What is no call has its room apart, so that a call need not have it.
+        Box::pin(self.aside(headers)).await
+    }
+
+    /// Answers what is no call.
+    async fn aside(self, headers: &HeaderMap) -> Response {
         if !self.asked.host
             && let Err(refusal) = self.gateway.charge_request(&self.asked.principal)
         {
@@ -223,7 +221,7 @@ impl Conversation {
         if let (Era::Modern, Some(state)) = (self.asked.era, state) {
             match via.resume(&wanted, &state) {
                 Ok(Resumed::Anew(state)) => inner = state,
-                Ok(Resumed::Waiting(waiting)) => return self.take_up(wanted, waiting, via).await,
+                Ok(Resumed::Waiting(waiting)) => return Box::pin(self.take_up(wanted, waiting, via)).await,
                 Err(why) => return self.invalid(Some(&wanted.tool), why).await,
             }
         }
@@ -241,7 +239,7 @@ impl Conversation {
         let progress = asked.meta.progress_token.as_ref().filter(|_| asked.streams).map(|_| sender);
         let line = Line { errand: wanted.errand, ..gateway.line(progress, Some(Arc::new(peer))) };
         let request = super::call::request(&asked, wanted.tool, wanted.arguments);
-        carry(gateway, asked, id, request, line, heard, Some(via)).await
+        carry(gateway, asked, id, request, line, heard.into(), Some(via)).await
     }
 
     /// Lets a call that waited for its client go on, where it would be permitted now.
@@ -329,7 +327,7 @@ impl Conversation {
             Err(error) => return self.fail(&error),
         };
         if let Some(visitor) = &self.visitor {
-            visitor.set_log_level(level);
+            visitor.set_log_level(level.clone());
         }
         if via.greeting.era == Era::Modern || self.visitor.is_none() {
             return self.reply(&Json::of(&json!({})));
@@ -339,10 +337,11 @@ impl Conversation {
             Ok(seat) => seat,
             Err(refused) => return self.told(&refusal(&refused, self.asked.era, self.asked.host)),
         };
-        let onward = match hop::onward(self.params.as_ref(), &[]) {
-            Ok(onward) => onward,
-            Err(why) => return failure(Some(&self.id), &RpcError::new(200, -32602, why)),
-        };
+        if let Err(why) = hop::onward(self.params.as_ref(), &["level"]) {
+            return failure(Some(&self.id), &RpcError::new(200, -32602, why));
+        }
+        // Nobody judges, scans or records it, so nothing but the level travels.
+        let onward = Onward { rest: format!(",\"level\":{}", Value::from(level)), ..Onward::default() };
         let peer = via.peer(self.asked.era, onward, Asides::deaf());
         match self.gateway.pass(&self.server, Passed { method: &self.method, peer: &peer, endless: false }).await {
             Ok(result) => self.reply(&result),

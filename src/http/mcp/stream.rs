@@ -140,7 +140,12 @@ impl Wanted {
 }
 
 /// `subscriptions/listen` (MCP 2026-07-28): the acknowledgement first, then what was asked for, the result at the end.
-pub(super) async fn of_subscription(gateway: Arc<Gateway>, asked: Asked, id: &Id, params: Option<&Json>) -> Response {
+pub(super) async fn of_subscription(
+    gateway: Arc<Gateway>,
+    asked: Box<Asked>,
+    id: &Id,
+    params: Option<&Json>,
+) -> Response {
     #[derive(Deserialize)]
     struct Params {
         notifications: Wanted,

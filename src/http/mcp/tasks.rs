@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::json;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{Asked, failure, told};
@@ -13,7 +13,7 @@ use crate::domain::id::EventId;
 use crate::domain::json::Json;
 use crate::domain::outcome::Refusal;
 use crate::domain::principal::Principal;
-use crate::gateway::{Aside, Carrying, Gateway, TASK_LIFETIME_MS};
+use crate::gateway::{Carrying, Ear, Gateway, TASK_LIFETIME_MS};
 use crate::wire::envelope::Id;
 use crate::wire::era::Era;
 use crate::wire::hop;
@@ -42,7 +42,7 @@ pub(super) fn begin(
     beginning: Option<Box<Beginning>>,
     (event, cancel): (EventId, CancellationToken),
     carrying: Carrying,
-    heard: mpsc::Receiver<Aside>,
+    heard: Ear,
 ) -> Response {
     let begun = beginning.ok_or(Refusal::Internal).and_then(|beginning| {
         beginning.gateway.begin_task(&beginning.principal, event.clone(), cancel, carrying, heard)

@@ -72,7 +72,8 @@ async fn end_uncalled(gateway: &Gateway, asked: &Asked, id: &Id, tool: Option<To
         tool,
         metered: !asked.charged,
     };
-    gateway.end_uncalled(uncalled, outcome).await
+    // What is rare has its room apart, so that each call need not have it.
+    Box::pin(gateway.end_uncalled(uncalled, outcome)).await
 }
 
 /// Refuses such a request, as calls of its kind are refused.

@@ -59,7 +59,8 @@ impl Wanted {
         Self { tool, arguments, errand: None, judged, anew: String::new(), digest }
     }
 
-    /// What completes an argument is judged as the prompt with the arguments that are there, or as the template.
+    /// What completes an argument is judged as the prompt with the arguments that are there, or as the resource that the
+    /// template comes to with them: they say what is looked through.
     fn completion(server: &ServerName, params: Option<&Json>) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Params {
@@ -91,20 +92,23 @@ impl Wanted {
         let Params { reference, argument, context } =
             params.and_then(|params| params.decode().ok()).ok_or_else(|| wrong.to_owned())?;
         let server = server.to_string();
-        let tool = match (reference.kind.as_str(), reference.name, reference.uri) {
-            ("ref/prompt", Some(name), _) => ToolRef::Prompt { server, name },
-            ("ref/resource", _, Some(uri)) => ToolRef::Resource { server, uri },
-            _ => return Err(wrong.to_owned()),
-        };
         let mut anew = format!(",\"argument\":{}", json!(argument));
         if let Some(arguments) = &context.arguments {
             anew.push_str(&format!(",\"context\":{}", json!({"arguments": arguments})));
         }
         let mut all = context.arguments.unwrap_or_default();
         all.insert(argument.name, argument.value);
+        let (tool, member, name) = match (reference.kind.as_str(), reference.name, reference.uri) {
+            ("ref/prompt", Some(name), _) => (ToolRef::Prompt { server, name: name.clone() }, "name", name),
+            ("ref/resource", _, Some(template)) => {
+                (ToolRef::Resource { server, uri: filled(&template, &all) }, "uri", template)
+            }
+            _ => return Err(wrong.to_owned()),
+        };
+        let reference = format!("\"ref\":{}", json!({"type": reference.kind, member: name}));
         let arguments = (tool.kind() == Kind::Prompt).then(|| Json::of(&all));
         let plain = Self::plain("completion/complete", tool, arguments, &["ref", "argument", "context"]);
-        Ok(Self { errand: Some(Errand::Complete), anew, ..plain })
+        Ok(Self { errand: Some(Errand::Complete { reference }), anew, ..plain })
     }
 
     /// To be told of changes of a resource, or no more.
@@ -158,6 +162,47 @@ impl Wanted {
     }
 }
 
+/// A template of URIs (RFC 6570) with some of its variables put in, as they are written. An expression of which none is
+/// known stays.
+fn filled(template: &str, values: &BTreeMap<String, String>) -> String {
+    let mut out = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some((before, (expression, after))) =
+        rest.split_once('{').and_then(|(before, tail)| Some((before, tail.split_once('}')?)))
+    {
+        out.push_str(before);
+        out.push_str(&expanded(expression, values).unwrap_or_else(|| format!("{{{expression}}}")));
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+/// What an expression comes to: `name`, `+name`, `/a,b`, `?q`.
+fn expanded(expression: &str, values: &BTreeMap<String, String>) -> Option<String> {
+    let operator = expression.chars().next().filter(|first| "+#./;?&".contains(*first));
+    let names = operator.map_or(expression, |operator| expression.trim_start_matches(operator)).split(',');
+    let plain = |name: &str| name.trim_end_matches('*').split(':').next().unwrap_or_default().to_owned();
+    let pairs: Vec<(String, &String)> =
+        names.map(plain).filter_map(|name| values.get(&name).map(|value| (name, value))).collect();
+    let named = |(name, value): &(String, &String)| format!("{name}={value}");
+    let bare = |(_, value): &(String, &String)| (*value).clone();
+    let (first, between) = match operator {
+        None | Some('+') => ("", ","),
+        Some('#') => ("#", ","),
+        Some('.') => (".", "."),
+        Some('/') => ("/", "/"),
+        Some(';') => (";", ";"),
+        Some('?') => ("?", "&"),
+        _ => ("&", "&"),
+    };
+    let parts: Vec<String> = match operator {
+        Some(';' | '?' | '&') => pairs.iter().map(named).collect(),
+        _ => pairs.iter().map(bare).collect(),
+    };
+    (!parts.is_empty()).then(|| format!("{first}{}", parts.join(between)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,6 +215,28 @@ mod tests {
         for era in [Era::Legacy, Era::Modern] {
             let rest = wanted.onward(Some(&params), (Era::Modern, era), None).unwrap().rest;
             assert_eq!(rest, r#","inputResponses":{"1":{"action":"accept"}}"#);
+        }
+    }
+
+    #[test]
+    fn a_completion_of_a_template_is_judged_as_the_resource_that_it_comes_to() {
+        let server: ServerName = "up".parse().unwrap();
+        for (template, uri) in [
+            ("file:///public/{dir}/{path}", "file:///public/../etc/pass"),
+            ("file:///public/{+path}", "file:///public/etc/pass"),
+            ("file:///{dir,path}", "file:///..,etc/pass"),
+            ("file:///public{/dir,path*}", "file:///public/../etc/pass"),
+            ("https://h/a{?path,q}", "https://h/a?path=etc/pass"),
+            ("x://{other}/{path:3}{", "x://{other}/etc/pass{"),
+        ] {
+            let params = Json::of(&json!({
+                "ref": {"type": "ref/resource", "uri": template}, "argument": {"name": "path", "value": "etc/pass"},
+                "context": {"arguments": {"dir": ".."}},
+            }));
+            let wanted = Wanted::read("completion/complete", &server, Some(&params)).unwrap();
+            assert_eq!(wanted.tool, ToolRef::Resource { server: "up".into(), uri: uri.into() });
+            let reference = format!("\"ref\":{}", json!({"type": "ref/resource", "uri": template}));
+            assert_eq!(wanted.errand, Some(Errand::Complete { reference }), "its server is asked about the template");
         }
     }
 
