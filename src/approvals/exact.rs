@@ -50,7 +50,7 @@ pub(super) fn of(call: &Call, beside: Option<&Json>, approvers: Option<&[Arc<str
     }
     let (who, tool) = (call.principal(), call.tool());
     let mut all = vec![
-        serde_json::json!([who.key, who.user, who.agent]),
+        serde_json::json!([who.key, who.user, who.agent, call.subject()]),
         serde_json::json!([tool.kind, tool.label, tool.digest]),
         serde_json::json!([digest, approvers]),
     ];

@@ -194,6 +194,7 @@ impl Approvals {
             facts: ApprovalFacts {
                 name: Arc::clone(&principal.name),
                 agent: Arc::clone(&principal.agent),
+                subject: call.subject().cloned(),
                 tool: Arc::clone(&tool.label),
                 kind: tool.kind,
                 tool_digest: Arc::clone(&tool.digest),

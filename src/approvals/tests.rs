@@ -15,6 +15,7 @@ fn facts(event: &EventId) -> ApprovalFacts {
     ApprovalFacts {
         name: "n".into(),
         agent: "a".into(),
+        subject: None,
         tool: "up:destroy".into(),
         kind: Kind::Tool,
         tool_digest: "d".into(),

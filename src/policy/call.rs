@@ -10,7 +10,7 @@ use crate::domain::clock::Moment;
 use crate::domain::decision::{Judgement, Mode, PolicyEffect, RuleMark, Verdict};
 use crate::domain::id::EventId;
 use crate::domain::json::Json;
-use crate::domain::principal::{Principal, Scope, Surface};
+use crate::domain::principal::{Principal, Scope, Subject, Surface};
 use crate::domain::secret::Secret;
 use crate::domain::tool::Tool;
 use crate::domain::trace::{Context, Provenance};
@@ -28,6 +28,8 @@ pub struct Call {
     /// Its record, and its span where there is one.
     recorded: (Option<EventId>, Option<Context>),
     jwt: Option<Secret>,
+    /// Whom the token names that the server asks its callers for.
+    subject: Option<Subject>,
 }
 
 impl Call {
@@ -35,7 +37,13 @@ impl Call {
     /// the arguments fit. `value` is the tree of `arguments`, `null` where there are none.
     #[must_use]
     pub const fn resolved(principal: Principal, tool: Arc<Tool>, arguments: Option<Json>, value: Value) -> Self {
-        Self { principal, tool, arguments, value, recorded: (None, None), jwt: None }
+        Self { principal, tool, arguments, value, recorded: (None, None), jwt: None, subject: None }
+    }
+
+    /// The same call with other arguments, which fit as well; `value` is their tree.
+    #[must_use]
+    pub fn rewritten(self, arguments: Json, value: Value) -> Self {
+        Self { arguments: Some(arguments), value, ..self }
     }
 
     /// The same call, once its record is open.
@@ -50,11 +58,18 @@ impl Call {
         Self { jwt, ..self }
     }
 
-    /// The same call with the roles that the caller's token for the server gives.
+    /// The same call with whom the caller's token for the server names, and the roles that it gives.
     #[must_use]
-    pub fn vouched(mut self, roles: BTreeSet<Arc<str>>) -> Self {
+    pub fn vouched(mut self, subject: Subject, roles: BTreeSet<Arc<str>>) -> Self {
         self.principal.roles.extend(roles);
+        self.subject = Some(subject);
         self
+    }
+
+    /// Whom the caller's token for the server names, where the server asks for one.
+    #[must_use]
+    pub const fn subject(&self) -> Option<&Subject> {
+        self.subject.as_ref()
     }
 
     #[must_use]

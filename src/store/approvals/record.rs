@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use crate::domain::approval::ApprovalState;
 use crate::domain::clock::Moment;
 use crate::domain::id::{ApprovalId, EventId, KeyId};
+use crate::domain::principal::Subject;
 use crate::domain::tool::Kind;
 
 /// What is known of a request from its beginning, and never changes.
@@ -19,6 +20,8 @@ pub struct ApprovalFacts {
     /// The name of the key.
     pub name: Arc<str>,
     pub agent: Arc<str>,
+    /// Whom the token names that the call brought, where its server asks for one.
+    pub subject: Option<Subject>,
     /// `server:tool`, or the like of a prompt or a resource.
     pub tool: Arc<str>,
     pub kind: Kind,

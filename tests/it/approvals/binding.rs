@@ -6,7 +6,7 @@ use toolgate::domain::clock::{ManualClock, Moment};
 use toolgate::gateway::ApprovalsCommand;
 
 use super::{Bench, asked, holder};
-use crate::support::{FakeUpstream, Say, Setup, eventually, tool};
+use crate::support::{FakeUpstream, Issuer, Say, Setup, eventually, tool};
 
 const HOUR: i64 = 3_600_000;
 
@@ -42,6 +42,33 @@ async fn exactly_the_approved_call_runs_once() {
     assert!(!ids.contains(&bench.ask(&call).await), "what was used is asked for anew");
     assert_eq!(bench.upstream.calls().len(), 1);
     assert_eq!(bench.upstream.calls()[0].arguments().unwrap(), r#"{ "n" : 1, "what" : "\u0078" }"#, "as it came");
+    bench.finish().await;
+}
+
+/// Several people may share a key, each with a token of their own for the server: what one of them asked for is approved for
+/// that one.
+#[tokio::test]
+async fn another_subject_of_the_same_key_asks_anew() {
+    let (upstream, issuer) = (FakeUpstream::legacy().await, Issuer::start().await);
+    let jwt = format!("[jwt]\nissuer = \"{0}\"\naudience = \"toolgate\"\njwks_url = \"{0}/keys\"\n", issuer.url);
+    let setup = Setup::new().config(&upstream.section("up", "auth_type = \"jwt\"")).config(&jwt);
+    let bench = Bench::over(upstream, setup).await;
+    let call = async |subject: &str| {
+        let mut claims = issuer.claims("toolgate");
+        claims["sub"] = json!(subject);
+        let params = json!({"name": "up:destroy", "arguments": {}}).to_string();
+        bench.client.request("tools/call", &params).header("x-server-jwt", &issuer.sign(&claims)).send().await
+    };
+    let asked = call("alice").await;
+    let id = asked.result()["structuredContent"]["error"]["approval"]["id"].as_str().unwrap().to_owned();
+    let shown = bench.show(&id).await;
+    assert_eq!((&shown["subject"], &shown["issuer"]), (&json!("alice"), &json!(issuer.url)));
+    bench.approve(&id).await;
+    let other = call("mallory").await;
+    assert_eq!(other.denied(), "approval_required", "{}", other.text);
+    assert_ne!(other.result()["structuredContent"]["error"]["approval"]["id"], json!(id));
+    assert_eq!(bench.upstream.calls().len(), 0);
+    assert_eq!(call("alice").await.told(), "done");
     bench.finish().await;
 }
 

@@ -91,6 +91,8 @@ fn approval(out: &mut String, view: &Value) {
         ("tool", "Tool"),
         ("agent", "Agent"),
         ("user", "User"),
+        ("subject", "JWT of"),
+        ("issuer", "JWT by"),
         ("key_name", "Key"),
         ("reason", "Reason"),
         ("policy", "Policy"),
