@@ -31,12 +31,23 @@ pub(super) struct Exact {
     pub(super) kept: Zeroizing<Vec<u8>>,
 }
 
-/// Who may approve is a part of it: what one role has approved is not approved where another is asked for later. The
-/// `_meta` is none, since hosts number their calls there: where it is another, it does not travel.
+/// What a call is approved under.
+#[derive(Debug)]
+pub(super) struct Ground<'a> {
+    pub(super) approvers: Option<&'a [Arc<str>]>,
+    /// The policies that ask, each with the digest of its text.
+    pub(super) policies: &'a [(Arc<str>, Arc<str>)],
+    /// Where its server is.
+    pub(super) place: Option<Value>,
+}
+
+/// What it is approved under is a part of it: what one role has approved is not approved where another is asked for later, nor
+/// under other policies, nor at another server of the same name. The `_meta` is none, since hosts number their calls there:
+/// where it is another, it does not travel.
 ///
 /// # Errors
 /// The bytes of what is too long to be shown.
-pub(super) fn of(call: &Call, beside: Option<&Json>, approvers: Option<&[Arc<str>]>) -> Result<Exact, usize> {
+pub(super) fn of(call: &Call, beside: Option<&Json>, ground: &Ground<'_>) -> Result<Exact, usize> {
     let text = call.arguments().map_or("{}", |arguments| arguments.as_str());
     let bytes = text.len() + beside.map_or(0, |beside| beside.bytes().len());
     if bytes > KEPT_BYTES {
@@ -52,7 +63,8 @@ pub(super) fn of(call: &Call, beside: Option<&Json>, approvers: Option<&[Arc<str
     let mut all = vec![
         serde_json::json!([who.key, who.user, who.agent, call.subject()]),
         serde_json::json!([tool.kind, tool.label, tool.digest]),
-        serde_json::json!([digest, approvers]),
+        serde_json::json!([digest, ground.approvers]),
+        serde_json::json!([ground.policies, ground.place]),
     ];
     all.extend(rest.clone().map(Value::from));
     Ok(Exact {

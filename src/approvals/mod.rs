@@ -61,6 +61,8 @@ struct Inner {
 pub struct Asking<'a> {
     pub pending: &'a PendingCall,
     pub approvers: Approvers,
+    /// The policies that ask, each with the digest of its text.
+    pub policies: Vec<(Arc<str>, Arc<str>)>,
     /// What the client sends beside the arguments, as one object.
     pub beside: Option<Json>,
     /// The arguments as a log may hold them.
@@ -175,10 +177,12 @@ impl Approvals {
     /// # Errors
     /// Where the store cannot be written; then the call must not be made.
     pub async fn ask(&self, asking: Asking<'_>) -> Result<Word, StoreError> {
-        let Asking { pending, approvers, beside, preview, event, settings } = asking;
+        let Asking { pending, approvers, policies, beside, preview, event, settings } = asking;
         let (call, judgement) = (pending.call(), pending.judgement());
         let (principal, tool) = (call.principal(), call.tool());
-        let exact = match exact::of(call, beside.as_ref(), approvers.as_deref()) {
+        let place = settings.servers.get(&tool.id.server).map(|server| server.place());
+        let ground = exact::Ground { approvers: approvers.as_deref(), policies: &policies, place };
+        let exact = match exact::of(call, beside.as_ref(), &ground) {
             Ok(exact) => exact,
             Err(bytes) => return Ok(Word::TooLong { bytes, most: exact::KEPT_BYTES }),
         };

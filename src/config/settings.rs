@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::approvals::ApprovalSettings;
 use super::providers::{ProviderSettings, Providers};
 use super::telemetry::TelemetrySettings;
@@ -196,6 +198,22 @@ impl ServerSettings {
             list_as: None,
             tools: BTreeMap::new(),
             default_tool: Arc::default(),
+        }
+    }
+
+    /// Where its calls go, and with whose account: what makes it another server under the same name. Holds no secret of its
+    /// own, but what the command line or the URL may hold.
+    #[must_use]
+    pub fn place(&self) -> Value {
+        let (kind, provider) = (self.transport.kind(), self.provider.as_ref().map(|provider| &provider.slug));
+        match &self.transport {
+            Transport::Stdio { command, args, cwd, .. } => {
+                let cwd = cwd.as_ref().map(|path| path.to_string_lossy().into_owned());
+                json!([kind, command, args, cwd, provider])
+            }
+            Transport::Http { url, .. } | Transport::Sse { url, .. } | Transport::Ws { url, .. } => {
+                json!([kind, url.to_string(), provider])
+            }
         }
     }
 

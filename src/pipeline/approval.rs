@@ -26,6 +26,7 @@ impl Pipeline {
     ) -> Result<(Box<PermittedCall>, Cow<'l, Line>), Refusal> {
         let asking = Asking {
             approvers: state.policies.approvers(pending.judgement()),
+            policies: state.policies.asking(pending.judgement()),
             beside: line.peer.as_ref().and_then(|peer| peer.beside()),
             preview: pending.call().arguments().and_then(|arguments| self.journal.preview(arguments)),
             event: record.id(),

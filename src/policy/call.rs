@@ -260,6 +260,14 @@ impl Policies {
         Some(all.into_iter().collect())
     }
 
+    /// The ids of the policies that ask for an approval, each with the digest of its text.
+    #[must_use]
+    pub fn asking(&self, judgement: &Judgement) -> Vec<(Arc<str>, Arc<str>)> {
+        let asking = judgement.rules.iter().filter(|rule| rule.mode == Mode::Enforce);
+        let policies = asking.filter_map(|rule| self.bundle().policy(&rule.id));
+        policies.map(|policy| (Arc::clone(policy.id()), Arc::clone(&policy.digest))).collect()
+    }
+
     /// Decides a call, by [`Policies::judge`].
     pub fn decide(&self, call: Call, facts: &Facts<'_>) -> Decision {
         let arguments = call.arguments.is_some().then_some(&call.value);

@@ -137,6 +137,64 @@ async fn a_changed_policy_has_its_say() {
     bench.finish().await;
 }
 
+/// What was approved under one rule is not approved under another; what else is written nearby does not matter.
+#[tokio::test]
+async fn another_text_of_the_policy_that_asks_is_another_approval() {
+    let asks = |reason: &str| {
+        format!(
+            r#"@id("asks") @reason("{reason}") @requires("approval")
+            permit(principal, action in Toolgate::Action::"destructive", resource);"#
+        )
+    };
+    let bench = Bench::with(|setup| setup.policy("asks", &asks("in a fire"))).await;
+    let id = bench.ask(&json!({"n": 1})).await;
+    let two = bench.ask(&json!({"n": 2})).await;
+    bench.approve(&id).await;
+    bench.approve(&two).await;
+    let change = async |name: &str, text: &str| {
+        let before = bench.gateway.gateway.state().policies.bundle().version().clone();
+        bench.gateway.write(&format!("policies/{name}.cedar"), text);
+        eventually("the policies change", async || {
+            (*bench.gateway.gateway.state().policies.bundle().version() != before).then_some(())
+        })
+        .await;
+    };
+    change("other", r#"@id("other") permit(principal, action == Toolgate::Action::"up:read", resource);"#).await;
+    bench.run(&json!({"n": 1})).await;
+    change("asks", &asks("only on a Sunday")).await;
+    assert_ne!(bench.ask(&json!({"n": 2})).await, two);
+    assert_eq!((bench.state(&two).await.as_str(), bench.upstream.calls().len()), ("approved", 1));
+    bench.finish().await;
+}
+
+/// The same name may be staging today and production tomorrow.
+#[tokio::test]
+async fn another_place_of_the_server_is_another_approval() {
+    let production = FakeUpstream::legacy().await;
+    let bench = Bench::start().await;
+    let (one, two) = (bench.ask(&json!({"n": 1})).await, bench.ask(&json!({"n": 2})).await);
+    bench.approve(&one).await;
+    bench.approve(&two).await;
+    let reload = async |section: String, seen: &str| {
+        let text = std::fs::read_to_string(bench.gateway.file("toolgate.toml")).unwrap();
+        let kept = text.split("[servers.").next().unwrap();
+        bench.gateway.write("toolgate.toml", &format!("{kept}{section}"));
+        eventually("the configuration is read", async || {
+            let settings = bench.gateway.gateway.state().settings.clone();
+            let server = settings.servers.values().next()?;
+            format!("{server:?}").contains(seen).then_some(())
+        })
+        .await;
+        eventually("its tools can be called", async || bench.gateway.gateway.settled().then_some(())).await;
+    };
+    reload(bench.upstream.section("up", "timeout = \"17s\""), "17s").await;
+    bench.run(&json!({"n": 1})).await;
+    reload(production.section("up", "timeout = \"17s\""), &production.address.to_string()).await;
+    assert_ne!(bench.ask(&json!({"n": 2})).await, two);
+    assert_eq!((bench.upstream.calls().len(), production.calls().len()), (1, 0));
+    bench.finish().await;
+}
+
 #[tokio::test]
 async fn what_was_approved_expires() {
     let clock = ManualClock::at(Moment(1_800_000_000_000));
