@@ -11,9 +11,6 @@ use crate::domain::approval::Awaited;
 use crate::domain::outcome::{Outcome, Refusal, UpstreamFault};
 use crate::policy::{PendingCall, PermittedCall, refused_by};
 
-/// Seconds after which there may be room for one more request.
-const TRY_AGAIN: u64 = 60;
-
 impl Pipeline {
     /// Policy has just said that the call wants an approval; where it has one, that is taken here, before anything is
     /// sent. Gives the line too, on which nothing travels that nobody has approved.
@@ -61,10 +58,9 @@ impl Pipeline {
                 record.judged(&judgement);
                 Err(Refusal::Denied(Box::new(judgement)))
             }
-            Ok(Word::Full { of_key, limit }) => {
+            Ok(Word::Full { scope, limit, retry_after }) => {
                 record.judged(pending.judgement());
-                let scope = if of_key { "the approvals that this key waits for" } else { "the approvals that wait" };
-                Err(Refusal::LimitReached { scope: scope.into(), limit: limit.to_string(), retry_after: TRY_AGAIN })
+                Err(Refusal::LimitReached { scope: scope.into(), limit, retry_after })
             }
             Err(error) => {
                 record.judged(pending.judgement());

@@ -94,11 +94,34 @@ pub struct NewApproval {
 /// How much is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct ApprovalLimits {
-    /// Pending ones of a key, and of all.
+    /// Pending ones of a key, of a user with all their keys, and of all.
     pub of_key: usize,
+    pub of_user: usize,
     pub pending: usize,
+    /// A user whose calls were refused so often within [`ApprovalLimits::REMEMBERED`] asks anew once in
+    /// [`ApprovalLimits::PAUSE`].
+    pub refused: usize,
     /// All together; the oldest that are over make room.
     pub kept: usize,
+}
+
+impl ApprovalLimits {
+    /// How long a refusal counts against its user, and how often who had too many asks anew. Milliseconds.
+    pub const REMEMBERED: i64 = 3_600_000;
+    pub const PAUSE: i64 = 60_000;
+}
+
+/// Which bound is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApprovalBound {
+    /// Requests that wait: of the key, of the user, of all.
+    Key,
+    User,
+    All,
+    /// Approvals that are kept, none of which may be forgotten yet.
+    Kept,
+    /// The user's calls were refused too often of late.
+    Refused,
 }
 
 /// What came of asking for a call.
@@ -110,8 +133,8 @@ pub enum Asked {
     Waits(Box<ApprovalRecord>, bool),
     /// Somebody has refused it.
     Denied(Box<ApprovalRecord>),
-    /// Too many wait already: of this key, or of all.
-    Full { of_key: bool },
+    /// Not now: a bound is reached, and there may be room after so many milliseconds, where that is known.
+    Full(ApprovalBound, Option<i64>),
 }
 
 /// Which ones a list shows.
