@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use crate::domain::json::{Json, sha256_hex};
+use crate::domain::tool::Kind;
 use crate::policy::Call;
 
 /// Nobody approves what they cannot be shown: what sends more waits for no approval. Bytes.
@@ -48,7 +49,10 @@ pub(super) struct Ground<'a> {
 /// # Errors
 /// The bytes of what is too long to be shown.
 pub(super) fn of(call: &Call, beside: Option<&Json>, ground: &Ground<'_>) -> Result<Exact, usize> {
-    let text = call.arguments().map_or("{}", |arguments| arguments.as_str());
+    let (who, tool) = (call.principal(), call.tool());
+    // What is shown of a URI elsewhere is not all of it: here it is.
+    let uri = (tool.kind == Kind::Resource).then(|| serde_json::json!({"uri": tool.id.tool}).to_string());
+    let text = uri.as_deref().or_else(|| call.arguments().map(Json::as_str)).unwrap_or("{}");
     let bytes = text.len() + beside.map_or(0, |beside| beside.bytes().len());
     if bytes > KEPT_BYTES {
         return Err(bytes);
@@ -59,7 +63,6 @@ pub(super) fn of(call: &Call, beside: Option<&Json>, ground: &Ground<'_>) -> Res
     if let Some(beside) = beside {
         kept.push_str(&canonical(beside.as_str()).ok_or(bytes)?);
     }
-    let (who, tool) = (call.principal(), call.tool());
     let mut all = vec![
         serde_json::json!([who.key, who.user, who.agent, call.subject()]),
         serde_json::json!([tool.kind, tool.label, tool.digest]),

@@ -199,7 +199,7 @@ impl Approvals {
                 name: Arc::clone(&principal.name),
                 agent: Arc::clone(&principal.agent),
                 subject: call.subject().cloned(),
-                tool: Arc::clone(&tool.label),
+                tool: tool.shown().into(),
                 kind: tool.kind,
                 tool_digest: Arc::clone(&tool.digest),
                 arguments_digest: exact.digest,

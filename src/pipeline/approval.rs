@@ -81,7 +81,7 @@ fn without_meta(line: &Line, record: &mut Record) -> Line {
 
 /// Nobody is asked to approve what is only asked about a call: that would use up the approval of the call itself.
 pub(super) fn unapproved(pending: Box<PendingCall>, record: &mut Record) -> Refusal {
-    let label = Arc::clone(&pending.call().tool().label);
+    let label = pending.call().tool().shown().into_owned();
     let reason = format!("a person has to approve what `{label}` is asked for, and that is asked for by a call alone");
     let judgement = refused_by(pending.into_judgement(), "approval", &reason);
     record.judged(&judgement);

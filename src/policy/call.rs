@@ -283,7 +283,7 @@ impl Policies {
     /// Decides about what a call of the tool began. That call was judged with its arguments, which nobody has any more; now
     /// it counts whether one could still be permitted.
     pub fn decide_again(&self, call: Call, facts: &Facts<'_>) -> Decision {
-        let label = &call.tool.label;
+        let label = call.tool.shown();
         if self.could_permit(&call.principal, &call.tool) {
             let rules = vec![RuleMark::built_in("task", PolicyEffect::Permit, None)];
             let reason = format!("`{label}` may still be called, so what it began may be asked about").into();

@@ -281,6 +281,38 @@ async fn a_call_whose_end_is_not_known_is_not_made_again() {
     bench.finish().await;
 }
 
+/// Credentials and searches of a URI are for whoever decides, and for no list, hook or file.
+#[tokio::test]
+async fn a_resource_is_named_as_the_log_names_it() {
+    // Put together here, so that no file holds a password.
+    let uri = |search: &str| format!("https://u:{}@h/p?q={search}", "PASSW0RD");
+    let policy = r#"@id("ask") @requires("approval")
+        permit(principal, action in Toolgate::Action::"read", resource is Toolgate::Resource);"#;
+    let bench = Bench::with(|setup| setup.policy("ask", policy)).await;
+    bench.upstream.script(|seen| (seen.method() == "resources/read").then(|| Say::Result(r#"{"contents":[]}"#.into())));
+    let read =
+        async |uri: &str| bench.client.at("/v1/mcp/servers/up").rpc("resources/read", &json!({"uri": uri})).await;
+    let asked = read(&uri("SECRET")).await;
+    assert_eq!(asked.error()["data"]["code"], "approval_required", "{}", asked.text);
+    let list = bench.command(ApprovalsCommand::List { state: None, limit: 9, cursor: None }).await;
+    assert!(!list.to_string().contains("PASSW0RD") && !list.to_string().contains("SECRET"), "{list}");
+    let one = &list["approvals"][0];
+    assert_eq!(one["tool"], "up:https://[redacted 10 chars]@h/p?[redacted 8 chars]");
+    assert!(one["reason"].as_str().unwrap().contains("[redacted 8 chars]"), "{one}");
+    let id = one["id"].as_str().unwrap().to_owned();
+    let shown = bench.show(&id).await;
+    assert_eq!(shown["arguments"], json!({"uri": uri("SECRET")}), "who decides sees all of it");
+    bench.approve(&id).await;
+    assert_eq!(read(&uri("OTHER")).await.error()["data"]["code"], "approval_required");
+    assert!(read(&uri("SECRET")).await.json()["result"].is_object());
+    let folder = bench.gateway.file("data");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap_or_default();
+        assert!(!bytes.windows(8).any(|window| window == b"PASSW0RD"), "nowhere in the clear");
+    }
+    bench.finish().await;
+}
+
 #[tokio::test]
 async fn what_a_request_shows() {
     let bench = Bench::start().await;
