@@ -14,6 +14,7 @@ use super::telemetry::TelemetrySettings;
 use super::tls::Tls;
 use super::tokens::{BackendOauth, JwtSettings, OauthSettings};
 use crate::domain::audit::{ArgumentsMode, Durability};
+use crate::domain::decision::{Mode, PolicyEffect};
 use crate::domain::dlp::DlpModes;
 use crate::domain::id::ServerName;
 use crate::domain::secret::Secret;
@@ -31,6 +32,7 @@ pub struct Settings {
     pub providers: Providers,
     pub plans: BTreeMap<Arc<str>, Plan>,
     pub approvals: Arc<ApprovalSettings>,
+    pub api_policies: ApiPolicies,
     pub tokens: TokenSettings,
     /// Absent: there is no endpoint for tokens.
     pub oauth: Option<Arc<OauthSettings>>,
@@ -47,6 +49,33 @@ impl Settings {
     #[must_use]
     pub fn key_files(&self) -> Vec<(String, String)> {
         self.servers.values().filter_map(|server| server.jwt.as_ref()?.key_file()).collect()
+    }
+}
+
+/// `[policies] api`: what policies may be made over the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ApiPolicies {
+    #[default]
+    All,
+    /// Those that forbid, and those that are only watched.
+    Forbid,
+}
+
+impl ApiPolicies {
+    /// As written in the configuration.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "all" => Some(Self::All),
+            "forbid" => Some(Self::Forbid),
+            _ => None,
+        }
+    }
+
+    /// Whether a policy of this kind may be made there.
+    #[must_use]
+    pub fn takes(self, effect: PolicyEffect, mode: Mode) -> bool {
+        self == Self::All || effect == PolicyEffect::Forbid || mode == Mode::Shadow
     }
 }
 
