@@ -54,6 +54,20 @@ pub enum FetchError {
     TimedOut { url: String },
 }
 
+impl FetchError {
+    /// The same without the path of its URL, for a URL that is itself a secret.
+    #[must_use]
+    pub fn without_path(mut self) -> Self {
+        let (Self::Refused { url, .. }
+        | Self::Unreachable { url, .. }
+        | Self::Redirected { url }
+        | Self::TooLarge { url }
+        | Self::TimedOut { url }) = &mut self;
+        *url = Url::parse(url).map_or_else(|_| "…".to_owned(), |url| url.origin().ascii_serialization());
+        self
+    }
+}
+
 /// Sends a request; GET follows redirects within the origin.
 ///
 /// # Errors

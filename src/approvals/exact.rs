@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use crate::domain::json::{Json, sha256_hex};
+use crate::domain::tool::Kind;
 use crate::policy::Call;
 
 /// Nobody approves what they cannot be shown: what sends more waits for no approval. Bytes.
@@ -31,13 +32,27 @@ pub(super) struct Exact {
     pub(super) kept: Zeroizing<Vec<u8>>,
 }
 
-/// Who may approve is a part of it: what one role has approved is not approved where another is asked for later. The
-/// `_meta` is none, since hosts number their calls there: where it is another, it does not travel.
+/// What a call is approved under.
+#[derive(Debug)]
+pub(super) struct Ground<'a> {
+    pub(super) approvers: Option<&'a [Arc<str>]>,
+    /// The policies that ask, each with the digest of its text.
+    pub(super) policies: &'a [(Arc<str>, Arc<str>)],
+    /// Where its server is.
+    pub(super) place: Option<Value>,
+}
+
+/// What it is approved under is a part of it: what one role has approved is not approved where another is asked for later, nor
+/// under other policies, nor at another server of the same name. The `_meta` is none, since hosts number their calls there:
+/// where it is another, it does not travel.
 ///
 /// # Errors
 /// The bytes of what is too long to be shown.
-pub(super) fn of(call: &Call, beside: Option<&Json>, approvers: Option<&[Arc<str>]>) -> Result<Exact, usize> {
-    let text = call.arguments().map_or("{}", |arguments| arguments.as_str());
+pub(super) fn of(call: &Call, beside: Option<&Json>, ground: &Ground<'_>) -> Result<Exact, usize> {
+    let (who, tool) = (call.principal(), call.tool());
+    // What is shown of a URI elsewhere is not all of it: here it is.
+    let uri = (tool.kind == Kind::Resource).then(|| serde_json::json!({"uri": tool.id.tool}).to_string());
+    let text = uri.as_deref().or_else(|| call.arguments().map(Json::as_str)).unwrap_or("{}");
     let bytes = text.len() + beside.map_or(0, |beside| beside.bytes().len());
     if bytes > KEPT_BYTES {
         return Err(bytes);
@@ -48,11 +63,11 @@ pub(super) fn of(call: &Call, beside: Option<&Json>, approvers: Option<&[Arc<str
     if let Some(beside) = beside {
         kept.push_str(&canonical(beside.as_str()).ok_or(bytes)?);
     }
-    let (who, tool) = (call.principal(), call.tool());
     let mut all = vec![
-        serde_json::json!([who.key, who.user, who.agent]),
+        serde_json::json!([who.key, who.user, who.agent, call.subject()]),
         serde_json::json!([tool.kind, tool.label, tool.digest]),
-        serde_json::json!([digest, approvers]),
+        serde_json::json!([digest, ground.approvers]),
+        serde_json::json!([ground.policies, ground.place]),
     ];
     all.extend(rest.clone().map(Value::from));
     Ok(Exact {

@@ -152,7 +152,8 @@ async fn post_once(webhook: &Webhook, body: &Bytes) -> Result<StatusCode, String
     headers.insert("toolgate-signature", signature.parse().map_err(|_| "the signature is no header".to_owned())?);
     let sent = tokio::time::timeout(PATIENCE, fetch::send(request, &Reach::Configured)).await;
     let response = sent.map_err(|_| "no answer in time".to_owned())?;
-    response.map(|response| response.status()).map_err(|error| error.to_string())
+    // With most receivers whoever knows the path may post.
+    response.map(|response| response.status()).map_err(|error| error.without_path().to_string())
 }
 
 /// HMAC-SHA256 in hexadecimal.
@@ -198,6 +199,7 @@ async fn run(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::secret::Secret;
 
     /// RFC 4231, test case 2.
     #[test]
@@ -206,6 +208,19 @@ mod tests {
             signed(b"Jefe", b"what do ya want for nothing?"),
             "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
         );
+    }
+
+    /// With most receivers the path is the credential, and the reason is logged.
+    #[tokio::test]
+    async fn no_reason_holds_the_path_of_a_webhook() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        for url in [format!("http://{address}/services/T0/SECRET"), "http://far.example/services/T0/SECRET".into()] {
+            let webhook = Webhook { url: url.parse().unwrap(), secret: Secret::new("x") };
+            let why = post_once(&webhook, &Bytes::new()).await.unwrap_err();
+            assert!(why.starts_with("`http://") && !why.contains("SECRET") && !why.contains("services"), "{why}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! [`ApprovalState`] for what becomes of it. The identical call takes the approval in the transaction that looks for
 //! it, before anything is sent, so that it is taken once, and stays taken whatever happens then.
 
+mod bounds;
 mod exact;
 mod hooks;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
+use self::bounds::{LIMITS, full};
 pub use self::hooks::Hooks;
 pub use self::view::Viewer;
 use crate::config::Settings;
@@ -28,10 +30,8 @@ use crate::domain::id::{ApprovalId, EventId, KeyId};
 use crate::domain::json::Json;
 use crate::domain::principal::{Principal, Scope};
 use crate::policy::{Approvers, PendingCall};
-use crate::store::{ApprovalFacts, ApprovalLimits, ApprovalRecord, Asked, Decided, NewApproval, Store, StoreError};
+use crate::store::{ApprovalBound, ApprovalFacts, ApprovalRecord, Asked, Decided, NewApproval, Store, StoreError};
 
-/// What is kept: a key may not fill the desk of those who approve.
-const LIMITS: ApprovalLimits = ApprovalLimits { of_key: 32, pending: 1000, kept: 5000 };
 /// Calls of one key that may wait for a decision with their connection held.
 const MAX_WAITING: usize = 16;
 /// Longest comment, in characters.
@@ -61,6 +61,8 @@ struct Inner {
 pub struct Asking<'a> {
     pub pending: &'a PendingCall,
     pub approvers: Approvers,
+    /// The policies that ask, each with the digest of its text.
+    pub policies: Vec<(Arc<str>, Arc<str>)>,
     /// What the client sends beside the arguments, as one object.
     pub beside: Option<Json>,
     /// The arguments as a log may hold them.
@@ -79,8 +81,8 @@ pub enum Word {
     Wait(Ticket),
     /// A person has refused it.
     No { id: ApprovalId, reason: String },
-    /// Too much waits already: of the key, or of all.
-    Full { of_key: bool, limit: usize },
+    /// Not now: which bound is reached, what it is, and how many seconds to wait.
+    Full { scope: &'static str, limit: String, retry_after: u64 },
     /// Nobody can be shown so much.
     TooLong { bytes: usize, most: usize },
 }
@@ -175,10 +177,12 @@ impl Approvals {
     /// # Errors
     /// Where the store cannot be written; then the call must not be made.
     pub async fn ask(&self, asking: Asking<'_>) -> Result<Word, StoreError> {
-        let Asking { pending, approvers, beside, preview, event, settings } = asking;
+        let Asking { pending, approvers, policies, beside, preview, event, settings } = asking;
         let (call, judgement) = (pending.call(), pending.judgement());
         let (principal, tool) = (call.principal(), call.tool());
-        let exact = match exact::of(call, beside.as_ref(), approvers.as_deref()) {
+        let place = settings.servers.get(&tool.id.server).map(|server| server.place());
+        let ground = exact::Ground { approvers: approvers.as_deref(), policies: &policies, place };
+        let exact = match exact::of(call, beside.as_ref(), &ground) {
             Ok(exact) => exact,
             Err(bytes) => return Ok(Word::TooLong { bytes, most: exact::KEPT_BYTES }),
         };
@@ -194,7 +198,8 @@ impl Approvals {
             facts: ApprovalFacts {
                 name: Arc::clone(&principal.name),
                 agent: Arc::clone(&principal.agent),
-                tool: Arc::clone(&tool.label),
+                subject: call.subject().cloned(),
+                tool: tool.shown().into(),
                 kind: tool.kind,
                 tool_digest: Arc::clone(&tool.digest),
                 arguments_digest: exact.digest,
@@ -218,8 +223,8 @@ impl Approvals {
         }
         execution.open = false;
         Ok(match asked {
-            Asked::Taken { .. } | Asked::Full { of_key: false } => Word::Full { of_key: false, limit: LIMITS.pending },
-            Asked::Full { of_key: true } => Word::Full { of_key: true, limit: LIMITS.of_key },
+            Asked::Taken { .. } => full(ApprovalBound::All, None),
+            Asked::Full(bound, millis) => full(bound, millis),
             Asked::Denied(record) => Word::No { id: record.id.clone(), reason: refused(&record) },
             Asked::Waits(record, fresh) => {
                 if fresh {

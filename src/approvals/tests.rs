@@ -9,12 +9,13 @@ use tempfile::TempDir;
 use super::*;
 use crate::domain::audit::Durability;
 use crate::domain::tool::Kind;
-use crate::store::ApprovalFilter;
+use crate::store::{ApprovalBound, ApprovalFilter, ApprovalLimits};
 
 fn facts(event: &EventId) -> ApprovalFacts {
     ApprovalFacts {
         name: "n".into(),
         agent: "a".into(),
+        subject: None,
         tool: "up:destroy".into(),
         kind: Kind::Tool,
         tool_digest: "d".into(),
@@ -164,7 +165,8 @@ impl Model {
 
     async fn ask(&mut self, store: &Store, call: &str) {
         let event = EventId::fresh();
-        let limits = ApprovalLimits { of_key: 100, pending: usize::MAX, kept: usize::MAX };
+        let limits =
+            ApprovalLimits { of_key: 100, of_user: 100, pending: usize::MAX, refused: usize::MAX, kept: usize::MAX };
         let asked = store.ask_approval(new(call, call, &event, self.now), limits).await.unwrap();
         if let Some(refused) = self.live(ApprovalState::Denied) {
             assert!(matches!(&asked, Asked::Denied(record) if record.id == refused.id), "{asked:?}");
@@ -248,23 +250,89 @@ async fn of_many_at_once_one_gets_it() {
 #[tokio::test]
 async fn nobody_fills_the_desk_and_the_oldest_that_are_over_make_room() {
     let (_folder, store) = open();
-    let limits = ApprovalLimits { of_key: 2, pending: 3, kept: 3 };
+    let limits = ApprovalLimits { of_key: 2, of_user: 9, pending: 3, refused: 9, kept: 3 };
     let ask = async |call: &str, key: &str, now| {
         store.ask_approval(new(call, key, &EventId::fresh(), now), limits).await.unwrap()
     };
     for call in ["a", "b"] {
         assert!(matches!(ask(call, "k", 0).await, Asked::Waits(_, true)));
     }
-    assert!(matches!(ask("c", "k", 0).await, Asked::Full { of_key: true }));
+    assert!(matches!(ask("c", "k", 0).await, Asked::Full(ApprovalBound::Key, None)));
     assert!(matches!(ask("a", "k", 0).await, Asked::Waits(_, false)), "what waits already is told so");
     let Asked::Waits(last, true) = ask("d", "l", 0).await else { panic!("room for another key") };
-    assert!(matches!(ask("e", "m", 0).await, Asked::Full { of_key: false }));
+    assert!(matches!(ask("e", "m", 0).await, Asked::Full(ApprovalBound::All, None)));
     assert!(matches!(ask("f", "k", LIFE).await, Asked::Waits(_, true)), "what has expired waits no more");
     store.expire_approvals(Moment(LIFE)).await.unwrap();
     assert!(matches!(ask("g", "l", LIFE).await, Asked::Waits(_, true)));
     let (left, more) = store.approvals(ApprovalFilter::default(), 10, Moment(LIFE)).await.unwrap();
     assert_eq!((left.len(), more), (3, false));
     assert!(left.iter().any(|one| one.id == last.id), "the oldest went");
+}
+
+/// Whoever may register clients has as many keys as they like, and is one user all the same.
+#[tokio::test]
+async fn a_user_with_many_keys_leaves_room_for_others() {
+    let (_folder, store) = open();
+    for n in 0..LIMITS.of_user {
+        let key = format!("k{}", n % 8);
+        let asked = store.ask_approval(new(&format!("call {n}"), &key, &EventId::fresh(), 0), LIMITS).await.unwrap();
+        assert!(matches!(asked, Asked::Waits(_, true)), "{n}: {asked:?}");
+    }
+    let one_more = new("one more", "k9", &EventId::fresh(), 0);
+    let asked = store.ask_approval(one_more, LIMITS).await.unwrap();
+    assert!(matches!(asked, Asked::Full(ApprovalBound::User, None)), "{asked:?}");
+    let other = NewApproval { user: "another".into(), ..new("theirs", "k10", &EventId::fresh(), 0) };
+    let asked = store.ask_approval(other, LIMITS).await.unwrap();
+    assert!(matches!(asked, Asked::Waits(_, true)), "{asked:?}");
+}
+
+/// Nobody is worn down by the same question in other words.
+#[tokio::test]
+async fn who_was_refused_often_asks_once_a_minute() {
+    let (_folder, store) = open();
+    let ask = async |call: &str, now| {
+        let new = NewApproval { expires: Moment(now + 10), ..new(call, call, &EventId::fresh(), now) };
+        store.ask_approval(new, LIMITS).await.unwrap()
+    };
+    for (n, call) in ["a", "b", "c"].into_iter().enumerate() {
+        let Asked::Waits(record, true) = ask(call, n as i64).await else { panic!("room for {call}") };
+        assert!(store.decide_approval(&record.id, Decision::Deny, by(n as i64)).await.unwrap());
+    }
+    assert!(matches!(ask("a", 3).await, Asked::Denied(_)), "what was refused is told so");
+    let asked = ask("d", 3).await;
+    assert!(matches!(asked, Asked::Full(ApprovalBound::Refused, Some(59_999))), "{asked:?}");
+    let other = NewApproval { user: "another".into(), ..new("d", "z", &EventId::fresh(), 3) };
+    assert!(matches!(store.ask_approval(other, LIMITS).await.unwrap(), Asked::Waits(_, true)));
+    assert!(matches!(ask("d", 60_002).await, Asked::Waits(_, true)), "a minute after the last one");
+    assert!(matches!(ask("e", 60_003).await, Asked::Full(ApprovalBound::Refused, Some(_))));
+    let later = ApprovalLimits::REMEMBERED + 3;
+    assert!(matches!(ask("e", later).await, Asked::Waits(_, true)));
+    assert!(matches!(ask("f", later).await, Asked::Waits(_, true)), "an hour later that is forgotten");
+}
+
+/// What is forgotten to make room is what nobody needs: no refusal that stands, and last what warns of an unknown end.
+#[tokio::test]
+async fn refusals_that_stand_are_not_forgotten_and_unknown_ends_last() {
+    let (_folder, store) = open();
+    let limits = ApprovalLimits { kept: 3, refused: 9, ..LIMITS };
+    let ask = async |call: &str, now| store.ask_approval(new(call, "k", &EventId::fresh(), now), limits).await.unwrap();
+    let Asked::Waits(unknown, true) = ask("unknown", 0).await else { panic!("a request") };
+    store.decide_approval(&unknown.id, Decision::Approve, by(0)).await.unwrap();
+    assert!(matches!(ask("unknown", 0).await, Asked::Taken { .. }));
+    store.recover_approvals(Moment(0)).await.unwrap();
+    let Asked::Waits(denied, true) = ask("denied", LIFE).await else { panic!("a request") };
+    store.decide_approval(&denied.id, Decision::Deny, by(LIFE)).await.unwrap();
+    // The third one expires and goes before the unknown one, which is older.
+    let Asked::Waits(expired, true) = ask("expired", 1).await else { panic!("a request") };
+    store.expire_approvals(Moment(LIFE + 1)).await.unwrap();
+    let now = LIFE + 1;
+    assert!(matches!(ask("d", now).await, Asked::Waits(_, true)));
+    let there = async |id: &ApprovalId| store.approval(id, Moment(now)).await.unwrap().is_some();
+    assert!(!there(&expired.id).await && there(&unknown.id).await && there(&denied.id).await);
+    assert!(matches!(ask("e", now).await, Asked::Waits(_, true)));
+    assert!(!there(&unknown.id).await && there(&denied.id).await);
+    assert!(matches!(ask("f", now).await, Asked::Full(ApprovalBound::Kept, None)), "a refusal that stands stays");
+    assert!(matches!(ask("denied", now).await, Asked::Denied(_)));
 }
 
 #[tokio::test]

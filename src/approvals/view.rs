@@ -123,6 +123,8 @@ impl Approvals {
             "kind": facts.kind,
             "user": user,
             "agent": facts.agent,
+            "subject": facts.subject.as_ref().and_then(|subject| subject.name.as_ref()),
+            "issuer": facts.subject.as_ref().map(|subject| &subject.issuer),
             "key": key,
             "key_name": facts.name,
             "reason": facts.reason,

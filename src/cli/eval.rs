@@ -42,9 +42,9 @@ pub(super) enum Command {
         /// Write the results as JUnit XML
         #[arg(long, value_name = "FILE")]
         junit: Option<PathBuf>,
-        /// Run it though somebody made it over REST: its calls are made as yours
-        #[arg(long)]
-        from_api: bool,
+        /// Run it though this key made it over REST: its calls are made as yours
+        #[arg(long, value_name = "KEY")]
+        author: Option<String>,
     },
     /// Make a run what later ones are compared with
     Publish {
@@ -81,12 +81,12 @@ pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<End
             print::answer(common, &answer, &format!("the suite {suite} and its runs are gone"));
             Ok(Ended::Well)
         }
-        Command::Run { suite, env, baseline, junit, from_api } => {
+        Command::Run { suite, env, baseline, junit, author } => {
             let ticket = RequestId::fresh().to_string();
             let has_baseline = baseline.is_some();
             let (junits, ticketed) = (junit.is_some(), ticket.clone());
             let command =
-                EvalsCommand::Run { suite, environment: env, baseline, junit: junits, ticket: ticketed, from_api };
+                EvalsCommand::Run { suite, environment: env, baseline, junit: junits, ticket: ticketed, author };
             let desk = Desk::open(common, Need::Backends).await?;
             let answer = followed(common, &desk, command, &ticket).await;
             desk.close().await;

@@ -10,8 +10,8 @@ use super::dlp;
 use super::providers::{self, Providers};
 use super::reader::{Document, Faults, Lookup, Section};
 use super::settings::{
-    AuditSettings, GatewaySettings, Permissions, Plan, ServerSettings, SessionsOf, Settings, TokenSettings, ToolNames,
-    Transport,
+    ApiPolicies, AuditSettings, GatewaySettings, Permissions, Plan, ServerSettings, SessionsOf, Settings,
+    TokenSettings, ToolNames, Transport,
 };
 use super::telemetry;
 use super::tls::Tls;
@@ -44,6 +44,10 @@ pub fn read(file: &str, text: &str, lookup: Lookup<'_>) -> Result<Settings, Faul
             approvals: top
                 .section("approvals")
                 .map_or_else(Arc::default, |section| Arc::new(ApprovalSettings::read(&section))),
+            api_policies: top
+                .section("policies")
+                .and_then(|section| section.parsed("api", "`all` or `forbid`", ApiPolicies::parse))
+                .unwrap_or_default(),
             evals: Arc::default(),
             tokens: top.section("tokens").map_or_else(TokenSettings::default, |section| lives(&section)),
             scanner: Arc::new(top.section("dlp").map_or_else(Scanner::default, |section| dlp::scanner(&section))),
@@ -60,6 +64,7 @@ impl Default for Settings {
             providers: Providers::new(),
             plans: shipped_plans(),
             approvals: Arc::default(),
+            api_policies: ApiPolicies::default(),
             tokens: TokenSettings::default(),
             scanner: Arc::default(),
             oauth: None,

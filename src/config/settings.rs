@@ -6,12 +6,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::approvals::ApprovalSettings;
 use super::providers::{ProviderSettings, Providers};
 use super::telemetry::TelemetrySettings;
 use super::tls::Tls;
 use super::tokens::{BackendOauth, JwtSettings, OauthSettings};
 use crate::domain::audit::{ArgumentsMode, Durability};
+use crate::domain::decision::{Mode, PolicyEffect};
 use crate::domain::dlp::DlpModes;
 use crate::domain::id::ServerName;
 use crate::domain::secret::Secret;
@@ -29,6 +32,7 @@ pub struct Settings {
     pub providers: Providers,
     pub plans: BTreeMap<Arc<str>, Plan>,
     pub approvals: Arc<ApprovalSettings>,
+    pub api_policies: ApiPolicies,
     pub tokens: TokenSettings,
     /// Absent: there is no endpoint for tokens.
     pub oauth: Option<Arc<OauthSettings>>,
@@ -45,6 +49,33 @@ impl Settings {
     #[must_use]
     pub fn key_files(&self) -> Vec<(String, String)> {
         self.servers.values().filter_map(|server| server.jwt.as_ref()?.key_file()).collect()
+    }
+}
+
+/// `[policies] api`: what policies may be made over the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ApiPolicies {
+    #[default]
+    All,
+    /// Those that forbid, and those that are only watched.
+    Forbid,
+}
+
+impl ApiPolicies {
+    /// As written in the configuration.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "all" => Some(Self::All),
+            "forbid" => Some(Self::Forbid),
+            _ => None,
+        }
+    }
+
+    /// Whether a policy of this kind may be made there.
+    #[must_use]
+    pub fn takes(self, effect: PolicyEffect, mode: Mode) -> bool {
+        self == Self::All || effect == PolicyEffect::Forbid || mode == Mode::Shadow
     }
 }
 
@@ -196,6 +227,22 @@ impl ServerSettings {
             list_as: None,
             tools: BTreeMap::new(),
             default_tool: Arc::default(),
+        }
+    }
+
+    /// Where its calls go, and with whose account: what makes it another server under the same name. Holds no secret of its
+    /// own, but what the command line or the URL may hold.
+    #[must_use]
+    pub fn place(&self) -> Value {
+        let (kind, provider) = (self.transport.kind(), self.provider.as_ref().map(|provider| &provider.slug));
+        match &self.transport {
+            Transport::Stdio { command, args, cwd, .. } => {
+                let cwd = cwd.as_ref().map(|path| path.to_string_lossy().into_owned());
+                json!([kind, command, args, cwd, provider])
+            }
+            Transport::Http { url, .. } | Transport::Sse { url, .. } | Transport::Ws { url, .. } => {
+                json!([kind, url.to_string(), provider])
+            }
         }
     }
 

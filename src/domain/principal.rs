@@ -200,6 +200,15 @@ impl Profile {
     }
 }
 
+/// Whom a token names that a caller brought for a server: the gateway has believed it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    /// Its `iss`.
+    pub issuer: Arc<str>,
+    /// Its `sub`, where it has one.
+    pub name: Option<Arc<str>>,
+}
+
 /// Somebody whom authentication knows: neither expired nor revoked at that moment.
 #[derive(Debug, Clone)]
 pub struct Principal {

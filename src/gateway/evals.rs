@@ -39,9 +39,9 @@ pub enum EvalsCommand {
         baseline: Option<String>,
         junit: bool,
         ticket: String,
-        /// One that was made over REST is meant, and its cases are known.
+        /// The key that made it over REST, where one did: its cases are known to who asks.
         #[serde(default)]
-        from_api: bool,
+        author: Option<String>,
     },
     Progress {
         ticket: String,
@@ -113,19 +113,20 @@ impl Gateway {
                 let runs = runs.map_err(|refusal| failed(&refusal))?;
                 Ok(json!({"runs": runs.iter().map(Kept::view).collect::<Vec<_>>()}))
             }
-            EvalsCommand::Run { suite, environment, baseline, junit, ticket, from_api } => {
+            EvalsCommand::Run { suite, environment, baseline, junit, ticket, author } => {
                 let suite = self.named_suite(&suite).await?;
                 let owner = Actor::owner();
-                if let Some(author) =
-                    suite.author.as_ref().filter(|author| *author != owner.key().as_str() && !from_api)
-                {
+                let foreign = suite.author.as_deref().filter(|made| *made != owner.key().as_str());
+                if let Some(made) = foreign.filter(|made| author.as_deref() != Some(*made)) {
                     return Err(Failed(format!(
-                        "the suite `{}` was made over REST by {author}, and its calls would be yours: look at them with \
-                         `toolgate tools call toolgate:{CASES} --args '{{\"evaluationId\":{}}}'`, then add `--from-api`",
+                        "the suite `{}` was made over REST by {made}, and its calls would be yours: look at them with \
+                         `toolgate tools call toolgate:{CASES} --args '{{\"evaluationId\":{}}}'`, then add \
+                         `--author {made}`",
                         suite.name, suite.id
                     )));
                 }
-                self.run_evaluation(&suite, environment, baseline.as_deref(), junit, ticket).await
+                let with = [("environment", environment), ("author", author)];
+                self.run_evaluation(&suite, with, baseline.as_deref(), junit, ticket).await
             }
             EvalsCommand::Remove { suite } => {
                 // What is left of one is found by its id alone.
@@ -198,7 +199,7 @@ impl Gateway {
     async fn run_evaluation(
         &self,
         suite: &Headline,
-        environment: Option<String>,
+        with: [(&str, Option<String>); 2],
         baseline: Option<&str>,
         as_junit: bool,
         ticket: String,
@@ -209,8 +210,10 @@ impl Gateway {
         });
         let baseline = baseline.transpose()?;
         let mut arguments = json!({"evaluationId": suite.id});
-        if let (Some(environment), Some(members)) = (environment, arguments.as_object_mut()) {
-            members.insert("environment".into(), json!(environment));
+        for (name, text) in with {
+            if let (Some(text), Some(members)) = (text, arguments.as_object_mut()) {
+                members.insert(name.into(), json!(text));
+            }
         }
         let followed = self.evaluations.follow(ticket);
         let (sender, heard) = asides(NOTICES);

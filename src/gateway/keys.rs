@@ -45,15 +45,14 @@ impl Gateway {
             return Ok(FirstKeys::default());
         }
         let mut made = FirstKeys::default();
-        // Each is called after its profile. The agent is a user of its own, for who asks for a call does not approve it: so
-        // the admin key can.
-        let wanted = [("admin", "admin", true), ("agent", "agent", true), ("mcp_readonly", "admin", false)];
-        for (name, user, writer) in wanted {
+        // Each is called after its profile, and is a user of its own: who asks for a call does not approve it, so the admin
+        // key can what the agent asks for; and who may only look is not shown what the others call.
+        for (name, writer) in [("admin", true), ("agent", true), ("mcp_readonly", false)] {
             if name == "admin" && self.keys.has_fixed_admin() {
                 continue;
             }
             let roles = if writer { vec!["writer".to_owned()] } else { Vec::new() };
-            let new = NewKey { name: name.into(), profile: name.into(), user: user.into(), roles, ..NewKey::default() };
+            let new = NewKey { name: name.into(), profile: name.into(), user: name.into(), roles, ..NewKey::default() };
             made.keys.push((name, self.make_key(&Actor::owner(), new).await?.0));
         }
         self.keys.has_started().await.map_err(|error| Failed::of(&error))?;

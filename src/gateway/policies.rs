@@ -48,6 +48,12 @@ pub enum PolicyRefused {
     Unfit { message: String, faults: Value },
     #[error("{0}")]
     Conflict(String),
+    /// The configuration takes no such policy from here.
+    #[error(
+        "over the API only policies that forbid are taken, and those with `@mode(\"shadow\")`: put what permits into a file, \
+         or set `api = \"all\"` under `[policies]`"
+    )]
+    NotTaken,
     #[error("there is no policy `{0}`")]
     Missing(String),
     #[error("{0}")]
@@ -119,6 +125,7 @@ impl PolicyChange {
         let (name, text) = match self {
             Self::Create { name, text } => {
                 let (name, text) = named(name.as_deref(), text)?;
+                taken(active, &text)?;
                 free(active, &name)?;
                 (name, Some(text))
             }
@@ -129,6 +136,7 @@ impl PolicyChange {
                     return Err(PolicyRefused::Conflict(message));
                 }
                 let (name, text) = named(Some(name), text)?;
+                taken(active, &text)?;
                 (name, Some(text))
             }
             Self::Remove { name } => (own(active, name)?.name.clone(), None),
@@ -169,6 +177,13 @@ fn named(name: Option<&str>, text: &str) -> Result<(String, String), PolicyRefus
             Err(PolicyRefused::invalid(format!("the policy's `@id` is `{id}` and its name `{name}`: they are one")))
         }
     }
+}
+
+/// Whether the configuration takes such a policy from the API.
+fn taken(active: &Inputs, text: &str) -> Result<(), PolicyRefused> {
+    let bundle = Bundle::compile(&[source(API, text)]).map_err(|faults| PolicyRefused::unfit(&faults))?;
+    let takes = |policy: &Policy| active.settings.api_policies.takes(policy.effect(), policy.mode());
+    if bundle.policies().iter().all(takes) { Ok(()) } else { Err(PolicyRefused::NotTaken) }
 }
 
 fn check_name(name: &str) -> Result<(), PolicyRefused> {

@@ -57,7 +57,7 @@ impl ProviderRefused {
         match error {
             AccountError::NotConnected => Self::NotConnected(title),
             AccountError::LoginNeeded(why) => Self::LoginNeeded { title, why },
-            AccountError::TooMany => Self::Busy(error),
+            AccountError::TooMany | AccountError::Beginning => Self::Busy(error),
             AccountError::Failed(why) => {
                 tracing::warn!(provider = &*provider.slug, why, "a provider cannot be asked");
                 Self::Unreachable(title)

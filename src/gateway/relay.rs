@@ -86,13 +86,23 @@ impl Gateway {
         Shown { items: shown.into_iter().map(|tool| tool.definition.clone()).collect(), ttl_ms: None }
     }
 
-    /// A server's prompts, resources or templates, as they are shown to a principal.
-    pub async fn server_items(&self, principal: &Principal, server: &ServerName, kind: ListKind) -> Shown {
-        let Some(items) = self.items_of(server, kind, principal).await else { return Shown::default() };
+    /// A server's prompts, resources or templates, as they are shown to a principal who brings the token that it asks for.
+    ///
+    /// # Errors
+    /// Where that token is missing, or is not believed.
+    pub async fn server_items(
+        &self,
+        principal: &Principal,
+        server: &ServerName,
+        kind: ListKind,
+        jwt: Option<&Secret>,
+    ) -> Result<Shown, Refusal> {
+        self.pipeline.admit_token(&self.state(), server, jwt).await?;
+        let Some(items) = self.items_of(server, kind, principal).await else { return Ok(Shown::default()) };
         let state = self.state();
         let shown = sieved(&state, principal, (server, kind), &items).await;
         let shown = shown.iter().filter_map(|place| items.items.get(*place)).cloned();
-        Shown { items: shown.collect(), ttl_ms: items.ttl_ms }
+        Ok(Shown { items: shown.collect(), ttl_ms: items.ttl_ms })
     }
 
     /// Whether somebody who follows a resource may go on: where no call to read it could be permitted, no.

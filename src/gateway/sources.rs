@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::telemetry::of_environment;
-use crate::config::{Fault, Faults, Profiles, Settings, evals, file, profiles};
+use crate::config::{ApiPolicies, Fault, Faults, Profiles, Settings, evals, file, profiles};
 use crate::evals::Suites;
 use crate::policy::{Bundle, PolicyFault, PolicySource};
 use crate::scan::Scanner;
@@ -104,7 +104,7 @@ impl Inputs {
     /// # Errors
     /// Every fault of every policy.
     pub fn with_api(&self, api: Vec<PolicyRecord>) -> Result<Self, Vec<PolicyFault>> {
-        let bundle = Arc::new(compile(&self.policies, &api)?);
+        let bundle = Arc::new(compile(&self.policies, &api, self.settings.api_policies)?);
         Ok(Self { bundle, api, ..self.clone() })
     }
 
@@ -149,8 +149,9 @@ impl Sources {
         let mut texts = Vec::new();
         let settings = self.settings(&mut texts).map_err(|found| faults.extend(found.0)).ok();
         let profiles = self.profile_file(&mut texts).map_err(|found| faults.extend(found.0)).ok();
+        let taken = settings.as_ref().map(|(settings, _)| settings.api_policies).unwrap_or_default();
         let policies = self.policy_texts().and_then(|policies| {
-            let bundle = compile(&policies, &api);
+            let bundle = compile(&policies, &api, taken);
             let bundle = bundle.map_err(|faults| Faults(faults.into_iter().map(of_policy).collect()))?;
             Ok((policies, bundle))
         });
@@ -261,10 +262,27 @@ impl Sources {
 /// What a policy that was made over the API has in the place of a file.
 pub(super) const API: &str = "api:";
 
-/// Every policy, those of the files and those of the API.
-fn compile(files: &[(String, String)], api: &[PolicyRecord]) -> Result<Bundle, Vec<PolicyFault>> {
-    let of_file = |(file, text): &(String, String)| source(file, text);
-    Bundle::compile(&files.iter().map(of_file).chain(api.iter().map(of_api)).collect::<Vec<_>>())
+/// Every policy: those of the files, and those of the API of which the configuration takes such. What was made while it took
+/// more counts no longer.
+fn compile(files: &[(String, String)], api: &[PolicyRecord], taken: ApiPolicies) -> Result<Bundle, Vec<PolicyFault>> {
+    let with = |left_out: &[Arc<str>]| {
+        let files = files.iter().map(|(file, text)| source(file, text));
+        let api = api.iter().map(of_api).filter(|source| !left_out.contains(&source.file));
+        Bundle::compile(&files.chain(api).collect::<Vec<_>>())
+    };
+    let bundle = with(&[])?;
+    let policies = bundle.policies().iter().filter(|policy| policy.file().starts_with(API));
+    let left_out = policies.filter(|policy| !taken.takes(policy.effect(), policy.mode()));
+    let left_out: Vec<Arc<str>> = left_out.map(|policy| Arc::clone(policy.file())).collect();
+    if left_out.is_empty() {
+        return Ok(bundle);
+    }
+    tracing::warn!(
+        policies = left_out.join(", "),
+        "these policies permit and were made over the API, from which `[policies] api` takes none that does: they do not \
+         count; take them out with `toolgate policy remove NAME`"
+    );
+    with(&left_out)
 }
 
 /// A policy of the API as the bundle takes it.

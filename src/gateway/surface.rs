@@ -16,6 +16,7 @@ use crate::domain::call::ToolRef;
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
 use crate::domain::principal::Principal;
+use crate::domain::secret::Secret;
 use crate::wire::hop;
 
 /// A slow server does not hold up a list for longer: what it gave last stands in for it. Who asks it alone for what it never
@@ -40,9 +41,22 @@ fn fixed(template: &str) -> &str {
 
 impl Gateway {
     /// The prompts, resources or templates of all servers that a surface shows to a principal: by server, then in the
-    /// server's own order. Prompts have flat names; of resources with one URI the first server's is listed.
-    pub async fn shown_items(&self, principal: &Principal, listing: Listing, kind: ListKind) -> Shown {
-        let (entries, ttl_ms) = self.merged(principal, listing, kind, None).await;
+    /// server's own order. Prompts have flat names; of resources with one URI the first server's is listed. Servers that ask
+    /// for a token show nothing to whoever brings none that is theirs.
+    pub async fn shown_items(
+        &self,
+        principal: &Principal,
+        listing: Listing,
+        kind: ListKind,
+        jwt: Option<&Secret>,
+    ) -> Shown {
+        let state = self.state();
+        let asking = state.settings.servers.values().filter(|server| server.jwt.is_some()).map(|server| &server.name);
+        let asking: Vec<&ServerName> = asking.filter(|server| principal.profile.reaches(server)).collect();
+        let admitted = join_all(asking.iter().map(|server| self.pipeline.admit_token(&state, server, jwt))).await;
+        let closed = asking.into_iter().zip(admitted).filter_map(|(server, admitted)| admitted.err().map(|_| server));
+        let closed: Vec<&ServerName> = closed.collect();
+        let (entries, ttl_ms) = self.merged(principal, listing, kind, &closed, None).await;
         let items = entries.into_iter().map(|entry| match kind {
             ListKind::Prompts => hop::with_member(&entry.item, "name", &Value::from(entry.listed).to_string()),
             ListKind::Resources | ListKind::Templates => entry.item,
@@ -53,7 +67,7 @@ impl Gateway {
     /// What a principal means by the name of a prompt in such a list.
     pub async fn listed_prompt(&self, principal: &Principal, listing: Listing, name: &str) -> Option<ToolRef> {
         let meant = |server: &ServerName, prompt: &str| flat_name(server.as_str(), prompt) == name;
-        let (entries, _) = self.merged(principal, listing, ListKind::Prompts, Some(&meant)).await;
+        let (entries, _) = self.merged(principal, listing, ListKind::Prompts, &[], Some(&meant)).await;
         let entry = entries.into_iter().find(|entry| entry.listed == name)?;
         Some(ToolRef::Prompt { server: entry.server.to_string(), name: entry.name })
     }
@@ -72,7 +86,7 @@ impl Gateway {
         uris: &[&'a str],
     ) -> Vec<(&'a str, ServerName)> {
         let meant = |_: &ServerName, name: &str| uris.contains(&name);
-        let (entries, _) = self.merged(principal, listing, ListKind::Resources, Some(&meant)).await;
+        let (entries, _) = self.merged(principal, listing, ListKind::Resources, &[], Some(&meant)).await;
         let listed: HashMap<String, ServerName> =
             entries.into_iter().rev().map(|entry| (entry.name, entry.server)).collect();
         let left = |uri: &&&str| !listed.contains_key(**uri);
@@ -80,7 +94,7 @@ impl Gateway {
             !fixed(name).is_empty() && uris.iter().filter(left).any(|uri| uri.starts_with(fixed(name)))
         };
         let templates = match uris.iter().any(|uri| left(&uri)) {
-            true => self.merged(principal, listing, ListKind::Templates, Some(&covers)).await.0,
+            true => self.merged(principal, listing, ListKind::Templates, &[], Some(&covers)).await.0,
             false => Vec::new(),
         };
         let covered = |uri: &str| {
@@ -103,20 +117,22 @@ impl Gateway {
         is_direct(&self.state.load(), principal, listing.surface.unwrap_or(principal.profile.surface))
     }
 
-    /// What is meant of all lists together; where nothing is said, all of it. Policies are asked of nothing else.
+    /// What is meant of all lists together, but for those of `closed` servers; where nothing is said, all of it. Policies are
+    /// asked of nothing else.
     async fn merged(
         &self,
         principal: &Principal,
         listing: Listing,
         kind: ListKind,
+        closed: &[&ServerName],
         meant: Option<&(dyn Fn(&ServerName, &str) -> bool + Sync)>,
     ) -> (Vec<Entry>, Option<u64>) {
         let state = self.state();
         if !is_direct(&state, principal, listing.surface.unwrap_or(principal.profile.surface)) {
             return (Vec::new(), None);
         }
-        let servers: Vec<&ServerName> =
-            state.settings.servers.keys().filter(|server| principal.profile.reaches(server)).collect();
+        let open = |server: &&ServerName| principal.profile.reaches(server) && !closed.contains(server);
+        let servers: Vec<&ServerName> = state.settings.servers.keys().filter(open).collect();
         let lists = join_all(servers.iter().map(|server| self.items_within(PATIENCE, server, kind, principal))).await;
         let sight = state.sight(principal);
         let mut taken: HashMap<String, usize> = HashMap::new();

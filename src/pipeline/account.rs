@@ -22,7 +22,7 @@ impl Pipeline {
         let why = match error {
             AccountError::NotConnected => error.to_string(),
             AccountError::LoginNeeded(why) => why,
-            AccountError::Failed(_) | AccountError::TooMany => {
+            AccountError::Failed(_) | AccountError::TooMany | AccountError::Beginning => {
                 return Ok(Some(Outcome::Failed(UpstreamError {
                     fault: UpstreamFault::Down,
                     message: format!(

@@ -11,9 +11,6 @@ use crate::domain::approval::Awaited;
 use crate::domain::outcome::{Outcome, Refusal, UpstreamFault};
 use crate::policy::{PendingCall, PermittedCall, refused_by};
 
-/// Seconds after which there may be room for one more request.
-const TRY_AGAIN: u64 = 60;
-
 impl Pipeline {
     /// Policy has just said that the call wants an approval; where it has one, that is taken here, before anything is
     /// sent. Gives the line too, on which nothing travels that nobody has approved.
@@ -26,6 +23,7 @@ impl Pipeline {
     ) -> Result<(Box<PermittedCall>, Cow<'l, Line>), Refusal> {
         let asking = Asking {
             approvers: state.policies.approvers(pending.judgement()),
+            policies: state.policies.asking(pending.judgement()),
             beside: line.peer.as_ref().and_then(|peer| peer.beside()),
             preview: pending.call().arguments().and_then(|arguments| self.journal.preview(arguments)),
             event: record.id(),
@@ -60,10 +58,9 @@ impl Pipeline {
                 record.judged(&judgement);
                 Err(Refusal::Denied(Box::new(judgement)))
             }
-            Ok(Word::Full { of_key, limit }) => {
+            Ok(Word::Full { scope, limit, retry_after }) => {
                 record.judged(pending.judgement());
-                let scope = if of_key { "the approvals that this key waits for" } else { "the approvals that wait" };
-                Err(Refusal::LimitReached { scope: scope.into(), limit: limit.to_string(), retry_after: TRY_AGAIN })
+                Err(Refusal::LimitReached { scope: scope.into(), limit, retry_after })
             }
             Err(error) => {
                 record.judged(pending.judgement());
@@ -84,7 +81,7 @@ fn without_meta(line: &Line, record: &mut Record) -> Line {
 
 /// Nobody is asked to approve what is only asked about a call: that would use up the approval of the call itself.
 pub(super) fn unapproved(pending: Box<PendingCall>, record: &mut Record) -> Refusal {
-    let label = Arc::clone(&pending.call().tool().label);
+    let label = pending.call().tool().shown().into_owned();
     let reason = format!("a person has to approve what `{label}` is asked for, and that is asked for by a call alone");
     let judgement = refused_by(pending.into_judgement(), "approval", &reason);
     record.judged(&judgement);

@@ -212,6 +212,14 @@ impl Pipeline {
         Ok(seat)
     }
 
+    /// Whether somebody may have a server's lists, where it asks its callers for a token.
+    ///
+    /// # Errors
+    /// What is wrong with the token, or that there is none.
+    pub async fn admit_token(&self, state: &State, server: &ServerName, jwt: Option<&Secret>) -> Result<(), Refusal> {
+        self.claims(state, server, jwt).await.map(drop)
+    }
+
     /// From the permit to the answer: the caller's account, the cache, the limits, the intent, the backend.
     async fn send(
         &self,

@@ -18,7 +18,7 @@ use crate::domain::decision::{Judgement, Verdict};
 use crate::domain::id::{KeyId, ServerName};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Misfit, Refusal};
-use crate::domain::principal::{Principal, Scope, Surface};
+use crate::domain::principal::{Principal, Scope, Subject, Surface};
 use crate::domain::secret::Secret;
 use crate::domain::tool::{Kind, Tool};
 use crate::domain::trace::Context;
@@ -92,9 +92,9 @@ impl Resolved {
     /// # Errors
     /// Where nobody could tell what they would do.
     pub(super) async fn rewritten(self, arguments: Json, value: Value, long: &Long) -> Result<Self, Refusal> {
-        let (principal, tool) = (self.call.principal().clone(), Arc::clone(self.call.tool()));
-        let (value, effects) = recognised(long, &principal.key, &tool, value).await?;
-        Ok(Self { call: Call::resolved(principal, tool, Some(arguments), value), effects, ..self })
+        let tool = Arc::clone(self.call.tool());
+        let (value, effects) = recognised(long, self.key(), &tool, value).await?;
+        Ok(Self { call: self.call.rewritten(arguments, value), effects, ..self })
     }
 
     /// Judges the call without letting it go.
@@ -222,8 +222,10 @@ impl Pipeline {
     ) -> Result<Resolved, Refusal> {
         let server = &resolved.call.tool().id.server;
         let Some(claims) = self.claims(state, server, resolved.jwt.as_ref()).await? else { return Ok(resolved) };
-        record.vouched(claims.text("sub").unwrap_or("nobody"));
-        Ok(Resolved { call: resolved.call.vouched(claims.roles()), ..resolved })
+        let subject =
+            Subject { issuer: claims.text("iss").unwrap_or_default().into(), name: claims.text("sub").map(Into::into) };
+        record.vouched(subject.name.as_deref().unwrap_or("nobody"));
+        Ok(Resolved { call: resolved.call.vouched(subject, claims.roles()), ..resolved })
     }
 
     /// What the token says that a server asks its callers for; `None` where it asks for none.

@@ -10,7 +10,7 @@ use crate::domain::clock::Moment;
 use crate::domain::decision::{Judgement, Mode, PolicyEffect, RuleMark, Verdict};
 use crate::domain::id::EventId;
 use crate::domain::json::Json;
-use crate::domain::principal::{Principal, Scope, Surface};
+use crate::domain::principal::{Principal, Scope, Subject, Surface};
 use crate::domain::secret::Secret;
 use crate::domain::tool::Tool;
 use crate::domain::trace::{Context, Provenance};
@@ -28,6 +28,8 @@ pub struct Call {
     /// Its record, and its span where there is one.
     recorded: (Option<EventId>, Option<Context>),
     jwt: Option<Secret>,
+    /// Whom the token names that the server asks its callers for.
+    subject: Option<Subject>,
 }
 
 impl Call {
@@ -35,7 +37,13 @@ impl Call {
     /// the arguments fit. `value` is the tree of `arguments`, `null` where there are none.
     #[must_use]
     pub const fn resolved(principal: Principal, tool: Arc<Tool>, arguments: Option<Json>, value: Value) -> Self {
-        Self { principal, tool, arguments, value, recorded: (None, None), jwt: None }
+        Self { principal, tool, arguments, value, recorded: (None, None), jwt: None, subject: None }
+    }
+
+    /// The same call with other arguments, which fit as well; `value` is their tree.
+    #[must_use]
+    pub fn rewritten(self, arguments: Json, value: Value) -> Self {
+        Self { arguments: Some(arguments), value, ..self }
     }
 
     /// The same call, once its record is open.
@@ -50,11 +58,18 @@ impl Call {
         Self { jwt, ..self }
     }
 
-    /// The same call with the roles that the caller's token for the server gives.
+    /// The same call with whom the caller's token for the server names, and the roles that it gives.
     #[must_use]
-    pub fn vouched(mut self, roles: BTreeSet<Arc<str>>) -> Self {
+    pub fn vouched(mut self, subject: Subject, roles: BTreeSet<Arc<str>>) -> Self {
         self.principal.roles.extend(roles);
+        self.subject = Some(subject);
         self
+    }
+
+    /// Whom the caller's token for the server names, where the server asks for one.
+    #[must_use]
+    pub const fn subject(&self) -> Option<&Subject> {
+        self.subject.as_ref()
     }
 
     #[must_use]
@@ -245,6 +260,14 @@ impl Policies {
         Some(all.into_iter().collect())
     }
 
+    /// The ids of the policies that ask for an approval, each with the digest of its text.
+    #[must_use]
+    pub fn asking(&self, judgement: &Judgement) -> Vec<(Arc<str>, Arc<str>)> {
+        let asking = judgement.rules.iter().filter(|rule| rule.mode == Mode::Enforce);
+        let policies = asking.filter_map(|rule| self.bundle().policy(&rule.id));
+        policies.map(|policy| (Arc::clone(policy.id()), Arc::clone(&policy.digest))).collect()
+    }
+
     /// Decides a call, by [`Policies::judge`].
     pub fn decide(&self, call: Call, facts: &Facts<'_>) -> Decision {
         let arguments = call.arguments.is_some().then_some(&call.value);
@@ -260,7 +283,7 @@ impl Policies {
     /// Decides about what a call of the tool began. That call was judged with its arguments, which nobody has any more; now
     /// it counts whether one could still be permitted.
     pub fn decide_again(&self, call: Call, facts: &Facts<'_>) -> Decision {
-        let label = &call.tool.label;
+        let label = call.tool.shown();
         if self.could_permit(&call.principal, &call.tool) {
             let rules = vec![RuleMark::built_in("task", PolicyEffect::Permit, None)];
             let reason = format!("`{label}` may still be called, so what it began may be asked about").into();

@@ -136,14 +136,14 @@ impl Policies {
             return self.verdict(Verdict::Approval, waiting, tool, facts);
         }
         let reason =
-            format!("no policy permits `{}` to `{}`: ask for a role or a policy that does", tool.label, who.agent);
+            format!("no policy permits `{}` to `{}`: ask for a role or a policy that does", tool.shown(), who.agent);
         self.denial(Vec::new(), reason.into(), "default_deny", facts)
     }
 
     fn verdict(&self, verdict: Verdict, rules: Vec<RuleMark>, tool: &Tool, facts: &Facts<'_>) -> Judgement {
         let first = rules.first();
         let reason = first.and_then(|mark| mark.reason.clone()).unwrap_or_else(|| {
-            let (id, tool) = (first.map_or("", |mark| &*mark.id), &tool.label);
+            let (id, tool) = (first.map_or("", |mark| &*mark.id), tool.shown());
             match verdict {
                 Verdict::Allow => format!("`{id}` permits `{tool}`"),
                 Verdict::Deny => {

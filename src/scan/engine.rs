@@ -46,7 +46,9 @@ impl<'s> Scan<'s> {
         let mut decoded: Decoded = None;
         let mut hidden = Hidden::default();
         let whole = keywords::find(text, |at, probe| match probe {
-            Probe::Escape | Probe::Encoded(_) | Probe::Spaced => self.hides(text, at, probe, depth, &mut hidden),
+            Probe::Escape | Probe::Encoded(_) | Probe::Spaced | Probe::Formed => {
+                self.hides(text, at, probe, depth, &mut hidden)
+            }
             Probe::Assignment if assigns_encoded(text, at) => {
                 self.hides(text, at, Probe::Spaced, depth, &mut hidden)
                     && self.candidate(view, at, probe, depth, &mut decoded)
@@ -55,7 +57,7 @@ impl<'s> Scan<'s> {
         }) && memchr2_iter(b'@', b'%', text).all(|at| match text::at(text, at) {
             b'@' => self.candidate(view, at, Probe::Address, depth, &mut decoded),
             _ => self.hides(text, at, Probe::Percent, depth, &mut hidden),
-        }) && self.numbers(view, depth, &mut decoded)
+        }) && self.numbers(view, depth, &mut decoded, &mut hidden)
             && self.open(view, hidden, depth);
         self.incomplete |= !whole;
     }
@@ -69,7 +71,7 @@ impl<'s> Scan<'s> {
     }
 
     /// Every number of a text that is long enough to be one of a card or a person.
-    fn numbers(&mut self, view: &View<'_>, depth: u8, decoded: &mut Decoded) -> bool {
+    fn numbers(&mut self, view: &View<'_>, depth: u8, decoded: &mut Decoded, hidden: &mut Hidden) -> bool {
         let text = &*view.text;
         let mut here = 0;
         for region in numbers::regions(text) {
@@ -82,6 +84,9 @@ impl<'s> Scan<'s> {
                     let end = numbers::extent(text, here);
                     let long = text::part(text, here, end).iter().filter(|byte| byte.is_ascii_digit()).count() >= 9;
                     if long && !self.candidate(view, here, Probe::Number, depth, decoded) {
+                        return false;
+                    }
+                    if numbers::goes_on(text, end) && !self.hides(text, here, Probe::Formed, depth, hidden) {
                         return false;
                     }
                     here = end;
@@ -181,7 +186,7 @@ impl<'s> Scan<'s> {
             Probe::Number => numbers::find(text, place),
             Probe::Iban => iban::find(text, place),
             // These are opened, not looked at.
-            Probe::Escape | Probe::Percent | Probe::Spaced | Probe::Encoded(_) => None,
+            Probe::Escape | Probe::Percent | Probe::Spaced | Probe::Formed | Probe::Encoded(_) => None,
         };
         if let Some(found) = found {
             self.record(view, &found);
@@ -228,7 +233,7 @@ const fn reach(probe: Probe) -> (usize, usize) {
         Probe::Address => (address::REACH + 8, 300),
         Probe::Number => (numbers::CONTEXT + 8, 96),
         Probe::Iban => (8, iban::LONGEST + 16),
-        Probe::Escape | Probe::Percent | Probe::Spaced | Probe::Encoded(_) => (0, 0),
+        Probe::Escape | Probe::Percent | Probe::Spaced | Probe::Formed | Probe::Encoded(_) => (0, 0),
     }
 }
 
@@ -236,7 +241,7 @@ const fn reach(probe: Probe) -> (usize, usize) {
 const fn cost(probe: Probe) -> usize {
     match probe {
         Probe::Token(_) | Probe::Telegram | Probe::Azure | Probe::Atlas | Probe::Number | Probe::Iban => 0,
-        Probe::Escape | Probe::Percent | Probe::Spaced | Probe::Encoded(_) => 0,
+        Probe::Escape | Probe::Percent | Probe::Spaced | Probe::Formed | Probe::Encoded(_) => 0,
         Probe::Assignment | Probe::OpenAi | Probe::NationalInsurance | Probe::Address => 256,
         Probe::Bearer(_) | Probe::Basic(_) => 1024,
         Probe::Jwt => 2 * blocks::LONGEST_JWT,

@@ -14,6 +14,8 @@ use super::view::{View, base64_decoded, is_base64};
 /// What belongs to a place of an escape: what stands before it, and behind it as much as a secret may take.
 const LEAD: usize = 160;
 const TAIL: usize = 2 * LONGEST_KEY;
+/// How near a `+` belongs to what a place says.
+const MIXED: usize = 64;
 /// The longest piece that is decoded at once, and how much of it is decoded again with the next: a secret of which each
 /// character is an escape has its place there.
 const LONGEST_PIECE: usize = 256 << 10;
@@ -29,6 +31,8 @@ const CODED_SECRET: usize = 24 << 10;
 pub(super) struct Hidden {
     escapes: Vec<usize>,
     percents: Vec<usize>,
+    /// Where a `+` stands for a space.
+    forms: Vec<usize>,
     /// A keyword in base64, and how many characters of its group of four stand before it.
     coded: Vec<(usize, u8)>,
 }
@@ -42,11 +46,19 @@ impl Hidden {
             Probe::Escape if code(part(text, place + 4, place + 6)).is_some_and(is_plain) => self.escapes.push(place),
             Probe::Percent => {
                 let hidden = code(part(text, place + 1, place + 3));
-                if hidden.is_some_and(|byte| is_plain(byte) && !matches!(byte, b'/' | b':')) {
+                let is_space = part(text, place + 1, place + 3) == b"20" && between_digits(text, place);
+                if is_space || hidden.is_some_and(|byte| is_plain(byte) && !matches!(byte, b'/' | b':')) {
                     self.percents.push(place);
                 }
             }
-            Probe::Spaced => self.percents.push(place),
+            Probe::Spaced => {
+                self.percents.push(place);
+                // A form may write some of its spaces so, and some as `+`.
+                if part(text, place, place + MIXED).contains(&b'+') {
+                    self.forms.push(place);
+                }
+            }
+            Probe::Formed => self.forms.push(place),
             Probe::Encoded(skipped) => self.coded.push((place, skipped)),
             _ => {}
         }
@@ -59,16 +71,21 @@ impl Scan<'_> {
         let text = &*view.text;
         hidden.escapes.sort_unstable();
         hidden.percents.sort_unstable();
+        hidden.forms.sort_unstable();
         hidden.coded.sort_unstable();
         let escaped = pieces(text, &hidden.escapes);
-        let mut percents = pieces(text, &hidden.percents);
+        let (mut percents, mut forms) = (pieces(text, &hidden.percents), pieces(text, &hidden.forms));
         if depth + 1 < MAX_DEPTH {
             // They are opened there.
-            percents
-                .retain(|piece| !escaped.iter().any(|around| around.start <= piece.start && piece.end <= around.end));
+            let is_there = |piece: &Range<usize>| {
+                escaped.iter().any(|around| around.start <= piece.start && piece.end <= around.end)
+            };
+            percents.retain(|piece| !is_there(piece));
+            forms.retain(|piece| !is_there(piece));
         }
         escaped.into_iter().all(|piece| self.decoded(view, piece, |piece| piece.unescaped(), depth))
             && percents.into_iter().all(|piece| self.decoded(view, piece, |piece| piece.percent_decoded(), depth))
+            && forms.into_iter().all(|piece| self.decoded(view, piece, |piece| piece.form_decoded(), depth))
             && self.open_coded(view, &hidden.coded, depth)
     }
 
@@ -224,6 +241,11 @@ fn pieces(text: &[u8], places: &[usize]) -> Vec<Range<usize>> {
 pub(super) fn even(text: &[u8], place: usize) -> (usize, usize) {
     let backslashes = place - run_back(text, place, usize::MAX, |byte| byte == b'\\');
     (place - backslashes % 2, backslashes)
+}
+
+/// Whether what is percent-encoded here stands between digits: `4111%201111`.
+fn between_digits(text: &[u8], place: usize) -> bool {
+    before(text, place).is_ascii_digit() && at(text, place + 3).is_ascii_digit()
 }
 
 /// The ASCII character of two hexadecimal digits.

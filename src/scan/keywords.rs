@@ -41,6 +41,8 @@ pub(super) enum Probe {
     Percent,
     /// A keyword behind which a space, or what assigns, is percent-encoded.
     Spaced,
+    /// A keyword or a group of digits behind which a `+` stands, as forms write a space.
+    Formed,
     Number,
     Iban,
 }
@@ -154,6 +156,7 @@ fn keywords() -> Vec<(String, Probe)> {
     ["asic ", "ASIC "].iter().for_each(|word| add(word, Probe::Basic(word.len())));
     add("-----BEGIN ", Probe::PrivateKey);
     ["-----BEGIN%20", "earer%20", "asic%20"].iter().for_each(|word| add(word, Probe::Spaced));
+    ["-----BEGIN+", "earer+", "EARER+", "asic+", "ASIC+"].iter().for_each(|word| add(word, Probe::Formed));
     ["l insurance", "l Insurance", "NINO", "nino"].iter().for_each(|word| add(word, Probe::NationalInsurance));
     add("\\u00", Probe::Escape);
     let coded = ENCODED.iter().flat_map(|word| in_base64(word));

@@ -61,6 +61,12 @@ fn next_group(text: &[u8], end: usize) -> Option<usize> {
     more.then_some(end + wide)
 }
 
+/// Whether a number that ends here goes on as forms write a space: a group of four digits, `+`, more digits.
+pub(super) fn goes_on(text: &[u8], end: usize) -> bool {
+    let group = end - run_back(text, end, 5, |byte| byte.is_ascii_digit());
+    group == 4 && at(text, end) == b'+' && at(text, end + 1).is_ascii_digit() && at(text, end + 2).is_ascii_digit()
+}
+
 impl Number {
     /// The number whose first digit stands at a place, as far as [`extent`] goes.
     pub(super) fn read(text: &[u8], place: usize) -> Self {

@@ -242,6 +242,44 @@ fn nothing_of_a_long_secret_stays() {
     }
 }
 
+/// A space is `%20` in URLs and `+` in forms.
+#[test]
+fn spaces_are_spaces_however_a_url_writes_them() {
+    let body = "Zk2Qw9LmX4cV1bN8sRt5yUp3";
+    let key = "MIIEpAIBAAKCAQEA7Zk2Qw9LmX4cV1bN8sRt5yUp3eHa6gJd0fTiKoPzCvBnM2q";
+    let pem = format!("-----BEGIN RSA PRIVATE KEY-----\n{key}\n{key}\n-----END RSA PRIVATE KEY-----");
+    for plain in [
+        "card=4111 1111 1111 1111",
+        "iban=DE89 3704 0044 0532 0130 00",
+        &format!("Authorization: Bearer {body}"),
+        &format!("client_secret = {body}"),
+        &pem,
+    ] {
+        let rules = found(plain);
+        assert_eq!(rules.len(), 1, "{plain}");
+        let encode = |c: char| match c {
+            c if c.is_ascii_alphanumeric() || "-_.".contains(c) => c.to_string(),
+            c => format!("%{:02X}", u32::from(c)),
+        };
+        let url: String = plain.chars().map(encode).collect();
+        let (form, mixed) = (url.replace("%20", "+"), url.replace("RSA%20PRIVATE%20", "RSA+PRIVATE+"));
+        for text in [url, form, mixed] {
+            for text in [text.clone(), format!("GET /?q=a+b&x={text}&y=1+1")] {
+                let text = json!({ "a": text }).to_string();
+                let report = Scanner::default().scan(text.as_bytes());
+                let rules_here: Vec<_> = report.findings.iter().map(|finding| finding.rule).collect();
+                assert_eq!(rules_here, rules, "{text}");
+                let left = redact(&text, &report.findings).unwrap();
+                assert!(!left.contains("1111") && !left.contains("3704") && !left.contains(&key[8..24]), "{left}");
+                assert!(!left.contains(&body[4..]), "{left}");
+            }
+        }
+    }
+    for text in ["1234+5678 = 6912", "page%201%202", "2024+2025+2026+2027", "a+b+c"] {
+        assert!(found(text).is_empty(), "{text}");
+    }
+}
+
 #[test]
 fn a_brief_scan_says_the_same_or_nothing() {
     let scanner = Scanner::default();

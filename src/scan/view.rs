@@ -100,6 +100,15 @@ impl<'a> View<'a> {
 
     /// Resolves percent encoding.
     pub(super) fn percent_decoded(&self) -> View<'static> {
+        self.url_decoded(b'+')
+    }
+
+    /// Resolves percent encoding as forms have it, where `+` is a space.
+    pub(super) fn form_decoded(&self) -> View<'static> {
+        self.url_decoded(b' ')
+    }
+
+    fn url_decoded(&self, plus: u8) -> View<'static> {
         let mut out = Decoded::with_capacity(self.text.len());
         let text = &*self.text;
         let mut place = 0;
@@ -110,7 +119,7 @@ impl<'a> View<'a> {
                     place += 3;
                 }
                 (byte, _) => {
-                    out.push(byte, place);
+                    out.push(if byte == b'+' { plus } else { byte }, place);
                     place += 1;
                 }
             }
@@ -226,6 +235,8 @@ mod tests {
     fn percent_and_base64_are_resolved() {
         let view = View::of(b"x=a%40b%zz");
         assert_eq!(&*view.percent_decoded().text, b"x=a@b%zz");
+        let form = View::of(b"a+b%2Bc");
+        assert_eq!((&*form.percent_decoded().text, &*form.form_decoded().text), (&b"a+b+c"[..], &b"a b+c"[..]));
         assert_eq!(base64_decoded(b"aGVsbG8gd29ybGQ"), b"hello world");
         assert_eq!(base64_decoded(b"-_+/a"), base64_decoded(b"+/+/"));
         let within = view.within(b"hello", &(2..5));

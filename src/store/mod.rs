@@ -44,7 +44,8 @@ use tokio::sync::oneshot;
 
 pub use crate::domain::audit::Durability;
 pub use approvals::{
-    ApprovalFacts, ApprovalFilter, ApprovalLimits, ApprovalRecord, Asked, Decided, NewApproval, Used as UsedApproval,
+    ApprovalBound, ApprovalFacts, ApprovalFilter, ApprovalLimits, ApprovalRecord, Asked, Decided, NewApproval,
+    Used as UsedApproval,
 };
 pub use audit::{AuditRecord, Filter, Found, IntentLink, Link, Links, Row};
 pub use error::StoreError;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use toolgate::config::ApiPolicies;
 use toolgate::domain::clock::{Clock, ManualClock, SystemClock};
 use toolgate::gateway::NewKey;
 
@@ -306,7 +307,16 @@ async fn a_key_that_makes_policies_for_its_own_calls_is_too_wide() {
     let upstream = FakeUpstream::legacy().await;
     let gateway = Setup::with(&upstream).profile("auditor", PROFILE).start().await;
     let operator = gateway.key("operator").await;
-    let report = report(&auditor(&gateway).await).await;
-    assert_eq!(found(&report, "keys-too-wide", "too_wide", "key"), is("warn", &[&operator.id]));
+    let said = report(&auditor(&gateway).await).await;
+    assert_eq!(found(&said, "keys-too-wide", "too_wide", "key"), is("warn", &[&operator.id]));
+    assert!(said.to_string().contains("`[policies]`"), "it says what to do: {said}");
+    // Where the API permits nothing, that is no way to do more.
+    gateway.write("toolgate.toml", &format!("{}[policies]\napi = \"forbid\"\n", upstream.section("up", "")));
+    eventually("the configuration is read", async || {
+        (gateway.gateway.state().settings.api_policies != ApiPolicies::All).then_some(())
+    })
+    .await;
+    let said = report(&auditor(&gateway).await).await;
+    assert!(!said.to_string().contains("it may make policies"), "{said}");
     gateway.finish().await;
 }

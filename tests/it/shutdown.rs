@@ -68,6 +68,15 @@ async fn approved_by_the_admin_key(program: &Program) {
     let own = id(&admin).await;
     let refused = approve(&own).await;
     assert!(refused.status == 403 && refused.text.contains("toolgate approvals approve ID"), "{}", refused.text);
+    // Who may only look is a user of its own, and is shown nothing of either.
+    let looking = program.client("mcp_readonly");
+    let page = looking.get("/v1/approvals").send().await;
+    assert!(page.status == 200 && !page.text.contains("apr_"), "{}", page.text);
+    let page = admin.get("/v1/approvals").send().await;
+    assert!(page.text.contains(&own) && page.text.contains(&asked), "{}", page.text);
+    for id in [&own, &asked] {
+        assert_eq!(looking.get(&format!("/v1/approvals/{id}")).send().await.status, 404);
+    }
 }
 
 #[tokio::test]

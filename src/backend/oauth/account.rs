@@ -17,7 +17,7 @@ use oauth2::{
 use serde::{Deserialize, Serialize};
 use url::{Url, form_urlencoded};
 
-use super::discovery::find;
+use super::discovery::Discovery;
 use super::{Failure, Granted};
 use crate::config::providers::{Endpoints, ProviderSettings};
 use crate::domain::clock::Moment;
@@ -105,8 +105,12 @@ impl ProviderSettings {
 }
 
 /// Begins a connection: the page to which the user goes, from where the provider sends the user to `redirect`.
-pub(super) async fn begin(provider: Arc<ProviderSettings>, redirect: &str) -> Result<Begun, Failure> {
-    let found = find(&provider).await?;
+pub(super) async fn begin(
+    provider: Arc<ProviderSettings>,
+    redirect: &str,
+    discovery: &Discovery,
+) -> Result<Begun, Failure> {
+    let found = discovery.find(&provider).await?;
     let safe = found.authorize.scheme() == "https" || (found.authorize.scheme() == "http" && is_here(&found.authorize));
     if !safe {
         return Err(Failure::Other("the authorization endpoint is no https URL".into()));
@@ -129,7 +133,13 @@ pub(super) async fn begin(provider: Arc<ProviderSettings>, redirect: &str) -> Re
 }
 
 /// Ends a connection with what the user was sent back with.
-pub(super) async fn finish(begun: Begun, returned: Returned, user: &str, now: Moment) -> Result<Connection, Failure> {
+pub(super) async fn finish(
+    begun: Begun,
+    returned: Returned,
+    user: &str,
+    discovery: &Discovery,
+    now: Moment,
+) -> Result<Connection, Failure> {
     let provider = &begun.provider;
     if let Some(error) = returned.error {
         let why = returned.error_description.unwrap_or_default();
@@ -151,7 +161,7 @@ pub(super) async fn finish(begun: Begun, returned: Returned, user: &str, now: Mo
         return Err(Failure::Other("the answer comes from another authorization server".into()));
     }
     let code = returned.code.ok_or_else(|| Failure::Other("the answer holds no code".into()))?;
-    let found = find(provider).await?;
+    let found = discovery.find(provider).await?;
     let client = BasicClient::new(ClientId::new(provider.client_id.clone()))
         .set_token_uri(TokenUrl::from_url(found.token))
         .set_auth_type(found.auth);
@@ -171,11 +181,16 @@ pub(super) async fn finish(begun: Begun, returned: Returned, user: &str, now: Mo
 }
 
 /// New tokens for old ones.
-pub(super) async fn refresh(old: &Connection, provider: &ProviderSettings, now: Moment) -> Result<Connection, Failure> {
+pub(super) async fn refresh(
+    old: &Connection,
+    provider: &ProviderSettings,
+    discovery: &Discovery,
+    now: Moment,
+) -> Result<Connection, Failure> {
     let token = old.refresh_token.clone().filter(|_| !old.ended);
     let token =
         token.ok_or_else(|| Failure::LoginNeeded("the token has ended, and there is none to renew it with".into()))?;
-    let found = find(provider).await?;
+    let found = discovery.find(provider).await?;
     let client = BasicClient::new(ClientId::new(provider.client_id.clone()))
         .set_token_uri(TokenUrl::from_url(found.token))
         .set_auth_type(found.auth);
@@ -189,8 +204,12 @@ pub(super) async fn refresh(old: &Connection, provider: &ProviderSettings, now: 
 }
 
 /// Tells the provider that the tokens are not wanted any more (RFC 7009), where it can be told.
-pub(super) async fn revoke(connection: &Connection, provider: &ProviderSettings) -> Result<(), Failure> {
-    let found = find(provider).await?;
+pub(super) async fn revoke(
+    connection: &Connection,
+    provider: &ProviderSettings,
+    discovery: &Discovery,
+) -> Result<(), Failure> {
+    let found = discovery.find(provider).await?;
     let Some(url) = found.revoke else { return Ok(()) };
     let request = revocation(&url, found.auth, connection, provider).map_err(|error| Failure::of(&error))?;
     let answer = fetch::send(request, &provider.reach()).await.map_err(|error| Failure::of(&error))?;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::task::TaskTracker;
 
 use super::account::{self, Begun, Connection, Returned};
+use super::discovery::Discovery;
 use super::{Authorization, Failure, Kept, PAUSE_MICROS, Subject};
 use crate::config::providers::ProviderSettings;
 use crate::domain::clock::{Clock, Moment};
@@ -20,7 +21,7 @@ const MAX_HELD: usize = 4096;
 const MAX_BEGUN: usize = 4096;
 const MAX_BEGUN_OF_USER: usize = 8;
 /// Of one user, those for which the provider is being asked where to go.
-const MAX_BEGINNING: usize = 2;
+const MAX_BEGINNING: usize = 1;
 /// A connection that nobody finished.
 const BEGUN_MICROS: u64 = 600_000_000;
 
@@ -33,6 +34,7 @@ pub(crate) struct Accounts {
     held: Mutex<HashMap<Whose, Arc<Authorization>>>,
     begun: Mutex<HashMap<String, Waiting>>,
     beginning: Crowd<Arc<str>>,
+    discovery: Arc<Discovery>,
     store: Store,
     clock: Arc<dyn Clock>,
     tracker: TaskTracker,
@@ -108,11 +110,15 @@ pub enum AccountError {
     Failed(String),
     #[error("too many connections are being made: finish one of them, or wait ten minutes")]
     TooMany,
+    #[error("the provider is being asked for another connection of yours: wait for that")]
+    Beginning,
 }
 
 impl Accounts {
     pub(crate) fn new(store: Store, clock: Arc<dyn Clock>, tracker: TaskTracker) -> Self {
-        Self { held: Mutex::default(), begun: Mutex::default(), beginning: Crowd::default(), store, clock, tracker }
+        let discovery = Arc::new(Discovery::new(Arc::clone(&clock)));
+        let (held, begun, beginning) = (Mutex::default(), Mutex::default(), Crowd::default());
+        Self { held, begun, beginning, discovery, store, clock, tracker }
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<Whose, Arc<Authorization>>> {
@@ -135,7 +141,8 @@ impl Accounts {
             held.retain(|_, one| Arc::strong_count(one) > 1);
         }
         let (user, provider) = (Arc::clone(user), Arc::clone(provider));
-        let subject = Subject::Account { id: id(&user, &provider.slug), user, provider };
+        let discovery = Arc::clone(&self.discovery);
+        let subject = Subject::Account { id: id(&user, &provider.slug), user, provider, discovery };
         let one =
             Arc::new(Authorization::new(subject, self.store.clone(), Arc::clone(&self.clock), self.tracker.clone()));
         held.insert(whose, Arc::clone(&one));
@@ -149,9 +156,9 @@ impl Accounts {
         provider: &Arc<ProviderSettings>,
         redirect: &str,
     ) -> Result<String, AccountError> {
-        let _seat = self.beginning.seat(Arc::clone(&principal.user), MAX_BEGINNING).ok_or(AccountError::TooMany)?;
+        let _seat = self.beginning.seat(Arc::clone(&principal.user), MAX_BEGINNING).ok_or(AccountError::Beginning)?;
         self.make_room(&principal.user)?;
-        let begun = account::begin(Arc::clone(provider), redirect).await?;
+        let begun = account::begin(Arc::clone(provider), redirect, &self.discovery).await?;
         let page = begun.page.to_string();
         // Others may have begun meanwhile.
         self.make_room(&principal.user)?;
@@ -194,10 +201,11 @@ impl Accounts {
     pub(crate) async fn finish(&self, claimed: Claimed, returned: Returned) -> Result<(), AccountError> {
         let Claimed { begun, principal } = claimed;
         let one = self.of(&principal.user, &begun.provider);
-        let (user, clock) = (Arc::clone(&principal.user), Arc::clone(&self.clock));
+        let (user, clock, discovery) =
+            (Arc::clone(&principal.user), Arc::clone(&self.clock), Arc::clone(&self.discovery));
         // A code is good for once: whoever stops waiting must not lose what comes for it.
         let finishing = self.tracker.spawn(async move {
-            let connection = account::finish(begun, returned, &user, clock.now()).await?;
+            let connection = account::finish(begun, returned, &user, &discovery, clock.now()).await?;
             one.connect(connection).await.map_err(Failure::Other)
         });
         let finished = finishing.await.unwrap_or_else(|_| Err(Failure::Other("an internal error".into())));
@@ -286,8 +294,8 @@ impl Authorization {
 
     /// Tells the provider that the tokens are not wanted any more.
     pub(crate) async fn revoke(&self, connection: &Connection) {
-        let Subject::Account { provider, .. } = &self.subject else { return };
-        if let Err(failure) = account::revoke(connection, provider).await {
+        let Subject::Account { provider, discovery, .. } = &self.subject else { return };
+        if let Err(failure) = account::revoke(connection, provider, discovery).await {
             let why = failure.why();
             tracing::warn!(
                 provider = &*provider.slug,
@@ -295,5 +303,63 @@ impl Authorization {
                 "the provider was not told that its tokens are not wanted any more"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::future::ready;
+    use std::pin::pin;
+
+    use super::*;
+    use crate::config::providers::Endpoints;
+    use crate::domain::audit::Durability;
+    use crate::domain::clock::SystemClock;
+    use crate::domain::id::KeyId;
+    use crate::domain::principal::{Profile, Surface};
+
+    fn who(user: &str) -> Principal {
+        let (scopes, allowed_tools) = (Vec::new(), Vec::new());
+        let profile = Profile { name: "p".into(), scopes, allowed_tools, read_only: false, surface: Surface::Search };
+        Principal {
+            key: KeyId::from(user),
+            name: user.into(),
+            agent: user.into(),
+            user: user.into(),
+            profile: Arc::new(profile),
+            roles: BTreeSet::new(),
+            plan: None,
+            grant: None,
+            until: None,
+        }
+    }
+
+    /// Whoever clicks again and again has the provider asked once at a time.
+    #[tokio::test]
+    async fn a_user_begins_one_connection_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), Durability::Process).unwrap();
+        let accounts = Accounts::new(store, Arc::new(SystemClock), TaskTracker::new());
+        // It takes connections, and says nothing.
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let provider = Arc::new(ProviderSettings {
+            slug: "example".into(),
+            title: "Example".into(),
+            endpoints: Endpoints::Discovered {
+                issuer: format!("http://{}/", silent.local_addr().unwrap()).parse().unwrap(),
+            },
+            client_id: "c".into(),
+            client_secret: None,
+            client_auth: None,
+            scopes: Vec::new(),
+            parameters: Vec::new(),
+        });
+        let (ada, bob) = (who("ada"), who("bob"));
+        let begin = |user| accounts.begin(user, &provider, "http://127.0.0.1:1/back");
+        let (mut first, mut other) = (pin!(begin(&ada)), pin!(begin(&bob)));
+        tokio::select! { biased; _ = &mut first => panic!("nobody answers"), () = ready(()) => {} }
+        assert!(matches!(begin(&ada).await, Err(AccountError::Beginning)));
+        tokio::select! { biased; _ = &mut other => panic!("nobody answers"), () = ready(()) => {} }
     }
 }

@@ -20,6 +20,7 @@ pub use self::account::Returned;
 pub(crate) use self::accounts::Accounts;
 pub use self::accounts::{AccountError, AccountView, Claimed, Standing, id as account_id};
 use self::client::{Credentials, Pending};
+use self::discovery::Discovery;
 use super::fault::{Fault, FaultKind};
 use crate::config::providers::ProviderSettings;
 use crate::config::tokens::{BackendOauth, Grant};
@@ -56,7 +57,7 @@ pub(crate) enum Subject {
     /// The gateway's own at a server.
     Server { name: ServerName, url: Url, settings: Arc<BackendOauth> },
     /// Those of a user's account with a provider.
-    Account { id: String, user: Arc<str>, provider: Arc<ProviderSettings> },
+    Account { id: String, user: Arc<str>, provider: Arc<ProviderSettings>, discovery: Arc<Discovery> },
 }
 
 /// A token as it is sent.
@@ -262,8 +263,8 @@ impl Authorization {
             (Subject::Server { url, settings, .. }, Some(Kept::Server(old))) => {
                 Kept::Server(client::refresh(old, url, settings).await?)
             }
-            (Subject::Account { provider, .. }, Some(Kept::Account(old))) => {
-                match account::refresh(old, provider, self.clock.now()).await {
+            (Subject::Account { provider, discovery, .. }, Some(Kept::Account(old))) => {
+                match account::refresh(old, provider, discovery, self.clock.now()).await {
                     Ok(connection) => Kept::Account(connection),
                     Err(failure) => {
                         if let Failure::LoginNeeded(_) = &failure {

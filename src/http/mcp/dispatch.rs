@@ -186,7 +186,7 @@ fn tools(gateway: &Gateway, asked: &Asked, id: &Id, params: Option<&Json>) -> Re
 }
 
 async fn list(gateway: &Gateway, asked: &Asked, id: &Id, params: Option<&Json>, kind: ListKind) -> Response {
-    let shown = gateway.shown_items(&asked.principal, asked.listing(), kind).await;
+    let shown = gateway.shown_items(&asked.principal, asked.listing(), kind, asked.jwt.as_ref()).await;
     let page = match page(params, &shown.items) {
         Ok(page) => page,
         Err(error) => return failure(Some(id), &error),

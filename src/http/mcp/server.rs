@@ -302,8 +302,10 @@ impl Conversation {
     }
 
     async fn items(self, kind: ListKind) -> Response {
-        let shown = self.gateway.server_items(&self.asked.principal, &self.server, kind).await;
-        self.list(kind.method().1, &shown.items, shown.ttl_ms)
+        match self.gateway.server_items(&self.asked.principal, &self.server, kind, self.asked.jwt.as_ref()).await {
+            Ok(shown) => self.list(kind.method().1, &shown.items, shown.ttl_ms),
+            Err(refused) => self.told(&refusal(&refused, self.asked.era, self.asked.host)),
+        }
     }
 
     fn list(&self, member: &str, items: &[Json], ttl: Option<u64>) -> Response {
@@ -332,8 +334,7 @@ impl Conversation {
         if via.greeting.era == Era::Modern || self.visitor.is_none() {
             return self.reply(&Json::of(&json!({})));
         }
-        let admitted = self.gateway.admit_aside(&self.asked.principal, &self.server, self.asked.jwt.as_ref()).await;
-        let _seat = match admitted {
+        let _seat = match self.gateway.admit_aside(&self.asked.principal, &self.server, self.asked.jwt.as_ref()).await {
             Ok(seat) => seat,
             Err(refused) => return self.told(&refusal(&refused, self.asked.era, self.asked.host)),
         };

@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::observe::observe;
-use super::{Evals, RUN, answer, evaluation};
+use super::{CASES, Evals, RUN, answer, evaluation};
 use crate::backend::fits;
 use crate::domain::call::{CallRequest, ToolRef};
-use crate::domain::id::{EventId, RunId};
+use crate::domain::id::{EventId, KeyId, RunId};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, Carried, Refusal};
 use crate::domain::principal::Principal;
@@ -25,7 +25,9 @@ use crate::pipeline::{Line, Origin, Pipeline, State};
 use crate::policy::PermittedCall;
 
 /// What the tool takes.
-const TAKEN: [&str; 2] = ["evaluationId", "environment"];
+const TAKEN: [&str; 3] = ["evaluationId", "environment", AUTHOR];
+/// Names whose suite it is, where that is another's.
+const AUTHOR: &str = "author";
 /// Runs that one key may have under way.
 const MAX_RUNS: usize = 4;
 /// How long a run may take; a case that has not ended then has failed.
@@ -73,7 +75,8 @@ impl Evals {
         line: &Line,
     ) -> Result<Answer, Refusal> {
         check_members(call.value())?;
-        let (suite, _) = self.library.suite(state, evaluation(call)?).await?;
+        let (suite, author) = self.library.suite(state, evaluation(call)?).await?;
+        check_author(&suite, author.as_deref(), &call.principal().key, call.value().get(AUTHOR))?;
         let environment = call.value().get("environment").and_then(Value::as_str).and_then(Environment::parse);
         check_environment(&suite, environment)?;
         let principal = call.principal();
@@ -236,6 +239,28 @@ pub fn created(run: &Run) -> Answer {
         "failed": run.failed,
         "total": run.cases.len(),
     }))
+}
+
+/// The calls of a run are those of whoever runs it: what somebody else has made over the API runs where its author is named.
+///
+/// # Errors
+/// Whose it is, and what to do.
+fn check_author(suite: &Suite, author: Option<&str>, runner: &KeyId, named: Option<&Value>) -> Result<(), Refusal> {
+    let (id, name) = (suite.id, &suite.name);
+    let message = match (author, named.map(Value::as_str)) {
+        (None, None) => return Ok(()),
+        (Some(author), None) if author == runner.as_str() => return Ok(()),
+        (Some(author), Some(Some(named))) if author == named => return Ok(()),
+        (_, Some(None)) => format!("`{AUTHOR}` must be a text: the id of a key"),
+        (None, Some(_)) => {
+            format!("the suite {id}, `{name}`, stands in a file and has no author: leave `{AUTHOR}` out")
+        }
+        (Some(author), _) => format!(
+            "the suite {id}, `{name}`, was made over the API by {author}, and its calls would be yours: look at its cases \
+             with `{CASES}`, then run it with `{AUTHOR}` = `{author}`"
+        ),
+    };
+    Err(Refusal::InvalidRequest { message })
 }
 
 /// A suite without environments runs on the servers that it names, whatever the environment.

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Check, Status, View, bounded};
+use crate::config::ApiPolicies;
 use crate::domain::glob::Glob;
 use crate::domain::principal::{Principal, Scope};
 use crate::domain::tool::Risk;
@@ -67,7 +68,8 @@ impl View<'_> {
             title: "no key opens more than one job needs",
             status: Status::unless(!found.is_empty(), Status::Warn),
             evidence: json!({"keys": keys.len(), "too_wide": bounded(&found)}),
-            remedy: "give each key a profile that names its tools and scopes; keep admin keys for people, and few",
+            remedy: "give each key a profile that names its tools and scopes; keep admin keys for people, and few; with \
+                     `api = \"forbid\"` under `[policies]` no key makes policies that permit",
         }
     }
 
@@ -76,7 +78,8 @@ impl View<'_> {
         if profile.has(Scope::KeysAdmin) {
             return Some("it may make keys");
         }
-        if profile.has(Scope::PolicyWrite) && profile.has(Scope::ToolsInvoke) && !profile.read_only {
+        let permits = self.state.settings.api_policies == ApiPolicies::All;
+        if permits && profile.has(Scope::PolicyWrite) && profile.has(Scope::ToolsInvoke) && !profile.read_only {
             return Some("it may make policies that let it call what they forbid or leave to a person now");
         }
         let everything = |glob: &Glob| glob.as_str().chars().all(|c| matches!(c, '*' | ':'));

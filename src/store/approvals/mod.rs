@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use self::record::record;
 pub use self::record::{
-    ApprovalFacts, ApprovalFilter, ApprovalLimits, ApprovalRecord, Asked, Decided, NewApproval, Used,
+    ApprovalBound, ApprovalFacts, ApprovalFilter, ApprovalLimits, ApprovalRecord, Asked, Decided, NewApproval, Used,
 };
 use super::{Store, StoreError};
 use crate::domain::approval::{ApprovalState, Decision};
@@ -208,21 +208,47 @@ fn ask(
             _ => Asked::Waits(Box::new(known), false),
         });
     }
-    let pending = |of_key: bool| {
-        let sql =
-            "SELECT count(*) FROM approvals WHERE state = 'pending' AND expires > ?1 AND (?2 IS NULL OR key = ?2)";
-        let key = of_key.then_some(new.key.as_str());
-        connection.prepare_cached(sql)?.query_row(params![new.now.0, key], |row| row.get::<_, i64>(0))
-    };
-    let full = |count: i64, most: usize| usize::try_from(count).is_ok_and(|count| count >= most);
-    if full(pending(true)?, limits.of_key) {
-        return Ok(Asked::Full { of_key: true });
+    if let Some((bound, pause)) = bound(connection, &new, limits)? {
+        return Ok(Asked::Full(bound, pause));
     }
-    if full(pending(false)?, limits.pending) {
-        return Ok(Asked::Full { of_key: false });
-    }
-    make_room(connection, limits.kept)?;
     insert(connection, id, new, sealed)
+}
+
+/// What stands against one more request.
+fn bound(
+    connection: &Connection,
+    new: &NewApproval,
+    limits: ApprovalLimits,
+) -> rusqlite::Result<Option<(ApprovalBound, Option<i64>)>> {
+    let count = |sql: &str, parameters: &[(&str, &dyn ToSql)]| {
+        let count = connection.prepare_cached(sql)?.query_row(parameters, |row| row.get::<_, i64>(0))?;
+        Ok::<_, rusqlite::Error>(usize::try_from(count).unwrap_or(usize::MAX))
+    };
+    let pending = |key: Option<&str>, user: Option<&str>| {
+        let sql = "SELECT count(*) FROM approvals WHERE state = 'pending' AND expires > :now
+                   AND (:key IS NULL OR key = :key) AND (:user IS NULL OR user = :user)";
+        count(sql, named_params! {":now": new.now.0, ":key": key, ":user": user})
+    };
+    if pending(Some(new.key.as_str()), None)? >= limits.of_key {
+        return Ok(Some((ApprovalBound::Key, None)));
+    }
+    if pending(None, Some(&new.user))? >= limits.of_user {
+        return Ok(Some((ApprovalBound::User, None)));
+    }
+    let since = new.now.0.saturating_sub(ApprovalLimits::REMEMBERED);
+    let sql = "SELECT count(*) FROM approvals WHERE user = :user AND state = 'denied' AND decided > :since";
+    if count(sql, named_params! {":user": new.user, ":since": since})? >= limits.refused {
+        let sql = "SELECT max(created) FROM approvals WHERE user = ?1";
+        let last: Option<i64> = connection.prepare_cached(sql)?.query_row([&new.user], |row| row.get(0))?;
+        let left = last.map_or(0, |last| last.saturating_add(ApprovalLimits::PAUSE).saturating_sub(new.now.0));
+        if left > 0 {
+            return Ok(Some((ApprovalBound::Refused, Some(left))));
+        }
+    }
+    if pending(None, None)? >= limits.pending {
+        return Ok(Some((ApprovalBound::All, None)));
+    }
+    Ok((!make_room(connection, limits.kept, new.now)?).then_some((ApprovalBound::Kept, None)))
 }
 
 fn insert(connection: &Connection, id: &ApprovalId, new: NewApproval, sealed: &[u8]) -> rusqlite::Result<Asked> {
@@ -262,14 +288,18 @@ fn expire(connection: &Connection, call: Option<&str>, now: Moment) -> rusqlite:
     connection.prepare_cached(sql)?.execute(params![now.0, call])
 }
 
-/// Forgets the oldest that have come to their end, where there are too many.
-fn make_room(connection: &Connection, kept: usize) -> rusqlite::Result<()> {
+/// Forgets the oldest that have come to their end, where there are too many: last of all those of which nobody knows whether
+/// they took effect, and no refusal that still stands. False where there is no room.
+fn make_room(connection: &Connection, kept: usize, now: Moment) -> rusqlite::Result<bool> {
     let count: i64 = connection.prepare_cached("SELECT count(*) FROM approvals")?.query_row([], |row| row.get(0))?;
-    let kept = i64::try_from(kept).unwrap_or(i64::MAX);
-    if count < kept {
-        return Ok(());
+    let over = count - i64::try_from(kept).unwrap_or(i64::MAX) + 1;
+    if over <= 0 {
+        return Ok(true);
     }
     let sql = "DELETE FROM approvals WHERE id IN (SELECT id FROM approvals
-               WHERE state IN ('denied', 'expired', 'used', 'unknown') ORDER BY id LIMIT ?1)";
-    connection.prepare_cached(sql)?.execute([count - kept + 1]).map(drop)
+               WHERE state IN ('expired', 'used', 'unknown')
+                  OR (state IN ('denied', 'pending', 'approved') AND expires <= ?2)
+               ORDER BY state = 'unknown', id LIMIT ?1)";
+    let gone = connection.prepare_cached(sql)?.execute([over, now.0])?;
+    Ok(i64::try_from(gone).is_ok_and(|gone| gone >= over))
 }

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use crate::domain::approval::ApprovalState;
 use crate::domain::clock::Moment;
 use crate::domain::id::{ApprovalId, EventId, KeyId};
+use crate::domain::principal::Subject;
 use crate::domain::tool::Kind;
 
 /// What is known of a request from its beginning, and never changes.
@@ -19,6 +20,8 @@ pub struct ApprovalFacts {
     /// The name of the key.
     pub name: Arc<str>,
     pub agent: Arc<str>,
+    /// Whom the token names that the call brought, where its server asks for one.
+    pub subject: Option<Subject>,
     /// `server:tool`, or the like of a prompt or a resource.
     pub tool: Arc<str>,
     pub kind: Kind,
@@ -91,11 +94,34 @@ pub struct NewApproval {
 /// How much is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct ApprovalLimits {
-    /// Pending ones of a key, and of all.
+    /// Pending ones of a key, of a user with all their keys, and of all.
     pub of_key: usize,
+    pub of_user: usize,
     pub pending: usize,
+    /// A user whose calls were refused so often within [`ApprovalLimits::REMEMBERED`] asks anew once in
+    /// [`ApprovalLimits::PAUSE`].
+    pub refused: usize,
     /// All together; the oldest that are over make room.
     pub kept: usize,
+}
+
+impl ApprovalLimits {
+    /// How long a refusal counts against its user, and how often who had too many asks anew. Milliseconds.
+    pub const REMEMBERED: i64 = 3_600_000;
+    pub const PAUSE: i64 = 60_000;
+}
+
+/// Which bound is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApprovalBound {
+    /// Requests that wait: of the key, of the user, of all.
+    Key,
+    User,
+    All,
+    /// Approvals that are kept, none of which may be forgotten yet.
+    Kept,
+    /// The user's calls were refused too often of late.
+    Refused,
 }
 
 /// What came of asking for a call.
@@ -107,8 +133,8 @@ pub enum Asked {
     Waits(Box<ApprovalRecord>, bool),
     /// Somebody has refused it.
     Denied(Box<ApprovalRecord>),
-    /// Too many wait already: of this key, or of all.
-    Full { of_key: bool },
+    /// Not now: a bound is reached, and there may be room after so many milliseconds, where that is known.
+    Full(ApprovalBound, Option<i64>),
 }
 
 /// Which ones a list shows.

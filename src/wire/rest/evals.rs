@@ -9,21 +9,23 @@ use super::schema::{Decision, Meta};
 use super::shield_schema::PageMeta;
 use crate::domain::json::Json;
 
-/// The arguments of `eval.run.create`: the evaluation of the path, and the environment of a body that may be absent.
+/// What a request for a run may say.
+const RUN_MEMBERS: [&str; 2] = ["environment", "author"];
+
+/// The arguments of `eval.run.create`: the evaluation of the path, and the members of a body that may be absent.
 ///
 /// # Errors
 /// A sentence for the caller.
 pub fn run(id: &str, body: &Bytes) -> Result<Option<Json>, String> {
-    let environment = if body.is_empty() || body.trim_ascii() == b"null" {
-        None
-    } else {
-        let body = Body::read(body)?;
-        body.only(&["environment"])?;
-        body.text("environment")?
-    };
     let mut arguments = quality(id, None);
-    if let (Some(environment), Some(members)) = (environment, arguments.as_object_mut()) {
-        members.insert("environment".into(), json!(environment));
+    if !body.is_empty() && body.trim_ascii() != b"null" {
+        let body = Body::read(body)?;
+        body.only(&RUN_MEMBERS)?;
+        for name in RUN_MEMBERS {
+            if let (Some(text), Some(members)) = (body.text(name)?, arguments.as_object_mut()) {
+                members.insert(name.into(), json!(text));
+            }
+        }
     }
     Ok(Some(Json::of(&arguments)))
 }
@@ -187,6 +189,9 @@ pub struct EvaluationRequest {
 pub struct RunRequest {
     #[schema(nullable = false)]
     pub environment: Option<EvalEnvironment>,
+    /// Whose key made the suite, where another than the caller's did: its calls are the caller's.
+    #[schema(nullable = false)]
+    pub author: Option<String>,
 }
 
 /// A run that has ended.

@@ -6,7 +6,7 @@ use toolgate::domain::clock::{ManualClock, Moment};
 use toolgate::gateway::ApprovalsCommand;
 
 use super::{Bench, asked, holder};
-use crate::support::{FakeUpstream, Say, Setup, eventually, tool};
+use crate::support::{FakeUpstream, Issuer, Say, Setup, eventually, tool};
 
 const HOUR: i64 = 3_600_000;
 
@@ -42,6 +42,33 @@ async fn exactly_the_approved_call_runs_once() {
     assert!(!ids.contains(&bench.ask(&call).await), "what was used is asked for anew");
     assert_eq!(bench.upstream.calls().len(), 1);
     assert_eq!(bench.upstream.calls()[0].arguments().unwrap(), r#"{ "n" : 1, "what" : "\u0078" }"#, "as it came");
+    bench.finish().await;
+}
+
+/// Several people may share a key, each with a token of their own for the server: what one of them asked for is approved for
+/// that one.
+#[tokio::test]
+async fn another_subject_of_the_same_key_asks_anew() {
+    let (upstream, issuer) = (FakeUpstream::legacy().await, Issuer::start().await);
+    let jwt = format!("[jwt]\nissuer = \"{0}\"\naudience = \"toolgate\"\njwks_url = \"{0}/keys\"\n", issuer.url);
+    let setup = Setup::new().config(&upstream.section("up", "auth_type = \"jwt\"")).config(&jwt);
+    let bench = Bench::over(upstream, setup).await;
+    let call = async |subject: &str| {
+        let mut claims = issuer.claims("toolgate");
+        claims["sub"] = json!(subject);
+        let params = json!({"name": "up:destroy", "arguments": {}}).to_string();
+        bench.client.request("tools/call", &params).header("x-server-jwt", &issuer.sign(&claims)).send().await
+    };
+    let asked = call("alice").await;
+    let id = asked.result()["structuredContent"]["error"]["approval"]["id"].as_str().unwrap().to_owned();
+    let shown = bench.show(&id).await;
+    assert_eq!((&shown["subject"], &shown["issuer"]), (&json!("alice"), &json!(issuer.url)));
+    bench.approve(&id).await;
+    let other = call("mallory").await;
+    assert_eq!(other.denied(), "approval_required", "{}", other.text);
+    assert_ne!(other.result()["structuredContent"]["error"]["approval"]["id"], json!(id));
+    assert_eq!(bench.upstream.calls().len(), 0);
+    assert_eq!(call("alice").await.told(), "done");
     bench.finish().await;
 }
 
@@ -107,6 +134,64 @@ async fn a_changed_policy_has_its_say() {
     change("zz", r#"@id("free") permit(principal, action, resource);"#).await;
     assert_eq!(bench.run(&json!({})).await["policy"], "free");
     assert_eq!((bench.state(&id).await.as_str(), bench.upstream.calls().len()), ("approved", 1));
+    bench.finish().await;
+}
+
+/// What was approved under one rule is not approved under another; what else is written nearby does not matter.
+#[tokio::test]
+async fn another_text_of_the_policy_that_asks_is_another_approval() {
+    let asks = |reason: &str| {
+        format!(
+            r#"@id("asks") @reason("{reason}") @requires("approval")
+            permit(principal, action in Toolgate::Action::"destructive", resource);"#
+        )
+    };
+    let bench = Bench::with(|setup| setup.policy("asks", &asks("in a fire"))).await;
+    let id = bench.ask(&json!({"n": 1})).await;
+    let two = bench.ask(&json!({"n": 2})).await;
+    bench.approve(&id).await;
+    bench.approve(&two).await;
+    let change = async |name: &str, text: &str| {
+        let before = bench.gateway.gateway.state().policies.bundle().version().clone();
+        bench.gateway.write(&format!("policies/{name}.cedar"), text);
+        eventually("the policies change", async || {
+            (*bench.gateway.gateway.state().policies.bundle().version() != before).then_some(())
+        })
+        .await;
+    };
+    change("other", r#"@id("other") permit(principal, action == Toolgate::Action::"up:read", resource);"#).await;
+    bench.run(&json!({"n": 1})).await;
+    change("asks", &asks("only on a Sunday")).await;
+    assert_ne!(bench.ask(&json!({"n": 2})).await, two);
+    assert_eq!((bench.state(&two).await.as_str(), bench.upstream.calls().len()), ("approved", 1));
+    bench.finish().await;
+}
+
+/// The same name may be staging today and production tomorrow.
+#[tokio::test]
+async fn another_place_of_the_server_is_another_approval() {
+    let production = FakeUpstream::legacy().await;
+    let bench = Bench::start().await;
+    let (one, two) = (bench.ask(&json!({"n": 1})).await, bench.ask(&json!({"n": 2})).await);
+    bench.approve(&one).await;
+    bench.approve(&two).await;
+    let reload = async |section: String, seen: &str| {
+        let text = std::fs::read_to_string(bench.gateway.file("toolgate.toml")).unwrap();
+        let kept = text.split("[servers.").next().unwrap();
+        bench.gateway.write("toolgate.toml", &format!("{kept}{section}"));
+        eventually("the configuration is read", async || {
+            let settings = bench.gateway.gateway.state().settings.clone();
+            let server = settings.servers.values().next()?;
+            format!("{server:?}").contains(seen).then_some(())
+        })
+        .await;
+        eventually("its tools can be called", async || bench.gateway.gateway.settled().then_some(())).await;
+    };
+    reload(bench.upstream.section("up", "timeout = \"17s\""), "17s").await;
+    bench.run(&json!({"n": 1})).await;
+    reload(production.section("up", "timeout = \"17s\""), &production.address.to_string()).await;
+    assert_ne!(bench.ask(&json!({"n": 2})).await, two);
+    assert_eq!((bench.upstream.calls().len(), production.calls().len()), (1, 0));
     bench.finish().await;
 }
 
@@ -193,6 +278,38 @@ async fn a_call_whose_end_is_not_known_is_not_made_again() {
     assert_eq!(bench.client.call("up:destroy", &json!({})).await.error()["code"], -32000);
     assert_eq!(bench.show(&again).await["outcome"], json!("failed"));
     assert_eq!(bench.state(&again).await, "used");
+    bench.finish().await;
+}
+
+/// Credentials and searches of a URI are for whoever decides, and for no list, hook or file.
+#[tokio::test]
+async fn a_resource_is_named_as_the_log_names_it() {
+    // Put together here, so that no file holds a password.
+    let uri = |search: &str| format!("https://u:{}@h/p?q={search}", "PASSW0RD");
+    let policy = r#"@id("ask") @requires("approval")
+        permit(principal, action in Toolgate::Action::"read", resource is Toolgate::Resource);"#;
+    let bench = Bench::with(|setup| setup.policy("ask", policy)).await;
+    bench.upstream.script(|seen| (seen.method() == "resources/read").then(|| Say::Result(r#"{"contents":[]}"#.into())));
+    let read =
+        async |uri: &str| bench.client.at("/v1/mcp/servers/up").rpc("resources/read", &json!({"uri": uri})).await;
+    let asked = read(&uri("SECRET")).await;
+    assert_eq!(asked.error()["data"]["code"], "approval_required", "{}", asked.text);
+    let list = bench.command(ApprovalsCommand::List { state: None, limit: 9, cursor: None }).await;
+    assert!(!list.to_string().contains("PASSW0RD") && !list.to_string().contains("SECRET"), "{list}");
+    let one = &list["approvals"][0];
+    assert_eq!(one["tool"], "up:https://[redacted 10 chars]@h/p?[redacted 8 chars]");
+    assert!(one["reason"].as_str().unwrap().contains("[redacted 8 chars]"), "{one}");
+    let id = one["id"].as_str().unwrap().to_owned();
+    let shown = bench.show(&id).await;
+    assert_eq!(shown["arguments"], json!({"uri": uri("SECRET")}), "who decides sees all of it");
+    bench.approve(&id).await;
+    assert_eq!(read(&uri("OTHER")).await.error()["data"]["code"], "approval_required");
+    assert!(read(&uri("SECRET")).await.json()["result"].is_object());
+    let folder = bench.gateway.file("data");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap_or_default();
+        assert!(!bytes.windows(8).any(|window| window == b"PASSW0RD"), "nowhere in the clear");
+    }
     bench.finish().await;
 }
 

@@ -78,8 +78,11 @@ async fn of_two_who_decide_at_once_one_does() {
     let bench = Bench::start().await;
     let bob = bench.gateway.create(holder("operator", "bob", &[])).await;
     let carol = bench.gateway.create(holder("operator", "carol", &[])).await;
+    let mut ids = Vec::new();
     for n in 0..8 {
-        let id = bench.ask(&json!({"n": n})).await;
+        ids.push(bench.ask(&json!({"n": n})).await);
+    }
+    for id in ids {
         let (yes, no) = tokio::join!(bench.decide(&bob, &id, true), bench.decide(&carol, &id, false));
         let state = if yes.is_ok() { ApprovalState::Approved } else { ApprovalState::Denied };
         assert_ne!(yes.is_ok(), no.is_ok());
@@ -87,6 +90,26 @@ async fn of_two_who_decide_at_once_one_does() {
         assert!(matches!(late, Undecided::Over { state: found, .. } if found == state), "{late:?}");
         assert_eq!(bench.state(&id).await, state.as_str());
     }
+    bench.finish().await;
+}
+
+/// Nobody is worn down: who was refused often asks anew once a minute, with whatever key.
+#[tokio::test]
+async fn who_was_refused_often_waits() {
+    let bench = Bench::start().await;
+    let bob = bench.gateway.create(holder("operator", "bob", &[])).await;
+    for n in 0..3 {
+        let id = bench.ask(&json!({"n": n})).await;
+        bench.decide(&bob, &id, false).await.unwrap();
+    }
+    let other = bench.gateway.client(&bench.gateway.create(holder("agent", "alice", &["writer"])).await);
+    for client in [&bench.client, &other] {
+        let answer = client.call("up:destroy", &json!({"n": 3})).await;
+        assert!(answer.text.contains("one a minute"), "{}", answer.text);
+    }
+    assert_eq!(bench.client.call("up:destroy", &json!({"n": 0})).await.denied(), "approval_denied");
+    let carol = bench.gateway.client(&bench.gateway.create(holder("agent", "carol", &["writer"])).await);
+    assert_eq!(carol.call("up:destroy", &json!({"n": 3})).await.denied(), "approval_required");
     bench.finish().await;
 }
 

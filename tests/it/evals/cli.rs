@@ -122,26 +122,28 @@ async fn a_suite_of_the_api_takes_nobodys_place() {
     assert_eq!(make(&operator, 9, "Weekly").await.0, 409);
     let denied = make(&gateway.client(&gateway.key("operator").await), 9, "Other").await;
     assert!(denied.0 == 403 && denied.1.contains("default-deny"), "{denied:?}");
-    let run = async |suite: &str, from_api: bool| {
+    let run = async |suite: &str, author: Option<&str>| {
         let command = EvalsCommand::Run {
             suite: suite.into(),
             environment: None,
             baseline: None,
             junit: false,
             ticket: "t".into(),
-            from_api,
+            author: author.map(str::to_owned),
         };
         gateway.gateway.control(Command::Evals(command)).await.map_err(|failed| failed.to_string())
     };
     for named in ["Nightly", "7"] {
-        assert_eq!(run(named, false).await.unwrap()["run"]["score"], 100, "{named}");
+        assert_eq!(run(named, None).await.unwrap()["run"]["score"], 100, "{named}");
     }
-    let refused = run("Weekly", false).await.unwrap_err();
-    assert!(
-        refused.contains(&format!("was made over REST by {}", key.id)) && refused.contains("--from-api"),
-        "{refused}"
-    );
-    assert_eq!(run("Weekly", true).await.unwrap()["run"]["score"], 100);
+    for wrong in [None, Some("key_another")] {
+        let refused = run("Weekly", wrong).await.unwrap_err();
+        let asks = format!("`--author {}`", key.id);
+        assert!(refused.contains("was made over REST by") && refused.contains(&asks), "{refused}");
+    }
+    let refused = run("7", Some(&key.id)).await.unwrap_err();
+    assert!(refused.contains("stands in a file and has no author"), "{refused}");
+    assert_eq!(run("Weekly", Some(&key.id)).await.unwrap()["run"]["score"], 100);
     // A file that goes leaves its runs, and nobody else becomes their suite.
     std::fs::remove_file(gateway.file("evals/small.toml")).unwrap();
     gateway.write("evals/other.toml", "id = 10\nname = \"other\"\n[[cases]]\nname = \"c\"\ntool = \"up:read\"\n");

@@ -156,17 +156,32 @@ async fn what_a_run_quotes_is_for_whoever_ran_it() {
     let key = async |user: &str, profile: &str| {
         let (name, roles) = ("test".into(), vec!["writer".into()]);
         let new = NewKey { name, profile: profile.into(), user: user.into(), roles, ..NewKey::default() };
-        gateway.client(&gateway.create(new).await)
+        let key = gateway.create(new).await;
+        (gateway.client(&key), key.id)
     };
-    let (mallory, ada) = (key("mallory", "runs").await, key("ada", "runs").await);
+    let ((mallory, author), (ada, _)) = (key("mallory", "runs").await, key("ada", "runs").await);
     let mut suite = suite(7);
     suite["cases"][0]["expect"] = json!({"text_contains": "nothing of it"});
     assert_eq!(create(&mallory, &suite).await.status, 201);
-    let ran = data(&ada.post("/v1/evals/7/runs").json(&json!({})).send().await);
+    // Its calls would be ada's: she says whose suite it is.
+    let wrong = [json!({}), json!({"author": "key_another"})];
+    for body in &wrong {
+        let refused = ada.post("/v1/evals/7/runs").json(body).send().await;
+        assert_eq!(code(&refused), (400, "invalid_request".into()));
+        let message = refused.error()["message"].as_str().unwrap().to_owned();
+        assert!(message.contains(&author) && message.contains("its calls would be yours"), "{message}");
+    }
+    let arguments = json!({"evaluationId": 7});
+    assert_eq!(super::call(&ada, "eval.run.create", &arguments).await.status, 400);
+    assert_eq!(upstream.calls().len(), 0);
+    for path in ["/v1/evals", "/v1/evals/7"] {
+        assert!(ada.get(path).send().await.text.contains(&author), "{path} says whose it is");
+    }
+    assert_eq!(data(&mallory.post("/v1/evals/7/runs").json(&json!({})).send().await)["evaluationId"], 7, "her own");
+    let ran = data(&ada.post("/v1/evals/7/runs").json(&json!({"author": author})).send().await);
     let path = format!("/v1/evals/7/runs/{}", ran["runId"].as_str().unwrap());
-    for (reader, quoted) in
-        [(&ada, true), (&key("ada", "runs").await, true), (&mallory, false), (&key("root", "admin").await, true)]
-    {
+    let (also, root) = (key("ada", "runs").await.0, key("root", "admin").await.0);
+    for (reader, quoted) in [(&ada, true), (&also, true), (&mallory, false), (&root, true)] {
         for answer in [reader.get(&path).send().await, reader.post(&format!("{path}/publish")).send().await] {
             let run = data(&answer);
             assert_eq!((&run["user"], &run["cases"][0]["passed"]), (&json!("ada"), &json!(false)));

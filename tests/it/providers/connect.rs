@@ -196,8 +196,11 @@ async fn what_the_provider_refuses_is_told_as_text() {
         assert_ne!(mixed, back);
         assert_eq!(bench.land(&mixed).await.status, 400);
     }
+    // What its metadata said is known for a while, and not after a restart.
     bench.idp.state().down = true;
-    let down = ada.post("/v1/providers/example/connect").send().await;
+    bench.page(&ada).await;
+    let bench = Bench { gateway: bench.gateway.restart().await, ..bench };
+    let down = bench.user("ada").await.post("/v1/providers/example/connect").send().await;
     assert_eq!((down.status, &down.json()["error"]["code"]), (502, &json!("backend_error")), "{}", down.text);
     bench.gateway.finish().await;
 }

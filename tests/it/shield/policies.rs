@@ -75,6 +75,42 @@ async fn a_policy_counts_from_the_answer_on() {
     gateway.finish().await;
 }
 
+/// Where the operator says so, whoever may make policies cannot let themselves do more.
+#[tokio::test]
+async fn an_api_that_forbids_permits_nothing() {
+    const FREE: &str = "permit (principal, action, resource);";
+    let upstream = FakeUpstream::legacy().await;
+    let gateway = Setup::with(&upstream).shipped_policies().start().await;
+    let operator = gateway.client(&gateway.key("operator").await);
+    let destroy = async || operator.post("/v1/mcps/up:destroy/invoke").text("{}").send().await.status;
+    assert_eq!(create(&operator, &json!({"name": "mine", "text": FREE})).await.status, 201);
+    assert_eq!(destroy().await, 200, "as good as every tool");
+    let reload = async |api: &str| {
+        gateway.write("toolgate.toml", &format!("{}\n[policies]\napi = \"{api}\"\n", upstream.section("up", "")));
+        eventually("the configuration is read", async || {
+            let taken = gateway.gateway.state().settings.api_policies;
+            (format!("{taken:?}").to_lowercase() == api).then_some(())
+        })
+        .await;
+    };
+    reload("forbid").await;
+    assert_eq!(destroy().await, 403, "what was made before counts no longer");
+    let refused = create(&operator, &json!({"name": "other", "text": FREE})).await;
+    assert_eq!(code(&refused), (403, "policy_denied".into()));
+    assert!(refused.error()["message"].as_str().unwrap().contains("`[policies]`"), "{}", refused.text);
+    assert_eq!(code(&put(&operator, "mine", &json!({"text": FREE})).await), (403, "policy_denied".into()));
+    let shadow = format!("@mode(\"shadow\") {FREE}");
+    for (name, text) in [("no-reads", NO_READS), ("watched", shadow.as_str())] {
+        assert_eq!(create(&operator, &json!({"name": name, "text": text})).await.status, 201, "{name}");
+    }
+    assert_eq!((read(&gateway.agent().await).await, destroy().await), (403, 403));
+    let gateway = gateway.restart().await;
+    let again = gateway.client(&gateway.key("operator").await);
+    assert_eq!(again.post("/v1/mcps/up:destroy/invoke").text("{}").send().await.status, 403);
+    assert_eq!(again.delete("/v1/policies/mine").send().await.status, 200, "it can be taken out");
+    gateway.finish().await;
+}
+
 #[tokio::test]
 async fn every_change_is_recorded() {
     let (gateway, _upstream, writer) = start().await;

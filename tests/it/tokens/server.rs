@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, FakeUpstream, Issuer, Response, Setup, now, tool};
+use crate::support::{Client, FakeUpstream, Issuer, Response, Say, Setup, now, tool};
 
 async fn upstream() -> FakeUpstream {
     let upstream = FakeUpstream::legacy().await;
@@ -130,6 +130,63 @@ async fn the_transparent_endpoint_asks_for_it_too() {
         assert!(!seen.text.contains("toolgate/jwt") && !seen.text.contains(&token), "{}", seen.text);
     }
     assert!(upstream.calls().iter().any(|seen| seen.text.contains("vendor/kept")));
+    gateway.finish().await;
+}
+
+/// What a server has to read is told to those alone who could read it.
+#[tokio::test]
+async fn its_lists_are_for_those_who_bring_the_token() {
+    let (upstream, issuer) = (upstream().await, Issuer::start().await);
+    upstream.script(|seen| {
+        let result = match seen.method() {
+            "initialize" => json!({
+                "protocolVersion": "2025-11-25",
+                "capabilities": {"tools": {}, "prompts": {}, "resources": {}},
+                "serverInfo": {"name": "fake", "version": "1"},
+            }),
+            "prompts/list" => json!({"prompts": [{"name": "hers"}]}),
+            "resources/list" => json!({"resources": [{"uri": "notes://hers", "name": "hers"}]}),
+            "resources/templates/list" => json!({"resourceTemplates": [{"uriTemplate": "hers://{id}", "name": "t"}]}),
+            _ => return None,
+        };
+        Some(Say::Result(result.to_string()))
+    });
+    let gateway = Setup::new().config(&config(&upstream, &issuer)).start().await;
+    let good = issuer.sign(&issuer.claims("toolgate"));
+    let bad = issuer.sign(&issuer.claims("another"));
+    let agent = gateway.agent().await;
+    let lists = async |client: &Client, token: Option<&str>| {
+        let mut answers = Vec::new();
+        for method in ["prompts/list", "resources/list", "resources/templates/list"] {
+            let request = client.request(method, "{}");
+            let request = if let Some(token) = token { request.header("x-server-jwt", token) } else { request };
+            answers.push(request.send().await);
+        }
+        answers
+    };
+    let alone = agent.at("/v1/mcp/servers/up");
+    for client in [alone.clone(), alone.legacy().await, alone.modern()] {
+        for (token, code) in [(None, "jwt_required"), (Some(bad.as_str()), "jwt_invalid")] {
+            for answer in lists(&client, token).await {
+                let error = answer.error();
+                assert_eq!((&error["code"], &error["data"]["code"]), (&json!(403), &json!(code)), "{}", answer.text);
+            }
+        }
+    }
+    let all = agent.at("/v1/mcp?surface=direct");
+    for client in [all.clone(), all.modern()] {
+        for token in [None, Some(bad.as_str())] {
+            for answer in lists(&client, token).await {
+                assert!(answer.json()["error"].is_null() && !answer.text.contains("hers"), "{}", answer.text);
+            }
+        }
+    }
+    assert!(!upstream.seen().iter().any(|seen| seen.method().ends_with("s/list") && seen.method() != "tools/list"));
+    for client in [alone.clone(), alone.legacy().await, alone.modern(), all.clone(), all.modern()] {
+        for answer in lists(&client, Some(&good)).await {
+            assert!(answer.text.contains("hers"), "{} {}", client.path, answer.text);
+        }
+    }
     gateway.finish().await;
 }
 

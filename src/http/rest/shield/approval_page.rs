@@ -91,6 +91,8 @@ fn approval(out: &mut String, view: &Value) {
         ("tool", "Tool"),
         ("agent", "Agent"),
         ("user", "User"),
+        ("subject", "JWT of"),
+        ("issuer", "JWT by"),
         ("key_name", "Key"),
         ("reason", "Reason"),
         ("policy", "Policy"),
@@ -198,6 +200,7 @@ mod tests {
         let evil = "</pre><script>alert(1)</script>\"'&\u{202e}\u{0}\u{e0041}\u{3164}";
         let view = json!({
             "state": "pending", "next": evil, "tool": evil, "agent": evil, "user": evil, "comment": evil,
+            "subject": evil, "issuer": evil,
             "effects": [evil], "decided_by": {"user": evil}, "exact": {"arguments": json!({evil: evil}).to_string(), "beside": json!({evil: [evil]}).to_string()},
         });
         let page = render(evil, Shown::Approval { view: &view, said: Some(evil), decides: true });

@@ -113,7 +113,8 @@ pub(super) async fn remove(
 
 #[utoipa::path(
     post, path = "/v1/evals/{id}/runs", operation_id = "run_evaluation", tag = "Evaluations", summary = "Run a suite",
-    description = "A call of `eval.run.create`: it answers when every case has ended.",
+    description = "A call of `eval.run.create`: it answers when every case has ended. A suite that another key made runs where \
+                   `author` names that key.",
     params(("id" = u64, Path, description = "The suite's id", example = 42)),
     request_body = Option<schema::RunRequest>,
     responses((status = 200, description = "How it ended", body = schema::RunEndedAnswer))

@@ -170,6 +170,7 @@ fn no(refused: PolicyRefused) -> No {
             envelope(StatusCode::BAD_REQUEST, "invalid_request", &message, &json!({"faults": faults})).into()
         }
         PolicyRefused::Conflict(_) => plain(StatusCode::CONFLICT, "conflict", &message).into(),
+        PolicyRefused::NotTaken => plain(StatusCode::FORBIDDEN, "policy_denied", &message).into(),
         PolicyRefused::Missing(_) => missing(&message),
         PolicyRefused::Failed(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "internal_error", &message).into(),
     }
