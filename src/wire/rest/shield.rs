@@ -102,9 +102,10 @@ pub fn entities(body: &Bytes) -> Result<(Vec<Value>, Vec<String>), String> {
         #[serde(default)]
         relations: Vec<String>,
     }
-    Body::read(body)?.only(&["entities", "relations"])?;
-    let Entities { entities, relations } = serde_json::from_slice(body)
-        .map_err(|_| "entities must be a list of objects, and relations one of texts".to_owned())?;
+    let body = Body::read(body)?;
+    body.only(&["entities", "relations"])?;
+    let Entities { entities, relations } =
+        body.typed().map_err(|_| "entities must be a list of objects, and relations one of texts".to_owned())?;
     Ok((entities, relations))
 }
 

@@ -17,7 +17,7 @@ use super::super::super::caller::Caller;
 use super::super::super::error::plain;
 use super::super::{Segments, enter};
 use super::query::{Query, cursor};
-use super::{No, data_text, invalid, missing, page};
+use super::{No, data_text, missing, page};
 use crate::domain::audit::{Decision, Ending};
 use crate::domain::clock::Moment;
 use crate::domain::crowd::Seat;
@@ -54,9 +54,7 @@ pub(super) async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, ur
     enter(&gateway, &caller, Scope::AuditRead)?;
     let query = Query::read(&uri, &[&FILTERS[..], &["limit", "cursor"]].concat())?;
     let (filter, limit) = (filter(&gateway, &query)?, query.limit()?);
-    let place = query.place(LIST)?;
-    let before = place.map(|place| place.parse::<i64>().map_err(|_| invalid("the cursor is not one of this list")));
-    let (records, next) = gateway.records(&filter, before.transpose()?, limit).await?;
+    let (records, next) = gateway.records(&filter, query.place(LIST)?, limit).await?;
     let items: Vec<&str> = records.iter().map(Json::as_str).collect();
     Ok(page(&items, limit, next.map(|next| cursor(LIST, &next.to_string())).as_deref(), Map::new()))
 }
