@@ -11,8 +11,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::Description;
 use super::eval::Evals;
+use super::{Description, arguments};
 use crate::config::reader::parse_duration;
 use crate::domain::audit::{Decision, Ending, Entry};
 use crate::domain::clock::Moment;
@@ -132,11 +132,6 @@ fn invalid(message: impl Into<String>) -> Refusal {
 pub(super) fn unread(error: &crate::journal::JournalError) -> Refusal {
     tracing::error!(%error, "the audit log could not be read");
     Refusal::Internal
-}
-
-/// Reads the arguments, which have passed the schema.
-pub(super) fn arguments<T: for<'de> Deserialize<'de>>(call: &PermittedCall) -> Result<T, Refusal> {
-    T::deserialize(call.value()).map_err(|error| invalid(error.to_string()))
 }
 
 /// A moment as filters name it: a time, a day, or how long ago.
