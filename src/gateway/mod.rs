@@ -72,6 +72,7 @@ pub use crate::backend::{
     Returned, asides,
 };
 pub use crate::ledger::Standing;
+pub use crate::own::EXECUTIONS_LISTED;
 pub use crate::pipeline::{Line, State};
 pub use crate::store::Filter as RecordFilter;
 

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+pub use self::executions::DEFAULT_LIMIT as EXECUTIONS_LISTED;
 pub use self::readiness::Surroundings;
 use crate::authn::Keyring;
 use crate::brain::Brain;

@@ -26,7 +26,8 @@ use crate::store::Filter;
 pub(super) const LIST: &str = "executions.list";
 pub(super) const GET: &str = "executions.get";
 
-const DEFAULT_LIMIT: usize = 20;
+/// Calls that are listed where no limit is given.
+pub const DEFAULT_LIMIT: usize = 20;
 const MAX_LIMIT: usize = 100;
 /// Longest text of a filter.
 const MAX_TEXT: usize = 512;

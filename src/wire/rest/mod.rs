@@ -180,11 +180,7 @@ fn sentence(refusal: &Refusal) -> String {
 }
 
 fn faults(misfit: &Misfit) -> String {
-    let fault = |fault: &crate::domain::outcome::SchemaFault| match fault.path.as_str() {
-        "" => fault.expected.clone(),
-        path => format!("{path}: {}", fault.expected),
-    };
-    misfit.faults.iter().map(fault).collect::<Vec<_>>().join("; ")
+    misfit.faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// The details that MCP gives, but for what stands beside them here.

@@ -15,7 +15,7 @@ use super::No;
 use super::query::Query;
 use crate::domain::json::Json;
 use crate::domain::principal::Scope;
-use crate::gateway::Gateway;
+use crate::gateway::{EXECUTIONS_LISTED, Gateway};
 use crate::wire::rest::{Told, shield, shield_schema as schema};
 
 /// Parameters of the list that are texts, as the own tool names them.
@@ -57,7 +57,7 @@ pub(super) async fn list(
     let known = [&TEXTS[..], &["limit", "min_latency_ms"]].concat();
     let query = Query::of_call(&gateway, &caller, Scope::TracesRead, &uri, &known);
     let arguments = query.and_then(|query| arguments(&query, &TEXTS, &["limit", "min_latency_ms"]))?;
-    let limit = arguments.get("limit").cloned().unwrap_or(json!(20));
+    let limit = arguments.get("limit").cloned().unwrap_or(json!(EXECUTIONS_LISTED));
     let done = ask(&gateway, caller, &headers, "executions.list", arguments).await;
     Ok(answer(&done, |body, meta| {
         let next = body.get("next_cursor").cloned().unwrap_or_default();
