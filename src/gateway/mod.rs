@@ -85,6 +85,7 @@ use self::sessions::Sessions;
 use self::undertaking::Undertakings;
 use self::visitors::Visitors;
 use crate::brain::Brain;
+use crate::config::reachable;
 use crate::domain::call::{CallRequest, Entrance};
 use crate::domain::crowd::{Crowd, Seat};
 use crate::domain::dlp::DlpResult;
@@ -161,9 +162,10 @@ impl Gateway {
         self.pipeline.own.all()
     }
 
-    /// Notes where the gateway is served, for whoever asks how it stands.
+    /// Notes where the gateway is served: for whoever asks how it stands, and for links, where no public URL is configured.
     pub fn listens(&self, address: SocketAddr, tls: bool) {
         self.surroundings.listens(address, tls);
+        self.pipeline.approvals.listens_at(reachable(address).to_string());
     }
 
     /// Says who holds a credential. Whoever is turned away is recorded, within limits.
