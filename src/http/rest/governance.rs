@@ -51,5 +51,5 @@ async fn ask(
     arguments: Result<Option<Json>, Unread>,
 ) -> Response {
     let done = call::ask_own(gateway, caller, headers, tool, arguments).await;
-    call::enveloped(&done, shield::simulated(&done.carried))
+    call::enveloped(&done, shield::told_as_data(&done.carried))
 }

@@ -26,7 +26,7 @@ use crate::domain::json::Json;
 use crate::domain::principal::{Principal, Scope};
 use crate::gateway::control::Actor;
 use crate::gateway::{Export, Gateway, RecordFilter};
-use crate::wire::rest::shield_schema as schema;
+use crate::wire::rest::{schema as shared, shield_schema as schema};
 
 /// The list that cursors belong to.
 const LIST: &str = "audit events";
@@ -44,7 +44,7 @@ const FILTERS: [&str; 7] = ["from", "to", "key", "tool", "server", "decision", "
         ("key" = Option<String>, Query, description = "The id of a key", nullable = false),
         ("tool" = Option<String>, Query, description = "A tool's name, or its id", nullable = false),
         ("server" = Option<String>, Query, description = "A server's name", nullable = false),
-        ("decision" = Option<schema::RecordDecision>, Query, description = "How it was decided", nullable = false),
+        ("decision" = Option<shared::Decision>, Query, description = "How it was decided", nullable = false),
         ("outcome" = Option<schema::RecordOutcome>, Query, description = "How it ended", nullable = false),
     ),
     responses((status = 200, description = "A page of them", body = schema::ObjectPage))
@@ -107,7 +107,7 @@ fn filter(gateway: &Gateway, query: &Query) -> Result<RecordFilter, No> {
         ("key" = Option<String>, Query, description = "The id of a key", nullable = false),
         ("tool" = Option<String>, Query, description = "A tool's name, or its id", nullable = false),
         ("server" = Option<String>, Query, description = "A server's name", nullable = false),
-        ("decision" = Option<schema::RecordDecision>, Query, description = "How it was decided", nullable = false),
+        ("decision" = Option<shared::Decision>, Query, description = "How it was decided", nullable = false),
         ("outcome" = Option<schema::RecordOutcome>, Query, description = "How it ended", nullable = false),
     ),
     responses((

@@ -227,7 +227,7 @@ pub(super) async fn quality(
 
 /// What an own tool answered, as `data`.
 fn told(done: &Done) -> Response {
-    call::enveloped(done, shield::simulated(&done.carried))
+    call::enveloped(done, shield::told_as_data(&done.carried))
 }
 
 fn editor(caller: &Caller) -> Editor<'_> {

@@ -16,7 +16,7 @@ use super::query::Query;
 use crate::domain::json::Json;
 use crate::domain::principal::Scope;
 use crate::gateway::{EXECUTIONS_LISTED, Gateway};
-use crate::wire::rest::{Told, shield, shield_schema as schema};
+use crate::wire::rest::{Told, schema as shared, shield, shield_schema as schema};
 
 /// Parameters of the list that are texts, as the own tool names them.
 const TEXTS: [&str; 10] =
@@ -38,7 +38,7 @@ const NUMBER: &str = "a whole number";
         ("until" = Option<String>, Query, description = "Before this time or day, or so long ago", nullable = false),
         ("server" = Option<String>, Query, description = "A server's name", nullable = false),
         ("tool" = Option<String>, Query, description = "A tool's name, or its id", nullable = false),
-        ("decision" = Option<schema::RecordDecision>, Query, description = "What was decided", nullable = false),
+        ("decision" = Option<shared::Decision>, Query, description = "What was decided", nullable = false),
         ("outcome" = Option<schema::RecordOutcome>, Query, description = "How it ended", nullable = false),
         ("key" = Option<String>, Query, description = "The id of a key", nullable = false),
         ("agent" = Option<String>, Query, description = "The id of an agent", nullable = false),
@@ -139,7 +139,7 @@ async fn ask(
 /// The answer of the own tool, of which `shape` makes `data` and what `meta` says besides.
 fn answer(done: &Done, shape: impl FnOnce(&Value, &mut Map<String, Value>) -> Value) -> Response {
     let mut meta = Map::new();
-    let told = shield::simulated(&done.carried);
+    let told = shield::told_as_data(&done.carried);
     let told = match serde_json::from_str::<Value>(&told.body) {
         Ok(body) if told.status == StatusCode::OK.as_u16() => {
             let data = shape(body.get("data").unwrap_or(&Value::Null), &mut meta);

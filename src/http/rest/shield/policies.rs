@@ -198,5 +198,5 @@ pub(super) async fn simulate(
 ) -> Response {
     let arguments = call::read(&gateway, &headers, body, shield::question).await;
     let done = call::ask_own(&gateway, caller, &headers, SIMULATE, arguments).await;
-    call::enveloped(&done, shield::simulated(&done.carried))
+    call::enveloped(&done, shield::told_as_data(&done.carried))
 }
