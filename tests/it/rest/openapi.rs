@@ -66,11 +66,11 @@ async fn it_lists_every_route_and_nothing_else() {
         assert_eq!(described, variables, "{name}");
         let route =
             ROUTES.iter().find(|route| route.method == method && route.path.replace("{*", "{") == path).unwrap();
-        let wants_key = matches!(route.access, Access::Key | Access::Scope(_));
+        let wants_key = matches!(route.access, Access::Key | Access::Scope(_) | Access::Call(_));
         let ways = match route.access {
             Access::Public => 0,
             Access::Token => 1,
-            Access::Key | Access::Scope(_) => 2,
+            Access::Key | Access::Scope(_) | Access::Call(_) => 2,
             Access::Local => 3,
         };
         assert_eq!(operation["security"].as_array().unwrap().len(), ways, "{name}");

@@ -31,10 +31,7 @@ const MAX_BODY: usize = 4096;
         ("limit" = Option<u32>, Query, description = "Items on the page", minimum = 1, maximum = 200, nullable = false),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before", nullable = false),
     ),
-    responses(
-        (status = 200, description = "A page of them, by slug", body = schema::ProviderPage),
-        (status = 503, description = "The store cannot be read", body = ErrorEnvelope),
-    )
+    responses((status = 200, description = "A page of them, by slug", body = schema::ProviderPage))
 )]
 /// `GET /v1/providers`.
 pub(super) async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, uri: Uri) -> Result<Response, No> {
