@@ -101,7 +101,7 @@ pub(super) fn failed(refusal: &Refusal) -> Failed {
 
 impl Gateway {
     /// Carries out a command about evaluations.
-    pub(super) async fn evaluations(&self, command: EvalsCommand) -> Result<Value, Failed> {
+    pub(super) async fn evals_command(&self, command: EvalsCommand) -> Result<Value, Failed> {
         match command {
             EvalsCommand::List => {
                 let list = self.list_evaluations(0, usize::MAX).await?;
@@ -136,7 +136,7 @@ impl Gateway {
                 let removed = self.remove_suite(&Actor::owner(), id).await;
                 removed.map(|()| json!({"removed": id})).map_err(|refused| Failed::of(&refused))
             }
-            EvalsCommand::Progress { ticket } => Ok(self.evaluations.of(&ticket)),
+            EvalsCommand::Progress { ticket } => Ok(self.runs_followed.of(&ticket)),
             EvalsCommand::Publish { run } => {
                 if self.publish_run(&Actor::owner(), &run).await? {
                     return Ok(json!({"published": run}));
@@ -212,7 +212,7 @@ impl Gateway {
         if let (Some(environment), Some(members)) = (environment, arguments.as_object_mut()) {
             members.insert("environment".into(), json!(environment));
         }
-        let followed = self.evaluations.follow(ticket);
+        let followed = self.runs_followed.follow(ticket);
         let (sender, heard) = asides(NOTICES);
         let running = self.call_as_owner("toolgate:eval.run.create".into(), &arguments, self.line(Some(sender), None));
         let (carried, ()) = tokio::join!(running, followed.note(heard));

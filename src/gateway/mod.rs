@@ -131,8 +131,8 @@ pub struct Gateway {
     desk: Desk,
     surroundings: Arc<Surroundings>,
     evals: Library,
-    /// The runs of evaluations that the command line follows.
-    evaluations: Progress,
+    /// How far the runs have come that the command line follows.
+    runs_followed: Progress,
     tasks: TaskTracker,
     /// Falls when the gateway starts to stop: nothing new is taken, streams end.
     stopping: CancellationToken,

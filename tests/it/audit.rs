@@ -27,8 +27,7 @@ async fn without_a_record_nothing_runs() {
     assert_eq!((refused.status, refused.denied().as_str()), (200, "audit_unavailable"));
     assert_eq!(ready(&client).await, 503);
     let question = json!({"action": "up.read"});
-    let (read, simulated) =
-        tokio::join!(client.invoke("up", "read", "{}"), client.call("policy.simulate", &question));
+    let (read, simulated) = tokio::join!(client.invoke("up", "read", "{}"), client.call("policy.simulate", &question));
     assert_eq!(read.denied(), "audit_unavailable", "reading too");
     assert_eq!(simulated.denied(), "audit_unavailable");
     assert_eq!(upstream.calls().len(), 0, "nothing reached the backend");

@@ -21,7 +21,7 @@ pub fn run(id: &str, body: &Bytes) -> Result<Option<Json>, String> {
         body.only(&["environment"])?;
         body.text("environment")?
     };
-    let mut arguments = quality(id, None);
+    let mut arguments = suite(id);
     if let (Some(environment), Some(members)) = (environment, arguments.as_object_mut()) {
         members.insert("environment".into(), json!(environment));
     }
@@ -31,12 +31,17 @@ pub fn run(id: &str, body: &Bytes) -> Result<Option<Json>, String> {
 /// The arguments of `eval.quality.latest`.
 #[must_use]
 pub fn quality(id: &str, baseline: Option<&str>) -> Value {
-    // What is no number does not fit, and the tool says so.
-    let id = id.parse::<u64>().map_or_else(|_| json!(id), |id| json!(id));
-    match baseline {
-        Some(baseline) => json!({"evaluationId": id, "baseline": baseline}),
-        None => json!({"evaluationId": id}),
+    let mut arguments = suite(id);
+    if let (Some(baseline), Some(members)) = (baseline, arguments.as_object_mut()) {
+        members.insert("baseline".into(), json!(baseline));
     }
+    arguments
+}
+
+/// The arguments of a call about a suite. What is no number does not fit, and the tool says so.
+#[must_use]
+pub fn suite(id: &str) -> Value {
+    json!({"evaluationId": id.parse::<u64>().map_or_else(|_| json!(id), |id| json!(id))})
 }
 
 /// Where backends stand.

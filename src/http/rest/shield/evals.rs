@@ -125,7 +125,7 @@ pub(super) async fn run(
     body: Body,
 ) -> Response {
     let arguments = if is_empty(&headers) {
-        Ok(Some(Json::of(&schema::quality(&id, None))))
+        Ok(Some(Json::of(&schema::suite(&id))))
     } else {
         call::read(&gateway, &headers, body, |bytes| schema::run(&id, bytes)).await
     };
