@@ -10,15 +10,15 @@ use serde_json::{Map, Value, json};
 
 use super::super::super::caller::Caller;
 use super::super::super::error::{envelope, plain};
-use super::super::call::{self, Done};
+use super::super::call;
 use super::super::{Segments, enter};
 use super::query::{Query, cut};
 use super::{No, data, is_empty, missing, page, whole_body};
 use crate::domain::json::Json;
 use crate::domain::principal::Scope;
 use crate::gateway::{Editor, Gateway, SuiteRefused};
+use crate::wire::rest::evals as schema;
 use crate::wire::rest::schema::ErrorEnvelope;
-use crate::wire::rest::{evals as schema, shield};
 
 /// The lists that cursors belong to.
 const SUITES: &str = "evals";
@@ -129,7 +129,7 @@ pub(super) async fn run(
     } else {
         call::read(&gateway, &headers, body, |bytes| schema::run(&id, bytes)).await
     };
-    told(&call::ask_own(&gateway, caller, &headers, "eval.run.create", arguments).await)
+    call::own_data(&gateway, caller, &headers, "eval.run.create", arguments).await
 }
 
 #[utoipa::path(
@@ -222,12 +222,7 @@ pub(super) async fn quality(
 ) -> Result<Response, No> {
     let query = Query::of_call(&gateway, &caller, Scope::EvalsRead, &uri, &["baseline"])?;
     let arguments = Json::of(&schema::quality(&id, query.given("baseline")));
-    Ok(told(&call::ask_own(&gateway, caller, &headers, "eval.quality.latest", Ok(Some(arguments))).await))
-}
-
-/// What an own tool answered, as `data`.
-fn told(done: &Done) -> Response {
-    call::enveloped(done, shield::told_as_data(&done.carried))
+    Ok(call::own_data(&gateway, caller, &headers, "eval.quality.latest", Ok(Some(arguments))).await)
 }
 
 fn editor(caller: &Caller) -> Editor<'_> {

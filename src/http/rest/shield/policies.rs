@@ -197,6 +197,5 @@ pub(super) async fn simulate(
     body: Body,
 ) -> Response {
     let arguments = call::read(&gateway, &headers, body, shield::question).await;
-    let done = call::ask_own(&gateway, caller, &headers, SIMULATE, arguments).await;
-    call::enveloped(&done, shield::told_as_data(&done.carried))
+    call::own_data(&gateway, caller, &headers, SIMULATE, arguments).await
 }
