@@ -116,16 +116,13 @@ async fn policies(desk: &Desk, texts: Vec<(String, String)>) -> Finding {
     match desk.ask(Command::PolicyCheck { policies: texts }).await {
         Ok(answer) => {
             let faults = answer.pointer("/report/faults").and_then(Value::as_array).map_or(0, Vec::len);
-            let detail =
-                format!("{} policies fit {} tools", print::text(&answer, "policies"), print::text(&answer, "tools"));
-            Finding::new(
-                "policies",
-                if faults == 0 {
-                    Ok(detail)
-                } else {
-                    Err((format!("{faults} faults"), "run `toolgate policy check`".into()))
-                },
-            )
+            let [policies, tools] = ["policies", "tools"].map(|name| print::text(&answer, name));
+            let mut detail = format!("{policies} policies fit {tools} tools");
+            if let Some(closed) = answer.get("closed").and_then(Value::as_u64).filter(|closed| *closed > 0) {
+                detail.push_str(&format!(", {closed} of which nobody may call: see `toolgate readiness`"));
+            }
+            let check = || (format!("{faults} faults"), "run `toolgate policy check`".to_owned());
+            Finding::new("policies", if faults == 0 { Ok(detail) } else { Err(check()) })
         }
         Err(error) => Finding::new("policies", Err((error.to_string(), "run `toolgate policy check`".into()))),
     }

@@ -312,7 +312,13 @@ impl Gateway {
         let report = tokio::task::spawn_blocking(move || check(&checked, &tools)).await;
         let report = report.map_err(|error| Failed::of(&error))?;
         let (policies, version) = (bundle.policies().len(), bundle.version());
-        Ok(json!({"policies": policies, "tools": count, "version": version, "active": active, "report": report}))
+        let closed = active.then(|| {
+            let tools = state.catalog.entries().iter().map(|entry| entry.tool());
+            tools.filter(|tool| state.policies.closed(tool).is_some()).count()
+        });
+        Ok(json!({
+            "policies": policies, "tools": count, "version": version, "active": active, "closed": closed, "report": report,
+        }))
     }
 }
 
