@@ -117,12 +117,12 @@ impl Sessions {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(session), sink);
     }
 
-    /// A session has ended. What was subscribed to in it is told no more, so who has it for that alone is let go, to come
-    /// again.
+    /// A session has ended, and its link goes with its connections. What was subscribed to in it is told no more, so who has
+    /// it for that alone is let go, to come again.
     fn unheard(&self, session: &str) {
+        // A link can speak to the listener too.
+        self.slots().retain(|_, slot| !slot.gone.load(Ordering::Acquire));
         if session.contains(LISTENS) {
-            // Its link can speak to the listener too.
-            self.slots().retain(|_, slot| !slot.gone.load(Ordering::Acquire));
             self.listeners.lock().unwrap_or_else(PoisonError::into_inner).remove(session);
         }
     }

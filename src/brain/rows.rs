@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, Read};
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::QueryError;
@@ -169,13 +170,14 @@ fn open_csv<R: BufRead>(mut raw: R) -> io::Result<(csv::Reader<R>, Vec<String>)>
 
 fn of_json(bytes: &[u8], options: &RowsOptions) -> Result<Entity, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "the line is not UTF-8".to_owned())?;
-    let value: Value = serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| {
+    let not_json = |error: serde_json::Error| {
         let text = error.to_string();
         // The line is ours to say.
         format!("not JSON: {}", text.split(" at line ").next().unwrap_or(&text))
-    })?;
-    strict::check(text).map_err(|error| error.to_string())?;
-    match value {
+    };
+    let text: &RawValue = serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(not_json)?;
+    strict::check(text.get()).map_err(|error| error.to_string())?;
+    match serde_json::from_str(text.get()).map_err(not_json)? {
         Value::Object(members) => entity_of(members, options),
         _ => Err("a row is a JSON object".into()),
     }

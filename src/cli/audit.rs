@@ -105,43 +105,55 @@ async fn export(desk: &Desk, format: Format) -> anyhow::Result<Ended> {
     }
 }
 
-async fn verify(common: &Common, desk: &Desk) -> anyhow::Result<Ended> {
-    let (mut seq, mut head, mut checked) = (0, None, 0);
+/// What a check of the whole log has found.
+pub(super) struct Verified {
+    /// Entries that were checked.
+    pub(super) entries: i64,
+    /// The hash of the last one.
+    head: String,
+    /// Where the chain is broken.
+    pub(super) fault: Option<Value>,
+    /// What is wrong with the file, though the chain holds.
+    pub(super) damage: Option<String>,
+}
+
+/// Checks the whole log step by step; `told` hears after each how many entries were checked, and of how many.
+pub(super) async fn verified(desk: &Desk, told: impl Fn(i64, &str)) -> anyhow::Result<Verified> {
+    let (mut seq, mut head, mut entries) = (0, None, 0);
     loop {
         let answer = desk.ask(control::Command::AuditVerify { seq, head, limit: STRIDE }).await?;
         let step = answer.get("step").cloned().unwrap_or_default();
-        checked += step.get("checked").and_then(Value::as_i64).unwrap_or(0);
-        if let Some(fault) = step.get("fault").filter(|fault| !fault.is_null()) {
-            return Ok(broken(common, checked, fault));
-        }
+        entries += step.get("checked").and_then(Value::as_i64).unwrap_or(0);
         let tip = print::text(&step, "head");
-        if step.get("done") == Some(&Value::Bool(true)) {
-            let damage = answer.get("damage").and_then(Value::as_str);
-            if common.json {
-                print::json(&json!({"holds": true, "entries": checked, "head": tip, "damage": damage}));
-            } else {
-                print::line(&format!("the chain holds: {checked} entries, head {tip}"));
-                if let Some(damage) = damage {
-                    print::line(&format!("the file is damaged: {}", print::clean(damage)));
-                }
-            }
-            return Ok(if damage.is_none() { Ended::Well } else { Ended::Wrong });
+        let fault = step.get("fault").filter(|fault| !fault.is_null()).cloned();
+        if fault.is_some() || step.get("done") == Some(&Value::Bool(true)) {
+            let damage = answer.get("damage").and_then(Value::as_str).map(str::to_owned);
+            return Ok(Verified { entries, head: tip, fault, damage });
         }
-        print::note(&format!("{checked} of {} entries checked", print::text(&answer, "entries")));
+        told(entries, &print::text(&answer, "entries"));
         seq = step.get("seq").and_then(Value::as_i64).unwrap_or(0);
         head = Some(tip);
     }
 }
 
-fn broken(common: &Common, checked: i64, fault: &Value) -> Ended {
-    if common.json {
-        print::json(&json!({"holds": false, "entries": checked, "fault": fault}));
-    } else {
-        print::line(&format!(
-            "the chain is broken at entry {}: {}",
-            print::text(fault, "seq"),
-            print::text(fault, "what")
-        ));
+async fn verify(common: &Common, desk: &Desk) -> anyhow::Result<Ended> {
+    let told = |checked, all: &str| print::note(&format!("{checked} of {all} entries checked"));
+    let Verified { entries, head, fault, damage } = verified(desk, told).await?;
+    match &fault {
+        Some(fault) if common.json => print::json(&json!({"holds": false, "entries": entries, "fault": fault})),
+        Some(fault) => {
+            let [seq, what] = ["seq", "what"].map(|name| print::text(fault, name));
+            print::line(&format!("the chain is broken at entry {seq}: {what}"));
+        }
+        None if common.json => {
+            print::json(&json!({"holds": true, "entries": entries, "head": head, "damage": damage}));
+        }
+        None => {
+            print::line(&format!("the chain holds: {entries} entries, head {head}"));
+            if let Some(damage) = &damage {
+                print::line(&format!("the file is damaged: {}", print::clean(damage)));
+            }
+        }
     }
-    Ended::Wrong
+    Ok(if fault.is_none() && damage.is_none() { Ended::Well } else { Ended::Wrong })
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::ask::{Desk, Need};
+use super::audit::{Verified, verified};
 use super::{Common, Ended, print};
 use crate::gateway::control::Command;
 
@@ -95,50 +96,33 @@ async fn examine(common: &Common) -> Vec<Finding> {
     findings
 }
 
-/// The whole chain, step by step.
+/// The whole chain.
 async fn audit(desk: &Desk) -> Finding {
-    let (mut seq, mut head, mut checked) = (0, None, 0);
-    loop {
-        let answer = match desk.ask(Command::AuditVerify { seq, head, limit: 20_000 }).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                let hint = "no call runs while the log cannot be written".into();
-                return Finding::new("audit log", Err((error.to_string(), hint)));
-            }
-        };
-        let step = answer.get("step").cloned().unwrap_or_default();
-        checked += step.get("checked").and_then(Value::as_i64).unwrap_or(0);
-        if let Some(fault) = step.get("fault").filter(|fault| !fault.is_null()) {
-            let hint = "run `toolgate audit verify`, and keep the file as evidence".into();
-            return Finding::new("audit log", Err((print::text(fault, "what"), hint)));
+    let told = match verified(desk, |_, _| {}).await {
+        Err(error) => Err((error.to_string(), "no call runs while the log cannot be written")),
+        Ok(Verified { fault: Some(fault), .. }) => {
+            Err((print::text(&fault, "what"), "run `toolgate audit verify`, and keep the file as evidence"))
         }
-        if let Some(damage) = answer.get("damage").and_then(Value::as_str) {
-            let hint =
-                "the entries are whole: `toolgate audit export` has them; keep a copy of the file before you mend it";
-            return Finding::new("audit log", Err((format!("the file is damaged: {damage}"), hint.into())));
-        }
-        if step.get("done") == Some(&Value::Bool(true)) {
-            return Finding::new("audit log", Ok(format!("{checked} entries, the chain holds")));
-        }
-        seq = step.get("seq").and_then(Value::as_i64).unwrap_or(0);
-        head = Some(print::text(&step, "head"));
-    }
+        Ok(Verified { damage: Some(damage), .. }) => Err((
+            format!("the file is damaged: {damage}"),
+            "the entries are whole: `toolgate audit export` has them; keep a copy of the file before you mend it",
+        )),
+        Ok(Verified { entries, .. }) => Ok(format!("{entries} entries, the chain holds")),
+    };
+    Finding::new("audit log", told.map_err(|(detail, hint)| (detail, hint.to_owned())))
 }
 
 async fn policies(desk: &Desk, texts: Vec<(String, String)>) -> Finding {
     match desk.ask(Command::PolicyCheck { policies: texts }).await {
         Ok(answer) => {
             let faults = answer.pointer("/report/faults").and_then(Value::as_array).map_or(0, Vec::len);
-            let detail =
-                format!("{} policies fit {} tools", print::text(&answer, "policies"), print::text(&answer, "tools"));
-            Finding::new(
-                "policies",
-                if faults == 0 {
-                    Ok(detail)
-                } else {
-                    Err((format!("{faults} faults"), "run `toolgate policy check`".into()))
-                },
-            )
+            let [policies, tools] = ["policies", "tools"].map(|name| print::text(&answer, name));
+            let mut detail = format!("{policies} policies fit {tools} tools");
+            if let Some(closed) = answer.get("closed").and_then(Value::as_u64).filter(|closed| *closed > 0) {
+                detail.push_str(&format!(", {closed} of which nobody may call: see `toolgate readiness`"));
+            }
+            let check = || (format!("{faults} faults"), "run `toolgate policy check`".to_owned());
+            Finding::new("policies", if faults == 0 { Ok(detail) } else { Err(check()) })
         }
         Err(error) => Finding::new("policies", Err((error.to_string(), "run `toolgate policy check`".into()))),
     }

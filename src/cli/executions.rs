@@ -1,12 +1,10 @@
 //! `toolgate executions`.
 
-use anyhow::bail;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::ask::Need;
-use super::{Common, Ended, ask, print};
-use crate::gateway::control;
+use super::{Common, Ended, print, tools};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -80,7 +78,7 @@ impl Filters {
 pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<Ended> {
     match command {
         Command::List(filters) => {
-            let (answer, _) = look(common, "executions.list", filters.arguments()).await?;
+            let (answer, _) = tools::own(common, Need::Configuration, "executions.list", filters.arguments()).await?;
             if common.json {
                 print::json(&answer);
                 return Ok(Ended::Well);
@@ -93,7 +91,7 @@ pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<End
             Ok(Ended::Well)
         }
         Command::Show { id } => {
-            let (answer, text) = look(common, "executions.get", json!({"id": id})).await?;
+            let (answer, text) = tools::own(common, Need::Configuration, "executions.get", json!({"id": id})).await?;
             print::answer(common, &answer, &text);
             Ok(Ended::Well)
         }
@@ -108,20 +106,4 @@ fn row(call: &Value) -> Vec<String> {
     };
     let why = Some(text("rule")).filter(|rule| !rule.is_empty()).unwrap_or_else(|| text("code"));
     vec![text("time"), text("id"), tool, text("decision"), text("outcome"), text("latency_ms"), why, text("agent")]
-}
-
-/// What an own tool answers: its structure and its text.
-///
-/// # Errors
-/// What it says where it does not.
-pub(super) async fn look(common: &Common, tool: &str, arguments: Value) -> anyhow::Result<(Value, String)> {
-    let command = control::Command::Call { tool: format!("toolgate:{tool}"), arguments };
-    let answer = ask::ask(common, Need::Configuration, command).await?;
-    let text = |at: &str| answer.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
-    if print::text(&answer, "ended") != "answered" {
-        let said = [text("/error/message"), text("/result/content/0/text")].into_iter().find(|text| !text.is_empty());
-        bail!("{}", said.unwrap_or_else(|| "the gateway did not answer".into()));
-    }
-    let structured = answer.pointer("/result/structuredContent").cloned().unwrap_or_default();
-    Ok((structured, text("/result/content/0/text")))
 }

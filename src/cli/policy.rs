@@ -106,23 +106,12 @@ async fn told(common: &Common, command: PoliciesCommand) -> anyhow::Result<Value
 }
 
 fn simulated(common: &Common, answer: &Value) -> anyhow::Result<Ended> {
-    let result = answer.get("result").cloned().unwrap_or_default();
-    let Some(report) = result.get("structuredContent").filter(|report| report.get("decision").is_some()) else {
-        let error = answer.get("error").map(|error| print::text(error, "message")).unwrap_or_default();
-        let text = print::list(&result, "content")
-            .iter()
-            .map(|block| print::text(block, "text"))
-            .collect::<Vec<_>>()
-            .join(" ");
-        anyhow::bail!("{}{}", print::clean(&error), print::clean(&text));
-    };
+    let (report, text) = tools::answered(answer)?;
     if common.json {
-        print::json(report);
+        print::json(&report);
     } else {
-        for block in print::list(&result, "content") {
-            print::line(&print::clean(&print::text(block, "text")));
-        }
-        let rows = print::list(report, "policies").iter().map(|rule| {
+        print::line(&print::clean(&text));
+        let rows = print::list(&report, "policies").iter().map(|rule| {
             let place = format!("{}:{}", print::text(rule, "file"), print::text(rule, "line"));
             vec![
                 print::text(rule, "id"),
@@ -137,7 +126,7 @@ fn simulated(common: &Common, answer: &Value) -> anyhow::Result<Ended> {
             print::table(&["policy", "effect", "mode", "place", "reason"], rows);
         }
     }
-    Ok(match print::text(report, "decision").as_str() {
+    Ok(match print::text(&report, "decision").as_str() {
         "allow" => Ended::Well,
         "deny" => Ended::Denied,
         "approval" => Ended::ApprovalNeeded,

@@ -4,8 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::ask::Need;
-use super::{Common, Ended, ask, print, tools};
-use crate::gateway::control;
+use super::{Common, Ended, print, tools};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -32,7 +31,7 @@ pub(super) async fn run(common: &Common, options: Options) -> anyhow::Result<End
     if let (Some(members), Some(agent)) = (asked.as_object_mut(), agent) {
         members.insert("agent_id".into(), json!(agent));
     }
-    let report = own(common, "preflight.check", asked).await?;
+    let (report, _) = tools::own(common, Need::Backends, "preflight.check", asked).await?;
     if common.json {
         print::json(&report);
     } else {
@@ -91,7 +90,7 @@ fn ended(report: &Value) -> Ended {
 }
 
 pub(super) async fn readiness(common: &Common) -> anyhow::Result<Ended> {
-    let report = own(common, "governance.readiness", json!({})).await?;
+    let (report, _) = tools::own(common, Need::Backends, "governance.readiness", json!({})).await?;
     let checks = print::list(&report, "checks");
     if common.json {
         print::json(&report);
@@ -104,21 +103,4 @@ pub(super) async fn readiness(common: &Common) -> anyhow::Result<Ended> {
         }
     }
     Ok(if print::text(&report, "status") == "fail" { Ended::Denied } else { Ended::Well })
-}
-
-/// What an own tool answers to the machine's owner.
-async fn own(common: &Common, tool: &str, arguments: Value) -> anyhow::Result<Value> {
-    let command = control::Command::Call { tool: format!("toolgate:{tool}"), arguments };
-    let answer = ask::ask(common, Need::Backends, command).await?;
-    let result = answer.get("result").cloned().unwrap_or_default();
-    let is_error = result.get("isError") == Some(&Value::Bool(true));
-    match result.get("structuredContent") {
-        Some(report) if !is_error => Ok(report.clone()),
-        _ => {
-            let error = answer.get("error").map(|error| print::text(error, "message")).unwrap_or_default();
-            let texts = print::list(&result, "content").iter().map(|block| print::text(block, "text"));
-            let text = texts.collect::<Vec<_>>().join(" ");
-            anyhow::bail!("{}{}", print::clean(&error), print::clean(&text))
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! `toolgate serve`.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::ask::SOCKET;
 use super::{Common, Ended, environment, print};
+use crate::config::reachable;
 use crate::domain::clock::SystemClock;
 use crate::domain::secret::Secret;
 use crate::gateway::{FirstKeys, Gateway, Opening};
@@ -43,7 +44,8 @@ pub(super) async fn run(common: &Common, listen: SocketAddr) -> anyhow::Result<E
     let local = Arc::clone(&gateway);
     // A certificate names the public URL, if anything.
     let secure = settings.gateway.tls.is_some();
-    let url = if secure { settings.gateway.base_url(&address.to_string()) } else { local_url(address) };
+    let base = settings.gateway.base_url(&address.to_string());
+    let url = if secure { base } else { format!("http://{}", reachable(address)) };
     let door = gateway.tasks().spawn(async move {
         if let Err(error) = serve_socket(Arc::clone(&local), &socket, control::router(local, url)).await {
             tracing::error!(%error, "the command socket cannot be used: commands on this machine will not reach the server");
@@ -64,16 +66,6 @@ pub(super) async fn run(common: &Common, listen: SocketAddr) -> anyhow::Result<E
     }
     drop((door, serving));
     Ok(Ended::Well)
-}
-
-/// What a program on this machine calls the address.
-fn local_url(address: SocketAddr) -> String {
-    let ip = match address.ip() {
-        ip if !ip.is_unspecified() => ip,
-        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-    };
-    format!("http://{}", SocketAddr::new(ip, address.port()))
 }
 
 /// The admin key that the environment sets, compared as it is.

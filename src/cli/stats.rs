@@ -3,8 +3,8 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::executions::look;
-use super::{Common, Ended, print};
+use super::ask::Need;
+use super::{Common, Ended, print, tools};
 
 /// What is summed up; the parameters of `observability.summary`.
 #[derive(Debug, Args)]
@@ -39,7 +39,7 @@ pub(super) async fn run(common: &Common, options: Options) -> anyhow::Result<End
         let given = [("server", server), ("tool", tool), ("key", key)];
         members.extend(given.into_iter().filter_map(|(name, text)| Some((name.to_owned(), json!(text?)))));
     }
-    let (answer, _) = look(common, "observability.summary", arguments).await?;
+    let (answer, _) = tools::own(common, Need::Configuration, "observability.summary", arguments).await?;
     if common.json {
         print::json(&answer);
     } else {

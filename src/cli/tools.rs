@@ -73,6 +73,33 @@ async fn call(common: &Common, tool: String, arguments: Value) -> anyhow::Result
     Ok(ended(&answer))
 }
 
+/// What an own tool answers to the machine's owner: its structure and its text.
+///
+/// # Errors
+/// What it says where it does not.
+pub(super) async fn own(common: &Common, need: Need, tool: &str, arguments: Value) -> anyhow::Result<(Value, String)> {
+    let command = control::Command::Call { tool: format!("toolgate:{tool}"), arguments };
+    answered(&ask::ask(common, need, command).await?)
+}
+
+/// The structure and the text in the answer of an own tool.
+///
+/// # Errors
+/// What it says where it does not answer.
+pub(super) fn answered(answer: &Value) -> anyhow::Result<(Value, String)> {
+    let result = answer.get("result").cloned().unwrap_or_default();
+    let texts = print::list(&result, "content").iter().map(|block| print::text(block, "text"));
+    let text = texts.collect::<Vec<_>>().join("\n");
+    match result.get("structuredContent") {
+        Some(structured) if print::text(answer, "ended") == "answered" => Ok((structured.clone(), text)),
+        _ => {
+            let error = answer.get("error").map(|error| print::text(error, "message")).unwrap_or_default();
+            let said = [error, text].into_iter().find(|said| !said.is_empty());
+            anyhow::bail!("{}", print::clean(&said.unwrap_or_else(|| "the gateway did not answer".into())))
+        }
+    }
+}
+
 pub(super) fn show(common: &Common, answer: &Value) {
     if common.json {
         print::json(answer);

@@ -18,4 +18,4 @@ mod transport;
 
 pub use profiles::Profiles;
 pub use reader::{Fault, Faults};
-pub use settings::{ApiPolicies, Permissions, ServerSettings, SessionsOf, Settings, Transport};
+pub use settings::{ApiPolicies, Permissions, ServerSettings, SessionsOf, Settings, Transport, reachable};

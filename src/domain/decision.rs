@@ -22,6 +22,11 @@ impl Verdict {
             Self::Approval => "approval",
         }
     }
+
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Allow, Self::Deny, Self::Approval].into_iter().find(|verdict| verdict.as_str() == text)
+    }
 }
 
 /// What a policy does where it matches.

@@ -1,5 +1,6 @@
 //! How a call ended.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -55,6 +56,15 @@ pub struct SchemaFault {
     pub path: String,
     /// What was expected there.
     pub expected: String,
+}
+
+impl fmt::Display for SchemaFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.expected)
+    }
 }
 
 /// Arguments that do not fit, and what would.
@@ -259,6 +269,20 @@ pub enum UpstreamFault {
     Busy,
     /// It answered with a JSON-RPC error: the error object as it came.
     Rpc(Json),
+}
+
+impl UpstreamFault {
+    /// In one word, as callers read it.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Down => "backend_down",
+            Self::Timeout => "backend_timeout",
+            Self::Garbled => "backend_garbled",
+            Self::Busy => "backend_busy",
+            Self::Rpc(_) => "backend_error",
+        }
+    }
 }
 
 /// A call that was permitted and did not come back with a result.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::path::{PathCheck, nodes};
-use super::suite::{Case, Decision};
+use super::suite::Case;
+use crate::domain::decision::Verdict;
 
 /// Characters of a value in a reason, of a reason, and how many reasons.
 const MAX_SHOWN: usize = 120;
@@ -51,10 +52,10 @@ pub fn judge(case: &Case, seen: &Observed, fits: Fits<'_>, goes_on: &dyn Fn() ->
     let expect = &case.expect;
     let mut reasons = Vec::new();
     // An error may be one before any decision: arguments that do not fit.
-    let wanted = expect.decision.or_else(|| (expect.is_error != Some(true)).then_some(Decision::Allow));
+    let wanted = expect.decision.or_else(|| (expect.is_error != Some(true)).then_some(Verdict::Allow));
     let is_error = seen.ended != Ended::Well;
     // What never came to a decision is told as the error that it is.
-    let undecided = wanted == Some(Decision::Allow) && seen.decision == "error" && is_error;
+    let undecided = wanted == Some(Verdict::Allow) && seen.decision == "error" && is_error;
     match wanted.filter(|wanted| !undecided && wanted.as_str() != seen.decision) {
         Some(wanted) => reasons.push(format!(
             "expected the decision {}, got {} by {}: {}",
@@ -63,7 +64,7 @@ pub fn judge(case: &Case, seen: &Observed, fits: Fits<'_>, goes_on: &dyn Fn() ->
             seen.policies.join(", "),
             seen.text
         )),
-        None if wanted.is_some_and(|wanted| wanted != Decision::Allow) => {}
+        None if wanted.is_some_and(|wanted| wanted != Verdict::Allow) => {}
         None => match (expect.is_error.unwrap_or(false), is_error) {
             (false, true) => reasons.push(format!("expected a result, got an error: {}", seen.text)),
             (true, false) => reasons.push(format!("expected an error, got a result: {}", seen.text)),

@@ -16,5 +16,5 @@ pub use compare::{Baseline, Comparison, Verdict, compare};
 pub use judge::{Ended, Fits, Observed, judge};
 pub use read::{read, read_again};
 pub use run::{CaseResult, Run, score, score_value, within_room};
-pub use suite::{Case, Decision, Environment, Expect, Suite, Suites};
+pub use suite::{Case, Environment, Expect, Suite, Suites};
 pub use table::{Flaw, whole};

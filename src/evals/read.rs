@@ -7,8 +7,9 @@ use jsonschema::PatternOptions;
 use serde_json::{Map, Value};
 
 use super::path::PathCheck;
-use super::suite::{Case, Decision, Environment, Expect, Suite};
+use super::suite::{Case, Environment, Expect, Suite};
 use super::table::{Flaw, Flaws, Table};
+use crate::domain::decision::Verdict;
 use crate::domain::duration::parse_duration;
 use crate::domain::id::ServerName;
 use crate::domain::json::{canonical, sha256_hex};
@@ -142,7 +143,7 @@ fn expectation(table: &Table<'_>, flaws: &Flaws) -> Expect {
     let checks = table.list("jsonpath", MAX_CHECKS);
     let paths = checks.into_iter().filter_map(|(at, value)| PathCheck::read(&Table::of(value, at, flaws)?)).collect();
     let expect = Expect {
-        decision: table.parsed("decision", "`allow`, `deny` or `approval`", Decision::parse),
+        decision: table.parsed("decision", "`allow`, `deny` or `approval`", Verdict::parse),
         policy: table.text("policy", MAX_NAME),
         is_error: table.flag("is_error"),
         equals: table.take("equals").cloned(),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::path::PathCheck;
+use crate::domain::decision::Verdict;
 
 /// The suites by their ids.
 pub type Suites = BTreeMap<u64, Arc<Suite>>;
@@ -99,34 +100,11 @@ impl Case {
     }
 }
 
-/// What the policies are expected to say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
-    Allow,
-    Deny,
-    Approval,
-}
-
-impl Decision {
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Deny => "deny",
-            Self::Approval => "approval",
-        }
-    }
-
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Allow, Self::Deny, Self::Approval].into_iter().find(|decision| decision.as_str() == text)
-    }
-}
-
 /// What should come of a call. Where nothing is said, it is permitted and gives a result that is no error.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Expect {
-    pub decision: Option<Decision>,
+    /// What the policies are expected to say.
+    pub decision: Option<Verdict>,
     /// One of the policies that determine the decision.
     pub policy: Option<String>,
     pub is_error: Option<bool>,

@@ -58,6 +58,23 @@ impl Gateway {
         Ok(entry)
     }
 
+    /// Does an act between its intent and its end, which says whether it was done.
+    ///
+    /// # Errors
+    /// Where either cannot be written; without the intent nothing is done.
+    pub(super) async fn act<T, E>(
+        &self,
+        actor: &Actor,
+        act: &str,
+        notes: &[String],
+        doing: impl Future<Output = Result<T, E>>,
+    ) -> Result<Result<T, E>, Failed> {
+        let entry = self.begin_act(actor, act, notes).await?;
+        let done = doing.await;
+        close_act(entry, done.is_ok()).await?;
+        Ok(done)
+    }
+
     /// Opens the record of an act that only looks, or that is still to be judged. Whatever is done is
     /// [intended](OpenEntry::intend) first.
     pub(super) async fn open_act(&self, actor: &Actor, act: &str) -> Result<OpenEntry, Failed> {

@@ -189,17 +189,6 @@ impl Gateway {
             Ok(state.id)
         })
     }
-
-    /// Says where the gateway listens: for links, where no public URL is configured.
-    pub fn listens_at(&self, address: std::net::SocketAddr) {
-        use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-        let ip = match address.ip() {
-            ip if !ip.is_unspecified() => ip,
-            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        };
-        self.pipeline.approvals.listens_at(SocketAddr::new(ip, address.port()).to_string());
-    }
 }
 
 /// The approval that a call waits for, where it waits for one.

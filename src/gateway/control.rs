@@ -133,26 +133,26 @@ impl Gateway {
             Command::ServersList => Ok(json!({"servers": self.pipeline.backends.status()})),
             Command::ServersTest { name } => self.test_servers(name.as_deref()).await,
             Command::ServersLogin { name, redirect } => self.begin_login(&name, &redirect).await,
-            Command::ServersCallback { name, url } => self.finish_login(&name, &url).await,
+            Command::ServersCallback { name, url } => Box::pin(self.finish_login(&name, &url)).await,
             Command::ServersLogout { name } => self.logout(&name).await,
             Command::ToolsList => Ok(self.list_tools()),
             Command::Call { tool, arguments } => self.call(tool, &arguments).await,
             Command::Simulate { arguments, key } => self.simulate(arguments, key.as_deref()).await,
             Command::PolicyCheck { policies } => self.check_policies(&policies).await,
             Command::Approvals(command) => self.approvals_command(command).await,
-            Command::Evals(command) => self.evaluations(command).await,
+            Command::Evals(command) => self.evals_command(command).await,
             Command::Policies(command) => self.policies_command(command).await,
             Command::PolicyRemove { name } => {
                 let removed = self.change_policy_here(&Actor::owner(), PolicyChange::Remove { name }).await;
                 removed.map_err(|refused| Failed::of(&refused))
             }
-            Command::Providers(command) => self.control_providers(command).await,
+            Command::Providers(command) => Box::pin(self.providers_command(command)).await,
             Command::Brain(command) => self.brain_command(command).await,
-            audit => self.audit(audit).await,
+            audit => self.audit_command(audit).await,
         }
     }
 
-    async fn audit(&self, command: Command) -> Result<Value, Failed> {
+    async fn audit_command(&self, command: Command) -> Result<Value, Failed> {
         let journal = &self.pipeline.journal;
         match command {
             Command::AuditTail { count } => {

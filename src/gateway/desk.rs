@@ -99,7 +99,11 @@ impl Desk {
         // Built again by the tools as the new settings have them: one moment takes the place of the other whole.
         let (state, report) = self.build(&inputs, self.0.backends.catalog()).await?;
         tell(&report);
-        self.0.state.store(Arc::new(state));
+        let state = Arc::new(state);
+        if inputs.bundle.version() != active.bundle.version() {
+            tell_closed(self.0.state.load_full(), Arc::clone(&state)).await;
+        }
+        self.0.state.store(state);
         if active.settings.telemetry != inputs.settings.telemetry {
             self.0.telemetry.follow(inputs.settings.telemetry.as_deref());
             let to = inputs.settings.telemetry.as_ref().and_then(|settings| settings.endpoint.host());
@@ -219,6 +223,23 @@ fn internal(message: &str) -> Refused {
 /// A fault that stands in no file.
 fn internal_fault(message: &str) -> Fault {
     Fault { file: "toolgate".into(), line: 1, column: 1, message: message.to_owned(), hint: None }
+}
+
+/// Says how many tools somebody could call so far and nobody can any more: a folder of policies takes the place of those
+/// that ship, and whoever writes the first policy there has to bring the permits along.
+async fn tell_closed(before: Arc<State>, after: Arc<State>) {
+    let closing = tokio::task::spawn_blocking(move || {
+        let tools = after.catalog.entries().iter().map(|entry| entry.tool());
+        tools.filter(|tool| after.policies.closed(tool).is_some() && before.policies.closed(tool).is_none()).count()
+    });
+    let closed = closing.await.unwrap_or_default();
+    if closed > 0 {
+        tracing::warn!(
+            tools = closed,
+            "tools that somebody could call so far are permitted to nobody now: see `toolgate readiness`; a folder of \
+             policies takes the place of those that ship, which `toolgate policy show` prints"
+        );
+    }
 }
 
 /// Says what a build found.

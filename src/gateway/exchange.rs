@@ -85,10 +85,9 @@ impl Gateway {
     /// Where that cannot be stored or recorded.
     pub async fn revoke_tokens(&self, actor: &Actor, principal: &Principal) -> Result<bool, Failed> {
         let Some(grant) = &principal.grant else { return Ok(false) };
-        let entry = self.begin_act(actor, "tokens.revoke", &[grant.to_string()]).await?;
-        let revoked = self.keys.revoke_grant(grant).await;
-        close_act(entry, revoked.is_ok()).await?;
-        revoked.map_err(|error| Failed(error.to_string()))?;
+        let revoking = self.keys.revoke_grant(grant);
+        let revoked = self.act(actor, "tokens.revoke", &[grant.to_string()], revoking).await?;
+        revoked.map_err(|error| Failed::of(&error))?;
         Ok(true)
     }
 

@@ -23,7 +23,6 @@ mod servers;
 mod sessions;
 mod shown;
 pub mod sources;
-mod suites;
 mod surface;
 mod tape;
 mod token;
@@ -47,7 +46,7 @@ use tokio_util::task::TaskTracker;
 pub use self::approvals::{ApprovalsCommand, Undecided, Viewer, waits_for};
 pub use self::desk::Refused;
 pub use self::directory::DirectoryEntry;
-pub use self::evals::EvalsCommand;
+pub use self::evals::{Editor, EvalsCommand, SuiteRefused};
 pub use self::exchange::TokenRefused;
 pub use self::keys::{FirstKeys, KeyRefused};
 pub use self::list::Listing;
@@ -58,7 +57,6 @@ pub use self::providers::{Landing, ProviderRefused, ProvidersCommand};
 pub use self::records::Export;
 pub use self::sessions::Visit;
 pub use self::shown::ToolFilter;
-pub use self::suites::{Editor, SuiteRefused};
 pub use self::tape::{Tape, position};
 pub use self::token::Resource;
 pub use self::undertaking::{Carrying, LIFETIME_MS as TASK_LIFETIME_MS};
@@ -72,6 +70,7 @@ pub use crate::backend::{
     Returned, asides,
 };
 pub use crate::ledger::Standing;
+pub use crate::own::EXECUTIONS_LISTED;
 pub use crate::pipeline::{Line, State};
 pub use crate::store::Filter as RecordFilter;
 
@@ -84,6 +83,7 @@ use self::sessions::Sessions;
 use self::undertaking::Undertakings;
 use self::visitors::Visitors;
 use crate::brain::Brain;
+use crate::config::reachable;
 use crate::domain::call::{CallRequest, Entrance};
 use crate::domain::crowd::{Crowd, Seat};
 use crate::domain::dlp::DlpResult;
@@ -129,8 +129,8 @@ pub struct Gateway {
     desk: Desk,
     surroundings: Arc<Surroundings>,
     evals: Library,
-    /// The runs of evaluations that the command line follows.
-    evaluations: Progress,
+    /// How far the runs have come that the command line follows.
+    runs_followed: Progress,
     tasks: TaskTracker,
     /// Falls when the gateway starts to stop: nothing new is taken, streams end.
     stopping: CancellationToken,
@@ -160,9 +160,10 @@ impl Gateway {
         self.pipeline.own.all()
     }
 
-    /// Notes where the gateway is served, for whoever asks how it stands.
+    /// Notes where the gateway is served: for whoever asks how it stands, and for links, where no public URL is configured.
     pub fn listens(&self, address: SocketAddr, tls: bool) {
         self.surroundings.listens(address, tls);
+        self.pipeline.approvals.listens_at(reachable(address).to_string());
     }
 
     /// Says who holds a credential. Whoever is turned away is recorded, within limits.

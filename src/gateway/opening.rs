@@ -131,7 +131,7 @@ impl Gateway {
             surroundings,
             tasks,
             evals,
-            evaluations: Progress::default(),
+            runs_followed: Progress::default(),
             stopping: CancellationToken::new(),
             giving_up: CancellationToken::new(),
             changes,

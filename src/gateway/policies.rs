@@ -236,7 +236,7 @@ impl Gateway {
     /// # Errors
     /// Where the store cannot be read.
     pub async fn policies(&self) -> Result<(Vec<(String, Value)>, Arc<str>), Failed> {
-        let api = self.desk.api_policies().await.map_err(|error| Failed(error.to_string()))?;
+        let api = self.desk.api_policies().await.map_err(|error| Failed::of(&error))?;
         let state = self.state();
         let bundle = state.policies.bundle();
         let views = bundle.policies().iter().map(|policy| (policy.id().to_string(), view(policy, &api, false)));
@@ -250,7 +250,7 @@ impl Gateway {
     /// # Errors
     /// Where the store cannot be read.
     pub async fn policy(&self, id: &str) -> Result<Option<Value>, Failed> {
-        let api = self.desk.api_policies().await.map_err(|error| Failed(error.to_string()))?;
+        let api = self.desk.api_policies().await.map_err(|error| Failed::of(&error))?;
         let state = self.state();
         Ok(state.policies.bundle().policy(id).map(|policy| view(policy, &api, true)))
     }
@@ -297,9 +297,8 @@ impl Gateway {
         }
         close_act(entry, changed.is_ok()).await?;
         let Changed { name, version, bundle, warnings } = changed?;
-        let view =
+        let mut view =
             self.policy(&name).await?.unwrap_or_else(|| json!({"id": name, "deleted": true, "version": version}));
-        let mut view = view;
         if let Some(members) = view.as_object_mut() {
             members.insert("policy_version".into(), json!(bundle));
             members.insert("warnings".into(), json!(warnings));
@@ -309,7 +308,7 @@ impl Gateway {
 
     /// Checks these policies (file and text), and those of the API with them, against the live tools.
     pub(super) async fn check_policies(&self, policies: &[(String, String)]) -> Result<Value, Failed> {
-        let api = self.desk.api_policies().await.map_err(|error| Failed(error.to_string()))?;
+        let api = self.desk.api_policies().await.map_err(|error| Failed::of(&error))?;
         let files = policies.iter().map(|(file, text)| source(file, text));
         let bundle = match Bundle::compile(&files.chain(api.iter().map(of_api)).collect::<Vec<_>>()) {
             Ok(bundle) => Arc::new(bundle),
@@ -326,9 +325,15 @@ impl Gateway {
         tools.extend(judged.map(|own| Arc::clone(&own.tool)));
         let (count, checked) = (state.catalog.entries().len(), Arc::clone(&bundle));
         let report = tokio::task::spawn_blocking(move || check(&checked, &tools)).await;
-        let report = report.map_err(|error| Failed(error.to_string()))?;
+        let report = report.map_err(|error| Failed::of(&error))?;
         let (policies, version) = (bundle.policies().len(), bundle.version());
-        Ok(json!({"policies": policies, "tools": count, "version": version, "active": active, "report": report}))
+        let closed = active.then(|| {
+            let tools = state.catalog.entries().iter().map(|entry| entry.tool());
+            tools.filter(|tool| state.policies.closed(tool).is_some()).count()
+        });
+        Ok(json!({
+            "policies": policies, "tools": count, "version": version, "active": active, "closed": closed, "report": report,
+        }))
     }
 }
 

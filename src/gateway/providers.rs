@@ -129,10 +129,9 @@ impl Gateway {
     ) -> Result<Value, ProviderRefused> {
         let provider = self.provider(&principal.user, slug)?;
         let notes = [format!("provider {}", provider.slug)];
-        let entry = self.begin_act(actor, "providers.connect", &notes).await?;
         let redirect = format!("{base}/v1/providers/{}/callback", provider.slug);
-        let begun = self.pipeline.backends.begin_connection(principal, &provider, &redirect).await;
-        close_act(entry, begun.is_ok()).await?;
+        let beginning = self.pipeline.backends.begin_connection(principal, &provider, &redirect);
+        let begun = self.act(actor, "providers.connect", &notes, beginning).await?;
         let url = begun.map_err(|error| ProviderRefused::of(error, &provider))?;
         let id = account_id(&principal.user, &provider.slug);
         Ok(json!({"id": id, "slug": provider.slug, "url": url, "expires_in": PATIENCE}))
@@ -220,17 +219,16 @@ impl Gateway {
     ) -> Result<Value, ProviderRefused> {
         let provider = self.provider(&principal.user, name)?;
         let notes = [format!("provider {}", provider.slug)];
-        let entry = self.begin_act(actor, "providers.disconnect", &notes).await?;
-        let gone = self.pipeline.backends.disconnect(&principal.user, &provider).await;
-        close_act(entry, matches!(gone, Ok(true))).await?;
-        match gone {
-            Ok(true) => {
-                let id = account_id(&principal.user, &provider.slug);
-                Ok(json!({"id": id, "slug": provider.slug, "disconnected": true}))
+        let forgetting = async {
+            match self.pipeline.backends.disconnect(&principal.user, &provider).await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(ProviderRefused::NotConnected(Arc::clone(&provider.title))),
+                Err(error) => Err(Failed::of(&error).into()),
             }
-            Ok(false) => Err(ProviderRefused::NotConnected(Arc::clone(&provider.title))),
-            Err(error) => Err(Failed::of(&error).into()),
-        }
+        };
+        self.act(actor, "providers.disconnect", &notes, forgetting).await??;
+        let id = account_id(&principal.user, &provider.slug);
+        Ok(json!({"id": id, "slug": provider.slug, "disconnected": true}))
     }
 
     /// Renews the tokens of a principal's account now; says how it stands then.
@@ -245,21 +243,19 @@ impl Gateway {
     ) -> Result<Value, ProviderRefused> {
         let provider = self.provider(&principal.user, name)?;
         let notes = [format!("provider {}", provider.slug)];
-        let entry = self.begin_act(actor, "providers.refresh", &notes).await?;
-        let renewed = self.pipeline.backends.renew_account(&principal.user, &provider).await;
-        close_act(entry, renewed.is_ok()).await?;
+        let renewing = self.pipeline.backends.renew_account(&principal.user, &provider);
+        let renewed = self.act(actor, "providers.refresh", &notes, renewing).await?;
         renewed.map_err(|error| ProviderRefused::of(error, &provider))?;
         self.provider_view(principal, &provider).await
     }
 
     /// What the machine's owner asks about providers.
-    pub(super) async fn control_providers(&self, command: ProvidersCommand) -> Result<Value, Failed> {
+    pub(super) async fn providers_command(&self, command: ProvidersCommand) -> Result<Value, Failed> {
         match command {
             ProvidersCommand::List => Ok(self.list_providers()),
             ProvidersCommand::Rotate => {
-                let entry = self.begin_act(&Actor::owner(), "providers.rotate", &[]).await?;
-                let rotated = self.pipeline.backends.rotate_sealing_secret().await;
-                close_act(entry, rotated.is_ok()).await?;
+                let rotating = self.pipeline.backends.rotate_sealing_secret();
+                let rotated = self.act(&Actor::owner(), "providers.rotate", &[], rotating).await?;
                 let done = rotated.map_err(|error| Failed::of(&error))?;
                 Ok(json!({"resealed": done.changed, "lost": done.lost}))
             }

@@ -44,7 +44,7 @@ impl Gateway {
         let (mut found, mut before) = (Vec::new(), before);
         for _ in 0..LOOKS {
             let page = self.pipeline.journal.page(filter.clone(), before, limit - found.len()).await;
-            let page = page.map_err(|error| Failed(error.to_string()))?;
+            let page = page.map_err(|error| Failed::of(&error))?;
             found.extend(page.records.iter().map(crate::journal::Record::json));
             before = page.next;
             if found.len() >= limit || before.is_none() {
@@ -59,7 +59,7 @@ impl Gateway {
     /// # Errors
     /// Where the log cannot be read.
     pub async fn record(&self, id: &str) -> Result<Option<Json>, Failed> {
-        let record = self.pipeline.journal.get(id).await.map_err(|error| Failed(error.to_string()))?;
+        let record = self.pipeline.journal.get(id).await.map_err(|error| Failed::of(&error))?;
         Ok(record.map(|record| record.json()))
     }
 
@@ -68,7 +68,7 @@ impl Gateway {
     /// # Errors
     /// Where the log can be neither read nor written.
     pub async fn export(&self, actor: &Actor, filter: Filter, csv: bool) -> Result<Export, Failed> {
-        let (end, _) = self.pipeline.journal.head().await.map_err(|error| Failed(error.to_string()))?;
+        let (end, _) = self.pipeline.journal.head().await.map_err(|error| Failed::of(&error))?;
         let mut entry = self.open_act(actor, "audit.export").await?;
         entry.note(if csv { "format csv" } else { "format jsonl" });
         close_act(entry, true).await?;
@@ -89,7 +89,7 @@ impl Export {
         }
         while let Some(at) = self.at.filter(|_| out.is_empty()) {
             let page = gateway.pipeline.journal.export(self.filter.clone(), at, STRIDE).await;
-            let page = page.map_err(|error| Failed(error.to_string()))?;
+            let page = page.map_err(|error| Failed::of(&error))?;
             for record in page.records.iter().filter(|record| record.seq() <= self.end) {
                 out.push_str(&record.line(self.csv));
                 out.push('\n');

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Gateway;
-use super::control::{Actor, Failed, close_act};
+use super::control::{Actor, Failed};
 use crate::backend::ServerStatus;
 
 /// How long a test of servers waits for them.
@@ -33,17 +33,15 @@ impl Gateway {
 
     /// Ends a login; the server is connected with what it gave.
     pub(super) async fn finish_login(&self, name: &str, callback: &str) -> Result<Value, Failed> {
-        let entry = self.begin_act(&Actor::owner(), "servers.login", &[format!("server {name}")]).await?;
-        let finished = self.pipeline.backends.finish_login(name, callback).await;
-        close_act(entry, finished.is_ok()).await?;
+        let finishing = self.pipeline.backends.finish_login(name, callback);
+        let finished = self.act(&Actor::owner(), "servers.login", &[format!("server {name}")], finishing).await?;
         finished.map_err(Failed)?;
         Ok(json!({"server": name, "logged_in": true}))
     }
 
     pub(super) async fn logout(&self, name: &str) -> Result<Value, Failed> {
-        let entry = self.begin_act(&Actor::owner(), "servers.logout", &[format!("server {name}")]).await?;
-        let forgotten = self.pipeline.backends.logout(name).await;
-        close_act(entry, forgotten.is_ok()).await?;
+        let forgetting = self.pipeline.backends.logout(name);
+        let forgotten = self.act(&Actor::owner(), "servers.logout", &[format!("server {name}")], forgetting).await?;
         Ok(json!({"server": name, "logged_out": forgotten.map_err(Failed)?}))
     }
 }

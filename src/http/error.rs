@@ -34,10 +34,14 @@ pub(super) fn challenge(why: &NotAdmitted, response: &mut Response) {
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
 }
 
+/// What REST calls it when a credential was not admitted.
+pub(super) const fn code(why: &NotAdmitted) -> &'static str {
+    if matches!(why, NotAdmitted::Throttled { .. }) { "rate_limited" } else { "unauthorized" }
+}
+
 /// The answer to a REST request whose credential was not admitted.
 pub(super) fn not_admitted(why: &NotAdmitted) -> Response {
-    let code = if matches!(why, NotAdmitted::Throttled { .. }) { "rate_limited" } else { "unauthorized" };
-    let mut response = plain(StatusCode::UNAUTHORIZED, code, &why.to_string());
+    let mut response = plain(StatusCode::UNAUTHORIZED, code(why), &why.to_string());
     challenge(why, &mut response);
     response
 }

@@ -17,10 +17,9 @@ use super::error::plain;
 use super::rest::{Segments, enter};
 use crate::config::reader::parse_duration;
 use crate::domain::principal::Scope;
-use crate::domain::strict;
 use crate::gateway::control::Actor;
 use crate::gateway::{Gateway, KeyRefused, NewKey};
-use crate::wire::rest::schema;
+use crate::wire::rest::{Body as Members, schema};
 
 /// `GET /v1/mcp/key-profiles`: what each profile grants.
 #[utoipa::path(
@@ -33,7 +32,7 @@ pub(super) async fn profiles(State(gateway): State<Arc<Gateway>>) -> Response {
 
 /// A key that is wanted.
 #[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, expecting = "an object with `name` and `profile`")]
+#[serde(deny_unknown_fields)]
 #[schema(as = NewKey, example = json!({"name": "Claude desktop MCP", "profile": "mcp_readonly"}))]
 struct Wanted {
     /// For people: 1 to 200 characters.
@@ -75,17 +74,10 @@ pub(super) async fn create(
         Ok(bytes) => bytes,
         Err((status, why)) => return plain(status, "invalid_request", why),
     };
-    // serde would take an array for a struct, member by member.
-    if !bytes.trim_ascii_start().starts_with(b"{") {
-        return invalid("the body must be an object with `name` and `profile`");
-    }
-    let wanted: Wanted = match serde_json::from_slice(&bytes) {
+    let wanted: Wanted = match Members::read(&bytes).and_then(|members| members.typed()) {
         Ok(wanted) => wanted,
-        Err(error) => return invalid(&error.to_string()),
+        Err(why) => return invalid(&why),
     };
-    if let Err(unfit) = strict::check(&String::from_utf8_lossy(&bytes)) {
-        return invalid(&unfit.to_string());
-    }
     let expires_in = match wanted.expires_in.as_deref().map(parse_duration) {
         Some(None) => return invalid("`expires_in` must be a duration such as `30d`"),
         expires => expires.flatten(),

@@ -76,7 +76,6 @@ impl Listening {
 
 /// Serves until the gateway stops, then lets connections end.
 pub async fn serve(gateway: Arc<Gateway>, listening: Listening) {
-    gateway.listens_at(listening.address);
     let router = super::router(Arc::clone(&gateway));
     let places = Arc::new(Semaphore::new(gateway.state().settings.gateway.max_connections));
     let graceful = GracefulShutdown::new();

@@ -50,11 +50,8 @@ impl Opening {
 /// A failure of a backend in one word.
 pub(super) const fn failure(fault: &UpstreamFault) -> &'static str {
     match fault {
-        UpstreamFault::Down => "backend_down",
-        UpstreamFault::Timeout => "backend_timeout",
-        UpstreamFault::Garbled => "backend_garbled",
-        UpstreamFault::Busy => "backend_busy",
         UpstreamFault::Rpc(_) => "rpc_error",
+        other => other.code(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Description;
+use super::{Description, arguments};
 use crate::approvals::Viewer;
 use crate::domain::approval::ApprovalState;
 use crate::domain::id::ApprovalId;
@@ -66,10 +66,6 @@ struct Page {
     cursor: Option<String>,
 }
 
-fn read<'a, T: Deserialize<'a>>(call: &'a PermittedCall) -> Result<T, Refusal> {
-    T::deserialize(call.value()).map_err(|error| Refusal::InvalidRequest { message: error.to_string() })
-}
-
 /// A store that cannot be read: the reason is the log's.
 fn unread(error: &StoreError) -> Refusal {
     tracing::error!(%error, "approvals could not be read");
@@ -77,7 +73,7 @@ fn unread(error: &StoreError) -> Refusal {
 }
 
 pub(super) async fn run_list(pipeline: &Pipeline, state: &Arc<State>, call: &PermittedCall) -> Result<Answer, Refusal> {
-    let page: Page = read(call)?;
+    let page: Page = arguments(call)?;
     let limit = page.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     let before = page.cursor.as_deref().map(ApprovalId::from);
     let viewer = Viewer::Holder(call.principal());
@@ -104,7 +100,7 @@ pub(super) async fn run_get(pipeline: &Pipeline, state: &Arc<State>, call: &Perm
     struct One {
         id: String,
     }
-    let One { id } = read(call)?;
+    let One { id } = arguments(call)?;
     let id = ApprovalId::from(id.as_str());
     let found = pipeline.approvals.one(Viewer::Holder(call.principal()), &id, &state.settings).await;
     let found = found.map_err(|error| unread(&error))?;

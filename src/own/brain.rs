@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::Description;
+use super::{Description, arguments};
 use crate::brain::{
     Answered, Brain, MAX_JOINED, MAX_LIMIT, MAX_QUERY, QUERY_TIME, Query, QueryError, READINGS_OF_KEY, Sight,
     run as answer,
@@ -81,9 +81,7 @@ pub(super) fn tool() -> OwnTool {
 }
 
 pub(super) async fn run(brain: &Brain, state: &Arc<State>, call: &PermittedCall) -> Result<Answer, Refusal> {
-    let asked = if call.value().is_null() { json!({}) } else { call.value().clone() };
-    let query: Query =
-        serde_json::from_value(asked).map_err(|error| Refusal::InvalidRequest { message: error.to_string() })?;
+    let query: Query = arguments(call)?;
     let mut sight = Judged::new(state, call.principal(), call.facts());
     let brain = brain.of(&call.principal().key);
     let answered = brain.read(QUERY_TIME, move |reading| answer(reading, &query, &mut sight)).await;

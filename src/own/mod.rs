@@ -16,8 +16,10 @@ mod simulate;
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
 
+pub use self::executions::DEFAULT_LIMIT as EXECUTIONS_LISTED;
 pub use self::readiness::Surroundings;
 use crate::authn::Keyring;
 use crate::brain::Brain;
@@ -124,6 +126,13 @@ impl OwnTools for Own {
             }
         })
     }
+}
+
+/// Reads the arguments, which have passed the schema; where there are none, they are empty.
+fn arguments<T: DeserializeOwned>(call: &PermittedCall) -> Result<T, Refusal> {
+    let (given, none) = (call.value(), Value::Object(Map::new()));
+    let read = T::deserialize(if given.is_null() { &none } else { given });
+    read.map_err(|error| Refusal::InvalidRequest { message: error.to_string() })
 }
 
 /// The spelling that every host accepts: `[a-zA-Z0-9_-]`.

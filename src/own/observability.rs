@@ -3,8 +3,8 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Description;
-use super::executions::{arguments, unread};
+use super::executions::unread;
+use super::{Description, arguments};
 use crate::backend::BreakerState;
 use crate::config::reader::parse_duration;
 use crate::domain::clock::Moment;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Description;
+use super::{Description, arguments};
 use crate::domain::outcome::{Answer, Refusal};
 use crate::domain::principal::Scope;
 use crate::domain::tool::{Hints, Tool};
@@ -50,15 +50,14 @@ struct Arguments {
 }
 
 pub(super) fn run(own: &[OwnTool], state: &Arc<State>, call: &PermittedCall) -> Result<Answer, Refusal> {
-    let arguments =
-        Arguments::deserialize(call.value()).map_err(|error| Refusal::InvalidRequest { message: error.to_string() })?;
-    let limit = arguments.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
-    let full = arguments.detail.as_deref() == Some("full");
+    let Arguments { query, limit, server, detail } = arguments(call)?;
+    let limit = limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
+    let full = detail.as_deref() == Some("full");
     let tools = state.catalog.entries();
     let sight = state.sight(call.principal());
     let at = |number: u32| sight.numbered(own, number);
-    let options = SearchOptions { limit, server: arguments.server.as_deref() };
-    let found = state.index.search(&arguments.query, &options, |number| at(number).is_some());
+    let options = SearchOptions { limit, server: server.as_deref() };
+    let found = state.index.search(&query, &options, |number| at(number).is_some());
     let hits: Vec<(&Arc<Tool>, f32)> = found.hits.iter().filter_map(|hit| Some((at(hit.tool)?, hit.score))).collect();
     let of_server = |tool: &Tool| options.server.is_none_or(|server| tool.id.server.as_str() == server);
     let searched = tools.iter().map(|entry| entry.tool()).filter(|tool| of_server(tool) && sight.shows(tool)).count()

@@ -82,11 +82,6 @@ impl Record {
         }
     }
 
-    /// The id of the record.
-    pub(super) fn event(&self) -> &EventId {
-        self.entry.id()
-    }
-
     /// Takes note of what becomes of the call at its backend.
     pub(super) const fn trail(&self) -> &Trail {
         &self.trail

@@ -120,7 +120,7 @@ impl Resolved {
         record: &mut Record,
     ) -> Result<(Decided, Road), Refusal> {
         let facts = Facts { effects: &self.effects.effects, surface: self.surface, now, source: self.source };
-        let call = self.call.recorded(record.event().clone(), record.trail().context());
+        let call = self.call.recorded(record.id().clone(), record.trail().context());
         let decision = match self.by_scope {
             Some(scope) => policies.permit_by_scope(call, scope, &facts),
             None if self.again => policies.decide_again(call, &facts),

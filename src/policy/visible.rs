@@ -41,6 +41,13 @@ impl Policies {
         self.subject(tool).err().map(|withheld| withheld.reason)
     }
 
+    /// Why nobody may call a tool, whoever they are; `None` where somebody may.
+    #[must_use]
+    pub fn closed(&self, tool: &Tool) -> Option<Arc<str>> {
+        let open = || tool.settings.allowed_roles.is_some() || self.permits(tool).next().is_some();
+        self.withheld(tool).or_else(|| (!open()).then(|| "no policy permits it to anybody".into()))
+    }
+
     /// The catalogue as one principal may see it: for asking about many tools.
     #[must_use]
     pub fn view<'a>(&'a self, who: &'a Principal) -> View<'a> {

@@ -344,14 +344,7 @@ fn failure(error: &UpstreamError) -> String {
 /// A backend's failure for programs.
 #[must_use]
 pub fn upstream_details(error: &UpstreamError) -> Value {
-    let code = match error.fault {
-        UpstreamFault::Down => "backend_down",
-        UpstreamFault::Timeout => "backend_timeout",
-        UpstreamFault::Garbled => "backend_garbled",
-        UpstreamFault::Busy => "backend_busy",
-        UpstreamFault::Rpc(_) => "backend_error",
-    };
-    json!({"code": code, "message": error.message, "retryable": error.retryable, "breaker": error.breaker, "retry_after": error.retry_after})
+    json!({"code": error.fault.code(), "message": error.message, "retryable": error.retryable, "breaker": error.breaker, "retry_after": error.retry_after})
 }
 
 /// A backend's own error passes with its number, but for the one number that the eras read differently: "resource not

@@ -1,7 +1,7 @@
 //! No record, no call: what happens while the audit log cannot be written.
 
 use rusqlite::Connection;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Client, FakeUpstream, Program, Say, Setup, TestGateway, eventually};
 
@@ -26,9 +26,10 @@ async fn without_a_record_nothing_runs() {
     let refused = client.invoke("up", "write", "{}").await;
     assert_eq!((refused.status, refused.denied().as_str()), (200, "audit_unavailable"));
     assert_eq!(ready(&client).await, 503);
-    let read = client.invoke("up", "read", "{}").await;
+    let question = json!({"action": "up.read"});
+    let (read, simulated) = tokio::join!(client.invoke("up", "read", "{}"), client.call("policy.simulate", &question));
     assert_eq!(read.denied(), "audit_unavailable", "reading too");
-    assert_eq!(client.call("policy.simulate", &json!({"action": "up.read"})).await.denied(), "audit_unavailable");
+    assert_eq!(simulated.denied(), "audit_unavailable");
     assert_eq!(upstream.calls().len(), 0, "nothing reached the backend");
     blocker.execute_batch("ROLLBACK").unwrap();
     eventually("calls run again, without a restart", async || {
@@ -54,19 +55,25 @@ async fn without_a_record_nothing_is_changed() {
     let made = admin.post("/v1/brain/entities").json(&entity("before")).send().await;
     assert_eq!((made.status, &made.json()["data"]["created"]), (200, &json!(1)), "{}", made.text);
     let blocker = block(&gateway);
-    // The first of them finds a log that is healthy still; its data stands in a file of its own.
-    for (path, body) in [
-        ("/v1/brain/entities", &entity("after")),
-        ("/v1/beta/users/ada/keys", &key),
-        ("/v1/policies", &policy),
-        ("/v1/evals", &suite),
-        ("/v1/auth/token", &json!({})),
-    ] {
+    let refused = async |path: &str, body: &Value| {
         let refused = admin.post(path).json(body).send().await;
         assert_eq!((refused.status, refused.error()["code"].as_str()), (503, Some("internal_error")), "{path}");
-    }
-    let kept = admin.delete(&format!("/v1/beta/users/tester/keys/{}", victim.id)).send().await;
-    assert_eq!(kept.status, 503, "{}", kept.text);
+    };
+    // The first of them finds a log that is healthy still; its data stands in a file of its own.
+    refused("/v1/brain/entities", &entity("after")).await;
+    // Each waits for the store, so they wait together.
+    let nothing = json!({});
+    let kept = async {
+        let kept = admin.delete(&format!("/v1/beta/users/tester/keys/{}", victim.id)).send().await;
+        assert_eq!(kept.status, 503, "{}", kept.text);
+    };
+    tokio::join!(
+        refused("/v1/beta/users/ada/keys", &key),
+        refused("/v1/policies", &policy),
+        refused("/v1/evals", &suite),
+        refused("/v1/auth/token", &nothing),
+        kept
+    );
     blocker.execute_batch("ROLLBACK").unwrap();
     eventually("the log can be written again", async || (ready(&admin).await == 200).then_some(())).await;
     assert_eq!(gateway.client(&victim).rpc("ping", &json!({})).await.status, 200);

@@ -12,7 +12,7 @@ use crate::support::{FakeUpstream, Key, Say, Setup, TestGateway, eventually, inv
 
 const SHORT: Duration = Duration::from_millis(200);
 /// More than the kernel keeps for a reader that does not read.
-const LARGE: usize = 24 << 20;
+const LARGE: usize = 12 << 20;
 
 /// A connection from this address of the loopback net.
 async fn connect(from: Ipv4Addr, to: SocketAddr) -> TcpStream {

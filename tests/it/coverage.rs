@@ -54,7 +54,7 @@ async fn every_route_that_needs_a_key_is_401_without_one() {
                 .send()
                 .await;
             let expected = match route.access {
-                Access::Key | Access::Scope(_) => answer.status == 401 || answer.status == 429,
+                Access::Key | Access::Scope(_) | Access::Call(_) => answer.status == 401 || answer.status == 429,
                 // What it says with `[oauth]` stands in `tokens::endpoint`.
                 Access::Token => answer.status == 404,
                 // A stranger from elsewhere is asked for a key; see `mcp::doors`.
@@ -81,7 +81,7 @@ async fn every_route_wants_its_scope() {
     let body = json!({"serverId": "up", "toolName": "read", "tool": "up:read", "arguments": {}});
     let mut seen = 0;
     for route in ROUTES {
-        let Access::Scope(scope) = route.access else { continue };
+        let (Access::Scope(scope) | Access::Call(scope)) = route.access else { continue };
         seen += 1;
         let n = Scope::ALL.into_iter().position(|other| other == scope).unwrap();
         let holder = gateway.client(&gateway.writer(&format!("only_{n}")).await);
@@ -96,6 +96,9 @@ async fn every_route_wants_its_scope() {
         assert_eq!(refused.status, 403, "{name}: {}", refused.text);
         let let_in = ask(&holder).await;
         assert!(!matches!(let_in.status, 401 | 403), "{name}: {} {}", let_in.status, let_in.text);
+        // A call names its record, and nothing else does.
+        let is_call = matches!(route.access, Access::Call(_));
+        assert_eq!(let_in.header("toolgate-audit-id").is_some(), is_call, "{name}");
     }
     assert!(seen >= 7, "{seen}");
     gateway.finish().await;

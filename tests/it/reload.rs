@@ -56,8 +56,14 @@ async fn policies_that_come_later_are_followed() {
     assert_eq!(decision(&client).await, "allow", "what ships");
     put(folder.path(), "closed.cedar", CLOSED);
     becomes(&client, "deny").await;
+    // Nothing is permitted any more, which is said once, and the doctor says it too.
+    let warned = || program.err().iter().filter(|line| line.contains("permitted to nobody now")).count();
+    eventually("a word about it", async || (warned() == 1).then_some(())).await;
+    let doctor = program.run(&["doctor"]).await;
+    assert!(doctor.out.contains("5 tools, 5 of which nobody may call"), "{doctor:?}");
     put(folder.path(), "closed.cedar", OPEN);
     becomes(&client, "allow").await;
+    assert_eq!(warned(), 1);
     put(folder.path(), "more.cedar", CLOSED);
     becomes(&client, "deny").await;
     program.stop().await;

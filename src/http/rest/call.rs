@@ -22,6 +22,7 @@ use crate::domain::secret::Secret;
 use crate::domain::trace::Provenance;
 use crate::gateway::{Gateway, Leaving, NotAdmitted, Uncalled, waits_for};
 use crate::wire::rest::Told;
+use crate::wire::rest::shield::told_as_data;
 
 /// Names the audit record of a call on every answer.
 const AUDIT_ID: HeaderName = HeaderName::from_static("toolgate-audit-id");
@@ -137,6 +138,18 @@ pub(super) async fn ask_own(
 ) -> Done {
     let asked = arguments.map(|arguments| Asked::own(tool, arguments));
     carry(gateway, caller, headers, asked).await
+}
+
+/// Asks one of the gateway's own tools, and answers with what it answers as `data`.
+pub(super) async fn own_data(
+    gateway: &Arc<Gateway>,
+    caller: Caller,
+    headers: &HeaderMap,
+    tool: &str,
+    arguments: Result<Option<Json>, Unread>,
+) -> Response {
+    let done = ask_own(gateway, caller, headers, tool, arguments).await;
+    enveloped(&done, told_as_data(&done.carried))
 }
 
 /// What an own tool answered, as `told` has it, in the envelope of `/v1`.

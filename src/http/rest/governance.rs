@@ -9,8 +9,7 @@ use axum::response::Response;
 use http::HeaderMap;
 
 use super::super::caller::Caller;
-use super::call::{self, Unread};
-use crate::domain::json::Json;
+use super::call;
 use crate::gateway::Gateway;
 use crate::wire::rest::{judged_schema, shield, shield_schema as schema};
 
@@ -29,7 +28,7 @@ pub(super) async fn preflight(
     body: Body,
 ) -> Response {
     let arguments = call::read(&gateway, &headers, body, shield::question).await;
-    ask(&gateway, caller, &headers, "preflight.check", arguments).await
+    call::own_data(&gateway, caller, &headers, "preflight.check", arguments).await
 }
 
 #[utoipa::path(
@@ -40,16 +39,5 @@ pub(super) async fn preflight(
     responses((status = 200, description = "Every check, always in the same order", body = schema::ObjectAnswer))
 )]
 pub(super) async fn readiness(State(gateway): State<Arc<Gateway>>, caller: Caller, headers: HeaderMap) -> Response {
-    ask(&gateway, caller, &headers, "governance.readiness", Ok(None)).await
-}
-
-async fn ask(
-    gateway: &Arc<Gateway>,
-    caller: Caller,
-    headers: &HeaderMap,
-    tool: &str,
-    arguments: Result<Option<Json>, Unread>,
-) -> Response {
-    let done = call::ask_own(gateway, caller, headers, tool, arguments).await;
-    call::enveloped(&done, shield::simulated(&done.carried))
+    call::own_data(&gateway, caller, &headers, "governance.readiness", Ok(None)).await
 }

@@ -8,6 +8,7 @@ use axum::response::Response;
 use http::HeaderMap;
 
 use super::super::caller::{Caller, Stranger};
+use super::super::error;
 use super::call::{self, Asked};
 use crate::domain::call::ToolRef;
 use crate::gateway::{Gateway, NotAdmitted};
@@ -51,6 +52,5 @@ pub(super) async fn invoke(
 }
 
 fn stranger(why: &NotAdmitted) -> String {
-    let code = if matches!(why, NotAdmitted::Throttled { .. }) { "rate_limited" } else { "unauthorized" };
-    refusal(code, &why.to_string())
+    refusal(error::code(why), &why.to_string())
 }

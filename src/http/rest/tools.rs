@@ -9,6 +9,7 @@ use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 
 use super::super::caller::{Caller, Stranger};
+use super::super::error;
 use super::super::request::Named;
 use super::call::{self, Asked};
 use crate::domain::call::ToolRef;
@@ -61,6 +62,5 @@ pub(super) async fn call(
 }
 
 fn stranger(why: &NotAdmitted, request: &RequestId) -> String {
-    let code = if matches!(why, NotAdmitted::Throttled { .. }) { "RATE_LIMITED" } else { "UNAUTHORIZED" };
-    wire::refusal(code, &why.to_string(), request)
+    wire::refusal(&error::code(why).to_ascii_uppercase(), &why.to_string(), request)
 }

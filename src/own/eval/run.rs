@@ -291,11 +291,8 @@ fn tell(line: &Line, done: usize, total: usize, name: &str) {
 /// Holds a value against a schema of a case.
 fn holds(schema: &Value, value: &Value) -> Result<(), String> {
     fits(schema, value).map_err(|faults| {
-        let fault = |fault: &crate::domain::outcome::SchemaFault| match fault.path.as_str() {
-            "" => fault.expected.clone(),
-            path => format!("{path}: {}", fault.expected),
-        };
-        format!("does not fit the schema: {}", faults.iter().map(fault).collect::<Vec<_>>().join("; "))
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        format!("does not fit the schema: {}", faults.join("; "))
     })
 }
 

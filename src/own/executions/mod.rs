@@ -11,8 +11,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::Description;
 use super::eval::Evals;
+use super::{Description, arguments};
 use crate::config::reader::parse_duration;
 use crate::domain::audit::{Decision, Ending, Entry};
 use crate::domain::clock::Moment;
@@ -26,7 +26,8 @@ use crate::store::Filter;
 pub(super) const LIST: &str = "executions.list";
 pub(super) const GET: &str = "executions.get";
 
-const DEFAULT_LIMIT: usize = 20;
+/// Calls that are listed where no limit is given.
+pub const DEFAULT_LIMIT: usize = 20;
 const MAX_LIMIT: usize = 100;
 /// Longest text of a filter.
 const MAX_TEXT: usize = 512;
@@ -132,11 +133,6 @@ fn invalid(message: impl Into<String>) -> Refusal {
 pub(super) fn unread(error: &crate::journal::JournalError) -> Refusal {
     tracing::error!(%error, "the audit log could not be read");
     Refusal::Internal
-}
-
-/// Reads the arguments, which have passed the schema.
-pub(super) fn arguments<T: for<'de> Deserialize<'de>>(call: &PermittedCall) -> Result<T, Refusal> {
-    T::deserialize(call.value()).map_err(|error| invalid(error.to_string()))
 }
 
 /// A moment as filters name it: a time, a day, or how long ago.

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use self::credentials::{Vouched, faults};
-use super::Description;
 use super::simulate::{Question, judged, told};
+use super::{Description, arguments};
 use crate::authn::Keyring;
 use crate::backend::{BreakerState, Resolved as Found, ServerState, ServerStatus};
 use crate::domain::call::ToolRef;
@@ -82,8 +82,7 @@ pub(super) async fn run(
     keys: &Keyring,
     call: &PermittedCall,
 ) -> Result<Answer, Refusal> {
-    let Arguments { calls, agent_id } =
-        Arguments::deserialize(call.value()).map_err(|error| Refusal::InvalidRequest { message: error.to_string() })?;
+    let Arguments { calls, agent_id } = arguments(call)?;
     let who = judged(agent_id.as_deref(), state, keys, call)?;
     let calls: Vec<Meant> = calls.into_iter().take(MAX_CALLS).map(|asked| Meant::of(pipeline, state, asked)).collect();
     let tools: BTreeSet<Called> = calls.iter().filter_map(|meant| meant.tool.as_deref()).map(called).collect();

@@ -19,16 +19,7 @@ impl View<'_> {
 
     pub(super) fn tools_without_policy(&self) -> Check {
         let policies = &self.state.policies;
-        let nobody = |tool: &&Arc<Tool>| {
-            let why = match policies.withheld(tool) {
-                Some(reason) => reason.to_string(),
-                None if tool.settings.allowed_roles.is_some() || policies.permits(tool).next().is_some() => {
-                    return None;
-                }
-                None => "no policy permits it to anybody".to_owned(),
-            };
-            Some(json!({"tool": tool.label, "why": why}))
-        };
+        let nobody = |tool: &&Arc<Tool>| Some(json!({"tool": tool.label, "why": policies.closed(tool)?}));
         let tools = self.tools();
         let found: Vec<_> = tools.iter().filter_map(nobody).collect();
         Check {

@@ -4,7 +4,6 @@ mod ask;
 
 use std::sync::Arc;
 
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use self::ask::Arguments;
@@ -59,7 +58,7 @@ pub(super) async fn run(
     call: &PermittedCall,
 ) -> Result<Answer, Refusal> {
     let invalid = |message: String| Refusal::InvalidRequest { message };
-    let arguments = Arguments::deserialize(call.value()).map_err(|error| invalid(error.to_string()))?;
+    let arguments: Arguments = super::arguments(call)?;
     let who = judged(arguments.agent_id.as_deref(), state, keys, call)?;
     let who = Arc::new(who);
     if let Some(entity) = arguments.entity()? {

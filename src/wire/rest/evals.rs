@@ -17,7 +17,7 @@ const RUN_MEMBERS: [&str; 2] = ["environment", "author"];
 /// # Errors
 /// A sentence for the caller.
 pub fn run(id: &str, body: &Bytes) -> Result<Option<Json>, String> {
-    let mut arguments = quality(id, None);
+    let mut arguments = suite(id);
     if !body.is_empty() && body.trim_ascii() != b"null" {
         let body = Body::read(body)?;
         body.only(&RUN_MEMBERS)?;
@@ -33,12 +33,17 @@ pub fn run(id: &str, body: &Bytes) -> Result<Option<Json>, String> {
 /// The arguments of `eval.quality.latest`.
 #[must_use]
 pub fn quality(id: &str, baseline: Option<&str>) -> Value {
-    // What is no number does not fit, and the tool says so.
-    let id = id.parse::<u64>().map_or_else(|_| json!(id), |id| json!(id));
-    match baseline {
-        Some(baseline) => json!({"evaluationId": id, "baseline": baseline}),
-        None => json!({"evaluationId": id}),
+    let mut arguments = suite(id);
+    if let (Some(baseline), Some(members)) = (baseline, arguments.as_object_mut()) {
+        members.insert("baseline".into(), json!(baseline));
     }
+    arguments
+}
+
+/// The arguments of a call about a suite. What is no number does not fit, and the tool says so.
+#[must_use]
+pub fn suite(id: &str) -> Value {
+    json!({"evaluationId": id.parse::<u64>().map_or_else(|_| json!(id), |id| json!(id))})
 }
 
 /// Where backends stand.

@@ -13,6 +13,7 @@ pub mod tools;
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -24,6 +25,7 @@ use crate::domain::strict;
 /// The members of a body, as text. It may hold a caller's token, so that it has no `Debug`.
 pub(crate) struct Body<'a> {
     whole: &'a Bytes,
+    text: &'a RawValue,
     members: HashMap<String, &'a RawValue>,
 }
 
@@ -40,7 +42,19 @@ impl<'a> Body<'a> {
             return Err("the body must be an object".into());
         }
         let members = serde_json::from_str(text.get()).map_err(|error| format!("the body cannot be read: {error}"))?;
-        Ok(Self { whole, members })
+        Ok(Self { whole, text, members })
+    }
+
+    /// All of it, as a type that names its members.
+    ///
+    /// # Errors
+    /// A sentence for the caller, which may quote what stands in the body.
+    pub(crate) fn typed<T: DeserializeOwned>(&self) -> Result<T, String> {
+        serde_json::from_str(self.text.get()).map_err(|error| error.to_string())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.members.is_empty()
     }
 
     /// A member that is there and not null.
@@ -166,11 +180,7 @@ fn sentence(refusal: &Refusal) -> String {
 }
 
 fn faults(misfit: &Misfit) -> String {
-    let fault = |fault: &crate::domain::outcome::SchemaFault| match fault.path.as_str() {
-        "" => fault.expected.clone(),
-        path => format!("{path}: {}", fault.expected),
-    };
-    misfit.faults.iter().map(fault).collect::<Vec<_>>().join("; ")
+    misfit.faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// The details that MCP gives, but for what stands beside them here.

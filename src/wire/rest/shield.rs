@@ -1,5 +1,5 @@
-//! `/v1/mcps/{id}/invoke` and `/v1/policies/simulate`: a result in short with its governance, or an error with one of
-//! the few codes that these pages have.
+//! Calls through the doors under `/v1`: a result in short, with its governance or as the data of an own tool's page, or an
+//! error with one of the few codes that these pages have.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -58,9 +58,9 @@ pub fn invoked(carried: &Carried) -> Finished {
     }
 }
 
-/// Tells how a simulation ended.
+/// Tells how a call of an own tool ended: what it answers is `data`.
 #[must_use]
-pub fn simulated(carried: &Carried) -> Told {
+pub fn told_as_data(carried: &Carried) -> Told {
     match &carried.outcome {
         Outcome::Answered(answer) => {
             Told { status: 200, body: format!("{{\"data\":{}}}", short(answer).as_str()), retry_after: None }
@@ -76,7 +76,7 @@ pub fn simulated(carried: &Carried) -> Told {
 /// error, and here the caller's.
 #[must_use]
 pub fn queried(carried: &Carried, part: Option<&str>) -> Told {
-    let Outcome::Answered(answer) = &carried.outcome else { return simulated(carried) };
+    let Outcome::Answered(answer) = &carried.outcome else { return told_as_data(carried) };
     let found = short(answer);
     if answer.is_error {
         let found = found.value();
@@ -102,9 +102,10 @@ pub fn entities(body: &Bytes) -> Result<(Vec<Value>, Vec<String>), String> {
         #[serde(default)]
         relations: Vec<String>,
     }
-    Body::read(body)?.only(&["entities", "relations"])?;
-    let Entities { entities, relations } = serde_json::from_slice(body)
-        .map_err(|_| "entities must be a list of objects, and relations one of texts".to_owned())?;
+    let body = Body::read(body)?;
+    body.only(&["entities", "relations"])?;
+    let Entities { entities, relations } =
+        body.typed().map_err(|_| "entities must be a list of objects, and relations one of texts".to_owned())?;
     Ok((entities, relations))
 }
 

@@ -283,16 +283,6 @@ pub enum ExportFormat {
     Csv,
 }
 
-/// The decision in an audit record.
-#[derive(Debug, ToSchema)]
-#[schema(rename_all = "lowercase")]
-pub enum RecordDecision {
-    Allow,
-    Deny,
-    Approval,
-    Error,
-}
-
 /// The outcome in an audit record.
 #[derive(Debug, ToSchema)]
 #[schema(rename_all = "lowercase")]

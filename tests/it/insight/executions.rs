@@ -35,6 +35,10 @@ async fn every_door_shows_the_same_calls() {
         assert_eq!(same["executions"], bare["executions"], "{what}");
         assert_eq!(same["next_cursor"], bare["next_cursor"], "{what}");
     }
+    // A call without arguments asks for all, as one with empty ones does.
+    let params = json!({"name": LIST});
+    let all = structure(&client.rpc("tools/call", &params).await);
+    assert!(all["executions"].as_array().is_some_and(|calls| calls.len() > 3), "{all}");
     let newest = &bare["executions"][0];
     assert_eq!(
         (newest["tool"].clone(), newest["decision"].clone(), newest["outcome"].clone()),

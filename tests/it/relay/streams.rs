@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::support::{FakeUpstream, Say, Setup, eventually, soon};
 
@@ -63,7 +65,7 @@ async fn a_stream_that_broke_off_is_taken_up_where_it_stopped() {
     // Somebody else's stream is not there to be taken up.
     let other = gateway.agent().await.at(ROUTE).legacy().await;
     let mut foreign = other.get(ROUTE).header("accept", "text/event-stream").header("last-event-id", &id).open().await;
-    assert!(!foreign.ends_within(std::time::Duration::from_millis(100)).await, "its own stream, which is silent");
+    assert!(!foreign.ends_within(Duration::from_millis(100)).await, "its own stream, which is silent");
     gateway.finish().await;
 }
 
@@ -148,6 +150,19 @@ async fn a_subscription_ends_with_its_session() {
     let first = soon("the acknowledgement", stream.data()).await.unwrap();
     assert_eq!(first["params"]["notifications"], json!({"resourceSubscriptions": ["x://a"]}));
     upstream.release(16);
-    assert!(stream.ends_within(std::time::Duration::from_secs(10)).await);
+    assert!(stream.ends_within(Duration::from_secs(10)).await);
     gateway.finish().await;
+}
+
+/// A client's session with a server ends with the gateway, and its connections with it: the end waits for none of them.
+#[tokio::test]
+async fn a_session_holds_up_no_end() {
+    let upstream = FakeUpstream::legacy().await;
+    let gateway = Setup::with(&upstream).start().await;
+    let client = gateway.agent().await.at(ROUTE).legacy().await;
+    client.call("read", &json!({})).await.result();
+    let began = Instant::now();
+    gateway.finish().await;
+    // A backend that is not done would be waited for longer.
+    assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
 }

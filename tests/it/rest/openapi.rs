@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use toolgate::http::{Access, ROUTES};
 
 use super::asked::{brain, calls, evaluations, others, shield, watched};
@@ -25,16 +25,37 @@ fn operations(document: &Value) -> Vec<(String, String, Value)> {
     found
 }
 
-/// A schema of the document, strict: a member that is not described does not fit.
-fn fits(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
-    let mut components = document["components"].clone();
-    for shape in components["schemas"].as_object_mut().unwrap().values_mut() {
-        if shape["properties"].is_object() {
-            shape["additionalProperties"] = json!(false);
+/// The shapes that a schema names, and those that they name in turn.
+fn named(document: &Value, schema: &Value) -> Map<String, Value> {
+    let (mut found, mut open) = (Map::new(), vec![schema.clone()]);
+    while let Some(next) = open.pop() {
+        match next {
+            Value::Object(members) => {
+                let reference = members.get("$ref").and_then(Value::as_str).unwrap_or_default();
+                if let Some(name) =
+                    reference.strip_prefix("#/components/schemas/").filter(|name| !found.contains_key(*name))
+                {
+                    let shape = document["components"]["schemas"][name].clone();
+                    open.push(shape.clone());
+                    found.insert(name.to_owned(), shape);
+                }
+                open.extend(members.into_iter().map(|(_, value)| value));
+            }
+            Value::Array(items) => open.extend(items),
+            _ => {}
         }
     }
+    found
+}
+
+/// A schema of the document, strict: a member that is not described does not fit.
+fn fits(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
+    let mut shapes = named(document, schema);
+    for shape in shapes.values_mut().filter(|shape| shape["properties"].is_object()) {
+        shape["additionalProperties"] = json!(false);
+    }
     let mut whole = schema.clone();
-    whole["components"] = components;
+    whole["components"] = json!({"schemas": shapes});
     let validator = jsonschema::validator_for(&whole).unwrap();
     let faults: Vec<String> =
         validator.iter_errors(value).map(|fault| format!("{}: {fault}", fault.instance_path())).collect();
@@ -66,11 +87,11 @@ async fn it_lists_every_route_and_nothing_else() {
         assert_eq!(described, variables, "{name}");
         let route =
             ROUTES.iter().find(|route| route.method == method && route.path.replace("{*", "{") == path).unwrap();
-        let wants_key = matches!(route.access, Access::Key | Access::Scope(_));
+        let wants_key = matches!(route.access, Access::Key | Access::Scope(_) | Access::Call(_));
         let ways = match route.access {
             Access::Public => 0,
             Access::Token => 1,
-            Access::Key | Access::Scope(_) => 2,
+            Access::Key | Access::Scope(_) | Access::Call(_) => 2,
             Access::Local => 3,
         };
         assert_eq!(operation["security"].as_array().unwrap().len(), ways, "{name}");

@@ -17,7 +17,7 @@ const ERRORS: [(Applies, u16, &str); 13] = [
     (Applies::Keyed, 429, "Over a limit: wait as many seconds as `Retry-After` says"),
     (Applies::Call, 500, "A fault of the gateway; its log says more"),
     (Applies::Call, 502, "The backend is down or broken, or reports an error"),
-    (Applies::Recorded, 503, "Nothing can be recorded, the gateway is stopping, or the backend is busy"),
+    (Applies::Recorded, 503, "Nothing can be recorded or read, the gateway is stopping, or the backend is busy"),
     (Applies::Call, 504, "The backend gave no answer in time"),
 ];
 
@@ -31,7 +31,7 @@ enum Applies {
     Named,
     Body,
     Call,
-    /// What writes to the audit log.
+    /// What writes to the store, or reads it.
     Recorded,
 }
 
@@ -79,26 +79,8 @@ fn leave_open(value: &mut Value) {
     }
 }
 
-fn is_call(method: &str, path: &str) -> bool {
-    const CALLS: [&str; 12] = [
-        "/api/v1/mcp/invoke",
-        "/api/mcp/call",
-        "/v1/mcps/{id}/invoke",
-        "/v1/policies/simulate",
-        "/v1/preflight",
-        "/v1/governance/readiness",
-        "/v1/brain/query",
-        "/v1/brain/types",
-        "/v1/executions",
-        "/v1/executions/{id}",
-        "/v1/observability/summary",
-        "/v1/evals/{id}/quality",
-    ];
-    CALLS.contains(&path) || (method == "POST" && path == "/v1/evals/{id}/runs")
-}
-
 fn is_keyed(access: Access) -> bool {
-    matches!(access, Access::Key | Access::Token | Access::Scope(_))
+    matches!(access, Access::Key | Access::Token | Access::Scope(_) | Access::Call(_))
 }
 
 fn secure(route: &Route, operation: &mut Map<String, Value>) {
@@ -110,7 +92,7 @@ fn secure(route: &Route, operation: &mut Map<String, Value>) {
         }
         Access::Key => (either, None),
         Access::Token => (json!([{"bearer": []}]), Some("Needs an access token; not there without `[oauth]`.".into())),
-        Access::Scope(scope) => (either, Some(format!("Needs the scope `{}`.", scope.as_str()))),
+        Access::Scope(scope) | Access::Call(scope) => (either, Some(format!("Needs the scope `{}`.", scope.as_str()))),
     };
     operation.insert("security".into(), security);
     if let Some(said) = said {
@@ -122,7 +104,7 @@ fn secure(route: &Route, operation: &mut Map<String, Value>) {
 
 fn add_errors(route: &Route, operation: &mut Map<String, Value>) {
     let has_body = operation.contains_key("requestBody");
-    let call = is_call(route.method, route.path);
+    let call = matches!(route.access, Access::Call(_));
     let keyed = is_keyed(route.access);
     let mcp = has_body
         && !call
@@ -140,11 +122,11 @@ fn add_errors(route: &Route, operation: &mut Map<String, Value>) {
         let applies = match applies {
             Applies::Always => keyed || has_body || route.path.contains('{'),
             Applies::Keyed => keyed || route.access == Access::Local,
+            Applies::Recorded => keyed,
             Applies::Scoped => call || matches!(route.access, Access::Scope(_)),
             Applies::Named => call || (keyed && route.path.contains('{')),
             Applies::Body => has_body && keyed,
             Applies::Call => call,
-            Applies::Recorded => call || (keyed && route.method != "GET"),
         };
         if applies && !responses.contains_key(&status.to_string()) {
             let schema = json!({"$ref": format!("#/components/schemas/{schema}")});

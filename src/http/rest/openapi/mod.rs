@@ -109,7 +109,6 @@ use crate::wire::rest::{schema, shield_schema};
         shield_schema::GovernedError,
         shield_schema::ApprovalStates,
         shield_schema::ExportFormat,
-        shield_schema::RecordDecision,
         shield_schema::RecordOutcome,
         crate::wire::rest::evals::EvalBaseline,
         schema::ToolCallError,

@@ -79,7 +79,7 @@ pub(super) async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, ur
     enter(&gateway, &caller, Scope::ApprovalsRead)?;
     let query = Query::read(&uri, &["limit", "cursor", "state"])?;
     let state = query.word("state", &ApprovalState::ALL.map(ApprovalState::as_str))?;
-    let before = query.place(LIST)?.map(|place| ApprovalId::from(place.as_str()));
+    let before = query.place(LIST)?.map(|place: String| ApprovalId::from(place.as_str()));
     let state = state.and_then(|state| ApprovalState::parse(&state));
     let (limit, viewer) = (query.limit()?, Viewer::Holder(&caller.principal));
     let (approvals, next) = gateway.approvals_page(viewer, state, before, limit).await.map_err(|why| refused(&why))?;

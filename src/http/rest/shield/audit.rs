@@ -17,7 +17,7 @@ use super::super::super::caller::Caller;
 use super::super::super::error::plain;
 use super::super::{Segments, enter};
 use super::query::{Query, cursor};
-use super::{No, data_text, invalid, missing, page};
+use super::{No, data_text, missing, page};
 use crate::domain::audit::{Decision, Ending};
 use crate::domain::clock::Moment;
 use crate::domain::crowd::Seat;
@@ -26,7 +26,7 @@ use crate::domain::json::Json;
 use crate::domain::principal::{Principal, Scope};
 use crate::gateway::control::Actor;
 use crate::gateway::{Export, Gateway, RecordFilter};
-use crate::wire::rest::shield_schema as schema;
+use crate::wire::rest::{schema as shared, shield_schema as schema};
 
 /// The list that cursors belong to.
 const LIST: &str = "audit events";
@@ -44,7 +44,7 @@ const FILTERS: [&str; 7] = ["from", "to", "key", "tool", "server", "decision", "
         ("key" = Option<String>, Query, description = "The id of a key", nullable = false),
         ("tool" = Option<String>, Query, description = "A tool's name, or its id", nullable = false),
         ("server" = Option<String>, Query, description = "A server's name", nullable = false),
-        ("decision" = Option<schema::RecordDecision>, Query, description = "How it was decided", nullable = false),
+        ("decision" = Option<shared::Decision>, Query, description = "How it was decided", nullable = false),
         ("outcome" = Option<schema::RecordOutcome>, Query, description = "How it ended", nullable = false),
     ),
     responses((status = 200, description = "A page of them", body = schema::ObjectPage))
@@ -54,9 +54,7 @@ pub(super) async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, ur
     enter(&gateway, &caller, Scope::AuditRead)?;
     let query = Query::read(&uri, &[&FILTERS[..], &["limit", "cursor"]].concat())?;
     let (filter, limit) = (filter(&gateway, &query)?, query.limit()?);
-    let place = query.place(LIST)?;
-    let before = place.map(|place| place.parse::<i64>().map_err(|_| invalid("the cursor is not one of this list")));
-    let (records, next) = gateway.records(&filter, before.transpose()?, limit).await?;
+    let (records, next) = gateway.records(&filter, query.place(LIST)?, limit).await?;
     let items: Vec<&str> = records.iter().map(Json::as_str).collect();
     Ok(page(&items, limit, next.map(|next| cursor(LIST, &next.to_string())).as_deref(), Map::new()))
 }
@@ -109,7 +107,7 @@ fn filter(gateway: &Gateway, query: &Query) -> Result<RecordFilter, No> {
         ("key" = Option<String>, Query, description = "The id of a key", nullable = false),
         ("tool" = Option<String>, Query, description = "A tool's name, or its id", nullable = false),
         ("server" = Option<String>, Query, description = "A server's name", nullable = false),
-        ("decision" = Option<schema::RecordDecision>, Query, description = "How it was decided", nullable = false),
+        ("decision" = Option<shared::Decision>, Query, description = "How it was decided", nullable = false),
         ("outcome" = Option<schema::RecordOutcome>, Query, description = "How it ended", nullable = false),
     ),
     responses((

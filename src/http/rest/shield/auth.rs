@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::super::super::caller::{Caller, Peer, credential, source};
@@ -15,11 +15,10 @@ use super::super::super::request::Named;
 use super::super::{charge, over_limit};
 use super::{No, data, invalid, optional_body};
 use crate::domain::secret::Secret;
-use crate::domain::strict;
 use crate::gateway::control::Actor;
 use crate::gateway::{Credential, Gateway, NotIssued, TokenRefused};
 use crate::wire::rest::schema::ErrorEnvelope;
-use crate::wire::rest::shield_schema as schema;
+use crate::wire::rest::{Body as Members, shield_schema as schema};
 
 /// Bytes of a body here at most; the refresh is open to everybody.
 const MAX_BODY: usize = 4096;
@@ -97,24 +96,15 @@ pub(super) async fn revoke(State(gateway): State<Arc<Gateway>>, caller: Caller) 
 }
 
 /// Reads a small body, if there is one.
-async fn read<T: for<'a> Deserialize<'a>>(headers: &HeaderMap, body: Body) -> Result<Option<T>, No> {
+async fn read<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<Option<T>, No> {
     let bytes = optional_body(headers, body, MAX_BODY).await?;
     if bytes.is_empty() || bytes.trim_ascii() == b"null" {
         return Ok(None);
     }
-    if !bytes.trim_ascii_start().starts_with(b"{") {
-        return Err(invalid("the body must be an object"));
-    }
+    let members = Members::read(&bytes).map_err(|why| invalid(&why))?;
     // What stands in the body is not told: it may be a token.
-    let read = serde_json::from_slice(&bytes).map_err(|error| {
-        invalid(if error.is_data() {
-            "the body has a member too many, too few, or of the wrong type"
-        } else {
-            "the body is not JSON"
-        })
-    })?;
-    strict::check(&String::from_utf8_lossy(&bytes)).map_err(|unfit| invalid(&unfit.to_string()))?;
-    Ok(Some(read))
+    let misfit = |_| invalid("the body has a member too many, too few, or of the wrong type");
+    members.typed().map(Some).map_err(misfit)
 }
 
 fn told(tokens: &Value) -> Response {

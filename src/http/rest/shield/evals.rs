@@ -10,15 +10,15 @@ use serde_json::{Map, Value, json};
 
 use super::super::super::caller::Caller;
 use super::super::super::error::{envelope, plain};
-use super::super::call::{self, Done};
+use super::super::call;
 use super::super::{Segments, enter};
-use super::query::{Query, cursor};
-use super::{No, data, invalid, is_empty, missing, page, whole_body};
+use super::query::{Query, cut};
+use super::{No, data, is_empty, missing, page, whole_body};
 use crate::domain::json::Json;
 use crate::domain::principal::Scope;
 use crate::gateway::{Editor, Gateway, SuiteRefused};
+use crate::wire::rest::evals as schema;
 use crate::wire::rest::schema::ErrorEnvelope;
-use crate::wire::rest::{evals as schema, shield};
 
 /// The lists that cursors belong to.
 const SUITES: &str = "evals";
@@ -36,11 +36,9 @@ const RUNS: &str = "eval runs";
 pub(super) async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, uri: Uri) -> Result<Response, No> {
     enter(&gateway, &caller, Scope::EvalsRead)?;
     let query = Query::read(&uri, &["limit", "cursor"])?;
-    let (limit, after) = (query.limit()?, place::<u64>(&query, SUITES)?);
-    let mut suites = gateway.list_evaluations(after.unwrap_or(0), limit + 1).await?;
-    let more = suites.len() > limit;
-    suites.truncate(limit);
-    let next = suites.last().filter(|_| more).map(|(id, _)| cursor(SUITES, &id.to_string()));
+    let (limit, after) = (query.limit()?, query.place(SUITES)?);
+    let suites = gateway.list_evaluations(after.unwrap_or(0), limit + 1).await?;
+    let (suites, next) = cut(suites, limit, SUITES, |(id, _)| id.to_string());
     let items: Vec<String> = suites.iter().map(|(_, view)| view.to_string()).collect();
     Ok(page(&items, limit, next.as_deref(), Map::new()))
 }
@@ -128,11 +126,11 @@ pub(super) async fn run(
     body: Body,
 ) -> Response {
     let arguments = if is_empty(&headers) {
-        Ok(Some(Json::of(&schema::quality(&id, None))))
+        Ok(Some(Json::of(&schema::suite(&id))))
     } else {
         call::read(&gateway, &headers, body, |bytes| schema::run(&id, bytes)).await
     };
-    told(&call::ask_own(&gateway, caller, &headers, "eval.run.create", arguments).await)
+    call::own_data(&gateway, caller, &headers, "eval.run.create", arguments).await
 }
 
 #[utoipa::path(
@@ -153,15 +151,13 @@ pub(super) async fn runs(
 ) -> Result<Response, No> {
     enter(&gateway, &caller, Scope::EvalsRead)?;
     let query = Query::read(&uri, &["limit", "cursor"])?;
-    let (limit, before) = (query.limit()?, place::<i64>(&query, RUNS)?);
+    let (limit, before) = (query.limit()?, query.place(RUNS)?);
     let number = id.parse().map_err(|_| unknown(&id))?;
     if !gateway.has_evaluation(number).await? {
         return Err(unknown(&id));
     }
-    let mut runs = gateway.runs_of(number, before, limit + 1).await?;
-    let more = runs.len() > limit;
-    runs.truncate(limit);
-    let next = runs.last().filter(|_| more).map(|(seq, _)| cursor(RUNS, &seq.to_string()));
+    let runs = gateway.runs_of(number, before, limit + 1).await?;
+    let (runs, next) = cut(runs, limit, RUNS, |(seq, _)| seq.to_string());
     let items: Vec<String> = runs.iter().map(|(_, view)| view.to_string()).collect();
     Ok(page(&items, limit, next.as_deref(), Map::new()))
 }
@@ -227,12 +223,7 @@ pub(super) async fn quality(
 ) -> Result<Response, No> {
     let query = Query::of_call(&gateway, &caller, Scope::EvalsRead, &uri, &["baseline"])?;
     let arguments = Json::of(&schema::quality(&id, query.given("baseline")));
-    Ok(told(&call::ask_own(&gateway, caller, &headers, "eval.quality.latest", Ok(Some(arguments))).await))
-}
-
-/// What an own tool answered, as `data`.
-fn told(done: &Done) -> Response {
-    call::enveloped(done, shield::simulated(&done.carried))
+    Ok(call::own_data(&gateway, caller, &headers, "eval.quality.latest", Ok(Some(arguments))).await)
 }
 
 fn editor(caller: &Caller) -> Editor<'_> {
@@ -243,12 +234,6 @@ async fn found(gateway: &Gateway, caller: &Caller, id: &str, run: &str) -> Resul
     let number = id.parse().map_err(|_| unknown(id))?;
     let run = gateway.run_of(&caller.principal, number, run).await?;
     run.ok_or_else(|| missing("there is no such run of this evaluation"))
-}
-
-/// Where a page begins, in a list that is ordered by number.
-fn place<N: std::str::FromStr>(query: &Query, list: &str) -> Result<Option<N>, No> {
-    let read = |text: String| text.parse().map_err(|_| invalid("`cursor` is of another list"));
-    query.place(list)?.map(read).transpose()
 }
 
 fn unknown(id: &str) -> No {

@@ -15,8 +15,8 @@ use super::No;
 use super::query::Query;
 use crate::domain::json::Json;
 use crate::domain::principal::Scope;
-use crate::gateway::Gateway;
-use crate::wire::rest::{Told, shield, shield_schema as schema};
+use crate::gateway::{EXECUTIONS_LISTED, Gateway};
+use crate::wire::rest::{Told, schema as shared, shield, shield_schema as schema};
 
 /// Parameters of the list that are texts, as the own tool names them.
 const TEXTS: [&str; 10] =
@@ -38,7 +38,7 @@ const NUMBER: &str = "a whole number";
         ("until" = Option<String>, Query, description = "Before this time or day, or so long ago", nullable = false),
         ("server" = Option<String>, Query, description = "A server's name", nullable = false),
         ("tool" = Option<String>, Query, description = "A tool's name, or its id", nullable = false),
-        ("decision" = Option<schema::RecordDecision>, Query, description = "What was decided", nullable = false),
+        ("decision" = Option<shared::Decision>, Query, description = "What was decided", nullable = false),
         ("outcome" = Option<schema::RecordOutcome>, Query, description = "How it ended", nullable = false),
         ("key" = Option<String>, Query, description = "The id of a key", nullable = false),
         ("agent" = Option<String>, Query, description = "The id of an agent", nullable = false),
@@ -57,7 +57,7 @@ pub(super) async fn list(
     let known = [&TEXTS[..], &["limit", "min_latency_ms"]].concat();
     let query = Query::of_call(&gateway, &caller, Scope::TracesRead, &uri, &known);
     let arguments = query.and_then(|query| arguments(&query, &TEXTS, &["limit", "min_latency_ms"]))?;
-    let limit = arguments.get("limit").cloned().unwrap_or(json!(20));
+    let limit = arguments.get("limit").cloned().unwrap_or(json!(EXECUTIONS_LISTED));
     let done = ask(&gateway, caller, &headers, "executions.list", arguments).await;
     Ok(answer(&done, |body, meta| {
         let next = body.get("next_cursor").cloned().unwrap_or_default();
@@ -139,7 +139,7 @@ async fn ask(
 /// The answer of the own tool, of which `shape` makes `data` and what `meta` says besides.
 fn answer(done: &Done, shape: impl FnOnce(&Value, &mut Map<String, Value>) -> Value) -> Response {
     let mut meta = Map::new();
-    let told = shield::simulated(&done.carried);
+    let told = shield::told_as_data(&done.carried);
     let told = match serde_json::from_str::<Value>(&told.body) {
         Ok(body) if told.status == StatusCode::OK.as_u16() => {
             let data = shape(body.get("data").unwrap_or(&Value::Null), &mut meta);

@@ -14,8 +14,8 @@ use super::super::super::caller::Caller;
 use super::super::super::request::with_more_meta;
 use super::super::call::{self, Asked};
 use super::super::{Segments, enter};
-use super::query::{Query, cursor};
-use super::{No, data_text, invalid, is_empty, page, unresolved};
+use super::query::{Query, cursor, cut};
+use super::{No, data_text, is_empty, page, unresolved};
 use crate::domain::call::ToolRef;
 use crate::domain::json::Json;
 use crate::domain::principal::Scope;
@@ -74,7 +74,7 @@ pub(super) async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, ur
     let (items, next) = match query.text("q") {
         Some(words) => {
             // The order is that of the answer: a place in it is a number.
-            let from = query.place(SEARCH)?.map_or(Ok(0), |place| place.parse().map_err(|_| invalid("bad cursor")))?;
+            let from = query.place(SEARCH)?.unwrap_or(0);
             let found = gateway.found_tools(&caller.principal, &filter, words);
             let items: Vec<Json> =
                 found.iter().skip(from).take(limit).map(|(tool, score)| view(tool, Some(*score), false)).collect();
@@ -83,12 +83,10 @@ pub(super) async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, ur
         }
         None => {
             let mut tools = gateway.shown_tools(&caller.principal, &filter);
-            if let Some(after) = query.place(LIST)? {
+            if let Some(after) = query.place::<String>(LIST)? {
                 tools.retain(|tool| place(tool) > after);
             }
-            let more = tools.len() > limit;
-            tools.truncate(limit);
-            let next = tools.last().filter(|_| more).map(|tool| cursor(LIST, &place(tool)));
+            let (tools, next) = cut(tools, limit, LIST, |tool| place(tool));
             (tools.iter().map(|tool| view(tool, None, false)).collect(), next)
         }
     };

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, Uri};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, json};
 use utoipa::ToSchema;
 
@@ -14,14 +15,13 @@ use super::super::super::caller::Caller;
 use super::super::super::error::{envelope, plain};
 use super::super::call;
 use super::super::{Segments, enter};
-use super::query::{Query, cursor};
+use super::query::{Query, cut};
 use super::{No, data, invalid, missing, page, whole_body};
 use crate::domain::principal::Scope;
-use crate::domain::strict;
 use crate::gateway::control::Actor;
 use crate::gateway::{Gateway, PolicyChange, PolicyRefused};
 use crate::wire::rest::schema::ErrorEnvelope;
-use crate::wire::rest::{judged_schema, shield, shield_schema as schema};
+use crate::wire::rest::{Body as Members, judged_schema, shield, shield_schema as schema};
 
 /// The list that cursors belong to.
 const LIST: &str = "policies";
@@ -30,7 +30,7 @@ const SIMULATE: &str = "policy.simulate";
 
 /// A policy that is wanted.
 #[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, expecting = "an object with `text`")]
+#[serde(deny_unknown_fields)]
 #[schema(as = NewPolicy, example = json!({"name": "no-writes", "text": "forbid (principal, action in Toolgate::Action::\"write\", resource);"}))]
 struct New {
     /// That of its `@id`, unless the text has none.
@@ -41,7 +41,7 @@ struct New {
 
 /// What a policy shall say instead.
 #[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, expecting = "an object with `text`")]
+#[serde(deny_unknown_fields)]
 #[schema(as = PolicyText)]
 struct Other {
     /// One policy in Cedar.
@@ -62,12 +62,10 @@ struct Other {
 pub(super) async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, uri: Uri) -> Result<Response, No> {
     enter(&gateway, &caller, Scope::PolicyRead)?;
     let query = Query::read(&uri, &["limit", "cursor"])?;
-    let (limit, after) = (query.limit()?, query.place(LIST)?);
+    let (limit, after) = (query.limit()?, query.place::<String>(LIST)?);
     let (mut policies, version) = gateway.policies().await?;
     policies.retain(|(id, _)| after.as_ref().is_none_or(|after| id > after));
-    let more = policies.len() > limit;
-    policies.truncate(limit);
-    let next = policies.last().filter(|_| more).map(|(id, _)| cursor(LIST, id));
+    let (policies, next) = cut(policies, limit, LIST, |(id, _)| id.clone());
     let items: Vec<String> = policies.iter().map(|(_, view)| view.to_string()).collect();
     Ok(page(&items, limit, next.as_deref(), Map::from_iter([("policy_version".to_owned(), json!(version))])))
 }
@@ -181,14 +179,9 @@ fn unknown(id: &str) -> No {
     missing(&PolicyRefused::Missing(id).to_string())
 }
 
-async fn read<T: for<'a> Deserialize<'a>>(gateway: &Gateway, headers: &HeaderMap, body: Body) -> Result<T, No> {
+async fn read<T: DeserializeOwned>(gateway: &Gateway, headers: &HeaderMap, body: Body) -> Result<T, No> {
     let bytes = whole_body(gateway, headers, body).await?;
-    if !bytes.trim_ascii_start().starts_with(b"{") {
-        return Err(invalid("the body must be an object with `text`"));
-    }
-    let read = serde_json::from_slice(&bytes).map_err(|error| invalid(&error.to_string()))?;
-    strict::check(&String::from_utf8_lossy(&bytes)).map_err(|unfit| invalid(&unfit.to_string()))?;
-    Ok(read)
+    Members::read(&bytes).and_then(|members| members.typed()).map_err(|why| invalid(&why))
 }
 
 #[utoipa::path(
@@ -205,6 +198,5 @@ pub(super) async fn simulate(
     body: Body,
 ) -> Response {
     let arguments = call::read(&gateway, &headers, body, shield::question).await;
-    let done = call::ask_own(&gateway, caller, &headers, SIMULATE, arguments).await;
-    call::enveloped(&done, shield::simulated(&done.carried))
+    call::own_data(&gateway, caller, &headers, SIMULATE, arguments).await
 }

@@ -11,13 +11,13 @@ use serde_json::{Map, Value};
 use super::super::super::caller::Caller;
 use super::super::super::error::plain;
 use super::super::{Segments, base_url, enter};
-use super::query::{Query, cursor};
+use super::query::{Query, cut};
 use super::{No, data, invalid, missing, optional_body, page};
 use crate::domain::principal::Scope;
 use crate::gateway::control::Actor;
 use crate::gateway::{Gateway, ProviderRefused};
-use crate::wire::rest::provider_schema as schema;
 use crate::wire::rest::schema::ErrorEnvelope;
+use crate::wire::rest::{Body as Members, provider_schema as schema};
 
 /// The list that cursors belong to.
 const LIST: &str = "providers";
@@ -31,22 +31,17 @@ const MAX_BODY: usize = 4096;
         ("limit" = Option<u32>, Query, description = "Items on the page", minimum = 1, maximum = 200, nullable = false),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before", nullable = false),
     ),
-    responses(
-        (status = 200, description = "A page of them, by slug", body = schema::ProviderPage),
-        (status = 503, description = "The store cannot be read", body = ErrorEnvelope),
-    )
+    responses((status = 200, description = "A page of them, by slug", body = schema::ProviderPage))
 )]
 /// `GET /v1/providers`.
 pub(super) async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, uri: Uri) -> Result<Response, No> {
     enter(&gateway, &caller, Scope::ProvidersConnect)?;
     let query = Query::read(&uri, &["limit", "cursor"])?;
-    let (limit, after) = (query.limit()?, query.place(LIST)?);
+    let (limit, after) = (query.limit()?, query.place::<String>(LIST)?);
     let mut found = gateway.providers(&caller.principal).await?;
     let slug = |provider: &Value| provider.get("slug").and_then(Value::as_str).unwrap_or_default().to_owned();
     found.retain(|provider| after.as_ref().is_none_or(|after| slug(provider) > *after));
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let next = found.last().filter(|_| more).map(|last| cursor(LIST, &slug(last)));
+    let (found, next) = cut(found, limit, LIST, slug);
     let items: Vec<String> = found.iter().map(Value::to_string).collect();
     Ok(page(&items, limit, next.as_deref(), Map::new()))
 }
@@ -131,10 +126,9 @@ async fn nothing_asked(headers: &HeaderMap, body: Body) -> Result<(), No> {
     if bytes.is_empty() || bytes.trim_ascii() == b"null" {
         return Ok(());
     }
-    match serde_json::from_slice::<Map<String, Value>>(&bytes) {
+    match Members::read(&bytes) {
         Ok(members) if members.is_empty() => Ok(()),
-        Ok(_) => Err(invalid("the body must be empty, or `{}`")),
-        Err(_) => Err(invalid("the body must be empty, or an object without members")),
+        _ => Err(invalid("the body must be empty, or `{}`")),
     }
 }
 

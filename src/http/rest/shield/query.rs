@@ -1,6 +1,7 @@
 //! What a query string asks: only what is known, each once. And the cursors that lead from page to page.
 
 use std::collections::HashMap;
+use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -91,16 +92,29 @@ impl Query {
         Ok(self.parsed("limit", &expected, fits)?.unwrap_or(DEFAULT_LIMIT))
     }
 
-    /// Where the page begins: what [`cursor`] was made of.
-    pub(super) fn place(&self, kind: &str) -> Result<Option<String>, No> {
+    /// Where the page begins: what [`cursor`] was made of, a text or a number.
+    pub(super) fn place<T: FromStr>(&self, kind: &str) -> Result<Option<T>, No> {
         if self.text("cursor").is_none() {
             return Ok(None);
         }
         self.parsed("cursor", "the `next_cursor` of an earlier page of this list", |text| {
             let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-            Some(std::str::from_utf8(&bytes).ok()?.strip_prefix(kind)?.strip_prefix('\n')?.to_owned())
+            std::str::from_utf8(&bytes).ok()?.strip_prefix(kind)?.strip_prefix('\n')?.parse().ok()
         })
     }
+}
+
+/// The page that the first items of a list are, and where the next begins if there are more.
+pub(super) fn cut<T>(
+    mut items: Vec<T>,
+    limit: usize,
+    kind: &str,
+    place: impl Fn(&T) -> String,
+) -> (Vec<T>, Option<String>) {
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next = items.last().filter(|_| more).map(|last| cursor(kind, &place(last)));
+    (items, next)
 }
 
 /// A place in a list of this kind, as clients carry it.
@@ -120,7 +134,7 @@ mod tests {
     fn only_what_is_known_and_each_once() {
         let query = read("/x?limit=7&q=a%20b+c&cursor=").unwrap();
         assert_eq!((query.limit().unwrap(), query.text("q")), (7, Some("a b c")));
-        assert_eq!(query.place("x").unwrap(), None);
+        assert_eq!(query.place::<String>("x").unwrap(), None);
         for bad in ["/x?other=1", "/x?q=1&q=2", "/x?q=&q=2"] {
             assert!(read(bad).is_err(), "{bad}");
         }
@@ -133,8 +147,19 @@ mod tests {
     fn a_cursor_is_good_for_its_own_list() {
         let there = cursor("tools", "a:\u{e9}\nb");
         let query = read(&format!("/x?cursor={there}")).unwrap();
-        assert_eq!(query.place("tools").unwrap().as_deref(), Some("a:\u{e9}\nb"));
-        assert!(query.place("tool").is_err() && query.place("events").is_err());
-        assert!(read("/x?cursor=!!").unwrap().place("tools").is_err());
+        let place = |query: &Query, kind| query.place::<String>(kind);
+        assert_eq!(place(&query, "tools").unwrap().as_deref(), Some("a:\u{e9}\nb"));
+        assert!(place(&query, "tool").is_err() && place(&query, "events").is_err());
+        assert!(place(&read("/x?cursor=!!").unwrap(), "tools").is_err());
+        assert!(query.place::<u64>("tools").is_err());
+        let numbered = read(&format!("/x?cursor={}", cursor("runs", "7"))).unwrap();
+        assert_eq!(numbered.place::<u64>("runs").unwrap(), Some(7));
+    }
+
+    #[test]
+    fn a_page_says_where_the_next_begins_if_there_is_one() {
+        let page = |limit| cut(vec![1, 2, 3], limit, "x", ToString::to_string);
+        assert_eq!(page(3), (vec![1, 2, 3], None));
+        assert_eq!(page(2), (vec![1, 2], Some(cursor("x", "2"))));
     }
 }

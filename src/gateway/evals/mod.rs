@@ -1,14 +1,15 @@
-//! Evaluations as the command line and REST ask about them.
+//! Evaluations as the command line asks about them, and lists of them for everybody.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+mod progress;
+mod suites;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
+pub(super) use self::progress::Progress;
+pub use self::suites::{Editor, SuiteRefused};
 use super::control::{Actor, Failed, close_act};
-use super::{Aside, Gateway, asides};
+use super::{Gateway, asides};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Outcome, Refusal};
 use crate::evals::{Baseline, Verdict, junit, score_value};
@@ -55,45 +56,6 @@ pub enum EvalsCommand {
     },
 }
 
-/// How far the runs have come that the command line follows, by ticket.
-#[derive(Debug, Default)]
-pub(super) struct Progress(Mutex<HashMap<String, Value>>);
-
-/// Somebody follows a run, until this is dropped.
-struct Followed<'p>(&'p Progress, String);
-
-impl Progress {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Value>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn of(&self, ticket: &str) -> Value {
-        self.lock().get(ticket).cloned().unwrap_or_default()
-    }
-
-    fn follow(&self, ticket: String) -> Followed<'_> {
-        self.lock().insert(ticket.clone(), Value::Null);
-        Followed(self, ticket)
-    }
-}
-
-impl Followed<'_> {
-    /// Notes what is said beside the answer, until nothing more is.
-    async fn note(&self, mut heard: mpsc::Receiver<Aside>) {
-        while let Some(aside) = heard.recv().await {
-            if let Aside::Notification { params: Some(params), .. } = aside {
-                self.0.lock().insert(self.1.clone(), params.value());
-            }
-        }
-    }
-}
-
-impl Drop for Followed<'_> {
-    fn drop(&mut self) {
-        self.0.lock().remove(&self.1);
-    }
-}
-
 /// A refusal as the sentence that the command line shows.
 pub(super) fn failed(refusal: &Refusal) -> Failed {
     Failed(refusal.to_string())
@@ -101,7 +63,7 @@ pub(super) fn failed(refusal: &Refusal) -> Failed {
 
 impl Gateway {
     /// Carries out a command about evaluations.
-    pub(super) async fn evaluations(&self, command: EvalsCommand) -> Result<Value, Failed> {
+    pub(super) async fn evals_command(&self, command: EvalsCommand) -> Result<Value, Failed> {
         match command {
             EvalsCommand::List => {
                 let list = self.list_evaluations(0, usize::MAX).await?;
@@ -137,7 +99,7 @@ impl Gateway {
                 let removed = self.remove_suite(&Actor::owner(), id).await;
                 removed.map(|()| json!({"removed": id})).map_err(|refused| Failed::of(&refused))
             }
-            EvalsCommand::Progress { ticket } => Ok(self.evaluations.of(&ticket)),
+            EvalsCommand::Progress { ticket } => Ok(self.runs_followed.of(&ticket)),
             EvalsCommand::Publish { run } => {
                 if self.publish_run(&Actor::owner(), &run).await? {
                     return Ok(json!({"published": run}));
@@ -215,7 +177,7 @@ impl Gateway {
                 members.insert(name.into(), json!(text));
             }
         }
-        let followed = self.evaluations.follow(ticket);
+        let followed = self.runs_followed.follow(ticket);
         let (sender, heard) = asides(NOTICES);
         let running = self.call_as_owner("toolgate:eval.run.create".into(), &arguments, self.line(Some(sender), None));
         let (carried, ()) = tokio::join!(running, followed.note(heard));

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::Gateway;
-use super::control::{Actor, Failed, close_act};
-use super::evals::{failed, suite_view};
+use super::super::Gateway;
+use super::super::control::{Actor, Failed, close_act};
+use super::{failed, suite_view};
 use crate::domain::decision::{Judgement, Verdict};
 use crate::domain::id::RequestId;
 use crate::domain::json::Json;
