@@ -24,6 +24,9 @@ use crate::wire::hop;
 const PATIENCE: Duration = Duration::from_secs(3);
 const FIRST_PATIENCE: Duration = Duration::from_secs(30);
 
+/// Tells which names at a server are meant.
+type Meant<'a> = dyn Fn(&ServerName, &str) -> bool + Sync + 'a;
+
 /// One item of a merged list.
 struct Entry {
     server: ServerName,
@@ -125,7 +128,7 @@ impl Gateway {
         listing: Listing,
         kind: ListKind,
         closed: &[&ServerName],
-        meant: Option<&(dyn Fn(&ServerName, &str) -> bool + Sync)>,
+        meant: Option<&Meant<'_>>,
     ) -> (Vec<Entry>, Option<u64>) {
         let state = self.state();
         if !is_direct(&state, principal, listing.surface.unwrap_or(principal.profile.surface)) {
