@@ -116,13 +116,18 @@ impl Visitor {
         Some(id)
     }
 
-    /// Takes the client's answer to the question `id`, a JSON text.
-    pub fn answer(&self, id: &str, outcome: Result<Json, Json>) {
-        let question = id.parse().ok().and_then(|id: u64| lock(&self.questions).remove(&id));
-        match question {
-            Some(question) => question.answer(outcome),
-            None => tracing::debug!("a client answered what nobody asked, or asked too long ago"),
-        }
+    /// The question before the client under `id`, a JSON text: whoever takes it answers it.
+    #[must_use]
+    pub fn take(&self, id: &str) -> Option<Question> {
+        id.parse().ok().and_then(|id: u64| lock(&self.questions).remove(&id))
+    }
+
+    /// Forgets a question that its backend has taken back; gives its id, where the client has not answered.
+    #[must_use]
+    pub fn withdrawn(&self, number: u64) -> Option<u64> {
+        let mut questions = lock(&self.questions);
+        let id = *questions.iter().find(|(_, question)| question.number == number)?.0;
+        questions.remove(&id).map(|_| id)
     }
 
     /// A stream that this client can take up again; `None` where it has too many of them.

@@ -4,6 +4,7 @@
 //! not carry it along.
 
 mod answer;
+mod asking;
 mod channel;
 mod child;
 mod client;

@@ -16,7 +16,7 @@ use tokio::time::Interval;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::call::NOTICES;
-use super::relayed::{Via, notification, request};
+use super::relayed::{Via, notification, request, withdrawn};
 use super::stream::{LOOK, LOOKS_PER_COMMENT, SUBSCRIPTION, response, too_many};
 use super::subscribe::{ACKNOWLEDGED, MAX_RESOURCES, subscribe};
 use super::told::event;
@@ -305,7 +305,10 @@ impl Following {
                 let id = visitor.put(question)?;
                 Some(event(&request(id, &method, params.as_ref())))
             }
-            (Aside::Question(_), _) => None,
+            (Aside::Withdrawn { question, reason }, Hearing::Visitor(visitor)) => {
+                withdrawn(visitor, question, reason.as_deref()).map(|text| event(&text))
+            }
+            (Aside::Question(_) | Aside::Withdrawn { .. }, _) => None,
         }
     }
 }

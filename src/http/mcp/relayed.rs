@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::HeaderMap;
+use serde_json::json;
 
 use super::Asked;
 use super::told::{event, kind_of};
@@ -200,11 +201,16 @@ impl Via {
         // A server that asks several things at once sends them one after the other. What is beyond the most is answered, by
         // being dropped; what comes later waits for the next round.
         let end = tokio::time::Instant::now() + TOGETHER;
+        let mut next = 2;
         while let Ok(Some(aside)) = tokio::time::timeout_at(end, underway.heard.recv()).await {
-            if let Aside::Question(question) = aside
-                && questions.len() < MAX_QUESTIONS
-            {
-                questions.insert((questions.len() + 1).to_string(), question);
+            match aside {
+                Aside::Question(question) if questions.len() < MAX_QUESTIONS => {
+                    questions.insert(next.to_string(), question);
+                    next += 1;
+                }
+                // Where none is left, the client comes back with the state alone.
+                Aside::Withdrawn { question: number, .. } => questions.retain(|_, question| question.number != number),
+                Aside::Question(_) | Aside::Notification { .. } => {}
             }
         }
         let asked: Vec<(String, String, Option<Json>)> = questions
@@ -320,6 +326,15 @@ pub(super) fn request(id: u64, method: &str, params: Option<&Json>) -> String {
     let method = serde_json::Value::from(method);
     let params = params.map(|params| format!(",\"params\":{}", params.as_str())).unwrap_or_default();
     format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":{method}{params}}}")
+}
+
+/// The text that tells a legacy client that nobody waits for its answer to a question any more; `None` where it has answered.
+pub(super) fn withdrawn(visitor: &Visitor, question: u64, reason: Option<&str>) -> Option<String> {
+    let mut params = json!({"requestId": visitor.withdrawn(question)?});
+    if let (Some(reason), Some(members)) = (reason, params.as_object_mut()) {
+        members.insert("reason".into(), reason.into());
+    }
+    Some(notification("notifications/cancelled", Some(&Json::of(&params))))
 }
 
 /// The last event of a stream that asks for input.

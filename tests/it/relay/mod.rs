@@ -1,5 +1,6 @@
 //! The transparent route, `/v1/mcp/servers/{server}`, and the surfaces that show what stands behind the gateway.
 
+mod answers;
 mod asking;
 mod bounds;
 mod fidelity;
