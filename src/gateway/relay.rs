@@ -62,9 +62,16 @@ impl Gateway {
     ) -> Option<Arc<Visitor>> {
         let capabilities = session.map_or_else(|| Json::from_parts(String::from("{}")), |it| it.capabilities.clone());
         let now = self.pipeline.clock.ticks();
-        let visitor = self.visitors.get(id, &principal.key, server, &capabilities, now)?;
+        let visitor = self.visitors.get(id, &principal.key, Some(server), &capabilities, now)?;
         self.pipeline.backends.listen(server, &visitor.session, visitor.sink());
         Some(visitor)
+    }
+
+    /// What is held of a client's session with all servers together; `None` where the key has too many.
+    #[must_use]
+    pub fn session_visitor(&self, principal: &Principal, id: &str) -> Option<Arc<Visitor>> {
+        let none = Json::from_parts(String::from("{}"));
+        self.visitors.get(id, &principal.key, None, &none, self.pipeline.clock.ticks())
     }
 
     /// Forgets what is held of a session that has ended.

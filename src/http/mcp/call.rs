@@ -307,7 +307,7 @@ impl Answering {
                     tape.say(&first);
                 }
                 tasks.spawn(record(Some(streaming), Arc::clone(&tape), clock));
-                super::stream::taped(&tape, None)
+                super::stream::taped(&tape)
             }
             None => {
                 let rest =

@@ -16,7 +16,7 @@ use crate::domain::outcome::{Carried, Outcome, UpstreamFault};
 use crate::domain::principal::Principal;
 use crate::domain::tool::Kind;
 use crate::gateway::{
-    Aside, Asides, Gateway, Greeting, MAX_QUESTIONS, Peer, Question, Resumed, Tape, Underway, Visitor,
+    Aside, Asides, Gateway, Greeting, MAX_QUESTIONS, Peer, Question, Resumed, Session, Tape, Underway, Visitor,
 };
 use crate::wire::envelope::Id;
 use crate::wire::era::{self, Era, LATEST_LEGACY, LEVELS};
@@ -30,6 +30,11 @@ const USUAL_LEVEL: &str = "info";
 /// Questions that come so close together are one round.
 const TOGETHER: std::time::Duration = std::time::Duration::from_millis(25);
 const LOG: &str = "notifications/message";
+
+/// Whether the client of a session knows how to take a stream up again.
+pub(super) fn resumes(session: Option<&Session>) -> bool {
+    session.is_some_and(|session| session.version == LATEST_LEGACY)
+}
 
 /// The way between a client and the one server that it speaks to.
 pub(super) struct Via {
@@ -66,9 +71,10 @@ impl Via {
         let log_level = match (&visitor, greeting.era) {
             (None, _) => asked.meta.log_level.clone(),
             (Some(visitor), Era::Modern) => Some(visitor.log_level().unwrap_or_else(|| USUAL_LEVEL.to_owned())),
-            (Some(_), Era::Legacy) => None,
+            // A session that is begun anew is told it again.
+            (Some(visitor), Era::Legacy) => visitor.log_level(),
         };
-        let resumes = asked.opened.as_ref().is_some_and(|session| session.version == LATEST_LEGACY);
+        let resumes = resumes(asked.opened.as_ref());
         let method = method.to_owned();
         let (tool, digest) = Default::default();
         let principal = asked.principal.clone();
@@ -95,7 +101,7 @@ impl Via {
 
     /// A stream that the client can take up again.
     pub(super) fn tape(&self) -> Option<Arc<Tape>> {
-        self.visitor.as_ref().filter(|_| self.resumes)?.tape(self.gateway.ticks())
+        self.visitor.as_ref().filter(|_| self.resumes)?.tape(self.gateway.ticks(), false)
     }
 
     /// The kind of result that the request has: but for a call's none can say no.

@@ -326,13 +326,13 @@ impl Conversation {
         let Some(level) = level.filter(|level| LEVELS.contains(&level.as_str())) else {
             return failure(Some(&self.id), &RpcError::new(200, -32602, "`params.level` is not a level"));
         };
+        if let Some(visitor) = &self.visitor {
+            visitor.set_log_level(level);
+        }
         let via = match self.via().await {
             Ok(via) => via,
             Err(error) => return self.fail(&error),
         };
-        if let Some(visitor) = &self.visitor {
-            visitor.set_log_level(level);
-        }
         if via.greeting.era == Era::Modern || self.visitor.is_none() {
             return self.reply(&Json::of(&json!({})));
         }
