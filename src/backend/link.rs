@@ -149,6 +149,14 @@ impl Link {
         }
     }
 
+    /// Completes whenever a session was opened in place of one that the backend had lost.
+    pub(crate) async fn renewed(&self) {
+        match self {
+            Self::Http(link) => link.renewed.notified().await,
+            Self::Duplex(_) => std::future::pending().await,
+        }
+    }
+
     /// Waits until `follow` hears what the backend says outside of requests, where it does.
     pub(crate) async fn heard(&self) {
         if let Self::Http(link) = self {

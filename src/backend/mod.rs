@@ -10,6 +10,7 @@ mod definition;
 mod example;
 mod facts;
 mod fault;
+mod followed;
 mod health;
 mod known;
 mod link;

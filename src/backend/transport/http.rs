@@ -54,6 +54,8 @@ pub(crate) struct HttpLink {
     audience: Audience,
     /// What the backend has asked.
     asking: Asking,
+    /// Falls when a session was opened in place of a lost one.
+    pub(crate) renewed: Notify,
 }
 
 /// The state of the conversation: replaced as a whole when a session is renewed.
@@ -100,6 +102,7 @@ impl HttpLink {
             hears: CancellationToken::new(),
             audience,
             asking: Asking::default(),
+            renewed: Notify::new(),
         })
     }
 
@@ -172,6 +175,10 @@ impl HttpLink {
             let (true, Era::Legacy, Some(last)) = (lost, talk.era, trail.last.take()) else { break };
             tokio::time::sleep(Duration::from_millis(trail.retry.unwrap_or(TAKE_UP_AFTER).min(30_000))).await;
             let Ok(mut exchange) = Box::pin(self.take_up(talk, &last)).await else { break };
+            // Whether the call was done is not known: another status says nothing of it.
+            if !exchange.response.status().is_success() {
+                break;
+            }
             exchange.held = Held::new(ask.allowance.cloned());
             trail.last = Some(last);
             answer = Box::pin(answer::read_on(exchange, id, &mut trail, &mut aside)).await;
@@ -237,6 +244,7 @@ impl HttpLink {
         let (_, talk) = initialize(&self.wire, &self.ids, &self.audience.capabilities).await?;
         self.talk.store(Arc::new(talk));
         self.audience.changes.tools.notify_one();
+        self.renewed.notify_one();
         Ok(())
     }
 

@@ -6,5 +6,6 @@ mod bounds;
 mod fidelity;
 mod hostile;
 mod judged;
+mod resuming;
 mod streams;
 mod surfaces;
