@@ -284,7 +284,7 @@ impl Sessions {
             Audience { capabilities: peer.capabilities.clone(), ambient, changes: Arc::clone(&server.changes) };
         let settings = Arc::clone(&server.settings());
         let authorization = account.or(server.authorization.as_ref());
-        let to = Destination { transport: &settings.transport, authorization };
+        let to = Destination { settings: &settings, authorization };
         // Without an account only legacy servers keep sessions.
         let before = if account.is_some() { server.era() } else { Some(Era::Legacy) };
         let open = Link::open(to, before, &hub.environment, &hub.tracker, &server.tail, audience);

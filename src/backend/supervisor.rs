@@ -88,7 +88,7 @@ async fn connect(server: &Server, hub: &Hub) -> Result<(Link, Listed), Fault> {
         let settings = Arc::clone(&server.settings());
         let audience = Audience::shared(Arc::clone(&server.changes));
         let (environment, tracker) = (&hub.environment, &hub.tracker);
-        let to = Destination { transport: &settings.transport, authorization: server.authorization.as_ref() };
+        let to = Destination { settings: &settings, authorization: server.authorization.as_ref() };
         let link = Link::open(to, server.era(), environment, tracker, &server.tail, audience).await?;
         match link.list_tools().await {
             Ok(listed) => Ok((link, listed)),
