@@ -58,15 +58,16 @@ pub(super) async fn answer(
                 ("notifications/cancelled", _) => cancel(&gateway, &asked, params.as_ref()),
                 ("notifications/roots/list_changed", Some(visitor)) => {
                     let visitor = Some(Arc::clone(visitor));
-                    roots_changed(&gateway, &asked, server, visitor).await;
+                    roots_changed(&gateway, &asked, server, visitor, params.as_ref()).await;
                 }
                 _ => {}
             }
             StatusCode::ACCEPTED.into_response()
         }
         Message::Response { id, outcome } => {
-            if let Some(visitor) = visitor {
-                visitor.answer(id.text(), outcome);
+            match visitor.and_then(|visitor| visitor.take(id.text())) {
+                Some(question) => gateway.take_answer(&asked.principal, &server, question, outcome).await,
+                None => tracing::debug!("a client answered what nobody asked, or asked too long ago"),
             }
             StatusCode::ACCEPTED.into_response()
         }
@@ -74,9 +75,16 @@ pub(super) async fn answer(
 }
 
 /// A client's roots are others now: where its session with the server exists, the server is told.
-async fn roots_changed(gateway: &Arc<Gateway>, asked: &Asked, server: ServerName, visitor: Option<Arc<Visitor>>) {
+async fn roots_changed(
+    gateway: &Arc<Gateway>,
+    asked: &Asked,
+    server: ServerName,
+    visitor: Option<Arc<Visitor>>,
+    params: Option<&Json>,
+) {
     let method = "notifications/roots/list_changed";
-    let admitted = gateway.admit_aside(&asked.principal, &server, asked.jwt.as_ref()).await;
+    let said = (params, asked.jwt.as_ref());
+    let admitted = gateway.admit_aside(&asked.principal, &server, said).await;
     let (Ok(_seat), Ok(greeting)) = (admitted, gateway.greeting(&server).await) else { return };
     let via = Via::new(Arc::clone(gateway), asked, server.clone(), greeting, visitor, method);
     // Nobody judges, scans or records it, so nothing of the client's own travels with it.
@@ -324,17 +332,18 @@ impl Conversation {
         let Some(level) = level.filter(|level| LEVELS.contains(&level.as_str())) else {
             return failure(Some(&self.id), &RpcError::new(200, -32602, "`params.level` is not a level"));
         };
+        if let Some(visitor) = &self.visitor {
+            visitor.set_log_level(level.clone());
+        }
         let via = match self.via().await {
             Ok(via) => via,
             Err(error) => return self.fail(&error),
         };
-        if let Some(visitor) = &self.visitor {
-            visitor.set_log_level(level.clone());
-        }
         if via.greeting.era == Era::Modern || self.visitor.is_none() {
             return self.reply(&Json::of(&json!({})));
         }
-        let _seat = match self.gateway.admit_aside(&self.asked.principal, &self.server, self.asked.jwt.as_ref()).await {
+        let said = (self.params.as_ref(), self.asked.jwt.as_ref());
+        let _seat = match self.gateway.admit_aside(&self.asked.principal, &self.server, said).await {
             Ok(seat) => seat,
             Err(refused) => return self.told(&refusal(&refused, self.asked.era, self.asked.host)),
         };
