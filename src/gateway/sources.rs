@@ -108,6 +108,12 @@ impl Inputs {
         Ok(Self { bundle, api, ..self.clone() })
     }
 
+    /// The same, knowing of these policies of the API and not going by them.
+    #[must_use]
+    pub(super) fn holding(self, api: Vec<PolicyRecord>) -> Self {
+        Self { api, ..self }
+    }
+
     /// The file of the policies that has this name, with or without its folder and its ending.
     #[must_use]
     pub fn policy_file(&self, name: &str) -> Option<&str> {
@@ -129,6 +135,12 @@ impl Sources {
             lookup: |_| None,
             environment: Vec::new(),
         }
+    }
+
+    /// Whether nothing is read but what ships.
+    #[must_use]
+    pub fn is_shipped(&self) -> bool {
+        [&self.config, &self.profiles, &self.policies].iter().all(|place| place.path.as_os_str().is_empty())
     }
 
     /// Reads everything.
@@ -263,8 +275,8 @@ pub(super) const API: &str = "api:";
 
 /// Every policy, those of the files and those of the API.
 fn compile(files: &[(String, String)], api: &[PolicyRecord]) -> Result<Bundle, Vec<PolicyFault>> {
-    let of_file = |(file, text): &(String, String)| source(file, text);
-    Bundle::compile(&files.iter().map(of_file).chain(api.iter().map(of_api)).collect::<Vec<_>>())
+    let files: Vec<PolicySource> = files.iter().map(|(file, text)| source(file, text)).collect();
+    Bundle::compile_with(&files, &api.iter().map(of_api).collect::<Vec<_>>())
 }
 
 /// A policy of the API as the bundle takes it.
