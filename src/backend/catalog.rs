@@ -3,18 +3,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::HeaderName;
 use serde_json::Value;
 
 use super::definition::Indexed;
 use super::names::{digested_name, flat_name, is_exact};
+use super::resolve::Resolved;
 use super::validator::Checker;
 use crate::config::ServerSettings;
+use crate::domain::call::ToolRef;
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
 use crate::domain::outcome::SchemaFault;
 use crate::domain::tool::Tool;
-use crate::wire::mirror::{self, Mirror};
+use crate::wire::mirror::{self, Mirror, Said};
 
 /// A tool in its place in the catalogue.
 #[derive(Debug)]
@@ -178,13 +179,14 @@ impl Catalog {
     #[must_use]
     pub fn parameter_headers(
         &self,
-        server: &str,
-        tool: &str,
+        asked: &ToolRef,
         arguments: Option<&Json>,
         inside: impl Fn(&Tool) -> bool,
-    ) -> Vec<(HeaderName, String)> {
-        let entry = self.get(server, tool).filter(|entry| inside(entry.tool()));
-        entry.map_or_else(Vec::new, |entry| mirror::texts(&entry.indexed.mirrors, arguments))
+    ) -> Vec<Said> {
+        match self.resolve(asked, inside) {
+            Resolved::One(tool) => mirror::said(self.mirrors(&tool), arguments),
+            Resolved::None | Resolved::Several(_) => Vec::new(),
+        }
     }
 
     /// Which arguments the tool wants in headers.

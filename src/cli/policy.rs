@@ -75,7 +75,7 @@ pub(super) async fn run(common: &Common, command: Command) -> anyhow::Result<End
             Ok(Ended::Well)
         }
         Command::Remove { name } => {
-            let answer = ask::ask(common, Need::Configuration, control::Command::PolicyRemove { name }).await?;
+            let answer = ask::ask(common, Need::Records, control::Command::PolicyRemove { name }).await?;
             if common.json {
                 print::json(&answer);
             } else {

@@ -164,8 +164,12 @@ impl Desk {
         let base = active.clone();
         let compiling = tokio::task::spawn_blocking(move || {
             let (api, stored) = change.apply(&base, &who, now)?;
-            let inputs = base.with_api(api).map_err(|faults| PolicyRefused::unfit(&faults))?;
-            Ok::<_, PolicyRefused>((inputs, stored))
+            match base.with_api(api.clone()) {
+                Ok(inputs) => Ok((inputs, stored)),
+                // What is left does not fit together either: it will with the last one that is taken out.
+                Err(_) if stored.text.is_none() => Ok((base.holding(api), stored)),
+                Err(faults) => Err(PolicyRefused::unfit(&faults)),
+            }
         });
         let (inputs, stored) = compiling.await.map_err(|error| internal(&error.to_string()))??;
         let (state, report) = self.build(&inputs, self.0.backends.catalog()).await?;

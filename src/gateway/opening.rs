@@ -223,7 +223,15 @@ async fn read(opening: &Opening) -> Result<(Inputs, Store), OpenError> {
     let inputs = opening.sources.read()?;
     let store = Store::open(&opening.data, inputs.settings.audit.durability)?;
     let api = store.policies().await?;
-    let inputs = if api.is_empty() { inputs } else { opening.sources.read_with(api)? };
+    if api.is_empty() {
+        return Ok((inputs, store));
+    }
+    let inputs = match opening.sources.read_with(api.clone()) {
+        Ok(inputs) => inputs,
+        // Where a command only looks after what is stored, a policy that is of no use any more is there to be taken out.
+        Err(_) if opening.sources.is_shipped() => inputs.holding(api),
+        Err(faults) => return Err(faults.into()),
+    };
     Ok((inputs, store))
 }
 

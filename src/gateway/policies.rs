@@ -18,6 +18,11 @@ use crate::store::{NewVersion, PolicyRecord};
 
 /// Characters of a policy's name.
 const MAX_NAME: usize = 100;
+/// Bytes of one policy with its comments, and how many policies of how many bytes there may be: bounds of their own, so that
+/// files have theirs whatever is made here.
+const MAX_TEXT: usize = 32 << 10;
+const MAX_POLICIES: usize = 1024;
+const MAX_BYTES: usize = 1 << 20;
 /// What stands at the place of a policy's name in the API.
 const TAKEN: &str = "simulate";
 
@@ -150,12 +155,30 @@ impl PolicyChange {
             key: who.clone(),
         }));
         api.sort_by(|one, other| one.name.cmp(&other.name));
+        bounded(&active.api, &api)?;
         Ok((api, NewVersion { name, text, time, key: who.clone() }))
     }
 }
 
+/// Whether so many policies, and so much text of them, may be stored; what makes less of it always may.
+fn bounded(before: &[PolicyRecord], after: &[PolicyRecord]) -> Result<(), PolicyRefused> {
+    let bytes = |policies: &[PolicyRecord]| policies.iter().map(|policy| policy.text.len()).sum::<usize>();
+    let grows = after.len() > before.len() || bytes(after) > bytes(before);
+    if grows && (after.len() > MAX_POLICIES || bytes(after) > MAX_BYTES) {
+        let message = format!(
+            "at most {MAX_POLICIES} policies of {MAX_BYTES} bytes together are made over the API: remove some, or put them \
+             into files"
+        );
+        return Err(PolicyRefused::Conflict(message));
+    }
+    Ok(())
+}
+
 /// The name and the text of one policy, whose `@id` is its name.
 fn named(name: Option<&str>, text: &str) -> Result<(String, String), PolicyRefused> {
+    if text.len() > MAX_TEXT {
+        return Err(PolicyRefused::invalid(format!("`text` has {} bytes: at most {MAX_TEXT}", text.len())));
+    }
     name.map_or(Ok(()), check_name)?;
     let file = format!("{API}{}", name.unwrap_or("new"));
     let bundle = Bundle::compile(&[source(&file, text)]).map_err(|faults| PolicyRefused::unfit(&faults))?;
@@ -289,6 +312,7 @@ impl Gateway {
 
     /// The same, in the caller's own time.
     pub(super) async fn change_policy_here(&self, actor: &Actor, change: PolicyChange) -> Result<Value, PolicyRefused> {
+        let removes = matches!(change, PolicyChange::Remove { .. });
         let mut entry = self.begin_act(actor, change.act(), &change.notes()).await?;
         let changed = self.desk.change_policy(change, actor.key().clone(), self.now()).await;
         match &changed {
@@ -297,8 +321,9 @@ impl Gateway {
         }
         close_act(entry, changed.is_ok()).await?;
         let Changed { name, version, bundle, warnings } = changed?;
-        let mut view =
-            self.policy(&name).await?.unwrap_or_else(|| json!({"id": name, "deleted": true, "version": version}));
+        // A file may have one of the same name.
+        let view = if removes { None } else { self.policy(&name).await? };
+        let mut view = view.unwrap_or_else(|| json!({"id": name, "deleted": true, "version": version}));
         if let Some(members) = view.as_object_mut() {
             members.insert("policy_version".into(), json!(bundle));
             members.insert("warnings".into(), json!(warnings));
@@ -309,8 +334,8 @@ impl Gateway {
     /// Checks these policies (file and text), and those of the API with them, against the live tools.
     pub(super) async fn check_policies(&self, policies: &[(String, String)]) -> Result<Value, Failed> {
         let api = self.desk.api_policies().await.map_err(|error| Failed::of(&error))?;
-        let files = policies.iter().map(|(file, text)| source(file, text));
-        let bundle = match Bundle::compile(&files.chain(api.iter().map(of_api)).collect::<Vec<_>>()) {
+        let files: Vec<_> = policies.iter().map(|(file, text)| source(file, text)).collect();
+        let bundle = match Bundle::compile_with(&files, &api.iter().map(of_api).collect::<Vec<_>>()) {
             Ok(bundle) => Arc::new(bundle),
             Err(faults) => {
                 let report = Report { faults, ..Report::default() };
@@ -364,6 +389,29 @@ fn view(policy: &Policy, api: &[PolicyRecord], text: bool) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_made_over_the_api_has_bounds_of_its_own() {
+        let stored = |count: usize, bytes: usize| {
+            let record = |at| PolicyRecord {
+                name: format!("p{at}"),
+                version: 1,
+                text: "x".repeat(bytes),
+                time: Moment(0),
+                key: KeyId::from("k"),
+            };
+            (0..count).map(record).collect::<Vec<_>>()
+        };
+        let ok = |before: (usize, usize), after: (usize, usize)| {
+            bounded(&stored(before.0, before.1), &stored(after.0, after.1)).is_ok()
+        };
+        assert!(ok((1_023, 10), (1_024, 10)) && !ok((1_024, 10), (1_025, 10)));
+        assert!(ok((31, 32 << 10), (32, 32 << 10)) && !ok((32, 32 << 10), (33, 32 << 10)));
+        assert!(ok((5_000, 1 << 10), (4_999, 1 << 10)), "what is too much may become less");
+        assert!(!ok((5_000, 1), (5_000, 2)));
+        let long = format!("// {}\nforbid (principal, action, resource);", "x".repeat(MAX_TEXT));
+        assert!(told(named(Some("a"), &long)).starts_with("no: `text` has "));
+    }
 
     fn told(result: Result<(String, String), PolicyRefused>) -> String {
         match result {

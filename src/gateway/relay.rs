@@ -19,6 +19,7 @@ use crate::domain::principal::{Principal, Scope};
 use crate::domain::secret::Secret;
 use crate::domain::tool::Tool;
 use crate::pipeline::noted_aside;
+use crate::wire::mirror::Said;
 
 /// How long a changed list may take to be taken in before it is told of.
 const CATCH_UP: Duration = Duration::from_secs(5);
@@ -75,7 +76,7 @@ impl Gateway {
     }
 
     /// Forgets what is held of a session that has ended.
-    pub(super) fn forget_visitors(&self, id: &str, key: &KeyId) {
+    pub fn forget_visitors(&self, id: &str, key: &KeyId) {
         for session in self.visitors.end(id, key) {
             self.pipeline.backends.end_sessions(&session);
         }
@@ -189,17 +190,14 @@ impl Gateway {
         known.map_or_else(|| Json::of(&serde_json::json!({"name": server})), |greeting| greeting.info)
     }
 
-    /// What the `Mcp-Param-…` headers of a principal's call must say.
+    /// What the `Mcp-Param-…` headers of a principal's call must say; of an own tool nothing.
     #[must_use]
-    pub fn parameter_headers(
-        &self,
-        principal: &Principal,
-        asked: &ToolRef,
-        arguments: Option<&Json>,
-    ) -> Vec<(http::HeaderName, String)> {
-        let ToolRef::Exact { server, tool } = asked else { return Vec::new() };
+    pub fn parameter_headers(&self, principal: &Principal, asked: &ToolRef, arguments: Option<&Json>) -> Vec<Said> {
+        if self.pipeline.own.find(asked).is_some() {
+            return Vec::new();
+        }
         let state = self.state.load();
-        state.catalog.parameter_headers(server, tool, arguments, |tool| state.admits(principal, tool))
+        state.catalog.parameter_headers(asked, arguments, |tool| state.admits(principal, tool))
     }
 
     /// Waits a while until what the servers last listed is what requests see.

@@ -108,6 +108,12 @@ impl Inputs {
         Ok(Self { bundle, api, ..self.clone() })
     }
 
+    /// The same, knowing of these policies of the API and not going by them.
+    #[must_use]
+    pub(super) fn holding(self, api: Vec<PolicyRecord>) -> Self {
+        Self { api, ..self }
+    }
+
     /// The file of the policies that has this name, with or without its folder and its ending.
     #[must_use]
     pub fn policy_file(&self, name: &str) -> Option<&str> {
@@ -129,6 +135,12 @@ impl Sources {
             lookup: |_| None,
             environment: Vec::new(),
         }
+    }
+
+    /// Whether nothing is read but what ships.
+    #[must_use]
+    pub fn is_shipped(&self) -> bool {
+        [&self.config, &self.profiles, &self.policies].iter().all(|place| place.path.as_os_str().is_empty())
     }
 
     /// Reads everything.
@@ -265,10 +277,10 @@ pub(super) const API: &str = "api:";
 /// Every policy: those of the files, and those of the API of which the configuration takes such. What was made while it took
 /// more counts no longer.
 fn compile(files: &[(String, String)], api: &[PolicyRecord], taken: ApiPolicies) -> Result<Bundle, Vec<PolicyFault>> {
+    let files: Vec<PolicySource> = files.iter().map(|(file, text)| source(file, text)).collect();
     let with = |left_out: &[Arc<str>]| {
-        let files = files.iter().map(|(file, text)| source(file, text));
         let api = api.iter().map(of_api).filter(|source| !left_out.contains(&source.file));
-        Bundle::compile(&files.chain(api).collect::<Vec<_>>())
+        Bundle::compile_with(&files, &api.collect::<Vec<_>>())
     };
     let bundle = with(&[])?;
     let policies = bundle.policies().iter().filter(|policy| policy.file().starts_with(API));

@@ -19,7 +19,9 @@ const MAX_HEADERS: usize = 100;
 
 /// What pages may send, and what they may read of an answer.
 const REQUEST_HEADERS: &str = "authorization, content-type, accept, x-api-key, x-server-jwt, mcp-session-id, mcp-protocol-version, \
-                               mcp-method, mcp-name, last-event-id";
+                               mcp-method, mcp-name, last-event-id, traceparent, tracestate, baggage";
+/// What the headers of a call's arguments begin with; which there are is the tools' to say.
+const PARAMETER: &str = "mcp-param-";
 const RESPONSE_HEADERS: &str = "www-authenticate, mcp-session-id, retry-after, toolgate-audit-id, \
                                 x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset";
 
@@ -60,8 +62,12 @@ pub(super) async fn pass(gateway: &Gateway, request: Request, router: Router) ->
     drop(state);
     let Some(origin) = shared else { return answer(router, request).await };
     let preflight = request.method() == Method::OPTIONS;
+    let wanted = preflight.then(|| sendable(request.headers()));
     let mut response = if preflight { StatusCode::NO_CONTENT.into_response() } else { answer(router, request).await };
     share(response.headers_mut(), origin);
+    if let Some(wanted) = wanted {
+        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted);
+    }
     response
 }
 
@@ -77,6 +83,17 @@ fn share(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, DELETE"));
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(REQUEST_HEADERS));
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(RESPONSE_HEADERS));
+}
+
+/// What a page may send: the headers that are known, and those of arguments that it asks for.
+fn sendable(headers: &HeaderMap) -> HeaderValue {
+    let asked = headers.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS).into_iter();
+    let names = asked.filter_map(|value| value.to_str().ok()).flat_map(|names| names.split(',').map(str::trim));
+    let names =
+        names.filter(|name| name.get(..PARAMETER.len()).is_some_and(|head| head.eq_ignore_ascii_case(PARAMETER)));
+    let names = names.filter(|name| http::HeaderName::from_bytes(name.as_bytes()).is_ok());
+    let all = [REQUEST_HEADERS].into_iter().chain(names).collect::<Vec<_>>().join(", ");
+    HeaderValue::from_str(&all).unwrap_or_else(|_| HeaderValue::from_static(REQUEST_HEADERS))
 }
 
 /// The name that the request is meant for: one, without its port. `None` where it is missing, doubled or malformed.

@@ -115,6 +115,7 @@ pub struct Bundle {
     version: Arc<str>,
     policies: Vec<Policy>,
     by_id: HashMap<Arc<str>, usize>,
+    renamed: Vec<PolicyFault>,
 }
 
 impl Bundle {
@@ -123,12 +124,25 @@ impl Bundle {
     /// # Errors
     /// All faults of all policies, in file order.
     pub fn compile(sources: &[PolicySource]) -> Result<Self, Vec<PolicyFault>> {
-        on_deep_stack(|| Self::compile_here(sources))
+        Self::compile_with(sources, &[])
     }
 
-    fn compile_here(sources: &[PolicySource]) -> Result<Self, Vec<PolicyFault>> {
-        let mut sources: Vec<&PolicySource> = sources.iter().collect();
-        sources.sort_by(|one, other| one.file.cmp(&other.file));
+    /// The same with sources of one policy each, that others may write than the files: none of them takes a file's place, be
+    /// it that there are many, or that one has the id of another policy. It then goes by the name of its source.
+    ///
+    /// # Errors
+    /// All faults of all policies, in file order.
+    pub fn compile_with(files: &[PolicySource], more: &[PolicySource]) -> Result<Self, Vec<PolicyFault>> {
+        on_deep_stack(|| Self::compile_here(files, more))
+    }
+
+    fn compile_here(files: &[PolicySource], more: &[PolicySource]) -> Result<Self, Vec<PolicyFault>> {
+        let in_file_order = |sources: &[PolicySource]| {
+            let mut sources = sources.to_vec();
+            sources.sort_by(|one, other| one.file.cmp(&other.file));
+            sources
+        };
+        let sources = in_file_order(files);
         let mut left = MAX_BUNDLE_BYTES;
         for source in &sources {
             match left.checked_sub(source.text.len()) {
@@ -136,26 +150,22 @@ impl Bundle {
                 None => return Err(vec![too_large(source)]),
             }
         }
-        let (mut policies, mut faults) = (Vec::<Policy>::new(), Vec::new());
-        let mut by_id = HashMap::<Arc<str>, usize>::new();
-        for piece in sources.into_iter().flat_map(pieces) {
-            if policies.len() >= MAX_POLICIES {
-                faults.push(piece.fault(0, format!("more than {MAX_POLICIES} policies"), None));
+        let mut found = Found::default();
+        for piece in sources.iter().flat_map(pieces) {
+            if found.policies.len() >= MAX_POLICIES {
+                found.faults.push(piece.fault(0, format!("more than {MAX_POLICIES} policies"), None));
                 break;
             }
-            match parse(&piece) {
-                Ok(policy) => match by_id.get(policy.id()).and_then(|at| policies.get(*at)) {
-                    Some(first) => faults.push(taken(&policy, first)),
-                    None => {
-                        by_id.insert(Arc::clone(policy.id()), policies.len());
-                        policies.push(policy);
-                    }
-                },
-                Err(mut found) => faults.append(&mut found),
-            }
+            found.take(&piece, false);
         }
-        in_order(&mut faults);
-        if faults.is_empty() { Ok(Self { version: version(&policies), policies, by_id }) } else { Err(faults) }
+        in_file_order(more).iter().flat_map(pieces).for_each(|piece| found.take(&piece, true));
+        found.bundle()
+    }
+
+    /// What goes by another name than its `@id` says.
+    #[must_use]
+    pub fn renamed(&self) -> &[PolicyFault] {
+        &self.renamed
     }
 
     /// Names the content: the same policies in the same files give the same version.
@@ -178,6 +188,52 @@ impl Bundle {
 
     pub(super) fn position(&self, id: &str) -> Option<usize> {
         self.by_id.get(id).copied()
+    }
+}
+
+/// A bundle in the making.
+#[derive(Default)]
+struct Found {
+    policies: Vec<Policy>,
+    places: HashMap<Arc<str>, usize>,
+    faults: Vec<PolicyFault>,
+    renamed: Vec<PolicyFault>,
+}
+
+impl Found {
+    /// Takes a policy in; `yields` says whether it gives way where its id is another's.
+    fn take(&mut self, piece: &Piece, yields: bool) {
+        let first = |found: &Self, policy: &Policy| {
+            let first = found.places.get(policy.id()).and_then(|at| found.policies.get(*at));
+            first.map(|first| taken(policy, first))
+        };
+        let mut read = parse(piece, None);
+        if let Some(fault) = read.as_ref().ok().filter(|_| yields).and_then(|policy| first(self, policy)) {
+            let hint = Some(format!("it counts as `{}`", piece.file));
+            self.renamed.push(PolicyFault { hint, ..fault });
+            read = parse(piece, Some(Arc::clone(&piece.file)));
+        }
+        match read {
+            Ok(policy) => match first(self, &policy) {
+                Some(fault) => self.faults.push(fault),
+                None => {
+                    self.places.insert(Arc::clone(policy.id()), self.policies.len());
+                    self.policies.push(policy);
+                }
+            },
+            Err(mut found) => self.faults.append(&mut found),
+        }
+    }
+
+    fn bundle(mut self) -> Result<Bundle, Vec<PolicyFault>> {
+        in_order(&mut self.faults);
+        if !self.faults.is_empty() {
+            return Err(self.faults);
+        }
+        let mut policies = self.policies;
+        policies.sort_by(|one, other| one.file().cmp(other.file()));
+        let by_id = policies.iter().enumerate().map(|(at, policy)| (Arc::clone(policy.id()), at)).collect();
+        Ok(Bundle { version: version(&policies), policies, by_id, renamed: self.renamed })
     }
 }
 
@@ -215,8 +271,8 @@ fn taken(policy: &Policy, first: &Policy) -> PolicyFault {
     fault
 }
 
-/// One policy from its text, or everything that is wrong with it.
-fn parse(piece: &Piece) -> Result<Policy, Vec<PolicyFault>> {
+/// One policy from its text, or everything that is wrong with it. Where an id is given, it goes by that.
+fn parse(piece: &Piece, id: Option<Arc<str>>) -> Result<Policy, Vec<PolicyFault>> {
     if piece.text.len() > MAX_POLICY_BYTES {
         let message = format!("a policy of {} bytes is too long: at most {MAX_POLICY_BYTES}", piece.text.len());
         return Err(vec![piece.fault(0, message, Some("split it into several policies".into()))]);
@@ -233,7 +289,8 @@ fn parse(piece: &Piece) -> Result<Policy, Vec<PolicyFault>> {
     let parsed = CedarPolicy::parse(None, &*piece.text).map_err(|errors| syntax_faults(piece, &errors))?;
     let pst = parsed.to_pst().map_err(|error| vec![piece.fault(0, error.to_string(), None)])?;
     let body = pst.body();
-    let (notes, mut faults) = annotations(piece, &parsed, body.effect);
+    let (mut notes, mut faults) = annotations(piece, &parsed, body.effect);
+    notes.id = id.unwrap_or(notes.id);
     faults.extend(unqualified(piece, &literals(body)));
     faults.extend(Scope::of(body).fault(piece));
     if !faults.is_empty() {

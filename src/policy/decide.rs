@@ -16,7 +16,7 @@ use crate::domain::decision::{Judgement, Mode, PolicyEffect, RuleMark, Verdict};
 use crate::domain::id::ToolId;
 use crate::domain::principal::{Principal, Surface};
 use crate::domain::tool::{Kind, Tool};
-use crate::domain::uri::plain;
+use crate::domain::uri::readings;
 
 use super::bundle::Policy;
 use super::evaluate::{Case, Findings};
@@ -46,12 +46,15 @@ impl Policies {
             return judged;
         }
         // What forbids a resource forbids every spelling of its URI.
-        let Cow::Owned(uri) = plain(&tool.id.tool) else { return judged };
-        let id = ToolId::new(tool.id.server.clone(), &uri);
-        let spelled = Tool { settings: Arc::clone(&tool.settings), ..Tool::readable(Kind::Resource, id) };
-        let otherwise = self.judge_as_written(who, &spelled, arguments, facts);
-        let forbidden = otherwise.verdict == Verdict::Deny && otherwise.code != Some("default_deny");
-        if forbidden { otherwise } else { judged }
+        for uri in readings(&tool.id.tool) {
+            let id = ToolId::new(tool.id.server.clone(), &uri);
+            let spelled = Tool { settings: Arc::clone(&tool.settings), ..Tool::readable(Kind::Resource, id) };
+            let otherwise = self.judge_as_written(who, &spelled, arguments, facts);
+            if otherwise.verdict == Verdict::Deny && otherwise.code != Some("default_deny") {
+                return otherwise;
+            }
+        }
+        judged
     }
 
     fn judge_as_written(

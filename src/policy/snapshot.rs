@@ -135,6 +135,7 @@ impl Builder<'_> {
             }
             self.report.warnings.extend(self.catalogue.pending(policy));
         }
+        self.report.warnings.extend(self.bundle.renamed().iter().cloned());
         self.report.warnings.truncate(MAX_REPORTED);
     }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::domain::json::Json;
@@ -17,6 +18,24 @@ const MAX_ID: usize = 256;
 pub struct Id(Json);
 
 impl Id {
+    /// Reads a value that names a request.
+    #[must_use]
+    pub fn of(value: &Json) -> Option<Self> {
+        is_id(value.as_str()).then(|| Self(value.clone()))
+    }
+
+    /// One text for every way to write the same id: escapes in it differ from peer to peer.
+    #[must_use]
+    pub fn plain(&self) -> Cow<'_, str> {
+        match self.text() {
+            text if text.contains('\\') => {
+                self.0.decode().map_or(text.into(), |plain: String| Value::from(plain).to_string().into())
+            }
+            "-0" => "0".into(),
+            text => text.into(),
+        }
+    }
+
     /// The id's JSON text.
     #[must_use]
     pub fn text(&self) -> &str {
@@ -89,7 +108,10 @@ pub fn decode(body: &Bytes) -> Result<Message, BadMessage> {
     let Some(envelope) = serde_json::from_str::<Envelope<'_>>(text).ok().filter(|_| !batch) else {
         return Err(fault(text, batch));
     };
-    strict::check(text).map_err(|unfit| invalid(None, &unfit.to_string()))?;
+    strict::check(text).map_err(|unfit| {
+        let id = envelope.id.filter(|id| is_id(id.get())).map(|id| Id(Json::slice_of(body, id)));
+        invalid(id, &unfit.to_string())
+    })?;
     assemble(body, &envelope)
 }
 
@@ -195,6 +217,36 @@ mod tests {
             let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#);
             match read(&text) {
                 Ok(Message::Request { id: got, .. }) => assert_eq!(got.text(), id),
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_id_is_the_same_however_it_is_written() {
+        let plain = |id: &str| Id::of(&Json::from_parts(id.to_owned())).unwrap().plain().into_owned();
+        for (one, other) in
+            [(r#""\u00e9""#, r#""é""#), (r#""a\/b""#, r#""a/b""#), (r#""\u0041\u000a""#, r#""A\n""#), ("-0", "0")]
+        {
+            assert_eq!(plain(one), plain(other));
+        }
+        assert_eq!(plain("12345678901234567890123"), "12345678901234567890123");
+        assert_ne!(plain("7"), plain("\"7\""));
+        for odd in ["null", "1.5", "{}", "true"] {
+            assert_eq!(Id::of(&Json::from_parts(odd.into())), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_refused_message_keeps_the_id_that_could_be_read() {
+        for (text, known) in [
+            (r#"{"jsonrpc":"2.0","id":"x","method":"ping","params":{"a":1,"a":2}}"#, Some("\"x\"")),
+            (r#"{"jsonrpc":"2.0","id":7,"method":"ping","params":{"a":{"b":1,"b":2}}}"#, Some("7")),
+            (r#"{"jsonrpc":"2.0","id":null,"method":"ping","params":{"a":1,"a":2}}"#, None),
+            (r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#, None),
+        ] {
+            match read(text) {
+                Err(BadMessage::Invalid { id, .. }) => assert_eq!(id.as_ref().map(Id::text), known, "{text}"),
                 other => panic!("{text}: {other:?}"),
             }
         }

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::meta::Meta;
+use super::object::members;
 use super::rpc::RpcError;
 use crate::domain::json::Json;
 
@@ -97,11 +98,7 @@ fn mismatch(message: impl Into<String>) -> RpcError {
 /// # Errors
 /// -32020 for a header that is missing or differs, -32022 for a revision that is not served, -32602 for `_meta`.
 pub fn check_modern(headers: &Mirrored<'_>, method: &str, params: Option<&Json>, meta: &Meta) -> Result<(), RpcError> {
-    let header = match headers.version {
-        Header::One(version) => version,
-        Header::Absent => return Err(mismatch("the header `MCP-Protocol-Version` is missing")),
-        Header::Malformed => return Err(mismatch("`MCP-Protocol-Version` is sent twice or is not plain text")),
-    };
+    let header = version_of(headers)?;
     let Some(version) = meta.protocol_version.as_deref() else {
         return Err(RpcError::new(
             400,
@@ -109,14 +106,9 @@ pub fn check_modern(headers: &Mirrored<'_>, method: &str, params: Option<&Json>,
             "`params._meta[\"io.modelcontextprotocol/protocolVersion\"]` is required",
         ));
     };
-    if header != version {
-        return Err(mismatch(format!("`MCP-Protocol-Version: {header}` differs from `{version}` in `_meta`")));
-    }
-    if version != MODERN {
-        return Err(unsupported(version));
-    }
+    check_version(header, Some(version))?;
     same("Mcp-Method", headers.method, method)?;
-    if let Some(name) = params.and_then(|params| named(method, params)) {
+    if let Some(name) = params.map(|params| repeated(method, params)).transpose()?.flatten() {
         same("Mcp-Name", headers.name, &name)?;
     }
     if !meta.client_capabilities.as_ref().is_some_and(Value::is_object) {
@@ -134,23 +126,53 @@ pub fn check_modern(headers: &Mirrored<'_>, method: &str, params: Option<&Json>,
     Ok(())
 }
 
+/// Checks what a modern notification says of its revision; its `_meta` may say nothing.
+///
+/// # Errors
+/// -32020 for a header that is missing or differs, -32022 for a revision that is not served.
+pub fn check_notification(headers: &Mirrored<'_>, meta: &Meta) -> Result<(), RpcError> {
+    check_version(version_of(headers)?, meta.protocol_version.as_deref())
+}
+
+fn version_of<'a>(headers: &Mirrored<'a>) -> Result<&'a str, RpcError> {
+    match headers.version {
+        Header::One(version) => Ok(version),
+        Header::Absent => Err(mismatch("the header `MCP-Protocol-Version` is missing")),
+        Header::Malformed => Err(mismatch("`MCP-Protocol-Version` is sent twice or is not plain text")),
+    }
+}
+
+fn check_version(header: &str, in_meta: Option<&str>) -> Result<(), RpcError> {
+    match in_meta.filter(|version| *version != header) {
+        Some(version) => Err(mismatch(format!("`MCP-Protocol-Version: {header}` differs from `{version}` in `_meta`"))),
+        None if header == MODERN => Ok(()),
+        None => Err(unsupported(header)),
+    }
+}
+
 /// What `Mcp-Name` repeats for this method.
 #[must_use]
 pub fn named(method: &str, params: &Json) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Named {
-        name: Option<String>,
-        uri: Option<String>,
-        task_id: Option<String>,
-    }
-    let pick = |pick: fn(Named) -> Option<String>| params.decode::<Named>().ok().and_then(pick);
-    match method {
-        "tools/call" | "prompts/get" => pick(|named| named.name),
-        "resources/read" => pick(|named| named.uri),
-        "tasks/get" | "tasks/update" | "tasks/cancel" => pick(|named| named.task_id),
-        _ => None,
-    }
+    repeated(method, params).ok().flatten()
+}
+
+/// The same. Other members are not looked at: whatever they hold, this one is compared.
+fn repeated(method: &str, params: &Json) -> Result<Option<String>, RpcError> {
+    let wanted = match method {
+        "tools/call" | "prompts/get" => "name",
+        "resources/read" => "uri",
+        "tasks/get" | "tasks/update" | "tasks/cancel" => "taskId",
+        _ => return Ok(None),
+    };
+    let (text, mut value) = (params.as_str(), None);
+    let read = members(text, |member| {
+        if member.name == wanted {
+            value = text.get(member.value..member.end);
+        }
+        Ok(())
+    });
+    let no_text = |_| RpcError::new(400, -32602, format!("`params.{wanted}` must be a string"));
+    read.and_then(|()| value.map(serde_json::from_str).transpose()).map_err(no_text)
 }
 
 /// Checks one header that repeats a part of the body.
@@ -158,11 +180,19 @@ pub fn named(method: &str, params: &Json) -> Option<String> {
 /// # Errors
 /// -32020 where it is missing, differs, or cannot be read.
 pub fn same(header: &str, sent: Header<'_>, body: &str) -> Result<(), RpcError> {
+    same_by(header, sent, |plain| plain == body)
+}
+
+/// The same for a header that may write what it repeats in several ways.
+///
+/// # Errors
+/// As [`same`] says.
+pub fn same_by(header: &str, sent: Header<'_>, fits: impl Fn(&str) -> bool) -> Result<(), RpcError> {
     match sent {
         Header::Absent => Err(mismatch(format!("the header `{header}` is missing"))),
         Header::Malformed => Err(mismatch(format!("`{header}` is sent twice or is not plain text"))),
         Header::One(text) => match unwrapped(text.trim_matches([' ', '\t'])) {
-            Some(plain) if plain == body => Ok(()),
+            Some(plain) if fits(&plain) => Ok(()),
             Some(_) => Err(mismatch(format!("`{header}` differs from the body"))),
             None => Err(mismatch(format!("`{header}` is not valid base64 text"))),
         },
@@ -229,6 +259,40 @@ mod tests {
         assert_eq!(code(&headers(MODERN, "tools/call", &encoded), &Meta::default()), Some(-32602));
         let bare = Meta { client_capabilities: None, ..meta(MODERN) };
         assert_eq!(code(&headers(MODERN, "tools/call", &encoded), &bare), Some(-32602));
+    }
+
+    #[test]
+    fn no_other_member_keeps_a_name_from_being_compared() {
+        for (method, params) in [
+            ("tools/call", json!({"name": "x", "uri": 5})),
+            ("tools/call", json!({"name": "x", "taskId": []})),
+            ("prompts/get", json!({"taskId": {}, "uri": false, "name": "x"})),
+            ("resources/read", json!({"uri": "x", "name": null, "taskId": 1})),
+            ("resources/read", json!({"uri": "x", "name": ["y"]})),
+            ("tasks/get", json!({"taskId": "x", "name": 7})),
+            ("tasks/cancel", json!({"taskId": "x", "uri": {}})),
+        ] {
+            let code = |name: &str, params: &Value| {
+                check_modern(&headers(MODERN, method, name), method, Some(&Json::of(params)), &meta(MODERN))
+                    .err()
+                    .map(|error| error.code)
+            };
+            assert_eq!(code("x", &params), None, "{method} {params}");
+            assert_eq!(code("y", &params), Some(-32020), "{method} {params}");
+            assert_eq!(code("", &params), Some(-32020), "{method} {params}");
+            let odd = json!({"name": 5, "uri": [], "taskId": null});
+            assert_eq!(code("x", &odd), Some(-32602), "{method}");
+        }
+    }
+
+    #[test]
+    fn a_modern_notification_says_its_revision() {
+        let code = |version: &str, m: &Meta| check_notification(&headers(version, "", ""), m).err().map(|e| e.code);
+        assert_eq!(code(MODERN, &Meta::default()), None);
+        assert_eq!(code(MODERN, &meta(MODERN)), None);
+        assert_eq!(code(MODERN, &meta("2099-01-01")), Some(-32020));
+        assert_eq!(code("", &meta(MODERN)), Some(-32020));
+        assert_eq!(code("2099-01-01", &Meta::default()), Some(-32022));
     }
 
     #[test]

@@ -281,18 +281,19 @@ pub fn capabilities_for(capabilities: &Json, era: Era, server: Era) -> Value {
     for (name, value) in all {
         match name.as_str() {
             "tools" | "prompts" | "resources" | "completions" | "logging" => drop(told.insert(name, value)),
-            "extensions" => {
-                let carried = |name: &str| name == UI || (name == TASKS && (era, server) == (Era::Modern, Era::Modern));
-                let Value::Object(extensions) = value else { continue };
-                let kept: Map<String, Value> = extensions.into_iter().filter(|(name, _)| carried(name)).collect();
-                if !kept.is_empty() {
-                    told.insert(name, Value::Object(kept));
-                }
-            }
+            "extensions" => told.extend(carried(&value, era, server).map(|kept| (name, kept))),
             _ => {}
         }
     }
     Value::Object(told)
+}
+
+/// Of the extensions that one end declares those that the way to the other carries, if any.
+fn carried(extensions: &Value, client: Era, server: Era) -> Option<Value> {
+    let carries = |name: &str| name == UI || (name == TASKS && (client, server) == (Era::Modern, Era::Modern));
+    let kept = extensions.as_object()?.iter().filter(|(name, _)| carries(name));
+    let kept: Map<String, Value> = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
+    (!kept.is_empty()).then_some(Value::Object(kept))
 }
 
 /// The extension of interfaces: nothing but resources to read.
@@ -300,14 +301,17 @@ const UI: &str = "io.modelcontextprotocol/ui";
 /// The extension of tasks.
 pub const TASKS: &str = "io.modelcontextprotocol/tasks";
 
-/// A client's capabilities as they are declared to the server.
+/// A client's capabilities as they are declared to a server of this era: what the way in between carries. A server that takes
+/// up what it does not carry would act, and its answer be lost.
 #[must_use]
-pub fn client_capabilities(capabilities: Option<&Value>) -> Json {
+pub fn client_capabilities(capabilities: Option<&Value>, client: Era, server: Era) -> Json {
     let Some(Value::Object(all)) = capabilities else { return Json::of(&json!({})) };
-    let known = |name: &str| matches!(name, "sampling" | "elicitation" | "roots" | "extensions");
-    let kept: Map<String, Value> =
-        all.iter().filter(|(name, _)| known(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
-    Json::of(&kept)
+    let kept = |(name, value): (&String, &Value)| match name.as_str() {
+        "sampling" | "elicitation" | "roots" => Some((name.clone(), value.clone())),
+        "extensions" => Some((name.clone(), carried(value, client, server)?)),
+        _ => None,
+    };
+    Json::of(&all.iter().filter_map(kept).collect::<Map<String, Value>>())
 }
 
 #[cfg(test)]
@@ -436,8 +440,18 @@ mod tests {
         assert_eq!(told(Era::Legacy, Era::Legacy), plain);
         assert_eq!(told(Era::Modern, Era::Legacy), plain);
         assert_eq!(told(Era::Modern, Era::Modern)["extensions"][TASKS], json!({}));
-        let declared = json!({"sampling":{"tools":{}},"vendor":{}});
-        assert_eq!(client_capabilities(Some(&declared)).as_str(), r#"{"sampling":{"tools":{}}}"#);
+        let declared = json!({"sampling":{"tools":{}},"vendor":{},"extensions":{UI:{"a":1},TASKS:{},"vendor/x":{}}});
+        for (client, server, extensions) in [
+            (Era::Legacy, Era::Legacy, json!({UI: {"a": 1}})),
+            (Era::Legacy, Era::Modern, json!({UI: {"a": 1}})),
+            (Era::Modern, Era::Legacy, json!({UI: {"a": 1}})),
+            (Era::Modern, Era::Modern, json!({UI: {"a": 1}, TASKS: {}})),
+        ] {
+            let told = client_capabilities(Some(&declared), client, server).value();
+            assert_eq!(told, json!({"sampling": {"tools": {}}, "extensions": extensions}), "{client:?} {server:?}");
+        }
+        let vendor = json!({"extensions": {"vendor/x": {}}});
+        assert_eq!(client_capabilities(Some(&vendor), Era::Modern, Era::Modern).as_str(), "{}");
     }
 
     proptest! {

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::era::Era;
+use super::hop::{error_for, member};
 use super::rpc::RpcError;
 use super::splice::{Additions, splice};
 use crate::domain::approval::Awaited;
@@ -64,7 +65,7 @@ pub fn tell_as(carried: &Carried, kind: Kind, era: Era, host: bool) -> Reply {
         (Outcome::Refused(refusal), Kind::Tool) => refused(refusal, &carried.governance, era, host),
         (Outcome::Refused(refusal), kind) => unread(refusal, kind, era, host),
         (Outcome::Failed(error), Kind::Tool) => failed(error, &carried.governance, era),
-        (Outcome::Failed(error), _) => unserved(error, era),
+        (Outcome::Failed(error), kind) => unserved(error, kind, era),
         (Outcome::Cancelled, _) => Reply::error(&RpcError::new(200, -32603, "the call was cancelled")),
     }
 }
@@ -190,9 +191,11 @@ fn unread(refusal: &Refusal, kind: Kind, era: Era, host: bool) -> Reply {
 }
 
 /// A failure to read, as an error; the backend's own passes.
-fn unserved(error: &UpstreamError, era: Era) -> Reply {
+fn unserved(error: &UpstreamError, kind: Kind, era: Era) -> Reply {
+    let method = if kind == Kind::Resource { "resources/read" } else { "prompts/get" };
     let code = match &error.fault {
-        UpstreamFault::Rpc(object) => return passed_on(object, era),
+        UpstreamFault::Rpc(object) if !is_of_the_hop(object) => return passed_on(object, era, method),
+        UpstreamFault::Rpc(_) => -32603,
         UpstreamFault::Timeout => 504,
         UpstreamFault::Busy => 503,
         UpstreamFault::Down | UpstreamFault::Garbled => 502,
@@ -326,13 +329,22 @@ fn judged(code: &str, judgement: &Judgement) -> Value {
 
 fn failed(error: &UpstreamError, governance: &Governance, era: Era) -> Reply {
     match &error.fault {
-        UpstreamFault::Rpc(object) => passed_on(object, era),
+        UpstreamFault::Rpc(object) if !is_of_the_hop(object) => passed_on(object, era, "tools/call"),
         _ => tool_error(&failure(error), &upstream_details(error), governance, era),
     }
 }
 
-fn passed_on(object: &Json, era: Era) -> Reply {
-    Reply { status: 200, body: Err(renumbered(object, era)), retry_after: None }
+/// A backend's own error.
+fn passed_on(object: &Json, era: Era, method: &str) -> Reply {
+    Reply { status: 200, body: Err(error_for(object, era, method)), retry_after: None }
+}
+
+/// Whether a backend's error is about headers, capabilities or revision of the gateway's own request: a client would take it
+/// to be about its.
+fn is_of_the_hop(error: &Json) -> bool {
+    member(Some(error), "code")
+        .and_then(|code| code.decode().ok())
+        .is_some_and(|code: i64| (-32022..=-32020).contains(&code))
 }
 
 /// The sentence about a failure. The message says already whether the call may be repeated.
@@ -345,19 +357,4 @@ fn failure(error: &UpstreamError) -> String {
 #[must_use]
 pub fn upstream_details(error: &UpstreamError) -> Value {
     json!({"code": error.fault.code(), "message": error.message, "retryable": error.retryable, "breaker": error.breaker, "retry_after": error.retry_after})
-}
-
-/// A backend's own error passes with its number, but for the one number that the eras read differently: "resource not
-/// found" is -32002 in the legacy era and -32602 in the modern one.
-fn renumbered(object: &Json, era: Era) -> Json {
-    let mut error = object.value();
-    let code = error.get("code").and_then(Value::as_i64);
-    let new = match (era, code) {
-        (Era::Modern, Some(-32002)) => -32602,
-        _ => return object.clone(),
-    };
-    if let Some(members) = error.as_object_mut() {
-        members.insert("code".into(), json!(new));
-    }
-    Json::of(&error)
 }

@@ -5,6 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
+use super::era::{Header, same_by};
+use super::hop::member;
+use super::rpc::RpcError;
 use crate::domain::json::Json;
 
 /// The member of a schema that asks for a header.
@@ -13,12 +16,35 @@ pub const ANNOTATION: &str = "x-mcp-header";
 /// Longest argument that is repeated in a header, in bytes: servers refuse requests whose headers are much longer.
 pub const MAX_VALUE: usize = 4 << 10;
 
+/// Digits of a number that is written out.
+const MAX_DIGITS: usize = 512;
+
 /// One argument that a tool wants repeated in a header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mirror {
     header: HeaderName,
     /// Member names from the root of the arguments.
     path: Vec<String>,
+}
+
+/// What one header of a call says, before it is made fit for a header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    pub header: HeaderName,
+    pub text: String,
+    /// A number is compared as one.
+    number: bool,
+}
+
+impl Said {
+    /// Checks what was sent.
+    ///
+    /// # Errors
+    /// -32020 where the header is missing, says something else, or cannot be read.
+    pub fn check(&self, sent: Header<'_>) -> Result<(), RpcError> {
+        let fits = |plain: &str| plain == self.text || (self.number && integer(plain).as_ref() == Some(&self.text));
+        same_by(self.header.as_str(), sent, fits)
+    }
 }
 
 /// A text as a header value: as it is where that is possible, else in base64 between `=?base64?` and `?=`.
@@ -128,26 +154,54 @@ pub fn too_long(mirrors: &[Mirror], arguments: &Value) -> Option<String> {
 /// The headers for one call. Absent and null values have none.
 #[must_use]
 pub fn headers(mirrors: &[Mirror], arguments: Option<&Json>) -> Vec<(HeaderName, HeaderValue)> {
-    texts(mirrors, arguments).into_iter().map(|(name, text)| (name, header_value(&text))).collect()
+    said(mirrors, arguments).into_iter().map(|said| (said.header, header_value(&said.text))).collect()
 }
 
-/// What the headers for one call say, before it is made fit for a header.
+/// What the headers for one call say.
 #[must_use]
-pub fn texts(mirrors: &[Mirror], arguments: Option<&Json>) -> Vec<(HeaderName, String)> {
-    let Some(arguments) = arguments.filter(|_| !mirrors.is_empty()).map(Json::value) else { return Vec::new() };
+pub fn said(mirrors: &[Mirror], arguments: Option<&Json>) -> Vec<Said> {
+    let Some(text) = arguments.filter(|_| !mirrors.is_empty()) else { return Vec::new() };
+    let arguments = text.value();
     mirrors
         .iter()
         .filter_map(|mirror| {
             let value = mirror.path.iter().try_fold(&arguments, |value, name| value.get(name))?;
-            let text = match value {
+            let said = match value {
                 Value::String(text) => text.clone(),
+                Value::Number(number) if number.is_f64() => {
+                    let raw = mirror.path.iter().try_fold(text.clone(), |text, name| member(Some(&text), name))?;
+                    integer(raw.as_str()).unwrap_or_else(|| number.to_string())
+                }
                 Value::Number(number) => number.to_string(),
                 Value::Bool(flag) => flag.to_string(),
                 _ => return None,
             };
-            Some((mirror.header.clone(), text))
+            Some(Said { header: mirror.header.clone(), text: said, number: value.is_number() })
         })
         .collect()
+}
+
+/// A number in nothing but digits; `None` where it has a fraction, or too many of them. A tree would take `42.0`, and what
+/// is longer than 64 bits, for something else.
+fn integer(text: &str) -> Option<String> {
+    let (sign, rest) = text.strip_prefix('-').map_or(("", text), |rest| ("-", rest));
+    let (mantissa, exponent) = match rest.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
+        None => (rest, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all = format!("{whole}{fraction}");
+    if whole.is_empty() || !all.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let digits = all.trim_matches('0');
+    if digits.is_empty() {
+        return Some("0".into());
+    }
+    let behind = all.len() - all.trim_end_matches('0').len();
+    let zeros = exponent.checked_add(i64::try_from(behind).ok()?)?.checked_sub(i64::try_from(fraction.len()).ok()?)?;
+    let zeros = usize::try_from(zeros).ok().filter(|zeros| digits.len() + zeros <= MAX_DIGITS)?;
+    Some(format!("{sign}{digits}{}", "0".repeat(zeros)))
 }
 
 #[cfg(test)]
@@ -183,6 +237,40 @@ mod tests {
         let found: Vec<(&str, &str)> = found.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
         assert_eq!(found, [("mcp-param-region", "=?base64?ZcO8?="), ("mcp-param-n", "42")]);
         assert!(headers(&mirrors, None).is_empty());
+    }
+
+    #[test]
+    fn numbers_are_written_and_compared_as_numbers() {
+        let schema = json!({"properties":{
+            "deep":{"properties":{"n":{"type":"integer","x-mcp-header":"N"}}},
+            "text":{"type":"string","x-mcp-header":"Text"}}});
+        let mirrors = mirrors(&schema).unwrap();
+        for (written, plain) in [
+            ("42", "42"),
+            ("42.0", "42"),
+            ("4.2e1", "42"),
+            ("4.2E+1", "42"),
+            ("4200e-2", "42"),
+            ("-7.000", "-7"),
+            ("-0", "0"),
+            ("0e5", "0"),
+            ("1e3", "1000"),
+            ("12345678901234567890123", "12345678901234567890123"),
+            ("1.2345678901234567890123e22", "12345678901234567890123"),
+            ("18446744073709551615", "18446744073709551615"),
+            ("4.25", "4.25"),
+        ] {
+            let arguments = Json::from_parts(format!(r#"{{"deep":{{"n":{written}}},"text":"42"}}"#));
+            let said = said(&mirrors, Some(&arguments));
+            assert_eq!(said[0].text, plain, "{written}");
+            assert!(said[0].check(Header::One(plain)).is_ok() && said[0].check(Header::One(written)).is_ok());
+            assert!(said[0].check(Header::One("43")).is_err() && said[0].check(Header::Absent).is_err(), "{written}");
+            assert!(said[1].check(Header::One("42")).is_ok() && said[1].check(Header::One("42.0")).is_err());
+        }
+        for text in ["", "-", "e1", ".5", "1e999999999999999999999", "1e600", "1.5", "5e-1", "+1", "0x10", "1_0", "١"]
+        {
+            assert_eq!(integer(text), None, "{text}");
+        }
     }
 
     #[test]

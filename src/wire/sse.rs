@@ -20,6 +20,9 @@ pub struct Event {
 #[error("a server-sent event is larger than {0} bytes")]
 pub struct TooLarge(pub usize);
 
+/// Bytes of a field that is no data.
+const MAX_FIELD: usize = 1024;
+
 /// Turns pieces of a stream into events.
 #[derive(Debug)]
 pub struct SseReader {
@@ -138,7 +141,8 @@ impl SseReader {
                 self.has_data = true;
             }
             b"event" => self.kind = text(value),
-            b"id" if !value.contains(&0) => self.id = Some(text(value)),
+            // Half an id would name another place of the stream.
+            b"id" if !value.contains(&0) => self.id = Some(value).filter(|id| id.len() <= MAX_FIELD).map(text),
             b"retry" => self.retry = text(value).parse().ok().or(self.retry),
             _ => {}
         }
@@ -155,7 +159,7 @@ impl SseReader {
 
 /// A short field's text; what is not UTF-8 is replaced, as the specification says.
 fn text(value: &[u8]) -> String {
-    String::from_utf8_lossy(value.get(..1024).unwrap_or(value)).into_owned()
+    String::from_utf8_lossy(value.get(..MAX_FIELD).unwrap_or(value)).into_owned()
 }
 
 #[cfg(test)]
@@ -201,6 +205,12 @@ mod tests {
         let mut reader = SseReader::new(100);
         reader.push(b"id: 7\nretry: 500\ndata:\n\nretry: soon\n", &mut Vec::new()).unwrap();
         assert_eq!((reader.last_id(), reader.retry()), (Some("7"), Some(500)));
+        let mut reader = SseReader::new(1 << 16);
+        for (length, known) in [(1024, true), (1025, false)] {
+            let id = "x".repeat(length);
+            reader.push(format!("id: {id}\ndata:\n\n").as_bytes(), &mut Vec::new()).unwrap();
+            assert_eq!(reader.last_id(), Some(&*id).filter(|_| known), "{length}");
+        }
     }
 
     #[test]

@@ -7,15 +7,15 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::approval::Approval;
-use super::relayed::{Via, notification, parked_event, withdrawn};
+use super::relayed::{Via, notification, parked_event, unrepeated, withdrawn};
 use super::tasks::{self, Beginning};
-use super::told::{self, AUDIT_ID, answered, event, text, uncalled};
+use super::told::{self, AUDIT_ID, answered, event, session_name, text, uncalled};
 use super::{Asked, failure, json};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::EventId;
@@ -31,17 +31,19 @@ use crate::wire::rpc::{self, RpcError};
 
 /// A call that runs longer is answered on a stream, kept alive by comments: clients give up on silent bodies.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// A legacy client that can take a stream up again gets one sooner: whatever breaks, it does not lose the answer.
-const SOON: Duration = Duration::from_millis(50);
+/// A legacy client that can take a stream up again gets one sooner: whatever breaks, it does not lose the answer. What comes
+/// within this time is JSON, of any size: some clients give up on a large event.
+const SOON: Duration = Duration::from_secs(2);
 /// Progress that a slow client has not read yet.
 pub(super) const NOTICES: usize = 256;
 
-/// How calls of this client are named for cancellation; without a session nobody can tell whose they are.
-pub(super) fn session_name(asked: &Asked) -> Option<String> {
-    asked.session.as_ref().map(|session| format!("{}\n{session}", asked.principal.key))
-}
-
-pub(super) async fn answer(gateway: Arc<Gateway>, asked: Box<Asked>, id: Id, params: Option<Json>) -> Response {
+pub(super) async fn answer(
+    gateway: Arc<Gateway>,
+    asked: Box<Asked>,
+    id: Id,
+    params: Option<Json>,
+    headers: &HeaderMap,
+) -> Response {
     let call = match call_params(params.as_ref()) {
         Ok(call) => call,
         Err(message) => {
@@ -49,7 +51,12 @@ pub(super) async fn answer(gateway: Arc<Gateway>, asked: Box<Asked>, id: Id, par
             return uncalled(&gateway, &asked, &id, Kind::Tool, None, refused).await;
         }
     };
-    plain(gateway, asked, id, ToolRef::Text(call.name), call.arguments).await
+    let tool = ToolRef::Text(call.name);
+    let arguments = call.arguments.as_ref();
+    if let Some(refused) = unrepeated(&gateway, &asked, (&id, headers), &tool, arguments).await {
+        return refused;
+    }
+    plain(gateway, asked, id, tool, call.arguments).await
 }
 
 /// A call to which the backend may say nothing but how far it has come.
@@ -107,7 +114,7 @@ pub(super) fn carry(
     line.provenance = asked.provenance(&gateway, &id);
     let leaving = leaving(asked.era);
     let session = session_name(&asked).filter(|_| asked.era == Era::Legacy);
-    let registered = session.map(|session| gateway.inflight().register(&session, id.text(), line.cancel.clone()));
+    let registered = session.map(|session| gateway.inflight().register(&session, &id.plain(), line.cancel.clone()));
     let approval = asked.approval.take().map(Arc::from);
     let answering = Answering::new(&gateway, &asked, id, request.event.clone(), line.cancel.clone(), via);
     let beginning = line
@@ -351,7 +358,8 @@ impl Streaming {
                     Turn::Nothing => {}
                 },
                 carried = &mut self.done => {
-                    let carried = carried.ok()?;
+                    let lost = || unfinished(self.answering.event.clone(), self.answering.via.as_ref().map_or(Kind::Tool, |via| via.kind()), Refusal::Internal);
+                    let carried = carried.unwrap_or_else(|_| lost());
                     let text = self.answering.text(&self.answering.tell(&carried, true));
                     return Some((carried.outcome.beside(event(&text)), None));
                 }
@@ -362,6 +370,7 @@ impl Streaming {
 
     async fn park(self, question: Question) -> Bytes {
         let Self { answering, done, heard, leaving } = self;
+        // From here on it is the parking that cancels where the client leaves.
         if let Some(leaving) = leaving {
             leaving.disarm();
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
 use super::pages::page;
@@ -16,7 +16,7 @@ use crate::domain::tool::Kind;
 use crate::gateway::{Gateway, ListKind};
 use crate::wire::envelope::{Id, Message, call_params};
 use crate::wire::era::{Era, SUPPORTED, negotiate};
-use crate::wire::hop::{TASKS, client_capabilities};
+use crate::wire::hop::{self, TASKS, client_capabilities};
 use crate::wire::mcp::{SERVER_INFO, own_result};
 use crate::wire::rpc::{self, RpcError};
 
@@ -27,9 +27,14 @@ const INSTRUCTIONS: &str = "Toolgate stands in front of many MCP servers. Find a
                             with gateway_invoke (server, tool, arguments). A call that policy denies says why; \
                             policy.simulate tells beforehand.";
 
-pub(super) async fn answer(gateway: Arc<Gateway>, asked: Box<Asked>, message: Message) -> Response {
+pub(super) async fn answer(
+    gateway: Arc<Gateway>,
+    asked: Box<Asked>,
+    message: Message,
+    headers: &HeaderMap,
+) -> Response {
     match message {
-        Message::Request { id, method, params } => request(gateway, asked, id, &method, params).await,
+        Message::Request { id, method, params } => request(gateway, asked, id, (&method, headers), params).await,
         Message::Notification { method, params } => {
             if method == "notifications/cancelled" {
                 cancel(&gateway, &asked, params.as_ref());
@@ -42,18 +47,19 @@ pub(super) async fn answer(gateway: Arc<Gateway>, asked: Box<Asked>, message: Me
 
 /// Only a legacy client cancels by message; a modern one closes its stream.
 pub(super) fn cancel(gateway: &Gateway, asked: &Asked, params: Option<&Json>) {
-    #[derive(serde::Deserialize)]
-    struct Cancelled {
-        #[serde(rename = "requestId")]
-        request_id: Value,
-    }
-    let cancelled = params.and_then(|params| params.decode::<Cancelled>().ok());
-    if let (Era::Legacy, Some(session), Some(cancelled)) = (asked.era, call::session_name(asked), cancelled) {
-        gateway.inflight().cancel(&session, &cancelled.request_id.to_string());
+    let cancelled = hop::member(params, "requestId").as_ref().and_then(Id::of);
+    if let (Era::Legacy, Some(session), Some(cancelled)) = (asked.era, told::session_name(asked), cancelled) {
+        gateway.inflight().cancel(&session, &cancelled.plain());
     }
 }
 
-async fn request(gateway: Arc<Gateway>, mut asked: Box<Asked>, id: Id, method: &str, params: Option<Json>) -> Response {
+async fn request(
+    gateway: Arc<Gateway>,
+    mut asked: Box<Asked>,
+    id: Id,
+    (method, headers): (&str, &HeaderMap),
+    params: Option<Json>,
+) -> Response {
     asked.approval = match approval::read(&gateway, &asked, method, params.as_ref(), true) {
         Ok(approval) => approval,
         Err(message) => {
@@ -62,7 +68,7 @@ async fn request(gateway: Arc<Gateway>, mut asked: Box<Asked>, id: Id, method: &
         }
     };
     match method {
-        "tools/call" => call::answer(gateway, asked, id, params).await,
+        "tools/call" => call::answer(gateway, asked, id, params, headers).await,
         // What is rarer has its room apart, so that a call of a tool need not have it.
         "prompts/get" => Box::pin(prompt(gateway, asked, id, params.as_ref())).await,
         "resources/read" => Box::pin(resource(gateway, asked, id, params.as_ref())).await,
@@ -150,7 +156,7 @@ fn initialize(gateway: &Gateway, asked: &Asked, id: &Id, params: Option<&Json>) 
         Err(error) => return failure(Some(id), &error),
     };
     let version = negotiate(hello.protocol_version.as_deref());
-    let declared = client_capabilities(Some(&Value::Object(hello.capabilities)));
+    let declared = client_capabilities(Some(&Value::Object(hello.capabilities)), Era::Legacy, Era::Legacy);
     let session = gateway.begin_session(&asked.principal, version, declared);
     let server: Value = serde_json::from_str(SERVER_INFO).unwrap_or_default();
     let result = json!({"protocolVersion": version, "capabilities": capabilities(gateway, asked), "serverInfo": server, "instructions": INSTRUCTIONS});

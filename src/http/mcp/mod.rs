@@ -185,7 +185,7 @@ async fn take(
     };
     match (read(&gateway, (principal, request), &message, headers, wishes, source), server) {
         (Ok(asked), Some(server)) => server::answer(gateway, asked, server, message, headers).await,
-        (Ok(asked), None) => dispatch::answer(gateway, asked, message).await,
+        (Ok(asked), None) => dispatch::answer(gateway, asked, message, headers).await,
         (Err(refused), _) => *refused,
     }
 }
@@ -217,9 +217,15 @@ fn read(
         name: one(headers, "mcp-name"),
     };
     let era = era::of(&mirrored, &meta).map_err(|error| refuse(&error))?;
-    if let (Era::Modern, Some(method), Some(_)) = (era, method, id) {
-        era::check_modern(&mirrored, method, params, &meta).map_err(|error| refuse(&error))?;
+    match (era, message) {
+        (Era::Legacy, _) => Ok(()),
+        (Era::Modern, Message::Request { method, params, .. }) => {
+            era::check_modern(&mirrored, method, params.as_ref(), &meta)
+        }
+        (Era::Modern, Message::Notification { .. }) => era::check_notification(&mirrored, &meta),
+        (Era::Modern, Message::Response { .. }) => Err(RpcError::new(400, -32600, "nothing was asked of this client")),
     }
+    .map_err(|error| refuse(&error))?;
     let (session, opened) = match era {
         Era::Modern => None,
         Era::Legacy => session_of(gateway, &principal, headers)
@@ -332,7 +338,11 @@ pub(super) async fn end(
                 gateway.end_session(id, &session).await;
                 StatusCode::NO_CONTENT.into_response()
             }
-            Visit::Open(None) => StatusCode::NO_CONTENT.into_response(),
+            // Sealed with a key of before: nobody else could have used it.
+            Visit::Open(None) => {
+                gateway.forget_visitors(id, &principal.key);
+                StatusCode::NO_CONTENT.into_response()
+            }
             Visit::Gone => failure(None, &ended()),
         },
         _ => failure(None, &RpcError::new(400, -32600, "`Mcp-Session-Id` says which session to end")),

@@ -3,25 +3,28 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::response::Response;
 use http::HeaderMap;
 use serde_json::json;
+use tokio_util::sync::DropGuard;
 
 use super::Asked;
-use super::told::{event, kind_of};
+use super::told::{event, kind_of, uncalled_as};
 use super::wanted::Wanted;
 use crate::domain::call::ToolRef;
 use crate::domain::id::ServerName;
 use crate::domain::json::{Json, sha256_hex};
-use crate::domain::outcome::{Carried, Outcome, UpstreamFault};
+use crate::domain::outcome::{Carried, Outcome, Refusal, UpstreamFault};
 use crate::domain::principal::Principal;
 use crate::domain::tool::Kind;
 use crate::gateway::{
     Aside, Asides, Gateway, Greeting, MAX_QUESTIONS, Peer, Question, Resumed, Session, Tape, Underway, Visitor,
 };
 use crate::wire::envelope::Id;
-use crate::wire::era::{self, Era, LATEST_LEGACY, LEVELS};
+use crate::wire::era::{Era, Header, LATEST_LEGACY, LEVELS};
 use crate::wire::hop::{self, Onward};
 use crate::wire::mcp::{GOVERNANCE_KEY, Reply, tell_as};
+use crate::wire::mirror::Said;
 use crate::wire::reply::{self, ResultType};
 use crate::wire::rpc::{self, RpcError};
 
@@ -65,7 +68,9 @@ impl Via {
     ) -> Self {
         let capabilities = match (&visitor, asked.era) {
             (Some(visitor), _) => visitor.capabilities.clone(),
-            (None, Era::Modern) => hop::client_capabilities(asked.meta.client_capabilities.as_ref()),
+            (None, Era::Modern) => {
+                hop::client_capabilities(asked.meta.client_capabilities.as_ref(), Era::Modern, greeting.era)
+            }
             (None, Era::Legacy) => Json::from_parts(String::from("{}")),
         };
         let log_level = match (&visitor, greeting.era) {
@@ -203,28 +208,14 @@ impl Via {
 
     /// Lets the call wait for a modern client's answers; the result that asks for them.
     pub(super) async fn park(&self, first: Question, mut underway: Underway) -> Result<Json, RpcError> {
-        let mut questions = BTreeMap::from([(String::from("1"), first)]);
-        // A server that asks several things at once sends them one after the other. What is beyond the most is answered, by
-        // being dropped; what comes later waits for the next round.
-        let end = tokio::time::Instant::now() + TOGETHER;
-        let mut next = 2;
-        while let Ok(Some(aside)) = tokio::time::timeout_at(end, underway.heard.recv()).await {
-            match aside {
-                Aside::Question(question) if questions.len() < MAX_QUESTIONS => {
-                    questions.insert(next.to_string(), question);
-                    next += 1;
-                }
-                // Where none is left, the client comes back with the state alone.
-                Aside::Withdrawn { question: number, .. } => questions.retain(|_, question| question.number != number),
-                Aside::Question(_) | Aside::Notification { .. } => {}
-            }
-        }
+        let (questions, leaving) = together(first, &mut underway).await;
         let asked: Vec<(String, String, Option<Json>)> = questions
             .iter()
             .map(|(key, question)| (key.clone(), question.method.clone(), hop::of_question(question.params.as_ref())))
             .collect();
         let state = self.gateway.park(&self.principal, &self.digest, underway, questions);
         let state = state.ok_or_else(|| RpcError::new(200, -32603, "too many calls of this key wait for answers"))?;
+        leaving.disarm();
         Ok(hop::result_for(&hop::asks_for_input(&asked, &state), Era::Modern, &self.greeting.info, None))
     }
 
@@ -295,6 +286,28 @@ impl Via {
     }
 }
 
+/// The questions that come with the first. Whoever leaves meanwhile has left the call, and so has whoever lets the guard go.
+async fn together(first: Question, underway: &mut Underway) -> (BTreeMap<String, Question>, DropGuard) {
+    let leaving = underway.cancel.clone().drop_guard();
+    let mut questions = BTreeMap::from([(String::from("1"), first)]);
+    // A server that asks several things at once sends them one after the other. What is beyond the most is answered, by
+    // being dropped; what comes later waits for the next round.
+    let end = tokio::time::Instant::now() + TOGETHER;
+    let mut next = 2;
+    while let Ok(Some(aside)) = tokio::time::timeout_at(end, underway.heard.recv()).await {
+        match aside {
+            Aside::Question(question) if questions.len() < MAX_QUESTIONS => {
+                questions.insert(next.to_string(), question);
+                next += 1;
+            }
+            // Where none is left, the client comes back with the state alone.
+            Aside::Withdrawn { question: number, .. } => questions.retain(|_, question| question.number != number),
+            Aside::Question(_) | Aside::Notification { .. } => {}
+        }
+    }
+    (questions, leaving)
+}
+
 /// Without what the gateway has to say: this route adds nothing to a body.
 pub(super) fn plain(reply: Reply) -> Reply {
     let strip = |result: Json| match hop::member(Some(&result), "_meta") {
@@ -307,15 +320,34 @@ pub(super) fn plain(reply: Reply) -> Reply {
     Reply { body: reply.body.map(strip), ..reply }
 }
 
-/// Checks the `Mcp-Param-…` headers of a modern call against its arguments (SEP-2243).
+/// Checks the `Mcp-Param-…` headers of a modern call against its arguments (SEP-2243). A client that was not shown the
+/// tool's schema knows of none of them; what it sends all the same is held to them.
 ///
 /// # Errors
 /// -32020 where one is missing, differs, or cannot be read.
-pub(super) fn check_params(expected: &[(http::HeaderName, String)], headers: &HeaderMap) -> Result<(), RpcError> {
-    for (name, value) in expected {
-        era::same(name.as_str(), super::one(headers, name.as_str()), value)?;
+pub(super) fn check_params(expected: &[Said], headers: &HeaderMap, shown: bool) -> Result<(), RpcError> {
+    let sent = expected.iter().map(|said| (said, super::one(headers, said.header.as_str())));
+    let mut due = sent.filter(|(_, sent)| shown || *sent != Header::Absent);
+    due.try_for_each(|(said, sent)| said.check(sent))
+}
+
+/// The refusal of a modern call on `/v1/mcp` whose headers do not repeat its arguments.
+pub(super) async fn unrepeated(
+    gateway: &Gateway,
+    asked: &Asked,
+    (id, headers): (&Id, &HeaderMap),
+    tool: &ToolRef,
+    arguments: Option<&Json>,
+) -> Option<Response> {
+    if asked.era == Era::Legacy {
+        return None;
     }
-    Ok(())
+    let expected = gateway.parameter_headers(&asked.principal, tool, arguments);
+    let shown = !expected.is_empty() && gateway.shows_servers(&asked.principal, asked.listing());
+    let error = check_params(&expected, headers, shown).err()?;
+    let refused = Outcome::Refused(Refusal::InvalidRequest { message: error.message.clone() });
+    let (named, reply) = ((id, "tools/call"), Reply::error(&error));
+    Some(uncalled_as(gateway, asked, named, Some(tool.clone()), refused, reply).await)
 }
 
 /// A notification's text.
@@ -349,4 +381,40 @@ pub(super) fn parked_event(id: &Id, parked: Result<Json, RpcError>) -> bytes::By
         Ok(result) => rpc::result(id, &result),
         Err(error) => rpc::error(Some(id), &error.object()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use tokio::sync::oneshot;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::domain::id::EventId;
+    use crate::gateway::asides;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_leaves_before_the_call_is_parked_has_left_it() {
+        let (sender, mut heard) = asides(4);
+        let mut ask = || {
+            let _reply = sender.put("elicitation/create", None);
+            match heard.try_recv() {
+                Ok(Aside::Question(question)) => question,
+                other => panic!("a question: {other:?}"),
+            }
+        };
+        let questions = [ask(), ask()];
+        for (first, stays) in questions.into_iter().zip([false, true]) {
+            let ((_done, done), cancel) = (oneshot::channel(), CancellationToken::new());
+            let (_asides, heard) = asides(4);
+            let mut underway = Underway { done, heard, cancel: cancel.clone(), event: EventId::fresh() };
+            let mut gathering = Box::pin(together(first, &mut underway));
+            assert!(gathering.as_mut().now_or_never().is_none(), "it waits a little for more");
+            match stays {
+                true => drop(gathering.await.1.disarm()),
+                false => drop(gathering),
+            }
+            assert_eq!(cancel.is_cancelled(), !stays);
+        }
+    }
 }

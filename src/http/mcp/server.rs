@@ -215,7 +215,7 @@ impl Conversation {
         let expected = self.gateway.parameter_headers(&self.asked.principal, &wanted.tool, wanted.arguments.as_ref());
         if self.asked.era == Era::Modern
             && wanted.errand.is_none()
-            && let Err(error) = check_params(&expected, headers)
+            && let Err(error) = check_params(&expected, headers, true)
         {
             return self.refuse(Some(&wanted.tool), &error).await;
         }
@@ -277,7 +277,7 @@ impl Conversation {
             Err(error) => return self.fail(&error),
         };
         let version = negotiate(hello.protocol_version.as_deref());
-        let declared = hop::client_capabilities(Some(&Value::Object(hello.capabilities)));
+        let declared = hop::client_capabilities(Some(&Value::Object(hello.capabilities)), Era::Legacy, greeting.era);
         let session = self.gateway.begin_session(&self.asked.principal, version, declared);
         let mut result = json!({
             "protocolVersion": version,

@@ -29,6 +29,11 @@ pub(super) fn over_limit(id: &Id, refusal: &Refusal) -> Response {
     response
 }
 
+/// How calls of this client are named for cancellation; without a session nobody can tell whose they are.
+pub(super) fn session_name(asked: &Asked) -> Option<String> {
+    asked.session.as_ref().map(|session| format!("{}\n{session}", asked.principal.key))
+}
+
 /// The text of an answer.
 pub(super) fn text(id: &Id, reply: &Reply) -> String {
     match &reply.body {
@@ -92,7 +97,7 @@ pub(super) async fn uncalled(
     response
 }
 
-/// The same on the transparent route: told as `reply`, unless the charge or the record stands in the way.
+/// The same, told as `reply`, unless the charge or the record stands in the way.
 pub(super) async fn uncalled_as(
     gateway: &Gateway,
     asked: &Asked,

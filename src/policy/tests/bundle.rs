@@ -27,6 +27,28 @@ fn policies_stand_in_file_order_whatever_order_they_come_in() {
     assert_ne!(one.version(), bundle("permit(principal,action,resource);").version());
 }
 
+/// What others write beside the files takes nothing from them: neither an id nor the room.
+#[test]
+fn what_stands_beside_the_files_yields_to_them() {
+    let any = |id: &str| format!("@id(\"{id}\") forbid(principal, action, resource);");
+    let texts: Vec<String> =
+        (0..4_200).map(|at| format!("// {}\n{}", "x".repeat(1_000), any(&format!("p{at}")))).collect();
+    let more: Vec<PolicySource> = (0..)
+        .zip(&texts)
+        .map(|(at, text)| PolicySource { file: format!("api:p{at}").into(), text: text.as_str().into() })
+        .collect();
+    let files = sources(&[("z.cedar", &any("p7")), ("a.cedar", &any("mine"))]);
+    let both = Bundle::compile_with(&files, &more).unwrap();
+    assert_eq!(both.policies().len(), 4_202);
+    assert_eq!(&**both.policy("p7").unwrap().file(), "z.cedar");
+    assert_eq!(&**both.policy("api:p7").unwrap().file(), "api:p7", "both count");
+    assert_eq!(both.policies()[0].id().as_ref(), "mine", "in file order");
+    insta::assert_snapshot!(lines(both.renamed()), @"api:p7:2:1: the id `p7` is taken by the policy at z.cedar:1 (it counts as `api:p7`)");
+    assert!(Bundle::compile(&more).is_err(), "as files they would be too many");
+    let twice = Bundle::compile_with(&sources(&[("a.cedar", &any("x")), ("b.cedar", &any("x"))]), &[]);
+    assert!(lines(&twice.unwrap_err()).contains("is taken"));
+}
+
 #[test]
 fn every_fault_is_told_at_once() {
     let text = r#"

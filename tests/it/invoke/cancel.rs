@@ -74,6 +74,37 @@ async fn a_legacy_client_cancels_by_message_and_only_its_own() {
     gateway.finish().await;
 }
 
+/// Encoders differ in what they escape, and a long integer is no float.
+#[tokio::test]
+async fn a_cancellation_finds_its_call_however_the_id_is_written() {
+    let upstream = FakeUpstream::legacy().await;
+    let (gateway, client) = start(&upstream).await;
+    upstream.on_call(|_| Say::Hang);
+    let client = client.legacy().await;
+    for (sent, named) in [
+        (r#""\u00e9""#, "\"\u{e9}\""),
+        ("\"\u{e9}\"", r#""\u00e9""#),
+        (r#""a\/b""#, r#""a/b""#),
+        ("12345678901234567890123", "12345678901234567890123"),
+    ] {
+        upstream.forget();
+        let call = format!(
+            r#"{{"jsonrpc":"2.0","id":{sent},"method":"tools/call","params":{}}}"#,
+            crate::support::invoke_params("up", "write", "{}")
+        );
+        let cancel =
+            format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{named}}}}}"#);
+        let cancelling = async {
+            eventually("the call arrives", async || (!upstream.calls().is_empty()).then_some(())).await;
+            assert_eq!(client.post("/v1/mcp").text(&cancel).send().await.status, 202);
+        };
+        let (answer, ()) = tokio::join!(client.post("/v1/mcp").text(&call).send(), cancelling);
+        assert_eq!(answer.refused().1, -32603, "{sent} {named}");
+        assert!(answer.text.contains(&format!("\"id\":{sent}")), "the id as it was written: {}", answer.text);
+    }
+    gateway.finish().await;
+}
+
 /// Progress of a backend reaches the client under the client's own token, and the result comes last.
 #[tokio::test]
 async fn progress_is_streamed_under_the_clients_token() {

@@ -30,6 +30,39 @@ async fn a_slow_backend_is_given_up_and_told() {
     gateway.finish().await;
 }
 
+/// A backend's numbers are those of the client's era; what is about the gateway's own request is no news about the client's.
+#[tokio::test]
+async fn numbers_are_those_of_the_clients_era() {
+    let upstream = FakeUpstream::legacy().await;
+    upstream.on_call(|seen| {
+        let code = &seen.json["params"]["arguments"]["code"];
+        Say::Error(format!(r#"{{"code":{code},"message":"said so","data":{{"n":1.50}}}}"#))
+    });
+    let gateway = Setup::with(&upstream).start().await;
+    let client = gateway.agent().await;
+    for (code, legacy, modern) in [
+        (-32002, Some(-32002), Some(-32602)),
+        (-32042, Some(-32042), Some(-32603)),
+        (-32602, Some(-32602), Some(-32602)),
+        (-32000, Some(-32000), Some(-32000)),
+        (-32020, None, None),
+        (-32021, None, None),
+    ] {
+        for (client, number) in [(client.legacy().await, legacy), (client.modern(), modern)] {
+            let answer = client.call("up:read", &json!({"code": code})).await;
+            assert_eq!(answer.status, 200, "{}", answer.text);
+            match number {
+                Some(number) => {
+                    assert_eq!(answer.error()["code"], number, "{}", answer.text);
+                    assert!(answer.text.contains(r#""data":{"n":1.50}"#), "{}", answer.text);
+                }
+                None => assert_eq!(answer.denied(), "backend_error", "{code}"),
+            }
+        }
+    }
+    gateway.finish().await;
+}
+
 /// Calls seen at the backend, for a tool that fails every time.
 async fn attempts(tool: &str) -> usize {
     let upstream = FakeUpstream::legacy().await;

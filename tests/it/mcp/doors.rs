@@ -61,6 +61,16 @@ async fn configured_hosts_and_origins_are_let_in() {
     ] {
         assert_eq!(status(&raw(gateway.address, &request("/v1/mcp", lines)).await), expected, "{lines}");
     }
+    let asked = "access-control-request-headers: Mcp-Param-Region,mcp-param-n, x-vendor, content-type\r\n";
+    let lines =
+        format!("host: gw.example\r\norigin: https://app.example\r\n{asked}access-control-request-method: POST\r\n");
+    let preflight = raw(gateway.address, &request("/v1/mcp", &lines).replacen("GET", "OPTIONS", 1)).await;
+    let allowed = preflight.lines().find_map(|line| line.strip_prefix("access-control-allow-headers: ")).unwrap();
+    let allowed: Vec<&str> = allowed.split(", ").collect();
+    for name in ["Mcp-Param-Region", "mcp-param-n", "mcp-name", "content-type", "traceparent", "baggage"] {
+        assert!(allowed.contains(&name), "{name}: {allowed:?}");
+    }
+    assert!(!preflight.contains("x-vendor"), "{preflight}");
     gateway.finish().await;
 }
 

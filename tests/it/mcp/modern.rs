@@ -74,6 +74,11 @@ async fn every_mirrored_header_must_fit() {
     ] {
         assert_eq!(call(&client).with(name, value).send().await.refused(), (400, -32020), "{name}: {value}");
     }
+    for odd in [r#"{"name":"up:read","uri":5}"#, r#"{"name":"up:read","taskId":[],"arguments":{}}"#] {
+        let named = |name: &str| client.modern().request("tools/call", odd).with("mcp-name", name);
+        assert_eq!(named("up:write").send().await.refused(), (400, -32020), "{odd}");
+        assert_eq!(named("up:read").without("mcp-name").send().await.refused(), (400, -32020), "{odd}");
+    }
     for name in ["mcp-method", "mcp-name", "mcp-protocol-version"] {
         assert_eq!(call(&client).without(name).send().await.refused(), (400, -32020), "{name} is missing");
         let value = if name == "mcp-protocol-version" { MODERN } else { "tools/call" };
@@ -116,6 +121,79 @@ async fn versions_and_meta_must_fit() {
         no_params.text(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#).send().await.refused(),
         (400, -32602)
     );
+    let told = |version: &str, meta: Value| {
+        let body = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"_meta": meta}});
+        client.post("/v1/mcp").header("mcp-protocol-version", version).json(&body)
+    };
+    for meta in [json!({}), modern_meta()] {
+        assert_eq!(told(MODERN, meta).send().await.status, 202);
+    }
+    for (header, meta, code) in [
+        ("2099-01-01", json!({}), -32022),
+        ("2099-01-01", modern_meta(), -32020),
+        (MODERN, meta("protocolVersion", json!("2099-01-01")), -32020),
+    ] {
+        assert_eq!(told(header, meta.clone()).send().await.refused(), (400, code), "{header} {meta}");
+    }
+    assert_eq!(told("", modern_meta()).without("mcp-protocol-version").send().await.refused(), (400, -32020));
+    for path in ["/v1/mcp", "/v1/mcp/servers/demo"] {
+        let answer = client.post(path).text(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
+        let answer = answer.header("mcp-protocol-version", MODERN).send().await;
+        assert_eq!(answer.status, if path == "/v1/mcp" { 400 } else { 404 }, "{path}");
+    }
+    gateway.finish().await;
+}
+
+/// Headers that repeat arguments are due where the tool's schema was shown; where they come unasked, they must fit too.
+#[tokio::test]
+async fn arguments_in_headers_must_fit() {
+    let upstream = FakeUpstream::modern().await;
+    let properties =
+        json!({"region": {"type": "string", "x-mcp-header": "Region"}, "n": {"type": "integer", "x-mcp-header": "N"}});
+    let tool = |name: &str| json!({"name": name, "inputSchema": {"type": "object", "properties": properties}, "annotations": {"readOnlyHint": true}});
+    upstream.set_tools(json!([tool("read"), tool("hidden")]));
+    let profile = "scopes = [\"tools:read\", \"tools:invoke\"]\nallowed_tools = [\"up:read\"]";
+    let gateway = Setup::with(&upstream).profile("narrow", profile).start().await;
+    let client = gateway.client(&gateway.key("narrow").await).modern();
+    let call = |surface: &str, tool: &str, arguments: Value| {
+        let client = client.at(&format!("/v1/mcp?surface={surface}"));
+        client.request("tools/call", &json!({"name": tool, "arguments": arguments}).to_string())
+    };
+    let eu = || json!({"region": "eu"});
+    for surface in ["both", "direct"] {
+        for name in ["up:read", "up__read", "up/read"] {
+            assert_eq!(call(surface, name, eu()).send().await.refused(), (400, -32020), "{surface} {name}");
+            let wrong = call(surface, name, eu()).header("mcp-param-region", "us");
+            assert_eq!(wrong.send().await.refused(), (400, -32020), "{surface} {name}");
+            let right = call(surface, name, eu()).header("mcp-param-region", "eu");
+            assert_eq!(right.send().await.told(), "done", "{surface} {name}");
+        }
+        assert_eq!(call(surface, "up:read", json!({})).send().await.told(), "done", "nothing to repeat");
+        let hidden = call(surface, "up:hidden", eu()).send().await;
+        let absent = call(surface, "up:absent", eu()).send().await;
+        assert_eq!((hidden.refused(), absent.refused()), ((200, -32602), (200, -32602)));
+    }
+    assert_eq!(call("search", "up:read", eu()).send().await.told(), "done", "its schema was not shown");
+    let wrong = call("search", "up:read", eu()).header("mcp-param-region", "us").send().await;
+    assert_eq!(wrong.refused(), (400, -32020));
+    let inside = json!({"server": "up", "tool": "read", "arguments": eu()});
+    assert_eq!(call("both", "gateway_invoke", inside).send().await.told(), "done");
+    for (written, header, fits) in [
+        ("42.0", "42", true),
+        ("4.2e1", "42", true),
+        ("42", "42.0", true),
+        ("12345678901234567890123", "12345678901234567890123", true),
+        ("12345678901234567890123", "12345678901234567890124", false),
+        ("42", "43", false),
+    ] {
+        let params = format!(r#"{{"name":"up:read","arguments":{{"n":{written}}}}}"#);
+        let answer =
+            client.at("/v1/mcp?surface=both").request("tools/call", &params).header("mcp-param-n", header).send().await;
+        assert_eq!(answer.status, if fits { 200 } else { 400 }, "{written} {header}: {}", answer.text);
+    }
+    let sent = upstream.calls();
+    let last = sent.last().unwrap();
+    assert_eq!(last.headers["mcp-param-n"], "12345678901234567890123", "digit by digit to the backend too");
     gateway.finish().await;
 }
 

@@ -184,6 +184,31 @@ async fn leaving_cancels_in_one_era_and_a_message_in_the_other() {
     }
 }
 
+/// A server that took a call for a task would act, and a legacy client never hear of it.
+#[tokio::test]
+async fn a_server_is_told_of_no_extension_that_the_way_does_not_carry() {
+    let upstream = FakeUpstream::modern().await;
+    let gateway = Setup::with(&upstream).start().await;
+    let client = gateway.agent().await.at(ROUTE);
+    let (ui, tasks) = ("io.modelcontextprotocol/ui", "io.modelcontextprotocol/tasks");
+    let declared = json!({"sampling": {}, "extensions": {ui: {}, tasks: {}, "vendor/x": {}}});
+    let mut hello = crate::support::hello("2025-11-25");
+    hello["capabilities"] = declared.clone();
+    let session = client.rpc("initialize", &hello).await;
+    let legacy = client.in_session(session.header("mcp-session-id").unwrap());
+    let meta = json!({"io.modelcontextprotocol/clientCapabilities": declared});
+    for (client, meta, extensions) in
+        [(legacy, json!({}), json!({ui: {}})), (client.modern(), meta, json!({ui: {}, tasks: {}}))]
+    {
+        upstream.forget();
+        let params = json!({"name": "read", "arguments": {}, "_meta": meta});
+        assert_eq!(client.rpc("tools/call", &params).await.status, 200);
+        let told = &upstream.calls()[0].json["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"];
+        assert_eq!(*told, json!({"sampling": {}, "extensions": extensions}));
+    }
+    gateway.finish().await;
+}
+
 #[tokio::test]
 async fn sessions_with_a_server_are_shared_or_kept_apart_as_configured() {
     // Per principal even where a call comes through gateway_invoke; shared even where a client opened a session.

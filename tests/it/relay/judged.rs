@@ -361,8 +361,24 @@ async fn a_forbid_holds_for_every_spelling_of_a_resource() {
     let gateway = Setup::with(&upstream).policy("all", policy).start().await;
     let client = gateway.agent().await.at(ROUTE).legacy().await;
     upstream.forget();
-    for uri in ["file:///secret", "file:///secret#", "FILE:///secret", "file:///%73ecret", "file://localhost/./secret"]
-    {
+    for uri in [
+        "file:///secret",
+        "file:///secret#",
+        "FILE:///secret",
+        "file:///%73ecret",
+        "file://localhost/./secret",
+        "file:/secret",
+        "file:secret",
+        r"file:\\\secret",
+        r"file:///public\..\secret",
+        " file:///secret",
+        "file:///secret ",
+        "file:///secret?x=1",
+        "file://otherhost/secret",
+        "file:///public/..%2fsecret",
+        "file:///secret/",
+        "file:///secret/.",
+    ] {
         let answer = client.rpc("resources/read", &json!({"uri": uri})).await;
         assert!(answer.json()["error"].is_object(), "{uri}: {}", answer.text);
     }

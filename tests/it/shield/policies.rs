@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use toolgate::gateway::control::Command;
 
 use super::{all, code, data};
-use crate::support::{Client, FakeUpstream, Response, Setup, TestGateway, eventually};
+use crate::support::{Client, FakeUpstream, Program, Response, Setup, TestGateway, eventually, toolgate_in};
 
 const POLICIES: &str = "/v1/policies";
 const NO_READS: &str = "@id(\"no-reads\") @reason(\"reads are off\")\nforbid (principal, action == Toolgate::Action::\"up:read\", resource);";
@@ -218,7 +218,7 @@ async fn files_and_the_api_are_one_bundle() {
     let file = data(&writer.get("/v1/policies/block-sql-drop").send().await);
     assert_eq!((&file["source"], &file["version"]), (&json!("file"), &Value::Null));
     assert!(file["text"].as_str().unwrap().contains("forbid"), "{file}");
-    // A file that changes leaves the API's policies where they are, and may not take their names.
+    // A file that changes leaves the API's policies where they are.
     gateway.write(
         "policies/more.cedar",
         "@id(\"more\") forbid (principal, action == Toolgate::Action::\"up:again\", resource);",
@@ -230,13 +230,74 @@ async fn files_and_the_api_are_one_bundle() {
     .await;
     assert_eq!(read(&agent).await, 403);
     let check = gateway.control(Command::PolicyCheck { policies: vec![("x.cedar".into(), NO_READS.into())] }).await;
-    assert!(check["report"]["faults"][0]["message"].as_str().unwrap().contains("is taken"), "{check}");
+    assert_eq!(check["report"]["faults"], json!([]), "{check}");
+    assert!(check["report"]["warnings"].to_string().contains("it counts as `api:no-reads`"), "{check}");
     let gateway = gateway.restart().await;
     assert_eq!(read(&gateway.agent().await).await, 403, "it is stored");
     let removed = gateway.control(Command::PolicyRemove { name: "no-reads".into() }).await;
     assert_eq!(removed["deleted"], true);
     assert_eq!(read(&gateway.agent().await).await, 200);
     gateway.finish().await;
+}
+
+/// Whoever makes policies over the API keeps nobody from putting one into a file.
+#[tokio::test]
+async fn files_have_room_and_names_whatever_the_api_holds() {
+    let (gateway, _upstream, writer) = start().await;
+    let agent = gateway.agent().await;
+    let full = |at: usize| {
+        let text = format!(
+            "@id(\"full-{at}\") forbid (principal, action == Toolgate::Action::\"up:read\", resource) when {{ false }};"
+        );
+        json!({"text": format!("// {}\n{text}", "x".repeat((32 << 10) - text.len() - 4))})
+    };
+    let long =
+        json!({"name": "long", "text": format!("// {}\nforbid (principal, action, resource);", "x".repeat(32 << 10))});
+    assert_eq!(code(&create(&writer, &long).await), (400, "invalid_request".into()));
+    for at in 0..32 {
+        assert_eq!(create(&writer, &full(at)).await.status, 201, "{at}");
+    }
+    assert_eq!(code(&create(&writer, &full(32)).await), (409, "conflict".into()));
+    assert_eq!(read(&agent).await, 200);
+    gateway.write("policies/p.cedar", &NO_READS.replace("no-reads", "full-7"));
+    eventually("the file counts", async || (read(&agent).await == 403).then_some(())).await;
+    let ids = async || {
+        let (listed, _) = all(&writer, POLICIES, 100).await;
+        listed.iter().map(|policy| policy["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let listed = ids().await;
+    assert!(listed.contains(&"full-7".to_owned()) && listed.contains(&"api:full-7".to_owned()), "{listed:?}");
+    let file = data(&writer.get("/v1/policies/full-7").send().await);
+    assert_eq!(file["source"], "file");
+    // What was made over the API goes by the name that it was given.
+    let removed = writer.delete("/v1/policies/full-7").send().await;
+    assert_eq!(removed.status, 200, "{}", removed.text);
+    let listed = ids().await;
+    assert!(listed.contains(&"full-7".to_owned()) && !listed.contains(&"api:full-7".to_owned()), "{listed:?}");
+    assert_eq!(read(&agent).await, 403);
+    gateway.finish().await;
+}
+
+/// A policy of the API is taken out where the configuration cannot be used: it may be what is wrong with it.
+#[tokio::test]
+async fn a_policy_is_removed_whatever_the_files_say() {
+    let program = Program::start().await;
+    let operator = program.client("admin");
+    assert_eq!(create(&operator, &json!({"text": NO_READS})).await.status, 201);
+    let folder = program.folder();
+    program.stop().await;
+    let run = async |arguments: &[&str]| toolgate_in(folder.path(), arguments, &[]).await;
+    std::fs::create_dir(folder.path().join("policies")).unwrap();
+    std::fs::write(folder.path().join("policies/p.cedar"), "forbid (principal, action").unwrap();
+    assert_eq!(run(&["policy", "list"]).await.code, Some(1));
+    let removed = run(&["policy", "remove", "no-reads"]).await;
+    assert_eq!((removed.code, removed.out.trim()), (Some(0), "removed no-reads"), "{removed:?}");
+    assert!(removed.err.starts_with("going by what ships"), "{removed:?}");
+    let again = run(&["policy", "remove", "no-reads"]).await;
+    assert!(again.code == Some(1) && again.err.contains("there is no policy `no-reads`"), "{again:?}");
+    std::fs::remove_file(folder.path().join("policies/p.cedar")).unwrap();
+    let list = run(&["policy", "list", "--json"]).await;
+    assert!(list.code == Some(0) && !list.out.contains("no-reads"), "{list:?}");
 }
 
 #[tokio::test]
