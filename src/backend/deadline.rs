@@ -247,8 +247,8 @@ mod tests {
         let (asides, _heard) = asides(8);
         let began = Instant::now();
         for _ in 0..5 {
-            let reply = asides.put("roots/list", None).unwrap();
-            assert!(crate::backend::peer::answer(reply, Some(&deadline)).await.is_err());
+            let mut reply = asides.put("roots/list", None).unwrap();
+            assert!(crate::backend::peer::answer(&mut reply, Some(&deadline)).await.is_err());
         }
         assert!(began.elapsed() <= crate::backend::PATIENCE + Duration::from_secs(1), "{:?}", began.elapsed());
     }

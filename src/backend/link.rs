@@ -16,7 +16,7 @@ use super::oauth::Authorization;
 use super::peer::{Audience, Changes, Peer};
 use super::probe::Hello;
 use super::transport::{self, DuplexLink, HttpLink, Place, Program, Tail};
-use crate::config::Transport;
+use crate::config::{ServerSettings, Transport};
 use crate::domain::json::Json;
 use crate::wire::era::Era;
 
@@ -55,7 +55,7 @@ pub(crate) struct Listed {
 /// Where a backend is, and as whom the gateway goes there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Destination<'a> {
-    pub transport: &'a Transport,
+    pub settings: &'a ServerSettings,
     pub authorization: Option<&'a Arc<Authorization>>,
 }
 
@@ -69,9 +69,10 @@ impl Link {
         tail: &Tail,
         audience: Audience,
     ) -> Result<Self, Fault> {
-        match to.transport {
+        let (authorization, ca, limit) = (to.authorization, to.settings.ca.as_deref(), to.settings.max_answer);
+        match &to.settings.transport {
             Transport::Http { url, headers } => {
-                let place = Place { url, headers, authorization: to.authorization };
+                let place = Place { url, headers, authorization, ca, limit };
                 match Box::pin(HttpLink::open(place, before, tracker, audience.clone())).await {
                     Ok(link) => Ok(Self::Http(Box::new(link))),
                     // Servers from before Streamable HTTP take no posts here (2025-11-25, "Backwards Compatibility").
@@ -86,15 +87,15 @@ impl Link {
                 }
             }
             Transport::Sse { url, headers } => {
-                let place = Place { url, headers, authorization: to.authorization };
+                let place = Place { url, headers, authorization, ca, limit };
                 Ok(Self::Duplex(transport::sse(place, tracker, &audience).await?))
             }
             Transport::Ws { url, headers } => {
-                let place = Place { url, headers, authorization: None };
+                let place = Place { url, headers, authorization, ca, limit };
                 Ok(Self::Duplex(transport::ws(place, before, tracker, &audience).await?))
             }
             Transport::Stdio { command, args, env, cwd } => {
-                let program = Program { command, args, env, cwd: cwd.as_deref(), inherited };
+                let program = Program { command, args, env, cwd: cwd.as_deref(), inherited, limit };
                 Ok(Self::Duplex(transport::stdio(program, before, tracker, tail, &audience).await?))
             }
         }
@@ -146,6 +147,14 @@ impl Link {
                 String::from("it speaks another revision than before")
             }
             Self::Duplex(link) => link.gone().await,
+        }
+    }
+
+    /// Completes whenever a session was opened in place of one that the backend had lost.
+    pub(crate) async fn renewed(&self) {
+        match self {
+            Self::Http(link) => link.renewed.notified().await,
+            Self::Duplex(_) => std::future::pending().await,
         }
     }
 

@@ -1,12 +1,15 @@
 //! The client on whose behalf a backend is asked: what it declared, and the way to it while it waits.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc, oneshot};
 
 use super::deadline::Deadline;
+use crate::domain::dlp::{DlpMode, DlpResult};
 use crate::domain::id::KeyId;
 use crate::domain::json::Json;
 use crate::wire::era::Era;
@@ -27,8 +30,53 @@ static ALL: Semaphore = Semaphore::const_new(ROOM_OF_ALL);
 /// What a backend says before it answers.
 #[derive(Debug)]
 pub enum Aside {
-    Notification { method: String, params: Option<Json>, room: Room },
+    Notification {
+        method: String,
+        params: Option<Json>,
+        room: Room,
+    },
     Question(Question),
+    /// Nobody waits for the answer to this question any more, and why, where the backend says.
+    Withdrawn {
+        question: u64,
+        reason: Option<String>,
+    },
+}
+
+/// What is done about secrets in the answers of a call's client, and what was found there.
+#[derive(Debug)]
+pub struct Scrutiny {
+    pub mode: DlpMode,
+    found: Mutex<Findings>,
+}
+
+/// The gravest result, and how often each rule found something.
+type Findings = (DlpResult, BTreeMap<&'static str, usize>);
+
+impl Scrutiny {
+    #[must_use]
+    pub fn new(mode: DlpMode) -> Self {
+        Self { mode, found: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Findings> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds what one answer came to.
+    pub fn note(&self, result: DlpResult, counts: &BTreeMap<&'static str, usize>) {
+        let mut found = self.lock();
+        found.0 = found.0.max(result);
+        for (rule, count) in counts {
+            *found.1.entry(rule).or_default() += count;
+        }
+    }
+
+    /// What all answers so far came to.
+    #[must_use]
+    pub fn found(&self) -> Findings {
+        self.lock().clone()
+    }
 }
 
 /// The room that something takes while it waits for its client.
@@ -43,13 +91,15 @@ pub struct Room {
 pub struct Asides {
     sender: mpsc::Sender<Aside>,
     room: Arc<Semaphore>,
+    /// Of the call that its questions belong to.
+    scrutiny: Option<Arc<Scrutiny>>,
 }
 
 /// A way for so many messages at a time.
 #[must_use]
 pub fn asides(messages: usize) -> (Asides, mpsc::Receiver<Aside>) {
     let (sender, receiver) = mpsc::channel(messages);
-    (Asides { sender, room: Arc::new(Semaphore::new(ROOM)) }, receiver)
+    (Asides { sender, room: Arc::new(Semaphore::new(ROOM)), scrutiny: None }, receiver)
 }
 
 impl Asides {
@@ -57,6 +107,12 @@ impl Asides {
     #[must_use]
     pub fn deaf() -> Self {
         asides(1).0
+    }
+
+    /// The same way for what a backend asks while this is what is done about the answers.
+    #[must_use]
+    pub fn under(&self, scrutiny: Arc<Scrutiny>) -> Self {
+        Self { scrutiny: Some(scrutiny), ..self.clone() }
     }
 
     fn room(&self, params: Option<&Json>) -> Option<Room> {
@@ -103,33 +159,66 @@ impl Asides {
             return Err(error(-32603, "the request is too large to be passed on"));
         }
         let room = self.room(params.as_ref());
-        let (question, reply) = Question::new(method, params, room);
-        if question.room.is_none() || !self.pass(Aside::Question(question)) {
+        let (sender, answer) = oneshot::channel();
+        let number = QUESTIONS.fetch_add(1, Ordering::Relaxed);
+        let (method, scrutiny, has_room) = (method.to_owned(), self.scrutiny.clone(), room.is_some());
+        let question = Question { number, method, params, scrutiny, answer: sender, _room: room };
+        if !has_room || !self.pass(Aside::Question(question)) {
             return Err(error(-32603, "the client cannot be asked now"));
         }
-        Ok(reply)
+        Ok(Reply { number, answer, asides: self.clone(), reason: None })
     }
 }
 
 /// A request of a backend to the client: `sampling/createMessage`, `elicitation/create`, `roots/list`.
 #[derive(Debug)]
 pub struct Question {
+    /// Its own among all questions of this process.
+    pub number: u64,
     pub method: String,
     pub params: Option<Json>,
+    /// What its call does about what is answered; none where it belongs to no call.
+    pub scrutiny: Option<Arc<Scrutiny>>,
     answer: oneshot::Sender<Result<Json, Json>>,
     /// Held until it is answered.
-    room: Option<Room>,
+    _room: Option<Room>,
 }
 
-/// The answer to a question: its result, or its JSON-RPC error object.
-pub(crate) type Reply = oneshot::Receiver<Result<Json, Json>>;
+static QUESTIONS: AtomicU64 = AtomicU64::new(1);
 
-impl Question {
-    fn new(method: &str, params: Option<Json>, room: Option<Room>) -> (Self, Reply) {
-        let (answer, reply) = oneshot::channel();
-        (Self { method: method.to_owned(), params, answer, room }, reply)
+/// The answer to a question: its result, or its JSON-RPC error object. Given up before it came, the client is told so.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    number: u64,
+    answer: oneshot::Receiver<Result<Json, Json>>,
+    asides: Asides,
+    reason: Option<String>,
+}
+
+impl Reply {
+    /// The number of the question.
+    pub(crate) const fn number(&self) -> u64 {
+        self.number
     }
 
+    /// Gives the question up, as its backend says.
+    pub(crate) fn withdraw(&mut self, reason: Option<String>) {
+        self.reason = reason;
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        // Closed, or with an answer in it, where nobody has the question any more.
+        if matches!(self.answer.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
+            self.answer.close();
+            let told = self.asides.pass(Aside::Withdrawn { question: self.number, reason: self.reason.take() });
+            tracing::debug!(told, "a question to a client was given up");
+        }
+    }
+}
+
+impl Question {
     /// Takes the client's answer: a result, or a JSON-RPC error object.
     pub fn answer(self, answer: Result<Json, Json>) {
         drop(self.answer.send(answer));
@@ -188,16 +277,20 @@ impl Peer {
 
     /// Whether what a legacy backend does for it depends on the session it is done in.
     pub(crate) fn needs_session(&self) -> bool {
-        self.lasting
-            || self.log_level.is_some()
-            || ["sampling", "elicitation", "roots"].iter().any(|name| self.can(name))
+        self.lasting || self.log_level.is_some() || self.may_be_asked()
+    }
+
+    /// Whether it declared that it can be asked anything.
+    #[must_use]
+    pub fn may_be_asked(&self) -> bool {
+        ["sampling", "elicitation", "roots"].iter().any(|name| self.can(name))
     }
 
     /// Whether what it is answered depends on nothing but what was judged: it cannot be asked, and says nothing besides.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         let says = !self.rest.is_empty() || !self.meta.is_empty();
-        !self.lasting && !says && !["sampling", "elicitation", "roots"].iter().any(|name| self.can(name))
+        !self.lasting && !says && !self.may_be_asked()
     }
 
     /// What it says beside what is judged, as one object; `None` where that is nothing.
@@ -215,11 +308,11 @@ impl Peer {
 }
 
 /// Waits for the client's answer, holding the call's deadline meanwhile; gives the result or the error object.
-pub(crate) async fn answer(reply: Reply, deadline: Option<&Deadline>) -> Result<Json, Json> {
+pub(crate) async fn answer(reply: &mut Reply, deadline: Option<&Deadline>) -> Result<Json, Json> {
     // So long for all that one call asks, or a backend that asks again and again would keep it for ever.
     let patience = deadline.map_or(PATIENCE, |deadline| PATIENCE.saturating_sub(deadline.was_held()));
     let held = deadline.map(Deadline::hold);
-    let answer = match tokio::time::timeout(patience, reply).await {
+    let answer = match tokio::time::timeout(patience, &mut reply.answer).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) => Err(error(-32603, "the client has gone")),
         Err(_) => Err(error(-32603, "the client did not answer in time")),

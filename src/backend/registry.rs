@@ -21,7 +21,7 @@ use super::server::Server;
 use super::status::ServerStatus;
 use super::supervisor::supervise;
 use super::transport;
-use crate::config::{ServerSettings, Transport};
+use crate::config::ServerSettings;
 use crate::domain::clock::Clock;
 use crate::domain::id::{KeyId, ServerName};
 use crate::domain::json::Json;
@@ -98,8 +98,7 @@ impl Hub {
             return Some(self.accounts.as_ref()?.of(user, provider));
         }
         let (oauth, store) = (settings.oauth.as_ref()?, self.store.as_ref()?);
-        let (Transport::Http { url, .. } | Transport::Sse { url, .. }) = &settings.transport else { return None };
-        let url = url::Url::parse(&url.to_string()).ok()?;
+        let url = settings.transport.http_url()?;
         let (clock, tracker) = (Arc::clone(&self.clock), self.tracker.clone());
         let subject = Subject::Server { name: settings.name.clone(), url, settings: Arc::clone(oauth) };
         Some(Arc::new(Authorization::new(subject, store.clone(), clock, tracker)))
@@ -206,6 +205,11 @@ impl Backends {
         }
         hub.tracker.spawn(supervise(Arc::clone(&server), Arc::clone(hub)));
         server
+    }
+
+    /// Large answers may have so many bytes in memory from now on; those of one key half of them.
+    pub fn bound_answers(&self, bytes: usize) {
+        self.hub.answers.resize(bytes / 2, bytes);
     }
 
     /// The catalogue as it is now.
@@ -375,4 +379,6 @@ fn same_connection(old: &ServerSettings, new: &ServerSettings) -> bool {
         && old.list_as == new.list_as
         && old.concurrency == new.concurrency
         && old.pace == new.pace
+        && old.max_answer == new.max_answer
+        && old.ca == new.ca
 }

@@ -84,7 +84,11 @@ impl Backends {
             let ask = Ask { deadline: Some(&deadline), peer: Some(passed.peer), ..plain };
             server.attempt_aside(&ask, &deadline, &self.hub).await
         };
-        answer.await.map_err(|fault| told(&server, passed.method, true, fault))
+        let answer = answer.await.map_err(|fault| told(&server, passed.method, true, fault));
+        if answer.is_ok() && passed.method == "logging/setLevel" {
+            server.sessions.followed.level(passed.peer);
+        }
+        answer
     }
 
     /// Tells a client's own session with a server something, where it has one.

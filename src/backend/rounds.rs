@@ -77,7 +77,7 @@ pub(crate) async fn next(result: &Json, peer: &Peer, deadline: &Deadline) -> Res
     let asked = required.requests.iter().map(|(key, request)| async move {
         let params = request.params(result);
         let answer = match peer.asides.put(&request.method, params) {
-            Ok(reply) => peer::answer(reply, Some(deadline)).await,
+            Ok(mut reply) => peer::answer(&mut reply, Some(deadline)).await,
             Err(error) => Err(error),
         };
         Ok::<_, Fault>(format!("{}:{}", serde_json::Value::from(&**key), answered(&request.method, answer)?.as_str()))

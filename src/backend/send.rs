@@ -126,6 +126,9 @@ impl Backends {
         server.meters.call(tool.kind, ending(&outcome), micros);
         match outcome {
             Ok(answer) => {
+                if let (Some(Errand::Follow { on, sends: true }), Some(peer)) = (options.errand, &options.peer) {
+                    server.sessions.followed.follows(peer, &tool.id.tool, *on);
+                }
                 if let Some((key, ttl)) = kept.filter(|_| !answer.partial) {
                     self.hub.cache.put(key, &answer, ttl, clock.ticks(), writes);
                 }

@@ -160,6 +160,13 @@ impl Server {
         self.reindex(&mut facts) || !fresh
     }
 
+    /// Tells whoever follows the list of tools, where it is another.
+    pub(crate) fn tools_listed(&self, changed: bool) {
+        if changed {
+            self.versions.send_modify(|versions| versions.tools += 1);
+        }
+    }
+
     /// Reads the definitions as the settings want them now. True where a tool changed.
     fn reindex(&self, facts: &mut Facts) -> bool {
         let index = definition::index(&self.settings.load(), &facts.definitions, &facts.tools);

@@ -8,8 +8,10 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
+use super::ask::{Ask, Params};
 use super::breaker::{backoff, jitter};
 use super::fault::{Fault, FaultKind};
+use super::followed::Followed;
 use super::link::{Destination, Link};
 use super::oauth::Authorization;
 use super::peer::{Asides, Audience, Peer};
@@ -45,6 +47,8 @@ pub(crate) struct Sessions {
     attended: Mutex<HashMap<Arc<str>, usize>>,
     /// Openings that failed in a row, by key, and the clock tick until which the next one waits.
     failed: Mutex<HashMap<Box<str>, (u32, u64)>>,
+    /// What has to be said again in a session that is begun anew.
+    pub(crate) followed: Followed,
 }
 
 /// Somebody hears what a session's backend says outside of requests: while this lives, the session is not idle.
@@ -280,7 +284,7 @@ impl Sessions {
             Audience { capabilities: peer.capabilities.clone(), ambient, changes: Arc::clone(&server.changes) };
         let settings = Arc::clone(&server.settings());
         let authorization = account.or(server.authorization.as_ref());
-        let to = Destination { transport: &settings.transport, authorization };
+        let to = Destination { settings: &settings, authorization };
         // Without an account only legacy servers keep sessions.
         let before = if account.is_some() { server.era() } else { Some(Era::Legacy) };
         let open = Link::open(to, before, &hub.environment, &hub.tracker, &server.tail, audience);
@@ -290,9 +294,11 @@ impl Sessions {
             // A modern client says it with each request; its sessions are kept apart by it.
             link.set_level(level).await;
         }
-        hub.tracker.spawn(tend(Arc::clone(&link), Arc::clone(slot), Arc::clone(server), Arc::clone(&peer.session)));
+        let of = (Arc::clone(server), Arc::clone(hub), Arc::clone(&peer.session));
+        hub.tracker.spawn(tend(Arc::clone(&link), Arc::clone(slot), of));
         if link.hello().era == Era::Legacy {
             link.heard().await;
+            self.followed.restore(&link, &peer.session).await;
         }
         Ok(link)
     }
@@ -325,6 +331,7 @@ impl Sessions {
         drop(attended);
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         listeners.retain(|session, sink| !sink.is_closed() && ended.is_none_or(|ended| ended != &**session));
+        self.followed.retain(|session| listeners.contains_key(session));
     }
 }
 
@@ -336,7 +343,7 @@ fn idlest(slots: &mut Slots, may_go: impl Fn(&Lane) -> bool) -> Option<Arc<Slot>
 }
 
 /// Keeps a client's link until it ends or is not wanted any more.
-async fn tend(link: Arc<Link>, slot: Arc<Slot>, server: Arc<Server>, session: Arc<str>) {
+async fn tend(link: Arc<Link>, slot: Arc<Slot>, (server, hub, session): (Arc<Server>, Arc<Hub>, Arc<str>)) {
     // What a modern server says outside of requests, it says to everybody.
     let follow = async {
         match link.hello().era {
@@ -345,12 +352,45 @@ async fn tend(link: Arc<Link>, slot: Arc<Slot>, server: Arc<Server>, session: Ar
             Era::Modern => std::future::pending().await,
         }
     };
-    tokio::select! {
-        () = slot.stop.cancelled() => {}
-        why = link.ended() => tracing::debug!(why, "a client's session with a backend ended"),
-        () = follow => {}
-    }
+    let renewing = async {
+        loop {
+            link.renewed().await;
+            server.sessions.followed.restore(&link, &session).await;
+        }
+    };
+    let lost = tokio::select! {
+        () = slot.stop.cancelled() => false,
+        why = link.ended() => {
+            tracing::debug!(why, "a client's session with a backend ended");
+            true
+        }
+        () = follow => false,
+        () = renewing => false,
+    };
     slot.gone.store(true, Ordering::Release);
     server.sessions.unheard(&session);
     link.close().await;
+    if lost {
+        revive(server, hub, session).await;
+    }
+}
+
+/// Opens a session anew whose client follows something and hears what is said there: it has no reason to ask first.
+fn revive(server: Arc<Server>, hub: Arc<Hub>, session: Arc<str>) -> futures_util::future::BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let mut attempt = 0;
+        while server.sessions.attended().contains_key(&session)
+            && let Some(peer) = server.sessions.followed.follower(&session)
+        {
+            let rest = tokio::time::sleep(backoff(attempt, jitter()));
+            if server.stop.run_until_cancelled(rest).await.is_none() {
+                return;
+            }
+            let ask = Ask { peer: Some(&peer), ..Ask::plain("ping", Params::None) };
+            if server.reach(&ask, &hub).await.is_ok() {
+                return;
+            }
+            attempt = attempt.saturating_add(1);
+        }
+    })
 }

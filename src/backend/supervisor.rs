@@ -34,7 +34,14 @@ pub(crate) async fn supervise(server: Arc<Server>, hub: Arc<Hub>) {
                 let link = Arc::new(link);
                 tracing::info!(server = %server.name, tools = listed.definitions.len(), "connected");
                 let rested = server.breaker.state() != BreakerState::Closed;
+                let before = server.has_listed();
                 let changed = server.ready(Arc::clone(&link), listed, clock);
+                if before {
+                    // What comes back may be another: whoever follows its lists is told.
+                    server.changes.prompts.notify_one();
+                    server.changes.resources.notify_one();
+                    server.tools_listed(changed);
+                }
                 if rested {
                     hub.breaker_changed(&server, BreakerState::Closed, "");
                 }
@@ -81,7 +88,7 @@ async fn connect(server: &Server, hub: &Hub) -> Result<(Link, Listed), Fault> {
         let settings = Arc::clone(&server.settings());
         let audience = Audience::shared(Arc::clone(&server.changes));
         let (environment, tracker) = (&hub.environment, &hub.tracker);
-        let to = Destination { transport: &settings.transport, authorization: server.authorization.as_ref() };
+        let to = Destination { settings: &settings, authorization: server.authorization.as_ref() };
         let link = Link::open(to, server.era(), environment, tracker, &server.tail, audience).await?;
         match link.list_tools().await {
             Ok(listed) => Ok((link, listed)),
@@ -109,7 +116,7 @@ async fn tend(server: &Server, hub: &Hub, link: &Link) -> String {
                 Ok(listed) => {
                     let changed = server.listed(listed);
                     hub.progressed(changed);
-                    server.versions.send_modify(|versions| versions.tools += 1);
+                    server.tools_listed(changed);
                 }
                 Err(fault) => {
                     tracing::warn!(server = %server.name, detail = fault.detail, "the tools cannot be listed again");
@@ -131,6 +138,7 @@ async fn tend(server: &Server, hub: &Hub, link: &Link) -> String {
 
 /// Takes note of changed lists that are asked for when they are wanted, and closes idle sessions. Never completes.
 async fn mind(server: &Server, hub: &Hub) {
+    let mut sweep = tokio::time::interval(SWEEP);
     loop {
         tokio::select! {
             () = server.changes.prompts.notified() => {
@@ -144,7 +152,7 @@ async fn mind(server: &Server, hub: &Hub) {
                 server.versions.send_modify(|versions| versions.resources += 1);
                 hub.readables.send_modify(|versions| versions.resources += 1);
             }
-            () = tokio::time::sleep(SWEEP) => server.sessions.sweep(hub.clock.ticks(), None),
+            _ = sweep.tick() => server.sessions.sweep(hub.clock.ticks(), None),
         }
     }
 }

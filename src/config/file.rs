@@ -14,7 +14,7 @@ use super::settings::{
     Transport,
 };
 use super::telemetry;
-use super::tls::Tls;
+use super::tls::{Ca, Tls};
 use super::tokens;
 use super::transport;
 use crate::domain::audit::{ArgumentsMode, Durability};
@@ -103,9 +103,13 @@ impl Default for GatewaySettings {
             drain: Duration::from_secs(10),
             max_connections: 4096,
             max_body: 4 << 20,
+            max_answers: 256 << 20,
         }
     }
 }
+
+/// Room for one answer of the usual size at the least.
+const MIN_ANSWERS: u64 = 16 << 20;
 
 fn gateway(section: &Section<'_>, file: &Path) -> GatewaySettings {
     let shipped = GatewaySettings::default();
@@ -139,6 +143,7 @@ fn gateway(section: &Section<'_>, file: &Path) -> GatewaySettings {
         drain: section.duration("drain").unwrap_or(shipped.drain),
         max_connections: size(section.number("max_connections", 1..1_000_001), shipped.max_connections),
         max_body: size(section.number("max_body", 1024..(1 << 30)), shipped.max_body),
+        max_answers: size(section.number("max_answers", MIN_ANSWERS..(1 << 40)), shipped.max_answers),
     };
     section.refuse_the_rest();
     settings
@@ -254,6 +259,8 @@ fn server(name: &ServerName, section: &Section<'_>, jwt: &tokens::Common, known:
         concurrency: size(section.number("concurrency", 1..100_001), defaults.concurrency),
         rate_limit: section.rate("rate_limit"),
         pace: section.number("pace", 1..1_000_001).and_then(|number| u32::try_from(number).ok()),
+        max_answer: section.number("max_answer", 1024..(1 << 30)).and_then(|bytes| usize::try_from(bytes).ok()),
+        ca: Ca::read(section, transport.as_ref()).map(Arc::new),
         permissions: section.parsed("permissions", "`open` or `explicit`", permissions).unwrap_or_default(),
         sessions: section.parsed("sessions", "`auto`, `shared` or `principal`", SessionsOf::parse).unwrap_or_default(),
         jwt: tokens::of_server(section, jwt),

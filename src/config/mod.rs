@@ -19,3 +19,4 @@ mod transport;
 pub use profiles::Profiles;
 pub use reader::{Fault, Faults};
 pub use settings::{Permissions, ServerSettings, SessionsOf, Settings, Transport};
+pub use tls::Ca;

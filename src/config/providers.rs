@@ -158,16 +158,16 @@ pub(super) fn of_server(
         let hint = format!("known are {}; or add `[providers.{name}]`", known.join(", "));
         fault("provider", &format!("there is no provider `{name}`"), Some(&hint));
     }
-    match transport {
-        Some(Transport::Http { url, headers } | Transport::Sse { url, headers }) => {
-            if askable(&url.to_string()).is_none() {
-                fault("provider", "`provider` needs an https URL", Some(HTTPS));
+    match transport.map(|transport| (transport.http_url(), transport.headers())) {
+        Some((Some(url), headers)) => {
+            if askable(url.as_str()).is_none() {
+                fault("provider", "`provider` needs an https or wss URL", Some(HTTPS));
             }
             if list_as.is_some() && headers.iter().any(|(name, _)| *name == http::header::AUTHORIZATION) {
                 fault("list_as", "`list_as` and the header `Authorization`: give one of the two", None);
             }
         }
-        Some(_) => fault("provider", "`provider` goes with an https `url`", None),
+        Some((None, _)) => fault("provider", "`provider` goes with an https or wss `url`", None),
         None => {}
     }
     if has_oauth {

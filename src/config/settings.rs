@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::approvals::ApprovalSettings;
 use super::providers::{ProviderSettings, Providers};
 use super::telemetry::TelemetrySettings;
-use super::tls::Tls;
+use super::tls::{Ca, Tls};
 use super::tokens::{BackendOauth, JwtSettings, OauthSettings};
 use crate::domain::audit::{ArgumentsMode, Durability};
 use crate::domain::dlp::DlpModes;
@@ -44,7 +44,8 @@ impl Settings {
     /// The files beside the configuration that are a part of it: a change of one is a change of the configuration.
     #[must_use]
     pub fn key_files(&self) -> Vec<(String, String)> {
-        self.servers.values().filter_map(|server| server.jwt.as_ref()?.key_file()).collect()
+        let keys = self.servers.values().filter_map(|server| server.jwt.as_ref()?.key_file());
+        keys.chain(self.servers.values().filter_map(|server| Some(server.ca.as_ref()?.file()))).collect()
     }
 }
 
@@ -89,6 +90,8 @@ pub struct GatewaySettings {
     pub drain: Duration,
     pub max_connections: usize,
     pub max_body: usize,
+    /// Bytes that large answers of all servers may have in memory; a key has half of them.
+    pub max_answers: usize,
 }
 
 impl GatewaySettings {
@@ -156,6 +159,10 @@ pub struct ServerSettings {
     /// Calls a second that are let through evenly; more wait.
     pub pace: Option<u32>,
     pub permissions: Permissions,
+    /// Bytes of one answer, where they are others than the transport's.
+    pub max_answer: Option<usize>,
+    /// Whose certificates it is known by, where those are not the system's.
+    pub ca: Option<Arc<Ca>>,
     /// Who shares a session with it, where it keeps sessions.
     pub sessions: SessionsOf,
     /// What is done about secrets and personal data, where a tool's row says nothing else.
@@ -187,6 +194,8 @@ impl ServerSettings {
             concurrency: 64,
             rate_limit: None,
             pace: None,
+            max_answer: None,
+            ca: None,
             permissions: Permissions::Open,
             sessions: SessionsOf::Auto,
             dlp: DlpModes::default(),
@@ -261,6 +270,24 @@ impl Transport {
             Self::Http { .. } => "http",
             Self::Sse { .. } => "sse",
             Self::Ws { .. } => "ws",
+        }
+    }
+
+    /// The URL over HTTP that stands for where it leads: a WebSocket begins as a request there. None of a child.
+    #[must_use]
+    pub fn http_url(&self) -> Option<url::Url> {
+        let (Self::Http { url, .. } | Self::Sse { url, .. } | Self::Ws { url, .. }) = self else { return None };
+        let text = url.to_string();
+        let text = text.strip_prefix("ws").map_or_else(|| text.clone(), |rest| format!("http{rest}"));
+        url::Url::parse(&text).ok()
+    }
+
+    /// The headers that are sent there.
+    #[must_use]
+    pub fn headers(&self) -> &[(http::HeaderName, Secret)] {
+        match self {
+            Self::Stdio { .. } => &[],
+            Self::Http { headers, .. } | Self::Sse { headers, .. } | Self::Ws { headers, .. } => headers,
         }
     }
 }

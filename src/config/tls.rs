@@ -1,16 +1,17 @@
-//! The gateway's certificate: read with the configuration, so that a wrong one is a fault of the line that names it.
+//! The gateway's certificate, and those that vouch for servers: read with the configuration, so that a wrong one is a fault of the line that names it.
 
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use zeroize::Zeroizing;
 
 use super::reader::Section;
+use super::settings::Transport;
 use crate::domain::json::sha256_hex;
 
 /// Bytes of one file.
@@ -73,6 +74,68 @@ impl Tls {
         let digest = sha256_hex(&[cert.as_slice(), key.as_slice()].concat());
         Some(Self { files: [cert_file, key_file], digest, server: Arc::new(server) })
     }
+}
+
+/// `ca` of a server: the certificates that vouch for it, in place of the system's.
+#[derive(Clone)]
+pub struct Ca {
+    file: PathBuf,
+    pem: Arc<str>,
+    client: Arc<ClientConfig>,
+}
+
+impl fmt::Debug for Ca {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ca").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for Ca {
+    fn eq(&self, other: &Self) -> bool {
+        self.file == other.file && self.pem == other.pem
+    }
+}
+
+impl Ca {
+    /// The file and what stands in it.
+    #[must_use]
+    pub fn file(&self) -> (String, String) {
+        (self.file.display().to_string(), self.pem.to_string())
+    }
+
+    /// What connections are made with.
+    #[must_use]
+    pub fn client(&self) -> ClientConfig {
+        ClientConfig::clone(&self.client)
+    }
+
+    /// Reads the key `ca` of a server that is reached so.
+    pub(super) fn read(section: &Section<'_>, transport: Option<&Transport>) -> Option<Self> {
+        let file = section.beside(&section.text("ca")?);
+        let url = transport.and_then(Transport::http_url);
+        if transport.is_some() && url.is_none_or(|url| url.scheme() != "https") {
+            section.fault(Some("ca"), "`ca` goes with an https or wss `url`", None);
+        }
+        let read = || {
+            let bytes = bounded(&file).map_err(|error| unreadable(&file, &error))?;
+            let pem = std::str::from_utf8(&bytes).map_err(|_| format!("`{}` is no text", file.display()))?;
+            let mut roots = RootCertStore::empty();
+            for certificate in chain(pem.as_bytes(), &file)? {
+                roots.add(certificate).map_err(|error| format!("`{}` cannot be used: {error}", file.display()))?;
+            }
+            let client = trusting(roots).map_err(|error| error.to_string())?;
+            Ok((Arc::from(pem), Arc::new(client)))
+        };
+        let (pem, client) = read().map_err(|why: String| section.fault(Some("ca"), why, None)).ok()?;
+        Some(Self { file, pem, client })
+    }
+}
+
+/// A client that believes these certificates alone.
+fn trusting(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// What stands in a file of a reasonable size.

@@ -159,16 +159,16 @@ pub(super) fn backend_oauth(section: &Section<'_>, transport: Option<&Transport>
         let why = "`client_secret` goes with `issuer`: without, it would be sent to whatever the backend names";
         oauth.fault(Some("client_secret"), why, Some("`issuer` is the https URL of the authorization server".into()));
     }
-    match transport {
-        Some(Transport::Http { url, headers } | Transport::Sse { url, headers }) => {
-            if askable(&url.to_string()).is_none() {
-                section.fault(Some("oauth"), "`oauth` needs an https URL", Some(HTTPS.into()));
+    match transport.map(|transport| (transport.http_url(), transport.headers())) {
+        Some((Some(url), headers)) => {
+            if askable(url.as_str()).is_none() {
+                section.fault(Some("oauth"), "`oauth` needs an https or wss URL", Some(HTTPS.into()));
             }
             if headers.iter().any(|(name, _)| *name == http::header::AUTHORIZATION) {
                 section.fault(Some("oauth"), "`oauth` and the header `Authorization`: give one of the two", None);
             }
         }
-        Some(_) => section.fault(Some("oauth"), "`oauth` goes with an https `url`", None),
+        Some((None, _)) => section.fault(Some("oauth"), "`oauth` goes with an https or wss `url`", None),
         None => {}
     }
     Some(settings)

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// So many bytes for all, and of these so many for one.
@@ -10,8 +11,8 @@ pub struct Room<K>(Arc<Inner<K>>);
 
 #[derive(Debug)]
 struct Inner<K> {
-    share: usize,
-    all: usize,
+    share: AtomicUsize,
+    all: AtomicUsize,
     held: Mutex<Held<K>>,
 }
 
@@ -51,7 +52,14 @@ impl<K: Eq + Hash + Clone> Room<K> {
     /// Room for `share` bytes of one holder and for `all` bytes of all.
     #[must_use]
     pub fn new(share: usize, all: usize) -> Self {
-        Self(Arc::new(Inner { share, all, held: Mutex::new(Held { total: 0, by_holder: HashMap::new() }) }))
+        let held = Mutex::new(Held { total: 0, by_holder: HashMap::new() });
+        Self(Arc::new(Inner { share: AtomicUsize::new(share), all: AtomicUsize::new(all), held }))
+    }
+
+    /// Another size. What is held stays, whatever it is.
+    pub fn resize(&self, share: usize, all: usize) {
+        self.0.share.store(share, Ordering::Relaxed);
+        self.0.all.store(all, Ordering::Relaxed);
     }
 
     /// So many bytes for a holder, where there is room for them.
@@ -69,7 +77,7 @@ impl<K: Eq + Hash + Clone> Taken<K> {
         let mut held = self.room.held();
         let mine = held.by_holder.get(&self.holder).copied().unwrap_or(0);
         let (mine, total) = (mine.saturating_add(more), held.total.saturating_add(more));
-        if mine > self.room.0.share || total > self.room.0.all {
+        if mine > self.room.0.share.load(Ordering::Relaxed) || total > self.room.0.all.load(Ordering::Relaxed) {
             return false;
         }
         held.total = total;

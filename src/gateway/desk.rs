@@ -94,6 +94,7 @@ impl Desk {
         if *keys != active.settings.gateway.credentials_keys {
             self.0.backends.seal_with(keys).await;
         }
+        self.0.backends.bound_answers(inputs.settings.gateway.max_answers);
         let applied = self.0.backends.apply(&inputs.settings.servers);
         applied.map_err(|stopping| internal(&stopping.to_string()))?;
         // Built again by the tools as the new settings have them: one moment takes the place of the other whole.

@@ -244,6 +244,7 @@ async fn backends(
         let definitions = store.definitions(name).await?;
         kept.extend(definitions.and_then(|bytes| Json::parse(bytes).ok()).map(|json| (name.clone(), json)));
     }
+    backends.bound_answers(inputs.settings.gateway.max_answers);
     if let Err(stopping) = backends.apply(&inputs.settings.servers) {
         tracing::error!("{stopping}");
     }

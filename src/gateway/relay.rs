@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::{Gateway, Visitor};
 use crate::authn::session::Session;
-use crate::backend::{Asides, Attending, Greeting, ListKind, ListVersions, Passed};
+use crate::backend::{Asides, Attending, Greeting, ListKind, ListVersions, Passed, Question};
 use crate::domain::call::ToolRef;
 use crate::domain::crowd::Seat;
 use crate::domain::id::{KeyId, ServerName};
@@ -18,6 +18,7 @@ use crate::domain::outcome::{Refusal, UpstreamError};
 use crate::domain::principal::{Principal, Scope};
 use crate::domain::secret::Secret;
 use crate::domain::tool::Tool;
+use crate::pipeline::noted_aside;
 
 /// How long a changed list may take to be taken in before it is told of.
 const CATCH_UP: Duration = Duration::from_secs(5);
@@ -61,9 +62,16 @@ impl Gateway {
     ) -> Option<Arc<Visitor>> {
         let capabilities = session.map_or_else(|| Json::from_parts(String::from("{}")), |it| it.capabilities.clone());
         let now = self.pipeline.clock.ticks();
-        let visitor = self.visitors.get(id, &principal.key, server, &capabilities, now)?;
+        let visitor = self.visitors.get(id, &principal.key, Some(server), &capabilities, now)?;
         self.pipeline.backends.listen(server, &visitor.session, visitor.sink());
         Some(visitor)
+    }
+
+    /// What is held of a client's session with all servers together; `None` where the key has too many.
+    #[must_use]
+    pub fn session_visitor(&self, principal: &Principal, id: &str) -> Option<Arc<Visitor>> {
+        let none = Json::from_parts(String::from("{}"));
+        self.visitors.get(id, &principal.key, None, &none, self.pipeline.clock.ticks())
     }
 
     /// Forgets what is held of a session that has ended.
@@ -106,7 +114,7 @@ impl Gateway {
         readable.is_some_and(|readable| state.sight(principal).shows(&readable))
     }
 
-    /// Lets a principal tell a server something that is no call.
+    /// Lets a principal tell a server something that is no call: what is `said`, with the caller's token for the server.
     ///
     /// # Errors
     /// What stands in the way.
@@ -114,9 +122,28 @@ impl Gateway {
         &self,
         principal: &Principal,
         server: &ServerName,
-        jwt: Option<&Secret>,
+        said: (Option<&Json>, Option<&Secret>),
     ) -> Result<Seat<KeyId>, Refusal> {
-        self.pipeline.admit_aside(&self.state(), principal, server, jwt).await
+        self.pipeline.admit_aside(&self.state(), principal, server, said).await
+    }
+
+    /// Takes a legacy client's answer to a question of a server's. What of it may not travel does not: then the server is
+    /// told so in its place.
+    pub async fn take_answer(
+        &self,
+        principal: &Principal,
+        server: &ServerName,
+        question: Question,
+        answer: Result<Json, Json>,
+    ) {
+        let (state, scrutiny) = (self.state(), question.scrutiny.clone());
+        let mode = scrutiny.as_ref().map_or_else(|| state.answers_mode(server), |scrutiny| scrutiny.mode);
+        let (answer, scanned) = self.pipeline.scan_answer(&state, &principal.key, mode, answer).await;
+        match scrutiny {
+            Some(scrutiny) => scrutiny.note(scanned.result, &scanned.counts),
+            None => noted_aside(server, &scanned),
+        }
+        question.answer(answer);
     }
 
     /// Passes on a request that is no call.

@@ -1,13 +1,20 @@
 //! A stream of events that can be taken up again where it broke off (MCP 2025-11-25, "Resumability and Redelivery").
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
-/// Events and bytes that one stream keeps. What a slow client has not taken by then is dropped, but never the answer.
+/// Streams of one session that can be taken up again, and how long after their end, or after their last reader has gone.
+const MAX_TAPES: usize = 16;
+const KEPT: Duration = Duration::from_secs(60);
+/// How often a stream that belongs to no request looks whether somebody reads it.
+const LOOK: Duration = Duration::from_secs(1);
+/// Events and bytes that one stream keeps, its youngest: older ones go for them, whether they were taken or not.
 const MAX_EVENTS: usize = 1024;
 const MAX_BYTES: usize = 4 << 20;
 /// Bytes that all streams keep, and that one keeps once its client has read it to the end.
@@ -25,6 +32,42 @@ pub struct Tape {
     changed: Notify,
     /// Who reads it now.
     readers: AtomicUsize,
+    /// Of a stream that belongs to no request: falls when its client has begun another in its place.
+    left: Option<CancellationToken>,
+}
+
+/// The streams of one session that can be taken up again.
+#[derive(Debug, Default)]
+pub(super) struct Tapes(Mutex<HashMap<u64, Arc<Tape>>>);
+
+impl Tapes {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Tape>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another one; `None` where there are too many. Of a stream that belongs to no request those before that nobody reads
+    /// are given up for it.
+    pub(super) fn begin(&self, now: u64, ambient: bool) -> Option<Arc<Tape>> {
+        let mut tapes = self.lock();
+        tapes.retain(|_, tape| !tape.is_over(now) && !(ambient && tape.give_up()));
+        if tapes.len() >= MAX_TAPES {
+            return None;
+        }
+        // By chance: what a client remembers of a stream from before a restart is not to be another's.
+        let (number, _) = uuid::Uuid::new_v4().as_u64_pair();
+        let tape = Tape::new(number, ambient);
+        tapes.insert(number, Arc::clone(&tape));
+        Some(tape)
+    }
+
+    pub(super) fn get(&self, number: u64) -> Option<Arc<Tape>> {
+        self.lock().get(&number).cloned()
+    }
+
+    /// Forgets the streams that ended a while ago.
+    pub(super) fn sweep(&self, now: u64) {
+        self.lock().retain(|_, tape| !tape.is_over(now));
+    }
 }
 
 /// Somebody who reads a stream.
@@ -58,6 +101,14 @@ impl Inner {
         self.events.clear();
         OF_ALL.fetch_sub(std::mem::take(&mut self.bytes), Ordering::AcqRel);
     }
+
+    /// Lets the oldest event go.
+    fn forget_one(&mut self) -> bool {
+        let Some((_, event)) = self.events.pop_front() else { return false };
+        self.bytes -= event.len();
+        OF_ALL.fetch_sub(event.len(), Ordering::AcqRel);
+        true
+    }
 }
 
 #[derive(Debug, Default)]
@@ -72,16 +123,11 @@ struct Inner {
 
 impl Tape {
     /// A stream that begins with an event that says nothing but where it is.
-    #[must_use]
-    pub fn new(number: u64) -> Arc<Self> {
-        let tape = Self { number, inner: Mutex::default(), changed: Notify::new(), readers: AtomicUsize::new(0) };
+    fn new(number: u64, ambient: bool) -> Arc<Self> {
+        let (inner, changed, readers) = (Mutex::default(), Notify::new(), AtomicUsize::new(0));
+        let tape = Self { number, inner, changed, readers, left: ambient.then(CancellationToken::new) };
         tape.write(format!("retry: {RETRY}\ndata: \n\n").as_bytes());
         Arc::new(tape)
-    }
-
-    #[must_use]
-    pub const fn number(&self) -> u64 {
-        self.number
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -117,17 +163,44 @@ impl Tape {
         }
     }
 
-    /// Adds an event, where there is room for it.
+    /// Adds an event; the oldest go where there is no room for it.
     pub fn say(&self, event: &[u8]) {
         let full = {
-            let inner = self.inner();
-            inner.events.len() >= MAX_EVENTS || inner.bytes + event.len() > MAX_BYTES || is_full(event.len())
+            let mut inner = self.inner();
+            let mut full = true;
+            while full {
+                full =
+                    inner.events.len() >= MAX_EVENTS || inner.bytes + event.len() > MAX_BYTES || is_full(event.len());
+                if full && !inner.forget_one() {
+                    break;
+                }
+            }
+            full && is_full(event.len())
         };
         if full {
-            tracing::debug!("a client does not take its stream; a notification is lost");
+            tracing::debug!("too much is kept for all clients; a notification is lost");
         } else if !event.is_empty() {
             self.write(event);
         }
+    }
+
+    /// Completes when nobody has read a stream that belongs to no request for a while, or its client has begun another.
+    pub async fn left(&self) {
+        let Some(left) = &self.left else { return std::future::pending().await };
+        let mut unread = Duration::ZERO;
+        while unread < KEPT {
+            tokio::select! {
+                () = left.cancelled() => return,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            unread = if self.readers.load(Ordering::Acquire) == 0 { unread + LOOK } else { Duration::ZERO };
+        }
+    }
+
+    /// Gives up a stream that belongs to no request, where nobody reads it.
+    fn give_up(&self) -> bool {
+        let left = self.left.as_ref().filter(|_| self.readers.load(Ordering::Acquire) == 0);
+        left.inspect(|left| left.cancel()).is_some()
     }
 
     /// Adds the last event.
@@ -153,8 +226,8 @@ impl Tape {
             changed.as_mut().enable();
             {
                 let inner = self.inner();
-                let next = inner.events.iter().find(|(at, _)| after.is_none_or(|after| *at > after));
-                if let Some((at, event)) = next {
+                let first = inner.events.partition_point(|(at, _)| after.is_some_and(|after| *at <= after));
+                if let Some((at, event)) = inner.events.get(first) {
                     return Some((event.clone(), *at));
                 }
                 if inner.ended {
@@ -165,10 +238,10 @@ impl Tape {
         }
     }
 
-    /// How long ago it ended, in clock ticks.
-    pub(super) fn over_since(&self, now: u64) -> Option<u64> {
+    /// Whether it ended long ago.
+    fn is_over(&self, now: u64) -> bool {
         let inner = self.inner();
-        inner.ended.then(|| now.saturating_sub(inner.ended_at))
+        inner.ended && Duration::from_micros(now.saturating_sub(inner.ended_at)) >= KEPT
     }
 }
 
@@ -189,7 +262,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_goes_on_after_any_of_its_events() {
-        let tape = Tape::new(7);
+        let tape = Tape::new(7, false);
         tape.say(b"data: 1\n\n");
         tape.end(Some(b"data: 2\n\n"), 5);
         let (first, at) = tape.read(None).await.unwrap();
@@ -197,12 +270,13 @@ mod tests {
         let (last, at) = tape.read(position("7/1").map(|(_, at)| at)).await.unwrap();
         assert_eq!((&last[..], at), (&b"id: 7/2\ndata: 2\n\n"[..], 2));
         assert_eq!(tape.read(Some(2)).await, None);
-        assert_eq!(tape.over_since(9), Some(4));
+        let kept = u64::try_from(KEPT.as_micros()).unwrap();
+        assert!(!tape.is_over(kept + 4) && tape.is_over(kept + 5));
     }
 
     #[tokio::test]
     async fn whoever_waits_hears_what_comes_and_a_full_stream_keeps_its_answer() {
-        let tape = Tape::new(1);
+        let tape = Tape::new(1, false);
         let reader = Arc::clone(&tape);
         let waiting = async move { reader.read(Some(0)).await };
         let saying = async {
@@ -216,18 +290,55 @@ mod tests {
         }
         tape.end(Some(b"data: answer\n\n"), 0);
         let mut last = None;
-        let mut at = None;
+        let (mut at, mut read) = (None, 0);
         while let Some((event, position)) = tape.read(at).await {
-            (last, at) = (Some(event), Some(position));
+            (last, at, read) = (Some(event), Some(position), read + 1);
         }
         assert!(last.unwrap().ends_with(b"data: answer\n\n"));
-        assert!(at.unwrap() <= MAX_EVENTS as u64 + 1);
+        assert!(read <= MAX_EVENTS + 1, "{read}");
+    }
+
+    #[tokio::test]
+    async fn whoever_reads_misses_nothing_however_long_it_lasts() {
+        let tape = Tape::new(1, false);
+        let reader = tape.reader();
+        let (_, mut at) = reader.read(None).await.unwrap();
+        for _ in 0..3 * MAX_EVENTS {
+            tape.say(&[b'x'; 4096]);
+            let (_, next) = reader.read(Some(at)).await.unwrap();
+            assert_eq!(next, at + 1);
+            at = next;
+        }
+        let large = vec![b'x'; MAX_BYTES];
+        tape.say(&large);
+        assert!(reader.read(Some(at)).await.unwrap().0.ends_with(&large), "one that fills it takes the place of all");
+        assert!(tape.inner().bytes <= MAX_BYTES + 64);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_of_no_request_waits_for_its_reader_a_while() {
+        let tapes = Tapes::default();
+        let tape = tapes.begin(0, true).unwrap();
+        let reader = tape.reader();
+        assert!(tokio::time::timeout(KEPT * 3, tape.left()).await.is_err(), "it is read");
+        drop(reader);
+        let began = tokio::time::Instant::now();
+        tape.left().await;
+        assert!(began.elapsed() >= KEPT && began.elapsed() < KEPT + LOOK * 2);
+        // A new one takes the place of one that nobody reads, and of no other.
+        let (one, two) = (tapes.begin(0, true).unwrap(), tapes.begin(0, false).unwrap());
+        let _reader = one.reader();
+        assert!(tapes.get(tape.number).is_none());
+        let three = tapes.begin(0, true).unwrap();
+        assert!([&one, &two, &three].into_iter().all(|tape| tapes.get(tape.number).is_some()));
+        drop((_reader, tapes.begin(0, true)));
+        tokio::time::timeout(LOOK, three.left()).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_large_answer_goes_once_it_is_read() {
         for (size, kept) in [(MAX_READ, false), (10, true)] {
-            let tape = Tape::new(1);
+            let tape = Tape::new(1, false);
             tape.end(Some(format!("data: {}\n\n", "x".repeat(size)).as_bytes()), 0);
             let reader = tape.reader();
             let mut at = None;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::tape::Tape;
+use super::tape::{Tape, Tapes};
 use crate::authn::session::fingerprint;
 use crate::backend::{Aside, Asides, PATIENCE, Question, asides};
 use crate::domain::id::{KeyId, ServerName};
@@ -22,9 +22,6 @@ const MAX: usize = 4096;
 const WAITING: usize = 256;
 /// Questions that one client may have before it at a time.
 const MAX_QUESTIONS: usize = 64;
-/// Streams of one client that can be taken up again, and how long after their end.
-const MAX_TAPES: usize = 16;
-const KEPT: Duration = Duration::from_secs(60);
 /// Resources that one client may follow.
 const MAX_SUBSCRIPTIONS: usize = 256;
 /// A session that nobody has used for so long is forgotten; it begins anew when its id comes again.
@@ -46,7 +43,7 @@ pub struct Visitor {
     ambient: tokio::sync::Mutex<mpsc::Receiver<Aside>>,
     sink: Asides,
     followed: Mutex<Followed>,
-    tapes: Mutex<HashMap<u64, Arc<Tape>>>,
+    tapes: Tapes,
     used: AtomicU64,
     /// Falls when the client ends the session.
     pub ended: CancellationToken,
@@ -76,7 +73,7 @@ impl Visitor {
             ambient: tokio::sync::Mutex::new(ambient),
             sink,
             followed: Mutex::default(),
-            tapes: Mutex::default(),
+            tapes: Tapes::default(),
             used: AtomicU64::new(0),
             ended: CancellationToken::new(),
         }
@@ -116,38 +113,31 @@ impl Visitor {
         Some(id)
     }
 
-    /// Takes the client's answer to the question `id`, a JSON text.
-    pub fn answer(&self, id: &str, outcome: Result<Json, Json>) {
-        let question = id.parse().ok().and_then(|id: u64| lock(&self.questions).remove(&id));
-        match question {
-            Some(question) => question.answer(outcome),
-            None => tracing::debug!("a client answered what nobody asked, or asked too long ago"),
-        }
-    }
-
-    /// A stream that this client can take up again; `None` where it has too many of them.
+    /// The question before the client under `id`, a JSON text: whoever takes it answers it.
     #[must_use]
-    pub fn tape(&self, now: u64) -> Option<Arc<Tape>> {
-        self.sweep(now);
-        let mut tapes = lock(&self.tapes);
-        if tapes.len() >= MAX_TAPES {
-            return None;
-        }
-        let tape = Tape::new(self.next.fetch_add(1, Ordering::Relaxed));
-        tapes.insert(tape.number(), Arc::clone(&tape));
-        Some(tape)
+    pub fn take(&self, id: &str) -> Option<Question> {
+        id.parse().ok().and_then(|id: u64| lock(&self.questions).remove(&id))
     }
 
-    /// Forgets the streams that ended a while ago.
-    fn sweep(&self, now: u64) {
-        let young = |tape: &Tape| tape.over_since(now).is_none_or(|since| Duration::from_micros(since) < KEPT);
-        lock(&self.tapes).retain(|_, tape| young(tape));
+    /// Forgets a question that its backend has taken back; gives its id, where the client has not answered.
+    #[must_use]
+    pub fn withdrawn(&self, number: u64) -> Option<u64> {
+        let mut questions = lock(&self.questions);
+        let id = *questions.iter().find(|(_, question)| question.number == number)?.0;
+        questions.remove(&id).map(|_| id)
+    }
+
+    /// A stream that this client can take up again; `None` where it has too many of them. `ambient`: it belongs to no
+    /// request.
+    #[must_use]
+    pub fn tape(&self, now: u64, ambient: bool) -> Option<Arc<Tape>> {
+        self.tapes.begin(now, ambient)
     }
 
     /// A stream of this client's that was taken up again.
     #[must_use]
     pub fn taped(&self, number: u64) -> Option<Arc<Tape>> {
-        lock(&self.tapes).get(&number).cloned()
+        self.tapes.get(number)
     }
 
     /// Adds a resource to those that it follows, or takes it out. Gives what it follows now, and what ends the listener
@@ -179,20 +169,32 @@ impl Drop for Visitor {
     }
 }
 
+/// The session of a key that was not used for longest, of those with nothing that would be missed.
+fn dispensable(all: &HashMap<Arc<str>, Arc<Visitor>>, key: &KeyId) -> Option<Arc<str>> {
+    let free = |visitor: &Arc<Visitor>| {
+        visitor.key == *key && Arc::strong_count(visitor) == 1 && lock(&visitor.followed).uris.is_empty()
+    };
+    let free = all.iter().filter(|(_, visitor)| free(visitor));
+    let (session, _) = free.min_by_key(|(_, visitor)| visitor.used.load(Ordering::Relaxed))?;
+    Some(Arc::clone(session))
+}
+
 /// The sessions in use.
 #[derive(Debug, Default)]
 pub(super) struct Visitors(Mutex<HashMap<Arc<str>, Arc<Visitor>>>);
 
 impl Visitors {
-    /// The visitor of a session at a server; `None` where the key has too many.
+    /// The visitor of a session at a server, or at all of them. Where the key has too many, one that is not in use goes: it
+    /// begins anew when it comes again. `None` where there is none that could.
     pub(super) fn get(
         &self,
         id: &str,
         key: &KeyId,
-        server: &ServerName,
+        server: Option<&ServerName>,
         capabilities: &Json,
         now: u64,
     ) -> Option<Arc<Visitor>> {
+        let server = server.map_or("", ServerName::as_str);
         let session: Arc<str> = format!("{key} {} {server}", hex(&fingerprint(key, id))).into();
         let mut all = lock(&self.0);
         if let Some(visitor) = all.get(&session) {
@@ -200,8 +202,10 @@ impl Visitors {
             return Some(Arc::clone(visitor));
         }
         all.retain(|_, visitor| Arc::strong_count(visitor) > 1 || !visitor.is_idle(now));
-        if all.len() >= MAX || all.values().filter(|visitor| visitor.key == *key).count() >= MAX_OF_KEY {
-            return None;
+        let own = all.values().filter(|visitor| visitor.key == *key).count();
+        if all.len() >= MAX || own >= MAX_OF_KEY {
+            let dispensable = dispensable(&all, key)?;
+            all.remove(&dispensable);
         }
         let visitor = Arc::new(Visitor::new(Arc::clone(&session), key.clone(), capabilities.clone()));
         visitor.used.store(now, Ordering::Relaxed);
@@ -227,7 +231,7 @@ impl Visitors {
         let mut all = lock(&self.0);
         all.retain(|_, visitor| Arc::strong_count(visitor) > 1 || !visitor.is_idle(now));
         for visitor in all.values() {
-            visitor.sweep(now);
+            visitor.tapes.sweep(now);
         }
     }
 }
@@ -248,7 +252,7 @@ mod tests {
         let visitors = Visitors::default();
         let (up, down): (ServerName, ServerName) = ("up".parse().unwrap(), "down".parse().unwrap());
         let none = Json::from_parts("{}".into());
-        let get = |id: &str, key: &str, server| visitors.get(id, &KeyId::from(key), server, &none, 0).unwrap();
+        let get = |id: &str, key: &str, server| visitors.get(id, &KeyId::from(key), Some(server), &none, 0).unwrap();
         assert!(Arc::ptr_eq(&get("a", "k", &up), &get("a", "k", &up)));
         assert!(!Arc::ptr_eq(&get("a", "k", &up), &get("a", "k", &down)));
         assert!(!Arc::ptr_eq(&get("a", "k", &up), &get("a", "l", &up)));
@@ -261,27 +265,35 @@ mod tests {
         let visitors = Visitors::default();
         let up: ServerName = "up".parse().unwrap();
         let none = Json::from_parts("{}".into());
-        let get = |n: usize, now: u64| visitors.get(&n.to_string(), &KeyId::from("k"), &up, &none, now);
-        for n in 0..MAX_OF_KEY {
-            assert!(get(n, 0).is_some());
-        }
-        assert!(get(MAX_OF_KEY, 0).is_none());
-        let later = u64::try_from(IDLE.as_micros()).unwrap() + 1;
-        assert!(get(MAX_OF_KEY, later).is_some());
+        let get = |n: usize, now: u64| visitors.get(&n.to_string(), &KeyId::from("k"), Some(&up), &none, now);
+        let mut held: Vec<_> = (0..MAX_OF_KEY).map(|n| get(n, n as u64).unwrap()).collect();
+        assert!(get(MAX_OF_KEY, 1000).is_none(), "all are in use");
+        let (first, _) = held[0].follow("x://y", true).unwrap();
+        assert_eq!(first, ["x://y"]);
+        held.truncate(3);
+        let (zero, three) = (Arc::clone(&held[0].session), get(3, 3).unwrap().session.clone());
+        drop(held);
+        assert!(get(MAX_OF_KEY, 1000).is_some(), "the longest unused that follows nothing makes room");
+        let kept = lock(&visitors.0).contains_key(&zero);
+        assert!(kept && lock(&visitors.0).contains_key(&three));
+        assert_eq!(lock(&visitors.0).len(), MAX_OF_KEY);
+        let later = u64::try_from(IDLE.as_micros()).unwrap() + 2000;
+        assert!(get(MAX_OF_KEY + 1, later).is_some());
+        assert_eq!(lock(&visitors.0).len(), 1);
     }
 
     #[test]
     fn what_has_ended_is_forgotten_though_nobody_comes_again() {
         let visitors = Visitors::default();
         let (up, none): (ServerName, Json) = ("up".parse().unwrap(), Json::from_parts("{}".into()));
-        let visitor = visitors.get("a", &KeyId::from("k"), &up, &none, 0).unwrap();
-        let tape = visitor.tape(0).unwrap();
+        let visitor = visitors.get("a", &KeyId::from("k"), Some(&up), &none, 0).unwrap();
+        let tape = visitor.tape(0, false).unwrap();
         tape.end(Some(b"data: x\n\n"), 0);
-        let (number, kept) = (tape.number(), u64::try_from(KEPT.as_micros()).unwrap());
+        let kept = u64::try_from(Duration::from_secs(60).as_micros()).unwrap();
         visitors.sweep(kept - 1);
-        assert!(visitor.taped(number).is_some());
+        assert_eq!(Arc::strong_count(&tape), 2);
         visitors.sweep(kept);
-        assert!(visitor.taped(number).is_none());
+        assert_eq!(Arc::strong_count(&tape), 1);
         assert_eq!(visitors.end("a", &KeyId::from("k")).len(), 1);
         assert!(visitor.ended.is_cancelled());
     }

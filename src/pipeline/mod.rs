@@ -28,7 +28,8 @@ pub use self::own::{Origin, OwnTool, OwnTools, Running, own_answer};
 use self::record::{Record, cache_digest};
 use self::resolve::Decided;
 pub use self::resolve::Road;
-pub use self::scan::{Scanned, examine};
+use self::scan::scrutinised;
+pub use self::scan::{Scanned, examine, noted_aside};
 pub use self::state::{Sight, State};
 pub use self::tallies::Tallies;
 use crate::approvals::Approvals;
@@ -191,7 +192,7 @@ impl Pipeline {
     }
 
     /// Lets a principal tell a server something about its own session there, which is no call: the log has no word for it,
-    /// but the server's token and the limits hold.
+    /// but the server's token, the limits and what is done about secrets hold.
     ///
     /// # Errors
     /// What stands in the way.
@@ -200,10 +201,13 @@ impl Pipeline {
         state: &State,
         principal: &Principal,
         server: &ServerName,
-        jwt: Option<&Secret>,
+        (said, jwt): (Option<&Json>, Option<&Secret>),
     ) -> Result<Seat<KeyId>, Refusal> {
         let seat = self.seat(principal)?;
         self.claims(state, server, jwt).await?;
+        if let Some(said) = said {
+            self.scan_aside(state, &principal.key, server, said).await?;
+        }
         self.charge(&state.server_charges(principal, server))?;
         Ok(seat)
     }
@@ -242,7 +246,8 @@ impl Pipeline {
         }
         record.sent();
         let (progress, notices) = self.notices(state, call, line.progress.clone());
-        let (peer, trail) = (line.peer.clone(), Some(record.trail()));
+        let peer = line.peer.as_ref().map(|peer| scrutinised(peer, tool.settings.dlp.arguments, record));
+        let trail = Some(record.trail());
         let options = SendOptions { trace, timeout, progress, peer, cache_digest, errand, key: None, trail };
         let sending = pin!(self.backends.send(call, options));
         Ok(match notices.beside(sending).await {

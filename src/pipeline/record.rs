@@ -6,6 +6,7 @@ use super::Pipeline;
 use super::approval::ended;
 use super::scan::Scanned;
 use crate::approvals::Execution;
+use crate::backend::Scrutiny;
 use crate::domain::audit::Decision;
 use crate::domain::call::{CallRequest, Entrance, Errand};
 use crate::domain::decision::Judgement;
@@ -33,6 +34,8 @@ pub(super) struct Record {
     execution: Option<Execution>,
     sent: bool,
     trail: Trail,
+    /// What is found in its client's answers, where that may be asked.
+    answers: Option<Arc<Scrutiny>>,
     /// Of a call that is a span.
     traced: Option<Box<Traced>>,
 }
@@ -70,8 +73,9 @@ impl Record {
                     Box::new(Traced { telemetry, parent, provenance, entrance, began })
                 });
                 let (policy, dlp, trail) = ("none".into(), DlpResult::Off, Trail::below(context));
-                let (execution, sent) = (None, false);
-                Ok(Self { entry, kind, tool: None, decision: "error", policy, dlp, execution, sent, trail, traced })
+                let (tool, execution, sent, answers) = (None, None, false, None);
+                let decision = "error";
+                Ok(Self { entry, kind, tool, decision, policy, dlp, execution, sent, trail, answers, traced })
             }
             Err(error) => Err(Box::new(Carried {
                 outcome: Outcome::Refused(Refusal::Unrecorded(error.to_string())),
@@ -162,6 +166,11 @@ impl Record {
         }
     }
 
+    /// Notes at its end what is found in its client's answers.
+    pub(super) fn hears(&mut self, answers: Arc<Scrutiny>) {
+        self.answers = Some(answers);
+    }
+
     /// Commits the intent.
     ///
     /// # Errors
@@ -171,8 +180,11 @@ impl Record {
     }
 
     /// Commits the outcome; an answer whose outcome cannot be recorded is withheld.
-    pub(super) async fn close(self, outcome: Outcome) -> Carried {
-        let Self { mut entry, kind, tool, mut decision, mut policy, dlp, execution, sent, trail, traced } = self;
+    pub(super) async fn close(mut self, outcome: Outcome) -> Carried {
+        if let Some((result, counts)) = self.answers.take().map(|answers| answers.found()) {
+            self.scanned(Direction::Arguments, &Scanned { result, counts, rewritten: None });
+        }
+        let Self { mut entry, kind, tool, mut decision, mut policy, dlp, execution, sent, trail, traced, .. } = self;
         if let Some(execution) = execution {
             execution.ended(ended(&outcome, sent)).await;
         }

@@ -7,21 +7,22 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::record::Record;
 use super::resolve::Resolved;
 use super::{Line, Long, Pipeline, State};
-use crate::backend::{Aside, Asides, Catalog, asides};
+use crate::backend::{Aside, Asides, Catalog, Peer, Scrutiny, asides};
 use crate::domain::decision::Judgement;
 use crate::domain::dlp::{Direction, DlpMode, DlpResult};
-use crate::domain::id::KeyId;
+use crate::domain::id::{KeyId, ServerName};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, Outcome, Refusal, UpstreamError, UpstreamFault};
 use crate::domain::tool::{Kind, Tool};
 use crate::policy::{PermittedCall, refused_by};
 use crate::scan::{Report, Scanner, redact};
+use crate::wire::era::Era;
 
 /// Progress of a backend that waits to be scanned.
 const NOTICES: usize = 64;
@@ -128,6 +129,14 @@ impl Eye<'_> {
     }
 }
 
+/// Notes what stands in words that belong to no call, so that no record can.
+pub fn noted_aside(server: &ServerName, scanned: &Scanned) {
+    if !scanned.counts.is_empty() {
+        let (result, rules) = (scanned.result.as_str(), scanned.counts.keys().copied().collect::<Vec<_>>().join(", "));
+        tracing::info!(%server, result, rules, "what a client says outside of a call holds findings");
+    }
+}
+
 /// Refuses a call for what stands in it and may not travel.
 fn kept_back(scanned: &Scanned, judgement: Judgement, record: &mut Record) -> Refusal {
     record.scanned(Direction::Arguments, scanned);
@@ -136,13 +145,29 @@ fn kept_back(scanned: &Scanned, judgement: Judgement, record: &mut Record) -> Re
     refusal
 }
 
+/// Of what cannot be rewritten, nothing travels that would have to be.
+fn whole(mode: DlpMode) -> DlpMode {
+    if mode == DlpMode::Redact { DlpMode::Block } else { mode }
+}
+
+/// A call's client, with what is done about what it answers while the call is under way. A modern one answers by another
+/// request.
+pub(super) fn scrutinised(peer: &Arc<Peer>, mode: DlpMode, record: &mut Record) -> Arc<Peer> {
+    if peer.era == Era::Modern || !peer.may_be_asked() {
+        return Arc::clone(peer);
+    }
+    let scrutiny = Arc::new(Scrutiny::new(mode));
+    record.hears(Arc::clone(&scrutiny));
+    Arc::new(Peer { asides: peer.asides.under(scrutiny), ..Peer::clone(peer) })
+}
+
 impl Pipeline {
     const fn eye<'a>(&'a self, scanner: &'a Arc<Scanner>, key: &'a KeyId) -> Eye<'a> {
         Eye { scanner, long: &self.long, key }
     }
 
-    /// Scans the arguments of a call to a backend, and what its client says beside them, which cannot be rewritten. An
-    /// errand's arguments stand there.
+    /// Scans the arguments of a call to a backend, and what cannot be rewritten: a resource's URI, and what its client says
+    /// beside all that. An errand's arguments stand there.
     ///
     /// # Errors
     /// Where they may not travel, or policy denies the call as it came.
@@ -156,9 +181,10 @@ impl Pipeline {
         let Some(tool) = resolved.backend_tool().map(Arc::clone) else { return Ok(resolved) };
         let (scanner, mode) = (&state.settings.scanner, tool.settings.dlp.arguments);
         let key = resolved.key().clone();
-        if let Some(beside) = line.peer.as_ref().and_then(|peer| peer.beside()) {
-            let mode = if mode == DlpMode::Redact { DlpMode::Block } else { mode };
-            let scanned = self.eye(scanner, &key).examined(mode, &beside).await;
+        let uri = (tool.kind == Kind::Resource).then(|| Json::of(&tool.id.tool));
+        let beside = line.peer.as_ref().and_then(|peer| peer.beside());
+        for text in uri.iter().chain(&beside) {
+            let scanned = self.eye(scanner, &key).examined(whole(mode), text).await;
             if scanned.result == DlpResult::Blocked {
                 let judgement = resolved.judged(&state.policies, self.clock.now(), record)?;
                 return Err(kept_back(&scanned, judgement, record));
@@ -190,6 +216,46 @@ impl Pipeline {
         record.scanned(Direction::Arguments, &scanned);
         record.resolved(&tool, Some(&text));
         resolved.rewritten(text, value, &self.long).await
+    }
+
+    /// Scans what a client answers to a backend's question, be it a result or an error; gives what the backend is told, and
+    /// what the scan came to.
+    pub async fn scan_answer(
+        &self,
+        state: &State,
+        key: &KeyId,
+        mode: DlpMode,
+        answer: Result<Json, Json>,
+    ) -> (Result<Json, Json>, Scanned) {
+        let (Ok(text) | Err(text)) = &answer;
+        let mut scanned = self.eye(&state.settings.scanner, key).examined(mode, text).await;
+        if scanned.result == DlpResult::Blocked {
+            let rules = scanned.counts.keys().copied().collect::<Vec<_>>().join(", ");
+            let why = format!("what the client answers may not travel: {rules}");
+            return (Err(Json::of(&json!({"code": -32603, "message": why}))), scanned);
+        }
+        let told = match scanned.rewritten.take() {
+            None => answer,
+            Some(text) => answer.map(|_| text.clone()).map_err(|_| text),
+        };
+        (told, scanned)
+    }
+
+    /// Scans what a client says of its own session with a server.
+    ///
+    /// # Errors
+    /// Where it may not travel.
+    pub(super) async fn scan_aside(
+        &self,
+        state: &State,
+        key: &KeyId,
+        server: &ServerName,
+        said: &Json,
+    ) -> Result<(), Refusal> {
+        let mode = whole(state.answers_mode(server));
+        let scanned = self.eye(&state.settings.scanner, key).examined(mode, said).await;
+        noted_aside(server, &scanned);
+        if scanned.result == DlpResult::Blocked { Err(scanned.refusal(Direction::Arguments)) } else { Ok(()) }
     }
 
     /// Scans what came back, be it a result or an error.
@@ -280,8 +346,9 @@ impl Notices<'_> {
 impl Way<'_> {
     async fn pass(&self, mut notice: Aside) {
         let params = match &mut notice {
-            Aside::Notification { params, .. } => params,
-            Aside::Question(question) => &mut question.params,
+            Aside::Notification { params, .. } => params.as_mut(),
+            Aside::Question(question) => question.params.as_mut(),
+            Aside::Withdrawn { .. } => None,
         };
         if let Some(text) = params {
             let scanned = self.eye.examined(self.mode, text).await;

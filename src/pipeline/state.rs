@@ -9,6 +9,7 @@ use crate::backend::{Catalog, Resolved, ServerCard};
 use crate::config::{Permissions, Profiles, Settings};
 use crate::domain::call::ToolRef;
 use crate::domain::clock::Moment;
+use crate::domain::dlp::DlpMode;
 use crate::domain::id::{ServerName, ToolId};
 use crate::domain::outcome::Refusal;
 use crate::domain::principal::{Principal, Scope};
@@ -89,6 +90,12 @@ impl State {
             None => Arc::new(index(&catalog, own)),
         };
         (Self { settings, profiles, catalog, policies: Arc::new(policies), index }, report)
+    }
+
+    /// What is done about secrets in what a client says to a server outside of a call.
+    #[must_use]
+    pub fn answers_mode(&self, server: &ServerName) -> DlpMode {
+        self.settings.servers.get(server).map_or(DlpMode::Block, |server| server.dlp.arguments)
     }
 
     /// The prompt or the resource that a reference names, as it is judged. Any name of a configured server is one, for only

@@ -13,11 +13,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::task::TaskTracker;
+use toolgate::gateway::control::Command;
 use toolgate::http::Deadlines;
 
-use crate::support::{Program, Setup, TestGateway, eventually, raw, soon, toolgate_in};
+use crate::support::{FakeChannel, Program, Setup, TestGateway, eventually, raw, soon, toolgate_in};
 
 const TLS: &str = "[gateway]\ntls = { cert = \"cert.pem\", key = \"key.pem\" }\n";
 
@@ -125,4 +126,66 @@ async fn the_program_says_https_and_where_a_certificate_is_wrong() {
     assert!(get(program.address, &trusted, "/healthz").await.is_some());
     assert_eq!(program.run(&["keys", "list"]).await.code, Some(0), "the command line has its own door");
     program.stop().await;
+}
+
+/// An authority of a test: its certificate in `NAME.pem` of a folder, and what a server with its word speaks TLS by.
+fn authority(folder: &Path, name: &str) -> TlsAcceptor {
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    std::fs::write(folder.join(format!("{name}.pem")), params.self_signed(&key).unwrap().pem()).unwrap();
+    let (issuer, of_server) = (rcgen::Issuer::new(params, key), rcgen::KeyPair::generate().unwrap());
+    let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.signed_by(&of_server, &issuer).unwrap();
+    std::fs::write(folder.join("cert.pem"), certificate.pem()).unwrap();
+    std::fs::write(folder.join("key.pem"), of_server.serialize_pem()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(of_server.serialize_der()).unwrap();
+    let config = builder.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// How the only server of a gateway is, and why.
+async fn state(gateway: &TestGateway) -> (String, String) {
+    let server = gateway.control(Command::ServersList).await["servers"][0].clone();
+    (server["state"].as_str().unwrap().into(), server["last_error"].as_str().unwrap_or_default().into())
+}
+
+#[tokio::test]
+async fn a_web_socket_is_known_by_the_authority_that_is_configured() {
+    let setup = Setup::new();
+    let backend = FakeChannel::wss(authority(setup.folder(), "ours")).await;
+    authority(setup.folder(), "theirs");
+    let gateway = setup.config(&backend.section("up", "ca = \"theirs.pem\"")).start().await;
+    let (was, why) = state(&gateway).await;
+    assert!(was == "down" && why.contains("certificate"), "{was}: {why}");
+    gateway.write("toolgate.toml", &backend.section("up", "ca = \"ours.pem\""));
+    eventually("it is believed", async || (state(&gateway).await.0 == "ready").then_some(())).await;
+    eventually("its tools can be called", async || gateway.gateway.settled().then_some(())).await;
+    assert_eq!(gateway.agent().await.invoke("up", "read", "{}").await.told(), "done");
+    gateway.finish().await;
+}
+
+/// The gateway is a server too, so another one stands before it here.
+#[tokio::test]
+async fn a_server_over_https_is_known_by_the_authority_that_is_configured() {
+    let behind = Setup::new();
+    authority(behind.folder(), "ours");
+    let ours = std::fs::read(behind.folder().join("ours.pem")).unwrap();
+    let behind = behind.config(TLS).start().await;
+    let key = behind.key("agent").await;
+    let section = |ca: &str| {
+        let headers = format!("headers = {{ X-API-Key = \"{}\" }}", key.text);
+        format!("[servers.up]\nurl = \"https://{}/v1/mcp\"\n{headers}\n{ca}\n", behind.address)
+    };
+    let setup = Setup::new();
+    std::fs::write(setup.folder().join("ours.pem"), ours).unwrap();
+    let gateway = setup.config(&section("")).start().await;
+    let (was, why) = state(&gateway).await;
+    assert!(was == "down" && why.contains("certificate"), "the system knows nothing of it: {was}: {why}");
+    gateway.write("toolgate.toml", &section("ca = \"ours.pem\""));
+    eventually("it is believed", async || (state(&gateway).await.0 == "ready").then_some(())).await;
+    gateway.finish().await;
+    behind.finish().await;
 }

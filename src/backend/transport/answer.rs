@@ -5,7 +5,7 @@ use http::StatusCode;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use serde_json::value::RawValue;
 
-use super::client::{Exchange, MAX_ANSWER};
+use super::client::Exchange;
 use crate::backend::fault::{Fault, FaultKind};
 use crate::domain::json::Json;
 use crate::wire::reply::{self, Reply};
@@ -55,7 +55,8 @@ pub(crate) async fn read_on(
     }
     match body_kind(&exchange)? {
         BodyKind::Json => {
-            let bytes = exchange.body(MAX_ANSWER).await?;
+            let cap = exchange.cap;
+            let bytes = exchange.body(cap).await?;
             match message(&bytes, id)? {
                 Said::Result(result) => Ok(result),
                 Said::Error(error) => Err(rpc(error)),
@@ -158,7 +159,7 @@ async fn events(
     trail: &mut Trail,
     mut aside: impl FnMut(Heard),
 ) -> Result<Json, Fault> {
-    let mut reader = SseReader::new(MAX_ANSWER);
+    let mut reader = SseReader::new(exchange.cap);
     let mut events = Vec::new();
     while let Some(piece) = exchange.piece().await {
         reader.push(&piece?, &mut events).map_err(|error| Fault::garbled(error.to_string()))?;

@@ -10,11 +10,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::asking::{Asking, CANCELLED};
 use super::duplex::Outgoing;
 use crate::backend::ask;
 use crate::backend::deadline::{Deadline, PROGRESS, Progress};
 use crate::backend::fault::{Fault, FaultKind};
-use crate::backend::peer::{self, Audience, Peer};
+use crate::backend::peer::{Audience, Peer};
 use crate::domain::json::Json;
 use crate::domain::plain::plain;
 use crate::wire::reply::{self, Reply};
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     pub(super) audience: Audience,
     tracker: TaskTracker,
     noise: AtomicU32,
+    /// What the backend has asked.
+    asking: Asking,
 }
 
 /// Requests that wait for an answer; `None` once the link is over.
@@ -60,6 +63,7 @@ impl Shared {
             audience,
             tracker,
             noise: AtomicU32::new(0),
+            asking: Asking::default(),
         }
     }
 
@@ -175,6 +179,9 @@ impl Shared {
             }
             return;
         }
+        if method == CANCELLED {
+            return self.asking.withdraw(params.as_ref());
+        }
         let subscriber = marks.meta.and_then(|meta| meta.subscription);
         if let Some(peer) = subscriber.and_then(|id| self.with(id, |waiter| waiter.peer.clone())) {
             return peer.asides.tell(method, params);
@@ -225,10 +232,10 @@ impl Shared {
             Ok(reply) => reply,
             Err(error) => return self.tell(ask::answered(&id, &Err(error))),
         };
-        let shared = Arc::clone(self);
+        let (shared, open) = (Arc::clone(self), self.asking.open(&id, reply));
         self.tracker.spawn(async move {
-            let answering = peer::answer(reply, deadline.as_ref());
-            if let Some(answer) = shared.gone.run_until_cancelled(answering).await {
+            let answering = open.answer(deadline.as_ref());
+            if let Some(Some(answer)) = shared.gone.run_until_cancelled(answering).await {
                 shared.tell(ask::answered(&id, &answer));
             }
         });

@@ -92,6 +92,8 @@ pub(crate) struct Program<'a> {
     pub cwd: Option<&'a Path>,
     /// The gateway's own environment, of which a little is passed on.
     pub inherited: &'a [(OsString, OsString)],
+    /// Bytes of one message, where they are others than usual.
+    pub limit: Option<usize>,
 }
 
 /// A process that runs, the group that it leads, and what has left that group.

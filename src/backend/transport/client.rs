@@ -23,8 +23,9 @@ use tower::ServiceExt;
 
 use super::held::Held;
 use crate::backend::fault::{Fault, FaultKind};
+use crate::config::Ca;
 
-/// Largest answer that is read from a backend, in bytes.
+/// Largest answer that is read from a backend over HTTP, in bytes, unless it is configured.
 pub(crate) const MAX_ANSWER: usize = 64 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -50,15 +51,17 @@ pub(crate) struct Exchange {
     pub response: Response<Incoming>,
     /// The room that the body takes, where it is large.
     pub held: Held,
+    /// Bytes of the body that are read at most.
+    pub cap: usize,
     lease: Option<(Arc<PlainPool>, SendRequest<Body>)>,
 }
 
 impl HttpClient {
-    /// A client for `url`; TLS roots are loaded only when the first `https://` URL asks for them.
-    pub(crate) fn new(url: &Uri, tracker: &TaskTracker) -> Result<Self, Fault> {
+    /// A client for `url`; the system's roots are loaded only when the first `https://` URL without a `ca` asks for them.
+    pub(crate) fn new(url: &Uri, tracker: &TaskTracker, ca: Option<&Ca>) -> Result<Self, Fault> {
         match url.scheme_str() {
             Some("http") => Ok(Self::Plain(Arc::new(PlainPool::new(url, tracker.clone())?))),
-            Some("https") => Ok(Self::Tls(Box::new(tls_client()?))),
+            Some("https") => Ok(Self::Tls(Box::new(tls_client(ca)?))),
             _ => Err(Fault::new(FaultKind::Connect, "the URL is neither http:// nor https://")),
         }
     }
@@ -73,7 +76,7 @@ impl HttpClient {
         match self {
             Self::Plain(pool) => pool.send(request).await,
             Self::Tls(client) => match client.request(request).await {
-                Ok(response) => Ok(Exchange { response, held: Held::default(), lease: None }),
+                Ok(response) => Ok(Exchange { response, held: Held::default(), cap: MAX_ANSWER, lease: None }),
                 Err(error) if error.is_connect() => Err(Fault::new(FaultKind::Connect, sources(&error))),
                 Err(error) => Err(Fault::broken(sources(&error))),
             },
@@ -82,6 +85,11 @@ impl HttpClient {
 }
 
 impl Exchange {
+    /// The same with another bound on its body.
+    pub(crate) fn within(self, cap: usize) -> Self {
+        Self { cap, ..self }
+    }
+
     /// Reads the rest of the body, at most `cap` bytes of it.
     pub(crate) async fn body(mut self, cap: usize) -> Result<Bytes, Fault> {
         let body = self.response.body_mut();
@@ -183,7 +191,7 @@ impl PlainPool {
     }
 
     fn exchange(self: &Arc<Self>, response: Response<Incoming>, sender: SendRequest<Body>) -> Exchange {
-        Exchange { response, held: Held::default(), lease: Some((Arc::clone(self), sender)) }
+        Exchange { response, held: Held::default(), cap: MAX_ANSWER, lease: Some((Arc::clone(self), sender)) }
     }
 
     async fn connect(&self) -> Result<SendRequest<Body>, Fault> {
@@ -250,13 +258,14 @@ pub(super) async fn plain_stream(url: &Uri) -> Result<TcpStream, Fault> {
 }
 
 /// A connection with TLS to where a `wss:` URL leads, with the roots that `https:` has.
-pub(super) async fn tls_stream(url: &Uri) -> Result<TlsStream, Fault> {
+pub(super) async fn tls_stream(url: &Uri, ca: Option<&Ca>) -> Result<TlsStream, Fault> {
     static CONNECTOR: OnceLock<Result<HttpsConnector<HttpConnector>, String>> = OnceLock::new();
-    let connector = CONNECTOR.get_or_init(|| {
-        let (builder, http) = tls_connector()?;
+    let new = |ca| {
+        let (builder, http) = tls_connector(ca)?;
         Ok(builder.https_only().enable_http1().wrap_connector(http))
-    });
-    let connector = connector.clone().map_err(|error| Fault::new(FaultKind::Connect, error))?;
+    };
+    let connector = if ca.is_some() { new(ca) } else { CONNECTOR.get_or_init(|| new(None)).clone() };
+    let connector = connector.map_err(|error| Fault::new(FaultKind::Connect, error))?;
     let mut parts = url.clone().into_parts();
     parts.scheme = Some(Scheme::HTTPS);
     let url = Uri::from_parts(parts).map_err(|error| Fault::new(FaultKind::Connect, error.to_string()))?;
@@ -266,24 +275,30 @@ pub(super) async fn tls_stream(url: &Uri) -> Result<TlsStream, Fault> {
 
 type Roots = (HttpsConnectorBuilder<WantsSchemes>, HttpConnector);
 
-fn tls_connector() -> Result<Roots, String> {
+/// With the system's roots, or those of a server's own.
+fn tls_connector(ca: Option<&Ca>) -> Result<Roots, String> {
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_nodelay(true);
     http.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    let builder = HttpsConnectorBuilder::new()
-        .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
-        .map_err(|error| format!("the system's root certificates cannot be loaded: {error}"))?;
+    let builder = HttpsConnectorBuilder::new();
+    let builder = match ca {
+        Some(ca) => builder.with_tls_config(ca.client()),
+        None => builder
+            .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
+            .map_err(|error| format!("the system's root certificates cannot be loaded: {error}"))?,
+    };
     Ok((builder, http))
 }
 
-fn tls_client() -> Result<TlsClient, Fault> {
+fn tls_client(ca: Option<&Ca>) -> Result<TlsClient, Fault> {
     static CONNECTOR: OnceLock<Result<HttpsConnector<HttpConnector>, String>> = OnceLock::new();
-    let connector = CONNECTOR.get_or_init(|| {
-        let (builder, http) = tls_connector()?;
+    let new = |ca| {
+        let (builder, http) = tls_connector(ca)?;
         Ok(builder.https_only().enable_all_versions().wrap_connector(http))
-    });
-    let connector = connector.clone().map_err(|error| Fault::new(FaultKind::Connect, error))?;
+    };
+    let connector = if ca.is_some() { new(ca) } else { CONNECTOR.get_or_init(|| new(None)).clone() };
+    let connector = connector.map_err(|error| Fault::new(FaultKind::Connect, error))?;
     let client = Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())

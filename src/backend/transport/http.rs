@@ -14,13 +14,14 @@ use tokio_util::task::TaskTracker;
 
 use super::Place;
 use super::answer::{self, Heard, Trail};
+use super::asking::{Asking, CANCELLED};
 use super::client::{Exchange, HttpClient};
 use super::held::Held;
 use super::wire::{EVENTS, Outbox, Wire};
 use crate::backend::ask::{self, Ask, Params};
 use crate::backend::deadline::PROGRESS;
 use crate::backend::fault::{Fault, FaultKind};
-use crate::backend::peer::{self, Audience, Peer};
+use crate::backend::peer::{Audience, Peer};
 use crate::backend::probe::{self, DISCOVER_TIMEOUT, Hello, INITIALIZE_TIMEOUT, Probed};
 use crate::domain::json::Json;
 use crate::wire::era::{Era, MODERN};
@@ -51,6 +52,10 @@ pub(crate) struct HttpLink {
     /// Cancelled once the stream of notifications was answered, whatever the answer.
     hears: CancellationToken,
     audience: Audience,
+    /// What the backend has asked.
+    asking: Asking,
+    /// Falls when a session was opened in place of a lost one.
+    pub(crate) renewed: Notify,
 }
 
 /// The state of the conversation: replaced as a whole when a session is renewed.
@@ -96,6 +101,8 @@ impl HttpLink {
             contradiction: Notify::new(),
             hears: CancellationToken::new(),
             audience,
+            asking: Asking::default(),
+            renewed: Notify::new(),
         })
     }
 
@@ -168,6 +175,10 @@ impl HttpLink {
             let (true, Era::Legacy, Some(last)) = (lost, talk.era, trail.last.take()) else { break };
             tokio::time::sleep(Duration::from_millis(trail.retry.unwrap_or(TAKE_UP_AFTER).min(30_000))).await;
             let Ok(mut exchange) = Box::pin(self.take_up(talk, &last)).await else { break };
+            // Whether the call was done is not known: another status says nothing of it.
+            if !exchange.response.status().is_success() {
+                break;
+            }
             exchange.held = Held::new(ask.allowance.cloned());
             trail.last = Some(last);
             answer = Box::pin(answer::read_on(exchange, id, &mut trail, &mut aside)).await;
@@ -188,6 +199,7 @@ impl HttpLink {
         let peer = ask.and_then(|ask| ask.peer);
         let sink = peer.map(|peer| &peer.asides).or(self.audience.ambient.as_ref());
         match heard {
+            Heard::Notification { method, params } if method == CANCELLED => self.asking.withdraw(params.as_ref()),
             Heard::Notification { method, params } => {
                 if !self.audience.changes.take(&method)
                     && let Some(sink) = sink
@@ -204,9 +216,11 @@ impl HttpLink {
                 match put {
                     Some(Ok(reply)) => {
                         let (outbox, deadline) = (self.outbox.clone(), ask.and_then(|ask| ask.deadline).cloned());
+                        let open = self.asking.open(&id, reply);
                         self.wire.tracker.spawn(async move {
-                            let answer = peer::answer(reply, deadline.as_ref()).await;
-                            outbox.send(headers, ask::answered(&id, &answer)).await;
+                            if let Some(answer) = open.answer(deadline.as_ref()).await {
+                                outbox.send(headers, ask::answered(&id, &answer)).await;
+                            }
                         });
                     }
                     Some(Err(error)) => self.outbox.tell(headers, ask::answered(&id, &Err(error))),
@@ -230,6 +244,7 @@ impl HttpLink {
         let (_, talk) = initialize(&self.wire, &self.ids, &self.audience.capabilities).await?;
         self.talk.store(Arc::new(talk));
         self.audience.changes.tools.notify_one();
+        self.renewed.notify_one();
         Ok(())
     }
 

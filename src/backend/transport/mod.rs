@@ -4,6 +4,7 @@
 //! not carry it along.
 
 mod answer;
+mod asking;
 mod channel;
 mod child;
 mod client;
@@ -28,6 +29,7 @@ pub(crate) use self::http::HttpLink;
 use super::fault::Fault;
 use super::oauth::Authorization;
 use super::peer::Audience;
+use crate::config::Ca;
 use crate::domain::secret::Secret;
 use crate::wire::era::Era;
 
@@ -38,6 +40,10 @@ pub(crate) struct Place<'a> {
     pub headers: &'a [(HeaderName, Secret)],
     /// The gateway's own token, where the backend asks for one.
     pub authorization: Option<&'a Arc<Authorization>>,
+    /// Whose certificates it is known by, where those are not the system's.
+    pub ca: Option<&'a Ca>,
+    /// Bytes of one answer, where they are others than the transport's.
+    pub limit: Option<usize>,
 }
 
 /// A child process.

@@ -41,7 +41,8 @@ impl Way for Sse<'_> {
     async fn start(&self, carrier: Carrier) -> Result<(), Fault> {
         let wire = Wire::new(self.place, self.tracker)?;
         let late = || Fault::new(FaultKind::Timeout, "its event stream does not say where messages are posted");
-        let opened = tokio::time::timeout(ENDPOINT_TIMEOUT, Stream::open(&wire)).await;
+        let opened =
+            tokio::time::timeout(ENDPOINT_TIMEOUT, Stream::open(&wire, self.place.limit.unwrap_or(MAX_MESSAGE))).await;
         let (stream, endpoint) = opened.unwrap_or_else(|_| Err(late()))?;
         let posts = wire.at(&of_same_origin(self.place.url, &endpoint)?)?;
         let Carrier { shared, queue, stop } = carrier;
@@ -74,7 +75,7 @@ struct Stream {
 
 impl Stream {
     /// Opens the stream; gives what its first event, `endpoint`, says.
-    async fn open(wire: &Wire) -> Result<(Self, String), Fault> {
+    async fn open(wire: &Wire, limit: usize) -> Result<(Self, String), Fault> {
         let mut headers = wire.headers.clone();
         headers.remove(CONTENT_TYPE);
         headers.insert(ACCEPT, EVENTS);
@@ -86,7 +87,7 @@ impl Stream {
         let BodyKind::Events = answer::body_kind(&exchange)? else {
             return Err(Fault::garbled("a GET of its URL gives no event stream"));
         };
-        let mut stream = Self { exchange, reader: SseReader::new(MAX_MESSAGE), ready: VecDeque::new() };
+        let mut stream = Self { exchange, reader: SseReader::new(limit), ready: VecDeque::new() };
         match stream.next().await? {
             Some(event) if event.kind == "endpoint" && event.data.len() <= MAX_ENDPOINT => {
                 let endpoint = String::from_utf8_lossy(&event.data).trim().to_owned();

@@ -29,7 +29,8 @@ impl Way for Stdio<'_> {
         let (broken, closing) = (CancellationToken::new(), CancellationToken::new());
         self.tracker.spawn(write(stdin, queue, closing.clone()));
         self.tracker.spawn(self.tail.clone().drain(stderr));
-        self.tracker.spawn(read(Arc::clone(&shared), stdout, broken.clone()));
+        let limit = self.program.limit.unwrap_or(MAX_MESSAGE);
+        self.tracker.spawn(read(Arc::clone(&shared), stdout, broken.clone(), limit));
         self.tracker.spawn(mind(process, shared, [stop, broken, closing]));
         Ok(())
     }
@@ -67,14 +68,14 @@ async fn put(stdin: &mut BufWriter<ChildStdin>, message: &Outgoing) -> std::io::
 }
 
 /// Reads lines until the child's output ends.
-async fn read(shared: Arc<Shared>, stdout: ChildStdout, broken: CancellationToken) {
-    let mut lines = Lines::new(stdout, MAX_MESSAGE);
+async fn read(shared: Arc<Shared>, stdout: ChildStdout, broken: CancellationToken, limit: usize) {
+    let mut lines = Lines::new(stdout, limit);
     loop {
         match lines.next().await {
             Ok(line) if line.trim_ascii().is_empty() => {}
             Ok(line) => shared.hear(&line),
             Err(NoLine::TooLong) => {
-                shared.end(format!("wrote a line longer than {MAX_MESSAGE} bytes and was killed"));
+                shared.end(format!("wrote a line longer than {limit} bytes and was killed"));
                 broken.cancel();
                 return;
             }

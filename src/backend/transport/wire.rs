@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::Place;
-use super::client::{Exchange, HttpClient};
+use super::client::{Exchange, HttpClient, MAX_ANSWER};
 use crate::backend::fault::{Fault, FaultKind};
 use crate::backend::oauth::Authorization;
 use crate::domain::secret::Secret;
@@ -36,13 +36,15 @@ pub(super) struct Wire {
     pub(super) headers: HeaderMap,
     /// The gateway's own token, where the backend asks for one.
     pub(super) authorization: Option<Arc<Authorization>>,
+    /// Bytes of one answer.
+    limit: usize,
     pub(super) tracker: TaskTracker,
 }
 
 impl Wire {
     pub(super) fn new(place: Place<'_>, tracker: &TaskTracker) -> Result<Self, Fault> {
-        let Place { url, headers: configured, authorization } = place;
-        let client = HttpClient::new(url, tracker)?;
+        let Place { url, headers: configured, authorization, ca, limit } = place;
+        let client = HttpClient::new(url, tracker, ca)?;
         let mut headers = HeaderMap::with_capacity(16);
         headers.insert(CONTENT_TYPE, JSON);
         headers.insert(ACCEPT, BOTH);
@@ -57,7 +59,8 @@ impl Wire {
         }
         headers.extend(configured_headers(configured)?);
         let uri = target(&client, url)?;
-        Ok(Self { client, uri, headers, authorization: authorization.cloned(), tracker: tracker.clone() })
+        let (limit, authorization) = (limit.unwrap_or(MAX_ANSWER), authorization.cloned());
+        Ok(Self { client, uri, headers, authorization, limit, tracker: tracker.clone() })
     }
 
     /// The same for another URL of the same origin.
@@ -74,10 +77,12 @@ impl Wire {
         *request.method_mut() = method;
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = headers;
-        let Some(authorization) = &self.authorization else { return self.client.send(request).await };
+        let Some(authorization) = &self.authorization else {
+            return Ok(self.client.send(request).await?.within(self.limit));
+        };
         let header = authorization.header().await?;
         request.headers_mut().insert(AUTHORIZATION, header.clone());
-        let exchange = self.client.send(request).await?;
+        let exchange = self.client.send(request).await?.within(self.limit);
         if exchange.response.status() == StatusCode::UNAUTHORIZED {
             authorization.refuse(&header);
         }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
-use http::header::{RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, USER_AGENT};
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use http::header::{AUTHORIZATION, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, USER_AGENT};
 use http::{HeaderValue, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -42,26 +43,51 @@ pub(super) struct Ws<'a> {
 
 impl Way for Ws<'_> {
     async fn start(&self, carrier: Carrier) -> Result<(), Fault> {
-        let url = self.place.url;
+        let Place { url, ca, limit, .. } = self.place;
+        let limit = limit.unwrap_or(MAX_MESSAGE);
         if url.scheme_str() == Some("wss") {
-            let opening = async { self.shake_hands(client::tls_stream(url).await?).await };
-            carry(Box::pin(in_time(opening)).await?, carrier, self.tracker);
+            let dial = || client::tls_stream(url, ca).boxed();
+            carry(Box::pin(in_time(self.opened(dial))).await?, carrier, (self.tracker, limit));
         } else {
-            let opening = async { self.shake_hands(client::plain_stream(url).await?).await };
-            carry(in_time(opening).await?, carrier, self.tracker);
+            let dial = || client::plain_stream(url).boxed();
+            carry(Box::pin(in_time(self.opened(dial))).await?, carrier, (self.tracker, limit));
         }
         Ok(())
     }
 }
 
 impl Ws<'_> {
-    async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> Result<WebSocketStream<S>, Fault> {
+    /// Shakes hands, once more with another token where the first is not taken.
+    async fn opened<'b, S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        dial: impl Fn() -> BoxFuture<'b, Result<S, Fault>>,
+    ) -> Result<WebSocketStream<S>, Fault> {
+        let Some(authorization) = self.place.authorization else { return self.shake_hands(dial().await?, None).await };
+        let header = authorization.header().await?;
+        match self.shake_hands(dial().await?, Some(header.clone())).await {
+            Err(fault) if fault.is_unauthorized() => {
+                authorization.refuse(&header);
+                // Whoever cannot renew it says why, and who has to log in.
+                let another = authorization.header().await?;
+                self.shake_hands(dial().await?, Some(another)).await
+            }
+            opened => opened,
+        }
+    }
+
+    async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+        token: Option<HeaderValue>,
+    ) -> Result<WebSocketStream<S>, Fault> {
         let mut request = self.place.url.clone().into_client_request().map_err(|error| fault(&error))?;
         let headers = request.headers_mut();
         headers.insert(USER_AGENT, AGENT);
         headers.extend(configured_headers(self.place.headers)?);
+        headers.extend(token.map(|token| (AUTHORIZATION, token)));
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("mcp"));
-        let opened = tokio_tungstenite::client_async_with_config(request, stream, Some(config())).await;
+        let config = config(self.place.limit.unwrap_or(MAX_MESSAGE));
+        let opened = tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await;
         opened.map(|(socket, _)| socket).map_err(|error| fault(&error))
     }
 }
@@ -71,8 +97,8 @@ async fn in_time<T>(opening: impl Future<Output = Result<T, Fault>>) -> Result<T
     tokio::time::timeout(OPEN_TIMEOUT, opening).await.unwrap_or_else(|_| late())
 }
 
-fn config() -> WebSocketConfig {
-    WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE))
+fn config(limit: usize) -> WebSocketConfig {
+    WebSocketConfig::default().max_message_size(Some(limit)).max_frame_size(Some(limit))
 }
 
 /// Why there is no WebSocket.
@@ -98,17 +124,18 @@ fn refused<B>(response: &Response<B>) -> Fault {
         status if status.is_server_error() => FaultKind::Status(status.as_u16()),
         _ => FaultKind::Garbled,
     };
-    Fault::new(kind, format!("no WebSocket: HTTP {}", status.as_u16()))
+    let how = if status == StatusCode::UNAUTHORIZED { "" } else { "no WebSocket: " };
+    Fault::new(kind, format!("{how}HTTP {}", status.as_u16()))
 }
 
-fn carry<S>(socket: WebSocketStream<S>, carrier: Carrier, tracker: &TaskTracker)
+fn carry<S>(socket: WebSocketStream<S>, carrier: Carrier, (tracker, limit): (&TaskTracker, usize))
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (sink, stream) = socket.split();
     let Carrier { shared, queue, stop } = carrier;
     tracker.spawn(write(Arc::clone(&shared), sink, queue, stop.clone()));
-    tracker.spawn(read(shared, stream, stop));
+    tracker.spawn(read(shared, stream, stop, limit));
 }
 
 /// Writes what is queued, and asks for signs of life.
@@ -148,6 +175,7 @@ async fn read<S: AsyncRead + AsyncWrite + Unpin>(
     shared: Arc<Shared>,
     mut stream: SplitStream<WebSocketStream<S>>,
     stop: CancellationToken,
+    limit: usize,
 ) {
     let hearing = async {
         loop {
@@ -162,7 +190,7 @@ async fn read<S: AsyncRead + AsyncWrite + Unpin>(
                 Some(Ok(Message::Close(None))) | None => return String::from("its WebSocket was closed"),
                 Some(Ok(Message::Binary(_))) => tracing::debug!("a backend sent a frame that is no text"),
                 Some(Ok(_)) => {}
-                Some(Err(Error::Capacity(_))) => return format!("it sent a message larger than {MAX_MESSAGE} bytes"),
+                Some(Err(Error::Capacity(_))) => return format!("it sent a message larger than {limit} bytes"),
                 Some(Err(error)) => return format!("its WebSocket broke off: {}", sources(&error)),
             }
         }
@@ -192,7 +220,11 @@ mod tests {
         let shared = Arc::new(Shared::new(writer, audience, tracker.clone()));
         let stop = CancellationToken::new();
         let carrier = Carrier { shared: Arc::clone(&shared), queue, stop: stop.clone() };
-        carry(WebSocketStream::from_raw_socket(ours, Role::Client, Some(config())).await, carrier, tracker);
+        carry(
+            WebSocketStream::from_raw_socket(ours, Role::Client, Some(config(MAX_MESSAGE))).await,
+            carrier,
+            (tracker, MAX_MESSAGE),
+        );
         (shared, WebSocketStream::from_raw_socket(theirs, Role::Server, None).await, stop)
     }
 

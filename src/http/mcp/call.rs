@@ -13,7 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::approval::Approval;
-use super::relayed::{Via, notification, parked_event};
+use super::relayed::{Via, notification, parked_event, withdrawn};
 use super::tasks::{self, Beginning};
 use super::told::{self, AUDIT_ID, answered, event, text, uncalled};
 use super::{Asked, failure, json};
@@ -225,6 +225,11 @@ impl Answering {
             (Aside::Question(question), Some(via)) if self.streams => {
                 via.ask(question).map_or(Turn::Nothing, |text| Turn::Say(event(&text)))
             }
+            (Aside::Withdrawn { question, reason }, Some(via)) if self.streams => {
+                let visitor = via.visitor.as_ref();
+                let told = visitor.and_then(|visitor| withdrawn(visitor, question, reason.as_deref()));
+                told.map_or(Turn::Nothing, |text| Turn::Say(event(&text)))
+            }
             (Aside::Notification { method, params, .. }, _) if self.streams => {
                 self.notice(&method, params.as_ref()).map_or(Turn::Nothing, Turn::Say)
             }
@@ -302,7 +307,7 @@ impl Answering {
                     tape.say(&first);
                 }
                 tasks.spawn(record(Some(streaming), Arc::clone(&tape), clock));
-                super::stream::taped(&tape, None)
+                super::stream::taped(&tape)
             }
             None => {
                 let rest =

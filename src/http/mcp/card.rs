@@ -13,9 +13,11 @@ use super::super::caller::{Peer, source};
 use super::super::door::Door;
 use super::super::oauth;
 use super::super::request::Named;
+use super::relayed::resumes;
 use super::{Header, SESSION, Wishes, ended, failure, follow, one, stream, two_sessions, unknown_server};
 use crate::config::tokens::OAUTH_PATH;
-use crate::gateway::{Gateway, Listing, Visit, position};
+use crate::domain::principal::Principal;
+use crate::gateway::{Gateway, Listing, Visit, Visitor, position};
 use crate::wire::era::SUPPORTED;
 use crate::wire::rpc::RpcError;
 
@@ -55,13 +57,17 @@ pub(in crate::http) async fn card_or_stream(
         Header::Absent => return no_stream(),
         Header::Malformed => return failure(None, &two_sessions()),
     };
-    match gateway.visit(id, &principal) {
-        Visit::Gone => failure(None, &ended()),
-        Visit::Open(_) => match wishes.read() {
-            Ok((surface, names)) => stream::of_session(gateway, principal, Listing { surface, names, host: true }),
-            Err(error) => failure(None, &error),
-        },
+    let Visit::Open(session) = gateway.visit(id, &principal) else { return failure(None, &ended()) };
+    let (surface, names) = match wishes.read() {
+        Ok(wished) => wished,
+        Err(error) => return failure(None, &error),
+    };
+    let visitor = gateway.session_visitor(&principal, id);
+    if let Some(response) = resumed(&gateway, &principal, visitor.as_ref(), &headers) {
+        return response;
     }
+    let of = (visitor, resumes(session.as_ref()));
+    stream::of_session(&gateway, principal, Listing { surface, names, host: true }, of)
 }
 
 /// `GET` of one server: the stream of a legacy session with it.
@@ -86,16 +92,26 @@ pub(in crate::http) async fn server_stream(
     };
     let Visit::Open(session) = gateway.visit(id, &principal) else { return failure(None, &ended()) };
     let visitor = gateway.visitor(&principal, id, session.as_ref(), &server);
-    if let (Header::One(last), Some(visitor)) = (one(&headers, "last-event-id"), &visitor)
-        && let Some((number, at)) = position(last)
-        && let Some(tape) = visitor.taped(number)
-    {
-        return stream::taken_up(gateway, principal, visitor, &tape, at);
+    if let Some(response) = resumed(&gateway, &principal, visitor.as_ref(), &headers) {
+        return response;
     }
     match visitor {
-        Some(visitor) => follow::of_visitor(gateway, principal, &server, visitor),
+        Some(visitor) => follow::of_visitor(&gateway, principal, &server, visitor, resumes(session.as_ref())),
         None => failure(None, &stream::too_many()),
     }
+}
+
+/// The rest of the stream that `Last-Event-ID` names, where it is one of this session's.
+fn resumed(
+    gateway: &Arc<Gateway>,
+    principal: &Principal,
+    visitor: Option<&Arc<Visitor>>,
+    headers: &HeaderMap,
+) -> Option<Response> {
+    let Header::One(last) = one(headers, "last-event-id") else { return None };
+    let (number, at) = position(last)?;
+    let (visitor, tape) = (visitor?, visitor?.taped(number)?);
+    Some(stream::taken_up(Arc::clone(gateway), principal.clone(), visitor, &tape, at))
 }
 
 fn no_stream() -> Response {

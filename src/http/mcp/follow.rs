@@ -2,13 +2,11 @@
 //! `GET`; a modern client hears what it asked for, under the id of its subscription.
 
 use std::collections::HashSet;
-use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
@@ -16,13 +14,12 @@ use tokio::time::Interval;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::call::NOTICES;
-use super::relayed::{Via, notification, request};
-use super::stream::{LOOK, LOOKS_PER_COMMENT, SUBSCRIPTION, response, too_many};
-use super::subscribe::{ACKNOWLEDGED, MAX_RESOURCES, subscribe};
+use super::relayed::{Via, notification, request, withdrawn};
+use super::stream::{LOOK, LOOKS_PER_COMMENT, SUBSCRIPTION, ambient, body_of, response, too_many};
+use super::subscribe::{ACKNOWLEDGED, MAX_RESOURCES, UPDATED, subscribe};
 use super::told::event;
 use super::{Asked, failure};
-use crate::domain::crowd::Seat;
-use crate::domain::id::{KeyId, ServerName};
+use crate::domain::id::ServerName;
 use crate::domain::json::Json;
 use crate::domain::principal::Principal;
 use crate::gateway::{Aside, Attending, Gateway, ListVersions, Visitor, asides};
@@ -110,26 +107,30 @@ pub(super) async fn listen(
     let result = hop::result_for(&Json::of(&json!({"_meta": {SUBSCRIPTION: tag}})), Era::Modern, &greeting.info, None);
     let last = Some(event(&rpc::result(id, &result)));
     let hearing = heard.map_or(Hearing::Nothing, Hearing::Subscription);
-    let following = Following::new(gateway, (asked.principal, server), versions, wanted, hearing, seat);
+    let following = Following::new(gateway, (asked.principal, server), versions, wanted, hearing);
     let following = Following { tag: Some(tag), last, _subscribed: guard, ..following };
-    following.response(first)
+    let first = futures_util::stream::iter([first]);
+    response(body_of(first.chain(following.events()), seat))
 }
 
 /// The stream of a legacy session with one server (`GET`).
 pub(super) fn of_visitor(
-    gateway: Arc<Gateway>,
+    gateway: &Arc<Gateway>,
     principal: Principal,
     server: &ServerName,
     visitor: Arc<Visitor>,
+    resumes: bool,
 ) -> Response {
     let Some(seat) = gateway.stream_seat(&principal.key) else { return failure(None, &too_many()) };
     let Some(versions) = gateway.list_versions(server) else {
         return failure(None, &RpcError::new(404, -32600, "the server is not configured any more"));
     };
     let attending = gateway.attend(server, &visitor.session);
-    let of = (principal, server.clone());
-    let following = Following::new(gateway, of, versions, Wanted::EVERYTHING, Hearing::Visitor(visitor), seat);
-    Following { _attending: attending, ..following }.response(Bytes::from_static(b":\n\n"))
+    let (of, hearing) = ((principal, server.clone()), Hearing::Visitor(Arc::clone(&visitor)));
+    let following = Following::new(Arc::clone(gateway), of, versions, Wanted::EVERYTHING, hearing);
+    let following = Following { attending, ..following };
+    let events = Box::pin(following.events());
+    response(ambient(gateway, (Some(&visitor), resumes), seat, events))
 }
 
 /// Where a stream hears what the server says.
@@ -184,8 +185,7 @@ struct Following {
     last: Option<Bytes>,
     done: bool,
     _subscribed: Option<DropGuard>,
-    _attending: Option<Attending>,
-    _seat: Seat<KeyId>,
+    attending: Option<Attending>,
 }
 
 impl Following {
@@ -195,7 +195,6 @@ impl Following {
         mut versions: watch::Receiver<ListVersions>,
         wanted: Wanted,
         hearing: Hearing,
-        seat: Seat<KeyId>,
     ) -> Self {
         let seen = *versions.borrow_and_update();
         Self {
@@ -213,17 +212,14 @@ impl Following {
             last: None,
             done: false,
             _subscribed: None,
-            _attending: None,
-            _seat: seat,
+            attending: None,
         }
     }
 
-    fn response(self, first: Bytes) -> Response {
-        let first = futures_util::stream::iter([Ok::<_, Infallible>(first)]);
-        let rest = futures_util::stream::unfold(self, |mut following| async move {
-            following.next().await.map(|event| (Ok(event), following))
-        });
-        response(Body::from_stream(first.chain(rest)))
+    fn events(self) -> impl Stream<Item = Bytes> {
+        futures_util::stream::unfold(self, |mut following| async move {
+            following.next().await.map(|event| (event, following))
+        })
     }
 
     async fn next(&mut self) -> Option<Bytes> {
@@ -241,7 +237,15 @@ impl Following {
                 }
                 () = ended.cancelled() => return None,
                 changed = self.versions.changed() => {
-                    changed.ok()?;
+                    if changed.is_err() {
+                        // Its settings were changed, or it is gone.
+                        if self.gateway.list_versions(&self.server).is_none() {
+                            self.done = true;
+                            return self.last.take();
+                        }
+                        self.reattend();
+                        continue;
+                    }
                     // Who hears of it lists at once, and must find what is new.
                     self.gateway.caught_up().await;
                     self.changed();
@@ -270,15 +274,38 @@ impl Following {
     fn is_open(&mut self) -> bool {
         let Some(principal) = self.gateway.still_admitted(&self.principal) else { return false };
         self.principal = principal;
+        self.reattend();
         let (gateway, principal) = (&self.gateway, &self.principal);
         gateway.server(principal, self.server.as_str()).is_some()
             && self.wanted.resource_subscriptions.iter().all(|uri| gateway.may_follow(principal, &self.server, uri))
+    }
+
+    /// A server whose settings were changed is another one: it is heard from here on, and may list anything.
+    fn reattend(&mut self) {
+        let Some(now) = self.gateway.list_versions(&self.server) else { return };
+        if now.same_channel(&self.versions) {
+            return;
+        }
+        self.versions = now;
+        if let Hearing::Visitor(visitor) = &self.hearing {
+            self.gateway.hear_session(&self.server, &visitor.session, visitor.sink());
+            self.attending = self.gateway.attend(&self.server, &visitor.session);
+        }
+        self.seen = *self.versions.borrow_and_update();
+        let tools = self.seen.tools.wrapping_add(1);
+        let (prompts, resources) = (self.seen.prompts.wrapping_add(1), self.seen.resources.wrapping_add(1));
+        self.tell_changes(ListVersions { tools, prompts, resources });
     }
 
     /// Events for the lists that have changed.
     fn changed(&mut self) {
         let now = *self.versions.borrow_and_update();
         let before = std::mem::replace(&mut self.seen, now);
+        self.tell_changes(before);
+    }
+
+    fn tell_changes(&mut self, before: ListVersions) {
+        let now = self.seen;
         for (wanted, changed, method) in [
             (self.wanted.tools_list_changed, now.tools != before.tools, "notifications/tools/list_changed"),
             (self.wanted.prompts_list_changed, now.prompts != before.prompts, "notifications/prompts/list_changed"),
@@ -295,8 +322,17 @@ impl Following {
         }
     }
 
+    /// Whether the principal may hear of the resource that a notification names, now.
+    fn may_hear(&self, params: Option<&Json>) -> bool {
+        let uri = hop::member(params, "uri").and_then(|uri| uri.decode::<String>().ok());
+        uri.is_some_and(|uri| self.gateway.may_follow(&self.principal, &self.server, &uri))
+    }
+
     fn told(&self, aside: Aside) -> Option<Bytes> {
         match (aside, &self.hearing) {
+            (Aside::Notification { method, params, .. }, _) if method == UPDATED && !self.may_hear(params.as_ref()) => {
+                None
+            }
             (Aside::Notification { method, params, .. }, _) => {
                 Some(event(&notification(&method, tagged(self.tag.as_ref(), params).as_ref())))
             }
@@ -305,7 +341,10 @@ impl Following {
                 let id = visitor.put(question)?;
                 Some(event(&request(id, &method, params.as_ref())))
             }
-            (Aside::Question(_), _) => None,
+            (Aside::Withdrawn { question, reason }, Hearing::Visitor(visitor)) => {
+                withdrawn(visitor, question, reason.as_deref()).map(|text| event(&text))
+            }
+            (Aside::Question(_) | Aside::Withdrawn { .. }, _) => None,
         }
     }
 }

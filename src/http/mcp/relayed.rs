@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::HeaderMap;
+use serde_json::json;
 
 use super::Asked;
 use super::told::{event, kind_of};
@@ -15,7 +16,7 @@ use crate::domain::outcome::{Carried, Outcome, UpstreamFault};
 use crate::domain::principal::Principal;
 use crate::domain::tool::Kind;
 use crate::gateway::{
-    Aside, Asides, Gateway, Greeting, MAX_QUESTIONS, Peer, Question, Resumed, Tape, Underway, Visitor,
+    Aside, Asides, Gateway, Greeting, MAX_QUESTIONS, Peer, Question, Resumed, Session, Tape, Underway, Visitor,
 };
 use crate::wire::envelope::Id;
 use crate::wire::era::{self, Era, LATEST_LEGACY, LEVELS};
@@ -29,6 +30,11 @@ const USUAL_LEVEL: &str = "info";
 /// Questions that come so close together are one round.
 const TOGETHER: std::time::Duration = std::time::Duration::from_millis(25);
 const LOG: &str = "notifications/message";
+
+/// Whether the client of a session knows how to take a stream up again.
+pub(super) fn resumes(session: Option<&Session>) -> bool {
+    session.is_some_and(|session| session.version == LATEST_LEGACY)
+}
 
 /// The way between a client and the one server that it speaks to.
 pub(super) struct Via {
@@ -65,9 +71,10 @@ impl Via {
         let log_level = match (&visitor, greeting.era) {
             (None, _) => asked.meta.log_level.clone(),
             (Some(visitor), Era::Modern) => Some(visitor.log_level().unwrap_or_else(|| USUAL_LEVEL.to_owned())),
-            (Some(_), Era::Legacy) => None,
+            // A session that is begun anew is told it again.
+            (Some(visitor), Era::Legacy) => visitor.log_level(),
         };
-        let resumes = asked.opened.as_ref().is_some_and(|session| session.version == LATEST_LEGACY);
+        let resumes = resumes(asked.opened.as_ref());
         let method = method.to_owned();
         let (tool, digest) = Default::default();
         let principal = asked.principal.clone();
@@ -94,7 +101,7 @@ impl Via {
 
     /// A stream that the client can take up again.
     pub(super) fn tape(&self) -> Option<Arc<Tape>> {
-        self.visitor.as_ref().filter(|_| self.resumes)?.tape(self.gateway.ticks())
+        self.visitor.as_ref().filter(|_| self.resumes)?.tape(self.gateway.ticks(), false)
     }
 
     /// The kind of result that the request has: but for a call's none can say no.
@@ -200,11 +207,16 @@ impl Via {
         // A server that asks several things at once sends them one after the other. What is beyond the most is answered, by
         // being dropped; what comes later waits for the next round.
         let end = tokio::time::Instant::now() + TOGETHER;
+        let mut next = 2;
         while let Ok(Some(aside)) = tokio::time::timeout_at(end, underway.heard.recv()).await {
-            if let Aside::Question(question) = aside
-                && questions.len() < MAX_QUESTIONS
-            {
-                questions.insert((questions.len() + 1).to_string(), question);
+            match aside {
+                Aside::Question(question) if questions.len() < MAX_QUESTIONS => {
+                    questions.insert(next.to_string(), question);
+                    next += 1;
+                }
+                // Where none is left, the client comes back with the state alone.
+                Aside::Withdrawn { question: number, .. } => questions.retain(|_, question| question.number != number),
+                Aside::Question(_) | Aside::Notification { .. } => {}
             }
         }
         let asked: Vec<(String, String, Option<Json>)> = questions
@@ -320,6 +332,15 @@ pub(super) fn request(id: u64, method: &str, params: Option<&Json>) -> String {
     let method = serde_json::Value::from(method);
     let params = params.map(|params| format!(",\"params\":{}", params.as_str())).unwrap_or_default();
     format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":{method}{params}}}")
+}
+
+/// The text that tells a legacy client that nobody waits for its answer to a question any more; `None` where it has answered.
+pub(super) fn withdrawn(visitor: &Visitor, question: u64, reason: Option<&str>) -> Option<String> {
+    let mut params = json!({"requestId": visitor.withdrawn(question)?});
+    if let (Some(reason), Some(members)) = (reason, params.as_object_mut()) {
+        members.insert("reason".into(), reason.into());
+    }
+    Some(notification("notifications/cancelled", Some(&Json::of(&params))))
 }
 
 /// The last event of a stream that asks for input.

@@ -65,8 +65,9 @@ pub(super) async fn answer(
             StatusCode::ACCEPTED.into_response()
         }
         Message::Response { id, outcome } => {
-            if let Some(visitor) = visitor {
-                visitor.answer(id.text(), outcome);
+            match visitor.and_then(|visitor| visitor.take(id.text())) {
+                Some(question) => gateway.take_answer(&asked.principal, &server, question, outcome).await,
+                None => tracing::debug!("a client answered what nobody asked, or asked too long ago"),
             }
             StatusCode::ACCEPTED.into_response()
         }
@@ -82,7 +83,8 @@ async fn roots_changed(
     params: Option<&Json>,
 ) {
     let method = "notifications/roots/list_changed";
-    let admitted = gateway.admit_aside(&asked.principal, &server, asked.jwt.as_ref()).await;
+    let said = (params, asked.jwt.as_ref());
+    let admitted = gateway.admit_aside(&asked.principal, &server, said).await;
     let (Ok(_seat), Ok(onward), Ok(greeting)) = (admitted, hop::onward(params, &[]), gateway.greeting(&server).await)
     else {
         return;
@@ -324,17 +326,18 @@ impl Conversation {
         let Some(level) = level.filter(|level| LEVELS.contains(&level.as_str())) else {
             return failure(Some(&self.id), &RpcError::new(200, -32602, "`params.level` is not a level"));
         };
+        if let Some(visitor) = &self.visitor {
+            visitor.set_log_level(level);
+        }
         let via = match self.via().await {
             Ok(via) => via,
             Err(error) => return self.fail(&error),
         };
-        if let Some(visitor) = &self.visitor {
-            visitor.set_log_level(level);
-        }
         if via.greeting.era == Era::Modern || self.visitor.is_none() {
             return self.reply(&Json::of(&json!({})));
         }
-        let admitted = self.gateway.admit_aside(&self.asked.principal, &self.server, self.asked.jwt.as_ref()).await;
+        let said = (self.params.as_ref(), self.asked.jwt.as_ref());
+        let admitted = self.gateway.admit_aside(&self.asked.principal, &self.server, said).await;
         let _seat = match admitted {
             Ok(seat) => seat,
             Err(refused) => return self.told(&refusal(&refused, self.asked.era, self.asked.host)),

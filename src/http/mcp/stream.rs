@@ -50,17 +50,62 @@ pub(super) fn response(body: Body) -> Response {
 }
 
 /// The events of a tape after a position, with comments while it is silent.
-pub(super) fn taped(tape: &Arc<Tape>, after: Option<u64>) -> Body {
-    let events = futures_util::stream::unfold((tape.reader(), after), |(tape, after)| async move {
+fn read(tape: &Arc<Tape>, after: Option<u64>) -> impl Stream<Item = Bytes> + Send + 'static {
+    futures_util::stream::unfold((tape.reader(), after), |(tape, after)| async move {
         tokio::select! {
             read = tape.read(after) => {
                 let (event, at) = read?;
-                Some((Ok::<_, Infallible>(event), (tape, Some(at))))
+                Some((event, (tape, Some(at))))
             }
-            () = tokio::time::sleep(COMMENT) => Some((Ok(Bytes::from_static(b":\n\n")), (tape, after))),
+            () = tokio::time::sleep(COMMENT) => Some((Bytes::from_static(b":\n\n"), (tape, after))),
         }
+    })
+}
+
+/// The body of a tape.
+pub(super) fn taped(tape: &Arc<Tape>) -> Body {
+    body_of(read(tape, None), ())
+}
+
+/// The body of these events; `held` lives as long as it does.
+pub(super) fn body_of(events: impl Stream<Item = Bytes> + Send + 'static, held: impl Send + 'static) -> Body {
+    Body::from_stream(futures_util::stream::unfold((Box::pin(events), held), |(mut events, held)| async move {
+        let event = events.next().await?;
+        Some((Ok::<_, Infallible>(event), (events, held)))
+    }))
+}
+
+/// The body of a stream that belongs to no request: taken up again by clients that know how, where `visitor` has room.
+pub(super) fn ambient(
+    gateway: &Arc<Gateway>,
+    (visitor, resumes): (Option<&Arc<Visitor>>, bool),
+    seat: Seat<KeyId>,
+    mut events: impl Stream<Item = Bytes> + Send + Unpin + 'static,
+) -> Body {
+    let held = visitor.cloned();
+    let Some(tape) = visitor.filter(|_| resumes).and_then(|visitor| visitor.tape(gateway.ticks(), true)) else {
+        let first = futures_util::stream::iter([Bytes::from_static(b":\n\n")]);
+        return body_of(first.chain(events), (seat, held));
+    };
+    let body = body_of(read(&tape, None), seat);
+    let clock = Arc::clone(gateway);
+    gateway.tasks().spawn(async move {
+        let _held = held;
+        loop {
+            tokio::select! {
+                biased;
+                () = tape.left() => break,
+                event = events.next() => match event {
+                    None => break,
+                    // Whoever reads is kept awake by comments of its own.
+                    Some(event) if event.starts_with(b":") => {}
+                    Some(event) => tape.say(&event),
+                }
+            }
+        }
+        tape.end(None, clock.ticks());
     });
-    Body::from_stream(events)
+    body
 }
 
 /// The same for somebody who comes back for it.
@@ -84,12 +129,16 @@ pub(super) fn taken_up(
             }
         }
     };
-    let events = taped(tape, Some(after)).into_data_stream();
-    response(Body::from_stream(events.take_until(Box::pin(over))))
+    response(body_of(read(tape, Some(after)).take_until(Box::pin(over)), ()))
 }
 
 /// The stream of a legacy session (`GET`).
-pub(super) fn of_session(gateway: Arc<Gateway>, principal: Principal, listing: Listing) -> Response {
+pub(super) fn of_session(
+    gateway: &Arc<Gateway>,
+    principal: Principal,
+    listing: Listing,
+    (visitor, resumes): (Option<Arc<Visitor>>, bool),
+) -> Response {
     let resource_subscriptions = Vec::new();
     let all = Wanted {
         tools_list_changed: true,
@@ -97,11 +146,11 @@ pub(super) fn of_session(gateway: Arc<Gateway>, principal: Principal, listing: L
         resources_list_changed: true,
         resource_subscriptions,
     };
-    let Some(watching) = Watching::new(gateway, principal, listing, all.events(&json!({}))) else {
-        return failure(None, &too_many());
-    };
-    let first = futures_util::stream::iter([Ok::<_, Infallible>(Bytes::from_static(b":\n\n"))]);
-    response(Body::from_stream(first.chain(watching.events())))
+    let Some(seat) = gateway.stream_seat(&principal.key) else { return failure(None, &too_many()) };
+    let watching = Watching::new(Arc::clone(gateway), principal, listing, all.events(&json!({})));
+    let ended = visitor.as_ref().map(|visitor| visitor.ended.clone()).unwrap_or_default();
+    let events = Box::pin(watching.events().take_until(ended.cancelled_owned()));
+    response(ambient(gateway, (visitor.as_ref(), resumes), seat, events))
 }
 
 /// What a subscription asks for; what is not offered stays out of the acknowledgement.
@@ -156,17 +205,16 @@ pub(super) async fn of_subscription(gateway: Arc<Gateway>, asked: Asked, id: &Id
         params
     };
     let changed = wanted.events(&tagged(json!({})));
-    let Some(watching) = Watching::new(Arc::clone(&gateway), asked.principal.clone(), asked.listing(), changed) else {
-        return failure(Some(id), &too_many());
-    };
+    let Some(seat) = gateway.stream_seat(&asked.principal.key) else { return failure(Some(id), &too_many()) };
+    let watching = Watching::new(Arc::clone(&gateway), asked.principal.clone(), asked.listing(), changed);
     let followed = Followed::begin(&gateway, (&asked, id), std::mem::take(&mut wanted.resource_subscriptions)).await;
     wanted.resource_subscriptions = followed.resources.iter().map(|(_, uri)| uri.clone()).collect();
     let acknowledged = rpc_text("notifications/subscriptions/acknowledged", &tagged(json!({"notifications": wanted})));
     let result = own_result(&Json::of(&tagged(json!({}))), Era::Modern, &[]);
     let last = event(&rpc::result(id, &result));
     let watching = Watching { last: Some(last), followed: Some(followed), tag: Some(tag), ..watching };
-    let first = futures_util::stream::iter([Ok::<_, Infallible>(event(&acknowledged))]);
-    response(Body::from_stream(first.chain(watching.events())))
+    let first = futures_util::stream::iter([event(&acknowledged)]);
+    response(body_of(first.chain(watching.events()), seat))
 }
 
 pub(super) fn too_many() -> RpcError {
@@ -205,18 +253,15 @@ struct Watching {
     /// Sent when the gateway stops.
     last: Option<Bytes>,
     done: bool,
-    /// The key's place for a stream, freed with it.
-    _seat: Seat<KeyId>,
 }
 
 impl Watching {
-    fn new(gateway: Arc<Gateway>, principal: Principal, listing: Listing, changed: Events) -> Option<Self> {
-        let seat = gateway.stream_seat(&principal.key)?;
+    fn new(gateway: Arc<Gateway>, principal: Principal, listing: Listing, changed: Events) -> Self {
         let changes = gateway.changes();
         let mut readables = gateway.readable_changes();
         let known = *readables.borrow_and_update();
         let seen = gateway.list_fingerprint(&principal, listing);
-        Some(Self {
+        Self {
             changes,
             readables,
             known,
@@ -232,13 +277,12 @@ impl Watching {
             last: None,
             done: false,
             gateway,
-            _seat: seat,
-        })
+        }
     }
 
-    fn events(self) -> impl Stream<Item = Result<Bytes, Infallible>> {
+    fn events(self) -> impl Stream<Item = Bytes> {
         futures_util::stream::unfold(self, |mut watching| async move {
-            watching.next().await.map(|event| (Ok(event), watching))
+            watching.next().await.map(|event| (event, watching))
         })
     }
 

@@ -4,10 +4,10 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 
-use crate::support::{FakeUpstream, Say, Setup, eventually, soon, tool};
+use crate::support::{Act, FakeChannel, FakeUpstream, Say, Setup, eventually, result, soon, tool};
 
 /// A body of so many mebibytes that never ends.
 fn endless(mebibytes: usize) -> Response {
@@ -83,5 +83,40 @@ async fn a_list_that_takes_long_is_there_for_whoever_asks_next() {
     let answer = soon("the list", client.rpc("resources/list", &json!({}))).await.result();
     assert_eq!(answer["resources"][0]["uri"], "file:///a");
     assert_eq!(lists(), 1, "who left has not stopped it");
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn an_answer_has_the_bound_that_its_server_is_given() {
+    let (http, ws) = (FakeUpstream::legacy().await, FakeChannel::ws(false).await);
+    let answer = |n: &Value| json!({"content": [{"type": "text", "text": "x".repeat(n.as_u64().unwrap() as usize)}]});
+    http.on_call(move |seen| Say::Result(answer(&seen.json["params"]["arguments"]["n"]).to_string()));
+    ws.on_call(move |heard| Act::Say(vec![result(heard, &answer(&heard["params"]["arguments"]["n"]).to_string())]));
+    let config = http.section("http", "max_answer = 65536") + &ws.section("ws", "max_answer = 65536");
+    let gateway = Setup::new().config(&config).start().await;
+    let client = gateway.agent().await;
+    for server in ["http", "ws"] {
+        for (n, fits) in [(60_000, true), (70_000, false)] {
+            let answer = client.invoke(server, "read", &json!({"n": n}).to_string()).await;
+            assert_eq!(answer.result()["isError"] != json!(true), fits, "{server} {n}: {}", answer.status);
+        }
+    }
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn large_answers_have_the_room_that_is_configured_and_another_after_a_change() {
+    let upstream = FakeUpstream::legacy().await;
+    upstream.on_call(|_| Say::text(&"x".repeat(9 << 20)));
+    let config = |bytes: u64| format!("[gateway]\nmax_answers = {bytes}\n{}", upstream.section("up", ""));
+    let gateway = Setup::new().config(&config(16 << 20)).start().await;
+    let client = gateway.agent().await;
+    assert_eq!(client.call("up:read", &json!({})).await.denied(), "backend_busy", "more than a key's half");
+    gateway.write("toolgate.toml", &config(64 << 20));
+    eventually("there is room", async || {
+        let answer = client.call("up:read", &json!({})).await;
+        (answer.result()["isError"] != json!(true)).then_some(())
+    })
+    .await;
     gateway.finish().await;
 }

@@ -1,9 +1,11 @@
 //! The transparent route, `/v1/mcp/servers/{server}`, and the surfaces that show what stands behind the gateway.
 
+mod answers;
 mod asking;
 mod bounds;
 mod fidelity;
 mod hostile;
 mod judged;
+mod resuming;
 mod streams;
 mod surfaces;

@@ -13,9 +13,12 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http::HeaderMap;
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request as Asked, Response as Taken};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -37,6 +40,7 @@ pub(crate) enum Act {
 }
 
 type Script = Box<dyn Fn(&Value) -> Option<Act> + Send + Sync>;
+type Gate = Box<dyn Fn(&http::request::Parts) -> Option<Response> + Send + Sync>;
 
 /// The backend. It stops when dropped.
 pub(crate) struct FakeChannel {
@@ -49,6 +53,7 @@ pub(crate) struct FakeChannel {
 struct Inner {
     modern: bool,
     script: Mutex<Script>,
+    gate: Mutex<Gate>,
     heard: Mutex<Vec<Value>>,
     /// The headers of every request.
     headers: Mutex<Vec<HeaderMap>>,
@@ -80,7 +85,35 @@ impl FakeChannel {
             let tasks = TaskTracker::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tasks.spawn(Arc::clone(&inner).socket(stream));
+                let inner = Arc::clone(&inner);
+                tasks.spawn(async move {
+                    let mut head = [0; 4096];
+                    let read = stream.peek(&mut head).await.unwrap_or_default();
+                    let head = String::from_utf8_lossy(&head[..read]).to_ascii_lowercase();
+                    if head.contains("upgrade: websocket") {
+                        inner.socket(stream).await
+                    } else {
+                        inner.plain(stream).await
+                    }
+                });
+            }
+        })
+    }
+
+    /// WebSocket over TLS.
+    pub(crate) async fn wss(acceptor: TlsAcceptor) -> Self {
+        let (channel, listener) = Self::new("wss", false).await;
+        let inner = Arc::clone(&channel.inner);
+        channel.running(async move {
+            let tasks = TaskTracker::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (inner, acceptor) = (Arc::clone(&inner), acceptor.clone());
+                tasks.spawn(async move {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        inner.socket(stream).await;
+                    }
+                });
             }
         })
     }
@@ -94,6 +127,7 @@ impl FakeChannel {
         let inner = Arc::new(Inner {
             modern,
             script: Mutex::new(Box::new(|_| None)),
+            gate: Mutex::new(Box::new(|_| None)),
             heard: Mutex::default(),
             headers: Mutex::default(),
             tools: Mutex::new(json!([tool("read", &json!({"readOnlyHint": true})), tool("write", &json!({}))])),
@@ -119,8 +153,16 @@ impl FakeChannel {
 
     /// `[servers.NAME]` with this backend's URL and transport, and `rest`.
     pub(crate) fn section(&self, name: &str, rest: &str) -> String {
-        let (scheme, key) = if self.kind == "ws" { ("ws", "") } else { ("http", "transport = \"sse\"\n") };
+        let (scheme, key) = match self.kind {
+            "sse" => ("http", "transport = \"sse\"\n"),
+            kind => (kind, ""),
+        };
         format!("[servers.{name}]\nurl = \"{scheme}://{}/mcp\"\n{key}{rest}\n", self.address)
+    }
+
+    /// Answers a handshake, and whatever else is asked over HTTP, where the gate has something.
+    pub(crate) fn gate(&self, gate: impl Fn(&http::request::Parts) -> Option<Response> + Send + Sync + 'static) {
+        *self.inner.gate.lock().unwrap() = Box::new(gate);
     }
 
     /// Does with a message what the script says, where it says something.
@@ -210,11 +252,29 @@ impl Inner {
         202
     }
 
-    async fn socket(self: Arc<Self>, stream: TcpStream) {
+    /// Answers what is no WebSocket by the gate alone.
+    async fn plain(self: Arc<Self>, stream: TcpStream) {
+        let answer = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+            let (parts, _) = request.into_parts();
+            let answer = (self.gate.lock().unwrap())(&parts);
+            let none = || Response::builder().status(426).body(Body::empty()).unwrap();
+            std::future::ready(Ok::<_, Infallible>(answer.unwrap_or_else(none)))
+        });
+        let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
+        serving.await.unwrap_or_default();
+    }
+
+    async fn socket<S: AsyncRead + AsyncWrite + Unpin>(self: Arc<Self>, stream: S) {
         let inner = Arc::clone(&self);
         #[expect(clippy::result_large_err, reason = "the library's own type")]
         let shake = move |asked: &Asked, mut taken: Taken| -> Result<Taken, ErrorResponse> {
             inner.headers.lock().unwrap().push(asked.headers().clone());
+            let (parts, ()) = asked.clone().into_parts();
+            if let Some(response) = (inner.gate.lock().unwrap())(&parts) {
+                let mut refused = ErrorResponse::new(None);
+                *refused.status_mut() = response.status();
+                return Err(refused);
+            }
             match (inner.script.lock().unwrap())(&json!({"method": "handshake"})) {
                 Some(Act::Status(status)) => {
                     let mut refused = ErrorResponse::new(None);

@@ -62,8 +62,12 @@ pub(crate) enum Say {
     Events(Vec<String>, String),
     /// Whole messages on an event stream that stays open.
     EventsThenHang(Vec<String>),
+    /// This text as an event stream, which ends with it.
+    Stream(String),
     /// A status and nothing else.
     Status(u16),
+    /// A status with this JSON body.
+    Refusal(u16, String),
     /// 200 and this body.
     Body(String),
     /// This, once [`FakeUpstream::release`] allows one more.
@@ -264,7 +268,13 @@ impl Inner {
                 let events = futures_util::stream::iter(before).map(|text| event(&text));
                 events_body(events.chain(futures_util::stream::pending()))
             }
+            Say::Stream(text) => events_body(futures_util::stream::iter([Bytes::from(text)])),
             Say::Status(status) => status_only(status),
+            Say::Refusal(status, body) => {
+                let mut response = json_body(&body);
+                *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+                response
+            }
             Say::Body(body) => json_body(&body),
             Say::Held(_) | Say::Hang => std::future::pending().await,
         }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use toolgate::gateway::control::{Command, Failed};
 
-use crate::support::{Client, FakeUpstream, Issuer, Setup, TestGateway, eventually};
+use crate::support::{Client, FakeChannel, FakeUpstream, Issuer, Setup, TestGateway, eventually};
 
 /// A backend that takes nothing but tokens of the issuer, and the gateway in front of it.
 async fn start(oauth: &str) -> (FakeUpstream, Issuer, TestGateway) {
@@ -235,5 +235,28 @@ async fn odd_metadata_leads_nowhere() {
     assert!(begin(&gateway).await.is_ok());
     let unknown = Command::ServersLogin { name: "nowhere".into(), redirect: "http://127.0.0.1:7/callback".into() };
     assert!(gateway.gateway.control(unknown).await.is_err());
+    gateway.finish().await;
+}
+
+/// A WebSocket begins as a request over HTTP: its handshake carries the token, and 401 there is what it is anywhere.
+#[tokio::test]
+async fn a_web_socket_that_asks_for_a_login_gets_its_token_with_the_handshake() {
+    let (backend, issuer) = (FakeChannel::ws(false).await, Issuer::start().await);
+    backend.gate(issuer.guard());
+    let gateway = Setup::new().config(&backend.section("up", "oauth = { scopes = [\"read\"] }")).start().await;
+    assert!(state(&gateway).await.contains("toolgate servers login up"), "{}", state(&gateway).await);
+    assert_eq!(backend.opened(), 0);
+    log_in(&gateway, &issuer).await;
+    let client = gateway.client(&gateway.writer("agent").await);
+    assert_eq!(client.call("up:read", &json!({})).await.told(), "done");
+    // A token that ended is replaced at the next handshake.
+    issuer.revoke();
+    backend.tell(None);
+    eventually("another channel", async || (backend.opened() == 2).then_some(())).await;
+    eventually("the server is back", async || state(&gateway).await.contains("ready").then_some(())).await;
+    assert_eq!(client.call("up:read", &json!({})).await.told(), "done");
+    let sent = backend.headers();
+    let tokens: Vec<&str> = sent.iter().filter_map(|it| it.get("authorization")?.to_str().ok()).collect();
+    assert!(tokens.len() >= 3 && tokens.first() != tokens.last(), "one for each handshake, refused ones too");
     gateway.finish().await;
 }
