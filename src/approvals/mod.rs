@@ -275,6 +275,14 @@ impl Approvals {
         self.0.store.approval(id, self.0.clock.now()).await
     }
 
+    /// The approval that has let the call of this record go, where one has.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn used_by(&self, event: &EventId) -> Result<Option<ApprovalId>, StoreError> {
+        self.0.store.approval_used_by(event).await
+    }
+
     /// Decides: of two that decide at once one does.
     ///
     /// # Errors

@@ -20,6 +20,8 @@ pub(crate) struct Facts {
     pub warning: Option<String>,
     /// As the backend listed them.
     pub definitions: Vec<Json>,
+    /// How long that list may be kept, in milliseconds, where the backend says so.
+    pub ttl_ms: Option<u64>,
     pub tools: Vec<Arc<Indexed>>,
     pub warnings: Vec<String>,
     pub stale: bool,
@@ -60,6 +62,7 @@ impl Facts {
             last_error: None,
             warning: None,
             definitions: Vec::new(),
+            ttl_ms: None,
             tools: Vec::new(),
             warnings: Vec::new(),
             stale: true,

@@ -10,6 +10,8 @@ pub(crate) struct Fault {
     pub detail: String,
     /// The call had been sent before, and may have had its effect then.
     repeated: bool,
+    /// It came before the call was taken, whatever it is.
+    unsent: bool,
 }
 
 /// The kinds of fault, by what follows from them.
@@ -53,12 +55,17 @@ impl Fault {
         if detail.len() > MAX_DETAIL {
             detail = detail.chars().take(MAX_DETAIL / 4).collect();
         }
-        Self { kind, detail: plain(detail), repeated: false }
+        Self { kind, detail: plain(detail), repeated: false, unsent: false }
     }
 
     /// The same of a call that had been sent before.
     pub(crate) fn repeated(self) -> Self {
         Self { repeated: true, ..self }
+    }
+
+    /// The same where the call had not been taken when it came.
+    pub(crate) fn unsent(self) -> Self {
+        Self { unsent: true, ..self }
     }
 
     pub(crate) fn garbled(detail: impl Into<String>) -> Self {
@@ -92,10 +99,11 @@ impl Fault {
     /// Whether the call certainly had no effect, so that sending it again is safe for any tool.
     pub(crate) const fn without_effect(&self) -> bool {
         !self.repeated
-            && matches!(
-                self.kind,
-                FaultKind::Connect | FaultKind::Busy(_) | FaultKind::Resting(_) | FaultKind::SessionLost
-            )
+            && (self.unsent
+                || matches!(
+                    self.kind,
+                    FaultKind::Connect | FaultKind::Busy(_) | FaultKind::Resting(_) | FaultKind::SessionLost
+                ))
     }
 
     /// Whether nothing at the URL takes posts of MCP.

@@ -182,7 +182,8 @@ impl Link {
                 Err(fault) if fault.kind == FaultKind::SessionLost && !renews => return,
                 Err(fault) => tracing::debug!(detail = fault.detail, "the stream of notifications broke off"),
             }
-            tokio::time::sleep(backoff(attempt, jitter())).await;
+            let rest = backoff(attempt, jitter());
+            tokio::time::sleep(link.retry().map_or(rest, |retry| rest.max(retry.min(LONG_STREAM)))).await;
             attempt = attempt.saturating_add(1);
             // Something may have changed while nobody listened.
             changes.all();

@@ -1,7 +1,7 @@
 //! Prompts, resources and templates of one server: asked for when somebody wants them, kept until they change.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::ask::{Ask, Params};
@@ -18,6 +18,9 @@ use crate::domain::principal::Principal;
 const KEPT: Duration = Duration::from_secs(60);
 /// How long a list is kept of a backend that does not tell of changes.
 const KEPT_UNTOLD: Duration = Duration::from_secs(5);
+
+/// How long a list that could not be had is not asked for again: what was known of it has to do.
+const UNASKED: Duration = Duration::from_secs(10);
 
 /// A list other than that of the tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,6 +78,10 @@ struct Kept {
     items: Option<Arc<Items>>,
     /// Clock ticks until which it is fresh.
     until: u64,
+    /// Why it could not be had when it was last asked for, and the clock ticks until which that stands.
+    failed: Option<(Fault, u64)>,
+    /// Clock ticks since which it is asked for.
+    asked: Option<u64>,
 }
 
 /// The lists of one server.
@@ -107,18 +114,19 @@ impl Lists {
     pub(crate) fn forget(&self, kind: ListKind) {
         let shelf = self.shelf(kind);
         shelf.turns.fetch_add(1, Ordering::AcqRel);
-        shelf.kept.lock().unwrap_or_else(PoisonError::into_inner).until = 0;
+        let mut kept = shelf.kept();
+        (kept.until, kept.failed) = (0, None);
     }
 
     /// The list, from the backend where what is kept is too old. Whoever leaves does not stop it: the next one finds it.
     async fn get(kind: ListKind, server: &Arc<Server>, hub: &Arc<Hub>) -> Result<Arc<Items>, Fault> {
         let shelf = server.lists.shelf(kind);
-        if let Some(fresh) = shelf.fresh(hub.clock.ticks()) {
-            return Ok(fresh);
+        if let Some(known) = shelf.known(hub.clock.ticks()) {
+            return known;
         }
         let one = Arc::clone(&shelf.asking).lock_owned().await;
-        if let Some(fresh) = shelf.fresh(hub.clock.ticks()) {
-            return Ok(fresh);
+        if let Some(known) = shelf.known(hub.clock.ticks()) {
+            return known;
         }
         let (asked, at) = (Arc::clone(server), Arc::clone(hub));
         let asking = hub.tracker.spawn(server.stop.clone().run_until_cancelled_owned(async move {
@@ -133,34 +141,64 @@ impl Lists {
 }
 
 impl Shelf {
-    fn fresh(&self, now: u64) -> Option<Arc<Items>> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.items.clone().filter(|_| now < kept.until)
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What needs no asking: a fresh list, or that there was none to be had a moment ago.
+    fn known(&self, now: u64) -> Option<Result<Arc<Items>, Fault>> {
+        let kept = self.kept();
+        if let Some(fresh) = kept.items.clone().filter(|_| now < kept.until) {
+            return Some(Ok(fresh));
+        }
+        let (fault, until) = kept.failed.as_ref()?;
+        (now < *until).then(|| kept.last(fault))
     }
 
     /// Asks the backend and keeps what it gives; the last known list where it gives none.
     async fn renew(&self, kind: ListKind, server: &Server, hub: &Hub) -> Result<Arc<Items>, Fault> {
         let turn = self.turns.load(Ordering::Acquire);
+        self.kept().asked = Some(hub.clock.ticks());
         let asked = match server.link().await {
             Ok(link) => ask(kind, server, &link).await,
-            Err(fault) => Err(fault),
+            // Nothing was asked: the next one may find it connected.
+            Err(fault) => {
+                let mut kept = self.kept();
+                kept.asked = None;
+                return kept.last(&fault);
+            }
         };
+        let after = |time: Duration| hub.clock.ticks().saturating_add(ticks(time));
+        let mut kept = self.kept();
+        (kept.asked, kept.failed) = (None, None);
+        let unchanged = self.turns.load(Ordering::Acquire) == turn;
         match asked {
             Ok((items, keep)) => {
                 let items = Arc::new(items);
-                let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
                 kept.items = Some(Arc::clone(&items));
-                if self.turns.load(Ordering::Acquire) == turn {
-                    kept.until = hub.clock.ticks().saturating_add(u64::try_from(keep.as_micros()).unwrap_or(u64::MAX));
+                if unchanged {
+                    kept.until = after(keep);
                 }
                 Ok(items)
             }
             Err(fault) => {
-                let last = self.kept.lock().unwrap_or_else(PoisonError::into_inner).items.clone();
-                last.map(|items| Arc::new(Items { stale: true, ..(*items).clone() })).ok_or(fault)
+                kept.failed = unchanged.then(|| (fault.clone(), after(UNASKED)));
+                kept.last(&fault)
             }
         }
     }
+}
+
+impl Kept {
+    /// The last known list, in place of one that could not be had.
+    fn last(&self, fault: &Fault) -> Result<Arc<Items>, Fault> {
+        let last = self.items.as_ref().map(|items| Arc::new(Items { stale: true, ..(**items).clone() }));
+        last.ok_or_else(|| fault.clone())
+    }
+}
+
+fn ticks(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Asks the backend; gives the list and how long to keep it.
@@ -183,7 +221,16 @@ impl Backends {
     #[must_use]
     pub fn last_items(&self, server: &ServerName, kind: ListKind) -> Option<Arc<Items>> {
         let server = self.hub.servers.load().get(server).cloned()?;
-        server.lists.shelf(kind).kept.lock().unwrap_or_else(PoisonError::into_inner).items.clone()
+        let kept = server.lists.shelf(kind).kept();
+        kept.items.clone()
+    }
+
+    /// Whether somebody has waited for this list for longer than that already.
+    #[must_use]
+    pub fn takes_longer(&self, server: &ServerName, kind: ListKind, than: Duration) -> bool {
+        let servers = self.hub.servers.load();
+        let asked = servers.get(server).and_then(|server| server.lists.shelf(kind).kept().asked);
+        asked.is_some_and(|asked| self.hub.clock.ticks().saturating_sub(asked) >= ticks(than))
     }
 
     /// A list of a server's, as this principal may know it; the last known one where the server cannot be asked, and `None`

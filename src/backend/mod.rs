@@ -42,7 +42,7 @@ pub use breaker::{BreakerState, BreakerView};
 pub use catalog::{Catalog, Entry, ServerCard};
 pub use facts::{Greeting, ListVersions};
 pub use lists::{Items, ListKind};
-pub use names::flat_name;
+pub use names::{flat_name, may_be_of};
 pub use oauth::{AccountError, AccountView, Claimed, Returned, Standing as AccountStanding, account_id};
 pub use peer::{Aside, Asides, Ear, PATIENCE, Peer, Question, Scrutiny, asides};
 pub use registry::{Backends, Stopping};

@@ -12,6 +12,13 @@ pub fn flat_name(server: &str, tool: &str) -> String {
     if plain.len() <= LONGEST { plain } else { digested_name(server, tool) }
 }
 
+/// Whether a flat name may be one of this server's.
+#[must_use]
+pub fn may_be_of(server: &str, name: &str) -> bool {
+    // A long one may be cut within the server's own.
+    name.len() >= LONGEST || name.starts_with(&plain_name(server, ""))
+}
+
 fn plain_name(server: &str, tool: &str) -> String {
     let mut name = flat(server);
     name.push_str(FLAT_SEPARATOR);
@@ -55,6 +62,7 @@ mod tests {
         fn a_flat_name_fits_every_host(server in "[A-Za-z0-9_.-]{1,64}", tool in "\\PC{1,80}") {
             let name = flat_name(&server, &tool);
             prop_assert!(!name.is_empty() && name.len() <= 64);
+            prop_assert!(may_be_of(&server, &name));
             prop_assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-'));
         }
 

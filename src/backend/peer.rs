@@ -6,12 +6,13 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::deadline::Deadline;
 use crate::domain::dlp::{DlpMode, DlpResult};
 use crate::domain::id::KeyId;
 use crate::domain::json::Json;
+use crate::domain::room::{Room as Shares, Taken};
 use crate::wire::era::Era;
 use crate::wire::hop;
 
@@ -22,10 +23,12 @@ pub const PATIENCE: Duration = Duration::from_secs(600);
 const MAX_NOTICE: usize = 256 << 10;
 const MAX_QUESTION: usize = 4 << 20;
 
-/// Kibibytes that may wait for one client, and for all of them: a hostile backend fills no more.
+/// Kibibytes that may wait for one client: a hostile backend fills no more.
 const ROOM: usize = 6 << 10;
-const ROOM_OF_ALL: usize = 256 << 10;
-static ALL: Semaphore = Semaphore::const_new(ROOM_OF_ALL);
+/// Bytes that may wait for the clients of one key, and for all clients.
+const ROOM_OF_KEY: usize = 32 << 20;
+const ROOM_OF_ALL: usize = 256 << 20;
+static ALL: LazyLock<Shares<Option<KeyId>>> = LazyLock::new(|| Shares::new(ROOM_OF_KEY, ROOM_OF_ALL));
 
 /// What a backend says before it answers.
 #[derive(Debug)]
@@ -83,7 +86,7 @@ impl Scrutiny {
 #[derive(Debug)]
 pub struct Room {
     _own: OwnedSemaphorePermit,
-    _of_all: SemaphorePermit<'static>,
+    _of_all: Taken<Option<KeyId>>,
 }
 
 /// Where what a backend says waits for its client: so many messages, and so many bytes.
@@ -93,6 +96,8 @@ pub struct Asides {
     room: Arc<Semaphore>,
     /// Of the call that its questions belong to.
     scrutiny: Option<Arc<Scrutiny>>,
+    /// Whose client it is.
+    key: Option<KeyId>,
 }
 
 /// Where a client hears what backends say. Most have nothing to hear, and need no channel.
@@ -125,7 +130,7 @@ impl Ear {
 #[must_use]
 pub fn asides(messages: usize) -> (Asides, mpsc::Receiver<Aside>) {
     let (sender, receiver) = mpsc::channel(messages);
-    (Asides { sender, room: Arc::new(Semaphore::new(ROOM)), scrutiny: None }, receiver)
+    (Asides { sender, room: Arc::new(Semaphore::new(ROOM)), scrutiny: None, key: None }, receiver)
 }
 
 impl Asides {
@@ -142,11 +147,17 @@ impl Asides {
         Self { scrutiny: Some(scrutiny), ..self.clone() }
     }
 
+    /// The same way, to a client of this key: with others of its own it has a share of what may wait.
+    #[must_use]
+    pub fn of(self, key: &KeyId) -> Self {
+        Self { key: Some(key.clone()), ..self }
+    }
+
     fn room(&self, params: Option<&Json>) -> Option<Room> {
         let bytes = params.map_or(0, |params| params.bytes().len());
-        let size = u32::try_from(bytes.div_ceil(1 << 10) + 1).ok()?;
-        let own = Arc::clone(&self.room).try_acquire_many_owned(size).ok()?;
-        Some(Room { _own: own, _of_all: ALL.try_acquire_many(size).ok()? })
+        let size = bytes.div_ceil(1 << 10) + 1;
+        let own = Arc::clone(&self.room).try_acquire_many_owned(u32::try_from(size).ok()?).ok()?;
+        Some(Room { _own: own, _of_all: ALL.take(&self.key, size << 10)? })
     }
 
     /// Passes on what has waited elsewhere. False where there is no place for it.
@@ -168,10 +179,10 @@ impl Asides {
     /// Passes a notification on, where there is room for it.
     pub(crate) fn tell(&self, method: &str, params: Option<Json>) {
         let fits = params.as_ref().is_none_or(|params| params.bytes().len() <= MAX_NOTICE);
-        let told = fits
-            .then(|| self.room(params.as_ref()))
-            .flatten()
-            .is_some_and(|room| self.pass(Aside::Notification { method: method.to_owned(), params, room }));
+        let told = fits.then(|| self.room(params.as_ref())).flatten().is_some_and(|room| {
+            let params = params.map(Json::apart);
+            self.pass(Aside::Notification { method: method.to_owned(), params, room })
+        });
         if !told {
             tracing::debug!(method, fits, "a notification is lost: it is too large, or nobody takes it");
         }
@@ -186,10 +197,11 @@ impl Asides {
             return Err(error(-32603, "the request is too large to be passed on"));
         }
         let room = self.room(params.as_ref());
+        let params = params.map(Json::apart);
         let (sender, answer) = oneshot::channel();
         let number = QUESTIONS.fetch_add(1, Ordering::Relaxed);
         let (method, scrutiny, has_room) = (method.to_owned(), self.scrutiny.clone(), room.is_some());
-        let question = Question { number, method, params, scrutiny, answer: sender, _room: room };
+        let question = Question { number, method, params, scrutiny, answer: sender, room };
         if !has_room || !self.pass(Aside::Question(question)) {
             return Err(error(-32603, "the client cannot be asked now"));
         }
@@ -207,8 +219,8 @@ pub struct Question {
     /// What its call does about what is answered; none where it belongs to no call.
     pub scrutiny: Option<Arc<Scrutiny>>,
     answer: oneshot::Sender<Result<Json, Json>>,
-    /// Held until it is answered.
-    _room: Option<Room>,
+    /// Held until it is with the client.
+    room: Option<Room>,
 }
 
 static QUESTIONS: AtomicU64 = AtomicU64::new(1);
@@ -246,6 +258,11 @@ impl Drop for Reply {
 }
 
 impl Question {
+    /// It is with the client: what waits for the answer takes no room any more.
+    pub fn asked(&mut self) {
+        (self.params, self.room) = (None, None);
+    }
+
     /// Takes the client's answer: a result, or a JSON-RPC error object.
     pub fn answer(self, answer: Result<Json, Json>) {
         drop(self.answer.send(answer));
@@ -408,6 +425,32 @@ impl Audience {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_waits_for_one_key_leaves_room_for_others() {
+        let large = || Some(Json::from_parts(format!("\"{}\"", "x".repeat(MAX_QUESTION - 2))));
+        let ask = |key: &str| {
+            let (sink, heard) = asides(8);
+            sink.of(&KeyId::from(key)).put("sampling/createMessage", large()).ok().map(|reply| (reply, heard))
+        };
+        let mut waiting: Vec<_> = (0..64).map_while(|_| ask("a key of many")).collect();
+        assert_eq!(waiting.len(), 7, "its share is 32 MiB");
+        assert!(ask("another key").is_some());
+        // What is with the client waits for nothing but the answer.
+        let Ok(Aside::Question(mut question)) = waiting[0].1.try_recv() else { panic!("a question") };
+        question.asked();
+        assert!(ask("a key of many").is_some() && question.is_wanted());
+    }
+
+    #[test]
+    fn what_waits_keeps_nothing_of_the_answer_that_it_came_with() {
+        let whole = bytes::Bytes::from(format!("{{\"params\":{{}},\"pad\":\"{}\"}}", "x".repeat(1 << 20)));
+        let params = || Some(Json::parse(whole.slice(10..12)).unwrap());
+        let (sink, _heard) = asides(8);
+        sink.tell("notifications/message", params());
+        let _reply = sink.put("roots/list", params()).unwrap();
+        assert!(whole.is_unique());
+    }
 
     #[test]
     fn what_a_client_says_beside_what_is_judged_is_one_object() {

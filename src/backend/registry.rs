@@ -32,6 +32,8 @@ use crate::store::Store;
 const CONNECTING: usize = 16;
 /// How long calls in flight on a server that was removed may take.
 const REMOVAL_GRACE: Duration = Duration::from_secs(60);
+/// More writes than one server ever sees.
+const GENERATION: u64 = 1 << 40;
 /// What a child gets to end, on top of the calls' grace.
 const CHILD_GRACE: Duration = Duration::from_secs(6);
 
@@ -69,6 +71,8 @@ pub(crate) struct Hub {
     /// Kept listings of servers that are not there yet.
     seeds: Mutex<HashMap<ServerName, Known>>,
     grace: AtomicU64,
+    /// Where the next server begins to count its writes: what another gave is never taken for its own.
+    writes: AtomicU64,
 }
 
 impl Hub {
@@ -152,6 +156,7 @@ impl Backends {
                 changing: Mutex::new(()),
                 seeds: Mutex::default(),
                 grace: AtomicU64::new(grace),
+                writes: AtomicU64::new(0),
             }),
         }
     }
@@ -198,6 +203,7 @@ impl Backends {
         let hub = &self.hub;
         let mut server = Server::new(Arc::clone(settings), hub.stop.child_token(), &hub.clock);
         server.authorization = hub.authorization(settings);
+        server.writes = AtomicU64::new(hub.writes.fetch_add(GENERATION, Ordering::Relaxed));
         let server = Arc::new(server);
         let kept = hub.seeds.lock().unwrap_or_else(PoisonError::into_inner).remove(&settings.name);
         if let Some(known) = old.map(|old| old.known()).or(kept) {

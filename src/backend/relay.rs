@@ -63,6 +63,12 @@ impl Backends {
         definitions.iter().filter_map(|definition| definition.decode::<Named>().ok()).map(|it| it.name).collect()
     }
 
+    /// How long a server lets its list of tools be kept, in milliseconds, where it says so.
+    #[must_use]
+    pub fn tools_ttl(&self, name: &ServerName) -> Option<u64> {
+        self.one(name).ok()?.ttl_ms()
+    }
+
     /// Counts the changes of a server's lists.
     #[must_use]
     pub fn versions(&self, name: &ServerName) -> Option<watch::Receiver<ListVersions>> {

@@ -81,7 +81,9 @@ impl Backends {
                 _ => {}
             }
         }
-        options.key = Some(&call.principal().key);
+        let key = &call.principal().key;
+        options.progress = options.progress.map(|progress| progress.of(key));
+        options.key = Some(key);
         self.dispatch(call.tool(), call.arguments(), options).await
     }
 

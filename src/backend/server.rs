@@ -155,6 +155,7 @@ impl Server {
         self.rounds.fetch_add(1, Ordering::AcqRel);
         facts.definitions = listed.definitions;
         facts.warning = listed.warning;
+        facts.ttl_ms = listed.ttl_ms;
         let fresh = !std::mem::replace(&mut facts.stale, false) && facts.listed;
         facts.listed = true;
         self.reindex(&mut facts) || !fresh
@@ -248,6 +249,11 @@ impl Server {
     /// What it said when it was greeted last, if it ever was.
     pub(crate) fn greeting(&self) -> Option<Greeting> {
         self.facts().greeting.clone()
+    }
+
+    /// How long its list of tools may be kept, in milliseconds, where it says so.
+    pub(crate) fn ttl_ms(&self) -> Option<u64> {
+        self.facts().ttl_ms
     }
 
     pub(crate) fn has_listed(&self) -> bool {

@@ -15,6 +15,10 @@ use super::server::Server;
 const DEBOUNCE: Duration = Duration::from_millis(150);
 /// A list that failed is asked for again after this.
 const LIST_AGAIN: Duration = Duration::from_secs(5);
+/// How often the tools of a backend that does not tell of changes are listed: unless it says, at most, at least.
+const UNTOLD: Duration = Duration::from_secs(60);
+const OFTEN: Duration = Duration::from_secs(30);
+const SELDOM: Duration = Duration::from_secs(300);
 /// A link that lived so long was a good one: the next start is not delayed by those before.
 const GOOD_LIFE: Duration = Duration::from_secs(60);
 /// How often idle sessions are looked for.
@@ -107,16 +111,21 @@ async fn tend(server: &Server, hub: &Hub, link: &Link) -> String {
     let follow = link.follow(&server.changes, true);
     let work = async {
         loop {
-            tokio::select! {
-                () = server.changes.tools.notified() => {}
-                () = server.refresh.notified() => {}
-            }
+            let wanted = tokio::select! {
+                () = server.changes.tools.notified() => true,
+                () = server.refresh.notified() => true,
+                () = untold(server, link) => false,
+            };
             tokio::time::sleep(DEBOUNCE + DEBOUNCE.mul_f64(jitter())).await;
             match link.list_tools().await {
                 Ok(listed) => {
                     let changed = server.listed(listed);
                     hub.progressed(changed);
                     server.tools_listed(changed);
+                }
+                // Whether it is well, calls find out.
+                Err(fault) if !wanted => {
+                    tracing::debug!(server = %server.name, detail = fault.detail, "the tools cannot be listed now");
                 }
                 Err(fault) => {
                     tracing::warn!(server = %server.name, detail = fault.detail, "the tools cannot be listed again");
@@ -134,6 +143,16 @@ async fn tend(server: &Server, hub: &Hub, link: &Link) -> String {
         () = work => String::new(),
         () = mind(server, hub) => String::new(),
     }
+}
+
+/// Waits until the tools of a backend that does not tell of changes are to be listed again.
+async fn untold(server: &Server, link: &Link) {
+    let told = link.hello().listen.as_ref().is_some_and(|listen| listen.contains("\"toolsListChanged\""));
+    if told || !link.hello().tools {
+        return std::future::pending().await;
+    }
+    let period = server.ttl_ms().map_or(UNTOLD, Duration::from_millis).clamp(OFTEN, SELDOM);
+    tokio::time::sleep(period + period.mul_f64(jitter() / 4.0)).await;
 }
 
 /// Takes note of changed lists that are asked for when they are wanted, and closes idle sessions. Never completes.

@@ -90,8 +90,8 @@ pub enum Errand {
     Follow { on: bool, sends: bool },
     /// A task that a call of the tool began.
     Task { method: &'static str, id: String },
-    /// That a call which waited for its client may go on: nothing is sent.
-    GoOn { method: &'static str },
+    /// That the call of this record, which waited for its client, may go on: nothing is sent.
+    GoOn { method: &'static str, event: EventId },
 }
 
 impl Errand {
@@ -102,7 +102,7 @@ impl Errand {
             Self::Complete { .. } => "completion/complete",
             Self::Follow { on: true, .. } => "resources/subscribe",
             Self::Follow { on: false, .. } => "resources/unsubscribe",
-            Self::Task { method, .. } | Self::GoOn { method } => method,
+            Self::Task { method, .. } | Self::GoOn { method, .. } => method,
         }
     }
 

@@ -85,6 +85,12 @@ impl Json {
         if self.0.len() <= LARGE { answer } else { Bytes::from_owner(Both(answer, self.0.clone())) }
     }
 
+    /// The same text in bytes of its own: it does not keep the whole that it came in.
+    #[must_use]
+    pub fn apart(self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
+    }
+
     /// The same text in bytes that keep something else besides.
     #[must_use]
     pub fn with_bytes(self, keep: impl FnOnce(Bytes) -> Bytes) -> Self {

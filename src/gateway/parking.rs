@@ -88,6 +88,12 @@ pub struct Waiting {
 }
 
 impl Waiting {
+    /// The id of its record.
+    #[must_use]
+    pub const fn event(&self) -> &EventId {
+        &self.underway.event
+    }
+
     /// Lets it go on, its questions answered.
     #[must_use]
     pub fn answered(self, responses: Option<&Json>) -> Underway {
@@ -123,8 +129,10 @@ impl Gateway {
         principal: &Principal,
         digest: &str,
         underway: Underway,
-        questions: BTreeMap<String, Question>,
+        mut questions: BTreeMap<String, Question>,
     ) -> Option<String> {
+        // They are with the client now; here nothing of them is needed but the way back.
+        questions.values_mut().for_each(Question::asked);
         let cancel = underway.cancel.clone();
         let seat = self.parking.seats.seat(principal.key.clone(), MAX_OF_KEY);
         let id = RequestId::fresh().to_string();

@@ -92,7 +92,10 @@ impl Gateway {
         let order = self.pipeline.backends.tool_order(server);
         let place: HashMap<&str, usize> = order.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
         shown.sort_by_key(|tool| place.get(&*tool.id.tool).copied().unwrap_or(usize::MAX));
-        Shown { items: shown.into_iter().map(|tool| tool.definition.clone()).collect(), ttl_ms: None }
+        Shown {
+            items: shown.into_iter().map(|tool| tool.definition.clone()).collect(),
+            ttl_ms: self.pipeline.backends.tools_ttl(server),
+        }
     }
 
     /// A server's prompts, resources or templates, as they are shown to a principal who brings the token that it asks for.

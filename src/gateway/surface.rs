@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::Gateway;
 use super::list::{Listing, is_direct};
 use super::relay::{Shown, item_name, sieved};
-use crate::backend::{Items, ListKind, ListVersions, flat_name};
+use crate::backend::{Items, ListKind, ListVersions, flat_name, may_be_of};
 use crate::domain::call::ToolRef;
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
@@ -23,6 +23,9 @@ use crate::wire::hop;
 /// gave waits longer.
 const PATIENCE: Duration = Duration::from_secs(3);
 const FIRST_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Tells which servers are asked.
+type At<'a> = dyn Fn(&ServerName) -> bool + Sync + 'a;
 
 /// Tells which names at a server are meant.
 type Meant<'a> = dyn Fn(&ServerName, &str) -> bool + Sync + 'a;
@@ -42,6 +45,10 @@ fn fixed(template: &str) -> &str {
     template.split_once('{').map_or(template, |(fixed, _)| fixed)
 }
 
+fn anywhere(_: &ServerName) -> bool {
+    true
+}
+
 impl Gateway {
     /// The prompts, resources or templates of all servers that a surface shows to a principal: by server, then in the
     /// server's own order. Prompts have flat names; of resources with one URI the first server's is listed. Servers that ask
@@ -59,7 +66,8 @@ impl Gateway {
         let admitted = join_all(asking.iter().map(|server| self.pipeline.admit_token(&state, server, jwt))).await;
         let closed = asking.into_iter().zip(admitted).filter_map(|(server, admitted)| admitted.err().map(|_| server));
         let closed: Vec<&ServerName> = closed.collect();
-        let (entries, ttl_ms) = self.merged(principal, listing, kind, &closed, None).await;
+        let open = |server: &ServerName| !closed.contains(&server);
+        let (entries, ttl_ms) = self.merged(principal, listing, kind, (&open, None)).await;
         let items = entries.into_iter().map(|entry| match kind {
             ListKind::Prompts => hop::with_member(&entry.item, "name", &Value::from(entry.listed).to_string()),
             ListKind::Resources | ListKind::Templates => entry.item,
@@ -70,7 +78,8 @@ impl Gateway {
     /// What a principal means by the name of a prompt in such a list.
     pub async fn listed_prompt(&self, principal: &Principal, listing: Listing, name: &str) -> Option<ToolRef> {
         let meant = |server: &ServerName, prompt: &str| flat_name(server.as_str(), prompt) == name;
-        let (entries, _) = self.merged(principal, listing, ListKind::Prompts, &[], Some(&meant)).await;
+        let named = |server: &ServerName| may_be_of(server.as_str(), name);
+        let (entries, _) = self.merged(principal, listing, ListKind::Prompts, (&named, Some(&meant))).await;
         let entry = entries.into_iter().find(|entry| entry.listed == name)?;
         Some(ToolRef::Prompt { server: entry.server.to_string(), name: entry.name })
     }
@@ -89,7 +98,7 @@ impl Gateway {
         uris: &[&'a str],
     ) -> Vec<(&'a str, ServerName)> {
         let meant = |_: &ServerName, name: &str| uris.contains(&name);
-        let (entries, _) = self.merged(principal, listing, ListKind::Resources, &[], Some(&meant)).await;
+        let (entries, _) = self.merged(principal, listing, ListKind::Resources, (&anywhere, Some(&meant))).await;
         let listed: HashMap<String, ServerName> =
             entries.into_iter().rev().map(|entry| (entry.name, entry.server)).collect();
         let left = |uri: &&&str| !listed.contains_key(**uri);
@@ -97,7 +106,7 @@ impl Gateway {
             !fixed(name).is_empty() && uris.iter().filter(left).any(|uri| uri.starts_with(fixed(name)))
         };
         let templates = match uris.iter().any(|uri| left(&uri)) {
-            true => self.merged(principal, listing, ListKind::Templates, &[], Some(&covers)).await.0,
+            true => self.merged(principal, listing, ListKind::Templates, (&anywhere, Some(&covers))).await.0,
             false => Vec::new(),
         };
         let covered = |uri: &str| {
@@ -120,23 +129,22 @@ impl Gateway {
         is_direct(&self.state.load(), principal, listing.surface.unwrap_or(principal.profile.surface))
     }
 
-    /// What is meant of all lists together, but for those of `closed` servers; where nothing is said, all of it. Policies are
-    /// asked of nothing else.
+    /// What is meant of the lists of these servers together; where nothing is said, all of it. Policies are asked of nothing
+    /// else.
     async fn merged(
         &self,
         principal: &Principal,
         listing: Listing,
         kind: ListKind,
-        closed: &[&ServerName],
-        meant: Option<&Meant<'_>>,
+        (at, meant): (&At<'_>, Option<&Meant<'_>>),
     ) -> (Vec<Entry>, Option<u64>) {
         let state = self.state();
         if !is_direct(&state, principal, listing.surface.unwrap_or(principal.profile.surface)) {
             return (Vec::new(), None);
         }
-        let open = |server: &&ServerName| principal.profile.reaches(server) && !closed.contains(server);
-        let servers: Vec<&ServerName> = state.settings.servers.keys().filter(open).collect();
-        let lists = join_all(servers.iter().map(|server| self.items_within(PATIENCE, server, kind, principal))).await;
+        let reached = |server: &&ServerName| principal.profile.reaches(server) && at(server);
+        let servers: Vec<&ServerName> = state.settings.servers.keys().filter(reached).collect();
+        let lists = join_all(servers.iter().map(|server| self.items_soon(server, kind, principal))).await;
         let sight = state.sight(principal);
         let mut taken: HashMap<String, usize> = HashMap::new();
         let mut entries = Vec::new();
@@ -175,6 +183,15 @@ impl Gateway {
     pub(super) async fn items_of(&self, server: &ServerName, kind: ListKind, who: &Principal) -> Option<Arc<Items>> {
         let known = self.pipeline.backends.last_items(server, kind).is_some();
         self.items_within(if known { PATIENCE } else { FIRST_PATIENCE }, server, kind, who).await
+    }
+
+    /// The same beside those of other servers: whoever comes while it takes long does not wait for it too.
+    async fn items_soon(&self, server: &ServerName, kind: ListKind, who: &Principal) -> Option<Arc<Items>> {
+        let backends = &self.pipeline.backends;
+        if backends.takes_longer(server, kind, PATIENCE) {
+            return backends.last_items(server, kind);
+        }
+        self.items_within(PATIENCE, server, kind, who).await
     }
 
     async fn items_within(

@@ -49,7 +49,7 @@ impl Tapes {
     /// are given up for it.
     pub(super) fn begin(&self, now: u64, ambient: bool) -> Option<Arc<Tape>> {
         let mut tapes = self.lock();
-        tapes.retain(|_, tape| !tape.is_over(now) && !(ambient && tape.give_up()));
+        tapes.retain(|_, tape| !(tape.is_over(now) || ambient && tape.give_up()));
         if tapes.len() >= MAX_TAPES {
             return None;
         }
@@ -135,15 +135,26 @@ impl Tape {
     }
 
     fn write(&self, event: &[u8]) {
+        let mut text = Vec::with_capacity(event.len() + 48);
+        text.extend_from_slice(self.label().as_bytes());
+        text.extend_from_slice(event);
+        self.put(Bytes::from(text));
+    }
+
+    /// What the next event begins with: its id.
+    #[must_use]
+    pub fn label(&self) -> String {
+        format!("id: {}/{}\n", self.number, self.inner().next)
+    }
+
+    /// Adds an event that is labelled.
+    fn put(&self, event: Bytes) {
         let mut inner = self.inner();
         let at = inner.next;
-        let mut text = Vec::with_capacity(event.len() + 24);
-        text.extend_from_slice(format!("id: {}/{at}\n", self.number).as_bytes());
-        text.extend_from_slice(event);
         inner.next += 1;
-        inner.bytes += text.len();
-        OF_ALL.fetch_add(text.len(), Ordering::AcqRel);
-        inner.events.push_back((at, Bytes::from(text)));
+        inner.bytes += event.len();
+        OF_ALL.fetch_add(event.len(), Ordering::AcqRel);
+        inner.events.push_back((at, event));
         drop(inner);
         self.changed.notify_waiters();
     }
@@ -203,13 +214,13 @@ impl Tape {
         left.inspect(|left| left.cancel()).is_some()
     }
 
-    /// Adds the last event.
-    pub fn end(&self, event: Option<&[u8]>, now: u64) {
+    /// Adds the last event, which is labelled and not copied: it may hold the room that its answer takes.
+    pub fn end(&self, event: Option<Bytes>, now: u64) {
         match event {
             Some(event) if is_full(event.len()) && self.readers.load(Ordering::Acquire) == 0 => {
                 tracing::debug!("an answer is lost: its client has left, and too much is kept for others");
             }
-            Some(event) => self.write(event),
+            Some(event) => self.put(event),
             None => {}
         }
         let mut inner = self.inner();
@@ -264,7 +275,7 @@ mod tests {
     async fn a_stream_goes_on_after_any_of_its_events() {
         let tape = Tape::new(7, false);
         tape.say(b"data: 1\n\n");
-        tape.end(Some(b"data: 2\n\n"), 5);
+        tape.end(Some(Bytes::from(format!("{}data: 2\n\n", tape.label()))), 5);
         let (first, at) = tape.read(None).await.unwrap();
         assert_eq!((&first[..], at), (&b"id: 7/0\nretry: 1000\ndata: \n\n"[..], 0));
         let (last, at) = tape.read(position("7/1").map(|(_, at)| at)).await.unwrap();
@@ -288,7 +299,7 @@ mod tests {
         for _ in 0..2 * MAX_EVENTS {
             tape.say(b"data: x\n\n");
         }
-        tape.end(Some(b"data: answer\n\n"), 0);
+        tape.end(Some(Bytes::from_static(b"data: answer\n\n")), 0);
         let mut last = None;
         let (mut at, mut read) = (None, 0);
         while let Some((event, position)) = tape.read(at).await {
@@ -339,7 +350,7 @@ mod tests {
     async fn a_large_answer_goes_once_it_is_read() {
         for (size, kept) in [(MAX_READ, false), (10, true)] {
             let tape = Tape::new(1, false);
-            tape.end(Some(format!("data: {}\n\n", "x".repeat(size)).as_bytes()), 0);
+            tape.end(Some(Bytes::from(format!("data: {}\n\n", "x".repeat(size)))), 0);
             let reader = tape.reader();
             let mut at = None;
             while let Some((_, position)) = reader.read(at).await {

@@ -63,6 +63,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Visitor {
     fn new(session: Arc<str>, key: KeyId, capabilities: Json) -> Self {
         let (sink, ambient) = asides(WAITING);
+        let sink = sink.of(&key);
         Self {
             session,
             key,
@@ -102,7 +103,8 @@ impl Visitor {
 
     /// Puts a question before the client: the request's id, under which the answer will come.
     #[must_use]
-    pub fn put(&self, question: Question) -> Option<u64> {
+    pub fn put(&self, mut question: Question) -> Option<u64> {
+        question.asked();
         let mut questions = lock(&self.questions);
         questions.retain(|_, question| question.is_wanted());
         if questions.len() >= MAX_QUESTIONS {
@@ -288,7 +290,7 @@ mod tests {
         let (up, none): (ServerName, Json) = ("up".parse().unwrap(), Json::from_parts("{}".into()));
         let visitor = visitors.get("a", &KeyId::from("k"), Some(&up), &none, 0).unwrap();
         let tape = visitor.tape(0, false).unwrap();
-        tape.end(Some(b"data: x\n\n"), 0);
+        tape.end(Some(bytes::Bytes::from_static(b"data: x\n\n")), 0);
         let kept = u64::try_from(Duration::from_secs(60).as_micros()).unwrap();
         visitors.sweep(kept - 1);
         assert_eq!(Arc::strong_count(&tape), 2);

@@ -8,6 +8,7 @@ use super::{Line, Pipeline, State};
 use crate::approvals::{Asking, Ended, Word};
 use crate::backend::Peer;
 use crate::domain::approval::Awaited;
+use crate::domain::id::EventId;
 use crate::domain::outcome::{Outcome, Refusal, UpstreamFault};
 use crate::policy::{PendingCall, PermittedCall, refused_by};
 
@@ -62,6 +63,27 @@ impl Pipeline {
                 record.judged(pending.judgement());
                 Err(Refusal::LimitReached { scope: scope.into(), limit, retry_after })
             }
+            Err(error) => {
+                record.judged(pending.judgement());
+                Err(Refusal::Unrecorded(error.to_string()))
+            }
+        }
+    }
+
+    /// A call that an approval has let go goes on under it; of a call that had none, policy wants one only since.
+    pub(super) async fn approved_before(
+        &self,
+        pending: Box<PendingCall>,
+        event: &EventId,
+        record: &mut Record,
+    ) -> Result<Box<PermittedCall>, Refusal> {
+        match self.approvals.used_by(event).await {
+            Ok(Some(id)) => {
+                let call = pending.approved(id.as_str());
+                record.judged(call.judgement());
+                Ok(Box::new(call))
+            }
+            Ok(None) => Err(unapproved(pending, record)),
             Err(error) => {
                 record.judged(pending.judgement());
                 Err(Refusal::Unrecorded(error.to_string()))

@@ -159,8 +159,13 @@ impl Pipeline {
         let (decided, road) = resolved.decide(&state.policies, self.clock.now(), record)?;
         let (call, line) = match decided {
             Decided::Permitted(call) => (call, Cow::Borrowed(line)),
-            Decided::Pending(pending) if line.errand.is_some() => return Err(unapproved(pending, record)),
-            Decided::Pending(pending) => self.approved(state, pending, line, record).await?,
+            Decided::Pending(pending) => match &line.errand {
+                None => self.approved(state, pending, line, record).await?,
+                Some(Errand::GoOn { event, .. }) => {
+                    (self.approved_before(pending, event, record).await?, Cow::Borrowed(line))
+                }
+                Some(_) => return Err(unapproved(pending, record)),
+            },
         };
         if let Some(Errand::GoOn { .. }) = line.errand {
             return Ok(Outcome::Answered(nothing()));

@@ -158,7 +158,9 @@ impl Pipeline {
         if let Some(errand) = errand {
             record.errand(errand);
         }
-        let again = matches!(errand, Some(Errand::Task { .. } | Errand::GoOn { .. }));
+        let again = matches!(errand, Some(Errand::Task { .. }));
+        // What goes on has the arguments with which it began.
+        let fitted = again || matches!(errand, Some(Errand::GoOn { .. }));
         let (tool, own) = match self.own.find(&request.tool) {
             Some(own) if principal.profile.has(own.scope) => {
                 if !own.lies_in(&principal.profile) {
@@ -186,7 +188,7 @@ impl Pipeline {
             })?,
         };
         match tool.kind {
-            Kind::Tool if again => {}
+            Kind::Tool if fitted => {}
             Kind::Tool => check_arguments(&state.catalog, &tool, &value)?,
             Kind::Prompt | Kind::Resource | Kind::Entity => check_texts(&value)?,
         }

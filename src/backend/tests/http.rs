@@ -1,8 +1,8 @@
 //! Backends over HTTP: both eras, their faults, and what is told of them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
@@ -593,4 +593,137 @@ async fn a_client_whose_sessions_cannot_be_opened_tries_seldom() {
     let options = SendOptions { peer: of("bob"), ..SendOptions::default() };
     assert!(backends.dispatch(&tool, None, options).await.is_err());
     assert!(greeted.load(Ordering::SeqCst) - 1 > tried, "another client is not kept waiting");
+}
+
+/// What becomes of a call is not known where its stream broke off, whatever is said to whoever wants to take it up.
+#[tokio::test]
+async fn a_stream_that_is_not_taken_up_again_leaves_open_whether_the_call_was_done() {
+    let lost = r#"{"jsonrpc":"2.0","error":{"code":-32001,"message":"Session not found"},"id":null}"#;
+    let head = "content-type: application/json\r\nconnection: close";
+    let told = Say::Raw(format!("HTTP/1.1 404 No\r\n{head}\r\ncontent-length: {}\r\n\r\n{lost}", lost.len()));
+    let statuses = ["404 Not Found", "429 Slow", "503 Unavailable"].map(|status| Some(Say::status(status)));
+    for refusal in statuses.into_iter().chain([Some(told), None]) {
+        let (refuses, called) = (refusal.clone(), Mutex::new(String::new()));
+        let peer = Peer::start(false, move |seen| {
+            let resumes = seen.headers.get("last-event-id").is_some_and(|id| id == "1");
+            if seen.method() == "tools/call" {
+                *called.lock().unwrap() = seen.id();
+                return Some(Say::Events(vec!["retry: 1\nid: 1\ndata:\n\n".into()]));
+            }
+            let answer = || format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, called.lock().unwrap());
+            let answered = || Say::Events(vec![format!("data: {}\n\n", answer())]);
+            (seen.verb == "GET" && resumes).then(|| refuses.clone().unwrap_or_else(answered))
+        })
+        .await;
+        let backends = backends(peer.settings()).await;
+        match (call(&backends, "write").await, refusal) {
+            (Ok(_), None) => {}
+            (Err(error), Some(refusal)) => {
+                let told = (&error.fault, error.retryable, error.without_effect);
+                assert_eq!(told, (&UpstreamFault::Down, false, false), "{refusal:?}");
+            }
+            (answer, refusal) => panic!("{refusal:?}: {answer:?}"),
+        }
+        assert_eq!(peer.count("tools/call"), 1);
+    }
+}
+
+/// The greeting of a new session is not what the caller asked for.
+#[tokio::test]
+async fn what_is_said_to_a_greeting_is_no_answer_to_the_call_before_it() {
+    for moves in [true, false] {
+        let moved = Arc::new(AtomicBool::new(false));
+        let now = Arc::clone(&moved);
+        let peer = Peer::start(false, move |seen| match seen.method() {
+            _ if !now.load(Ordering::SeqCst) => None,
+            "initialize" if moves => Some(Say::error(seen, r#"{"code":-32601,"message":"no"}"#)),
+            "initialize" => Some(Say::status("500 Oops")),
+            "server/discover" if moves => {
+                Some(Say::result(seen, r#"{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{}}}"#))
+            }
+            _ => seen.headers.contains_key("mcp-session-id").then(|| Say::status("404 Not Found")),
+        })
+        .await;
+        let backends = backends(peer.settings()).await;
+        moved.store(true, Ordering::SeqCst);
+        let error = call(&backends, "write").await.unwrap_err();
+        assert_eq!((error.fault, error.retryable, error.without_effect), (UpstreamFault::Down, true, true));
+        if moves {
+            eventually(&backends, |backends| backends.status()[0].era == Some("modern")).await;
+            call(&backends, "write").await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_stream_of_notifications_goes_on_where_it_stopped() {
+    let (greetings, streams) = (AtomicUsize::new(1), AtomicUsize::new(0));
+    let third = Arc::new(tokio::sync::Notify::new());
+    let heard = Arc::clone(&third);
+    let peer = Peer::start(false, move |seen| match (&*seen.verb, seen.method()) {
+        ("POST", "initialize") => {
+            let hello = r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true}}}"#;
+            let Say::Body(body) = Say::result(seen, hello) else { unreachable!() };
+            let (session, length) = (greetings.fetch_add(1, Ordering::SeqCst), body.len());
+            let head = format!("mcp-session-id: session-{session}\r\ncontent-length: {length}\r\nconnection: close");
+            Some(Say::Raw(format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n{head}\r\n\r\n{body}")))
+        }
+        ("GET", _) => Some(match streams.fetch_add(1, Ordering::SeqCst) {
+            0 => Say::Events(vec!["id: 5\nretry: 1\ndata:\n\n".into()]),
+            1 => Say::status("404 Not Found"),
+            _ => {
+                heard.notify_one();
+                Say::Hang
+            }
+        }),
+        _ => None,
+    })
+    .await;
+    let backends = backends(peer.settings()).await;
+    tokio::time::timeout(Duration::from_secs(20), third.notified()).await.unwrap();
+    let opened: Vec<_> = peer.seen().into_iter().filter(|seen| seen.verb == "GET").collect();
+    let of = |at: usize, name: &str| opened[at].headers.get(name).map(String::as_str);
+    let ids = [0, 1, 2].map(|at| (of(at, "mcp-session-id"), of(at, "last-event-id")));
+    let (first, second) = (Some("session-1"), Some("session-2"));
+    assert_eq!(ids, [(first, None), (first, Some("5")), (second, None)], "a new session knows no old event");
+    drop(backends);
+}
+
+#[tokio::test]
+async fn a_backend_that_tells_of_no_changes_is_listed_now_and_then() {
+    let lists = AtomicUsize::new(0);
+    let peer = Peer::start(false, move |seen| {
+        let listed = || if lists.fetch_add(1, Ordering::SeqCst) == 0 { "first" } else { "later" };
+        (seen.method() == "tools/list")
+            .then(|| Say::result(seen, &json!({"tools": [{"name": listed()}], "ttlMs": 45_000}).to_string()))
+    })
+    .await;
+    let backends = backends(peer.settings()).await;
+    assert_eq!(backends.tools_ttl(&"s".parse().unwrap()), Some(45_000));
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(59)).await;
+    tokio::time::resume();
+    eventually(&backends, |backends| backends.catalog().get("s", "later").is_some()).await;
+    assert_eq!(peer.count("tools/list"), 2);
+}
+
+#[tokio::test]
+async fn another_place_of_a_server_answers_for_itself() {
+    let (peer, other) = (Peer::start(true, |_| None).await, Peer::start(true, |_| None).await);
+    let mut settings = peer.settings();
+    settings.default_tool = Arc::new(ToolSettings { cache: Some(Duration::from_secs(60)), ..ToolSettings::default() });
+    let mut moved = settings.clone();
+    moved.transport = other.settings().transport;
+    let backends = backends(settings.clone()).await;
+    let read = async || {
+        let options = SendOptions { cache_digest: Some("d".into()), ..SendOptions::default() };
+        backends.dispatch(&tool(&backends, "read"), None, options).await.unwrap().cached
+    };
+    assert_eq!((read().await, read().await), (false, true));
+    for settings in [moved, settings] {
+        backends.apply(&BTreeMap::from([(settings.name.clone(), Arc::new(settings))])).unwrap();
+        backends.wait_settled().await;
+        assert!(!read().await, "what the other gave is not its own");
+    }
+    assert_eq!((peer.count("tools/call"), other.count("tools/call")), (2, 1));
 }

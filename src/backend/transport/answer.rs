@@ -201,14 +201,19 @@ async fn finish(mut exchange: Exchange) {
     exchange.give_back();
 }
 
-/// Follows a stream of notifications until it ends, or a response to `id` comes.
-pub(crate) async fn follow(exchange: Exchange, id: u64, aside: impl FnMut(Heard)) -> Result<(), Fault> {
+/// Follows a stream of notifications until it ends, or a response to `id` comes; `trail` says how far it came.
+pub(crate) async fn follow(
+    exchange: Exchange,
+    id: u64,
+    trail: &mut Trail,
+    aside: impl FnMut(Heard),
+) -> Result<(), Fault> {
     if !exchange.response.status().is_success() {
         let status = exchange.response.status();
         return Err(refused(exchange, id, status).await);
     }
     match body_kind(&exchange)? {
-        BodyKind::Events => events(exchange, id, &mut Trail::default(), aside).await.map(|_| ()),
+        BodyKind::Events => events(exchange, id, trail, aside).await.map(|_| ()),
         BodyKind::Json => read(exchange, id, aside).await.map(|_| ()),
     }
 }

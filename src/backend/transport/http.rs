@@ -1,13 +1,13 @@
 //! Streamable HTTP, both eras (MCP 2026-07-28 and 2025-11-25, basic/transports).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, Method, StatusCode};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,21 +16,18 @@ use super::Place;
 use super::answer::{self, Heard, Trail};
 use super::asking::{Asking, CANCELLED};
 use super::client::{Exchange, HttpClient};
+use super::greet::{Talk, discover, initialize, mirror, modern_headers};
 use super::held::Held;
 use super::wire::{EVENTS, Outbox, Wire};
 use crate::backend::ask::{self, Ask, Params};
 use crate::backend::deadline::PROGRESS;
 use crate::backend::fault::{Fault, FaultKind};
 use crate::backend::peer::{Audience, Peer};
-use crate::backend::probe::{self, DISCOVER_TIMEOUT, Hello, INITIALIZE_TIMEOUT, Probed};
+use crate::backend::probe::{self, Hello, Probed};
 use crate::domain::json::Json;
-use crate::wire::era::{Era, MODERN};
+use crate::wire::era::Era;
 use crate::wire::mirror::header_value;
 
-const MCP_SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
-const MCP_PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
-const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
-const MCP_NAME: HeaderName = HeaderName::from_static("mcp-name");
 /// How long a session's first call waits for the stream of notifications.
 const HEAR_GRACE: Duration = Duration::from_secs(2);
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -56,15 +53,8 @@ pub(crate) struct HttpLink {
     asking: Asking,
     /// Falls when a session was opened in place of a lost one.
     pub(crate) renewed: Notify,
-}
-
-/// The state of the conversation: replaced as a whole when a session is renewed.
-#[derive(Debug)]
-struct Talk {
-    era: Era,
-    /// Headers of every request in this conversation.
-    headers: HeaderMap,
-    session: bool,
+    /// How far the stream of notifications came.
+    trail: Mutex<Trail>,
 }
 
 impl HttpLink {
@@ -103,6 +93,7 @@ impl HttpLink {
             audience,
             asking: Asking::default(),
             renewed: Notify::new(),
+            trail: Mutex::default(),
         })
     }
 
@@ -129,10 +120,17 @@ impl HttpLink {
                 return self.ask_once(ask, &talk).await;
             }
         }
-        if probe::contradicts(&fault, talk.era) && !self.contradicted.swap(true, Ordering::Relaxed) {
-            self.contradiction.notify_one();
+        if probe::contradicts(&fault, talk.era) {
+            self.note_contradiction();
         }
         Err(if fault.kind == FaultKind::SessionLost { Fault::garbled(fault.detail) } else { fault })
+    }
+
+    /// It speaks another revision than it did: the link is of no use any more.
+    fn note_contradiction(&self) {
+        if !self.contradicted.swap(true, Ordering::Relaxed) {
+            self.contradiction.notify_one();
+        }
     }
 
     async fn ask_once(&self, ask: &Ask<'_>, talk: &Arc<Talk>) -> Result<Json, Fault> {
@@ -241,7 +239,15 @@ impl HttpLink {
         if !Arc::ptr_eq(&self.talk.load(), lost) {
             return Ok(());
         }
-        let (_, talk) = initialize(&self.wire, &self.ids, &self.audience.capabilities).await?;
+        let (_, talk) = match initialize(&self.wire, &self.ids, &self.audience.capabilities).await {
+            Ok(greeted) => greeted,
+            // What it says to the greeting is no answer to what was asked; and that was not done.
+            Err(fault) if matches!(fault.kind, FaultKind::Rpc(_)) => {
+                self.note_contradiction();
+                return Err(Fault::new(FaultKind::SessionLost, "it takes no `initialize` any more"));
+            }
+            Err(fault) => return Err(fault.unsent()),
+        };
         self.talk.store(Arc::new(talk));
         self.audience.changes.tools.notify_one();
         self.renewed.notify_one();
@@ -272,6 +278,8 @@ impl HttpLink {
         let talk = self.talk.load_full();
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let mut headers = talk.headers.clone();
+        // Where that is refused, the next stream begins anew.
+        let mut trail = std::mem::take(&mut *self.trail());
         let exchange = if talk.era == Era::Modern {
             let Some(filter) = &self.hello.listen else { return Ok(false) };
             let ask = Ask::plain("subscriptions/listen", Params::Members(filter));
@@ -280,7 +288,16 @@ impl HttpLink {
         } else {
             headers.insert(ACCEPT, EVENTS);
             headers.remove(CONTENT_TYPE);
-            self.wire.request(Method::GET, headers, Bytes::new()).await?
+            if let Some(last) = &trail.last {
+                headers.insert(LAST_EVENT_ID, header_value(last));
+            }
+            match self.wire.request(Method::GET, headers, Bytes::new()).await {
+                Ok(exchange) => exchange,
+                Err(fault) => {
+                    self.came_to(&talk, trail);
+                    return Err(fault);
+                }
+            }
         };
         drop(answered);
         match exchange.response.status() {
@@ -291,10 +308,31 @@ impl HttpLink {
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_FOUND => return Ok(false),
             _ => {}
         }
-        match answer::follow(exchange, id, |heard| self.aside(&talk, None, heard)).await {
+        let opened = exchange.response.status().is_success();
+        let followed = answer::follow(exchange, id, &mut trail, |heard| self.aside(&talk, None, heard)).await;
+        if opened {
+            self.came_to(&talk, trail);
+        }
+        match followed {
             Err(Fault { kind: FaultKind::Rpc(_), .. }) => Ok(false),
             other => other.map(|()| true),
         }
+    }
+
+    fn trail(&self) -> MutexGuard<'_, Trail> {
+        self.trail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers where the stream of notifications goes on, in the session that it belongs to.
+    fn came_to(&self, talk: &Arc<Talk>, trail: Trail) {
+        if talk.era == Era::Legacy && Arc::ptr_eq(&self.talk.load(), talk) {
+            *self.trail() = trail;
+        }
+    }
+
+    /// How long the backend wants the stream of notifications left alone.
+    pub(crate) fn retry(&self) -> Option<Duration> {
+        self.trail().retry.map(Duration::from_millis)
     }
 
     /// Ends the session, where there is one, and the idle connections.
@@ -328,67 +366,4 @@ impl Drop for CancelGuard<'_> {
             self.link.outbox.tell(self.talk.headers.clone(), ask::cancelled(id));
         }
     }
-}
-
-fn mirror(headers: &mut HeaderMap, ask: &Ask<'_>) {
-    headers.insert(MCP_METHOD, header_value(ask.method));
-    if let Some(name) = ask.name() {
-        headers.insert(MCP_NAME, header_value(name));
-    }
-    for (name, value) in ask.mirrored {
-        headers.insert(name, value.clone());
-    }
-}
-
-fn modern_headers(wire: &Wire) -> HeaderMap {
-    let mut headers = wire.headers.clone();
-    headers.insert(MCP_PROTOCOL_VERSION, HeaderValue::from_static(MODERN));
-    headers
-}
-
-async fn discover(wire: &Wire, ids: &AtomicU64) -> Probed {
-    let ask = Ask::plain("server/discover", Params::None);
-    let mut headers = modern_headers(wire);
-    mirror(&mut headers, &ask);
-    let answer = probe::persuaded(|| async {
-        let id = ids.fetch_add(1, Ordering::Relaxed);
-        answer::read(wire.post(headers.clone(), ask.body(id, Era::Modern)).await?, id, |_| {}).await
-    });
-    match tokio::time::timeout(DISCOVER_TIMEOUT, answer).await {
-        Ok(answer) => probe::judge(answer),
-        Err(_) => Probed::TryLegacy,
-    }
-}
-
-/// Opens a legacy session.
-async fn initialize(wire: &Wire, ids: &AtomicU64, capabilities: &Json) -> Result<(Hello, Talk), Fault> {
-    let opened = tokio::time::timeout(INITIALIZE_TIMEOUT, async {
-        let id = ids.fetch_add(1, Ordering::Relaxed);
-        let members = ask::initialize_members(capabilities);
-        let body = Ask::plain("initialize", Params::Members(&members)).body(id, Era::Legacy);
-        let exchange = wire.post(wire.headers.clone(), body).await?;
-        let session = exchange.response.headers().get(MCP_SESSION_ID).cloned();
-        let hello = probe::initialized(&answer::read(exchange, id, |_| {}).await?)?;
-        let mut headers = wire.headers.clone();
-        if let Ok(version) = HeaderValue::from_str(&hello.version) {
-            headers.insert(MCP_PROTOCOL_VERSION, version);
-        }
-        let talk = Talk { era: Era::Legacy, session: session.is_some(), headers };
-        let talk = match session {
-            Some(session) => {
-                let mut headers = talk.headers;
-                headers.insert(MCP_SESSION_ID, session);
-                Talk { headers, ..talk }
-            }
-            None => talk,
-        };
-        let told = wire.post(talk.headers.clone(), ask::INITIALIZED.to_owned()).await?;
-        if !told.response.status().is_success() {
-            let status = told.response.status().as_u16();
-            return Err(Fault::garbled(format!("HTTP {status} to notifications/initialized")));
-        }
-        told.body(64 << 10).await?;
-        Ok((hello, talk))
-    });
-    opened.await.unwrap_or_else(|_| Err(Fault::new(FaultKind::Timeout, "no answer to initialize")))
 }

@@ -9,6 +9,7 @@ mod channel;
 mod child;
 mod client;
 mod duplex;
+mod greet;
 mod held;
 mod http;
 mod kin;

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::approval::Approval;
 use super::relayed::{Via, notification, parked_event, unrepeated, withdrawn};
 use super::tasks::{self, Beginning};
-use super::told::{self, AUDIT_ID, answered, event, session_name, text, uncalled};
+use super::told::{self, AUDIT_ID, answered, event, labelled, session_name, text, uncalled};
 use super::{Asked, failure, json};
 use crate::domain::call::{CallRequest, Entrance, ToolRef};
 use crate::domain::id::EventId;
@@ -303,7 +303,7 @@ impl Answering {
         let leaving = (self.era == Era::Modern).then(|| self.cancel.clone().drop_guard());
         let tape = self.via.as_ref().and_then(|via| via.tape());
         let (tasks, clock) = (self.tasks.clone(), self.via.as_ref().map(|via| Arc::clone(&via.gateway)));
-        let streaming = Streaming { answering: self, done, heard, leaving };
+        let streaming = Streaming { answering: self, done, heard, leaving, tape: tape.clone() };
         let body = match tape {
             Some(tape) => {
                 if let Some(first) = first {
@@ -344,6 +344,8 @@ struct Streaming {
     heard: Ear,
     /// Cancels the call when a client leaves for whom leaving means that.
     leaving: Option<DropGuard>,
+    /// Where it is recorded.
+    tape: Option<Arc<Tape>>,
 }
 
 impl Streaming {
@@ -361,7 +363,8 @@ impl Streaming {
                     let lost = || unfinished(self.answering.event.clone(), self.answering.via.as_ref().map_or(Kind::Tool, |via| via.kind()), Refusal::Internal);
                     let carried = carried.unwrap_or_else(|_| lost());
                     let text = self.answering.text(&self.answering.tell(&carried, true));
-                    return Some((carried.outcome.beside(event(&text)), None));
+                    let label = self.tape.as_ref().map(|tape| tape.label()).unwrap_or_default();
+                    return Some((carried.outcome.beside(labelled(&label, &text)), None));
                 }
                 () = tokio::time::sleep(PATIENCE) => return Some((Bytes::from_static(b":\n\n"), Some(self))),
             }
@@ -369,7 +372,7 @@ impl Streaming {
     }
 
     async fn park(self, question: Question) -> Bytes {
-        let Self { answering, done, heard, leaving } = self;
+        let Self { answering, done, heard, leaving, .. } = self;
         // From here on it is the parking that cancels where the client leaves.
         if let Some(leaving) = leaving {
             leaving.disarm();
@@ -394,5 +397,5 @@ async fn record(mut streaming: Option<Streaming>, tape: Arc<Tape>, gateway: Opti
         }
         streaming = rest;
     }
-    tape.end(last.as_deref(), gateway.map_or(0, |gateway| gateway.ticks()));
+    tape.end(last, gateway.map_or(0, |gateway| gateway.ticks()));
 }

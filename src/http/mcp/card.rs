@@ -96,7 +96,7 @@ pub(in crate::http) async fn server_stream(
         return response;
     }
     match visitor {
-        Some(visitor) => follow::of_visitor(&gateway, principal, &server, visitor, resumes(session.as_ref())),
+        Some(visitor) => follow::of_visitor(&gateway, principal, &server, &visitor, resumes(session.as_ref())),
         None => failure(None, &stream::too_many()),
     }
 }

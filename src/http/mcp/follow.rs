@@ -118,7 +118,7 @@ pub(super) fn of_visitor(
     gateway: &Arc<Gateway>,
     principal: Principal,
     server: &ServerName,
-    visitor: Arc<Visitor>,
+    visitor: &Arc<Visitor>,
     resumes: bool,
 ) -> Response {
     let Some(seat) = gateway.stream_seat(&principal.key) else { return failure(None, &too_many()) };
@@ -126,11 +126,11 @@ pub(super) fn of_visitor(
         return failure(None, &RpcError::new(404, -32600, "the server is not configured any more"));
     };
     let attending = gateway.attend(server, &visitor.session);
-    let (of, hearing) = ((principal, server.clone()), Hearing::Visitor(Arc::clone(&visitor)));
+    let (of, hearing) = ((principal, server.clone()), Hearing::Visitor(Arc::clone(visitor)));
     let following = Following::new(Arc::clone(gateway), of, versions, Wanted::EVERYTHING, hearing);
     let following = Following { attending, ..following };
     let events = Box::pin(following.events());
-    response(ambient(gateway, (Some(&visitor), resumes), seat, events))
+    response(ambient(gateway, (Some(visitor), resumes), seat, events))
 }
 
 /// Where a stream hears what the server says.

@@ -133,7 +133,7 @@ impl Via {
             log_level: self.log_level.clone(),
             rest: onward.rest,
             meta: onward.meta,
-            asides,
+            asides: asides.of(&self.principal.key),
         }
     }
 

@@ -257,7 +257,7 @@ impl Conversation {
         let rest = responses.as_ref().map(|text| format!(",\"inputResponses\":{}", text.as_str())).unwrap_or_default();
         let onward = Onward { rest, meta: String::new() };
         let peer = via.peer(self.asked.era, onward, Asides::deaf());
-        let judged = via.errand(&self.asked, &self.id, wanted.going_on(), peer).await;
+        let judged = via.errand(&self.asked, &self.id, wanted.going_on(waiting.event().clone()), peer).await;
         if !matches!(judged.outcome, Outcome::Answered(_)) {
             let mut response = self.told(&via.tell(&judged, self.asked.era, self.asked.host));
             told::name(&mut response, &judged.governance.audit_event_id);

@@ -120,7 +120,13 @@ pub(super) async fn uncalled_as(
 
 /// One server-sent event. JSON has no raw line breaks in strings; breaks between tokens would end the line.
 pub(super) fn event(text: &str) -> Bytes {
-    let mut out = String::with_capacity(text.len() + 8);
+    labelled("", text)
+}
+
+/// One that begins with its id, as a tape gives it.
+pub(super) fn labelled(label: &str, text: &str) -> Bytes {
+    let mut out = String::with_capacity(label.len() + text.len() + 8);
+    out.push_str(label);
     for line in text.split(['\n', '\r']) {
         out.push_str("data: ");
         out.push_str(line);

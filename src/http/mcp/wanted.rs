@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::domain::call::{Errand, ToolRef};
-use crate::domain::id::ServerName;
+use crate::domain::id::{EventId, ServerName};
 use crate::domain::json::{Json, canonical, sha256_hex};
 use crate::domain::tool::Kind;
 use crate::wire::envelope::call_params;
@@ -124,14 +124,14 @@ impl Wanted {
         Self { errand: Some(Errand::Task { method, id }), ..Self::plain(method, tool, None, &["taskId"]) }
     }
 
-    /// Whether what was asked for before may go on.
-    pub(super) fn going_on(self) -> Self {
+    /// Whether what was asked for before, by the call of this record, may go on.
+    pub(super) fn going_on(self, event: EventId) -> Self {
         let method = match self.tool.kind() {
             Kind::Tool => "tools/call",
             Kind::Resource => "resources/read",
             Kind::Prompt | Kind::Entity => "prompts/get",
         };
-        Self { errand: Some(Errand::GoOn { method }), ..self }
+        Self { errand: Some(Errand::GoOn { method, event }), ..self }
     }
 
     /// What of the params travels on beside what is judged.

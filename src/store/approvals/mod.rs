@@ -140,6 +140,19 @@ impl Store {
         self.readers().read(read).await
     }
 
+    /// The one that has let the call of this record go.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn approval_used_by(&self, event: &EventId) -> Result<Option<ApprovalId>, StoreError> {
+        let event = event.clone();
+        let read = move |connection: &Connection| {
+            let sql = "SELECT id FROM approvals WHERE used_event = ?1";
+            connection.prepare_cached(sql)?.query_row([event.as_str()], |row| row.get::<_, String>(0)).optional()
+        };
+        Ok(self.readers().read(read).await?.map(|id| ApprovalId::from(id.as_str())))
+    }
+
     /// The canonical arguments of one, followed by what was sent beside them; none where they cannot be opened.
     ///
     /// # Errors

@@ -1,9 +1,10 @@
 //! What a client of the transparent route says beside the arguments: shown to whoever approves, and approved with them.
 
 use serde_json::{Value, json};
+use tokio_util::task::TaskTracker;
 
 use super::{Bench, holder};
-use crate::support::{FakeUpstream, Response, Say, Setup};
+use crate::support::{FakeUpstream, Response, Say, Setup, eventually};
 
 const ROUTE: &str = "/v1/mcp/servers/up";
 
@@ -125,5 +126,90 @@ async fn what_is_approved_is_seen_whole() {
     for number in ["12345678901234567890123456", "0.1000000000000000055"] {
         assert!(page.contains(number), "{page}");
     }
+    bench.finish().await;
+}
+
+/// A call of `destroy` at a legacy server that asks its client something on the way: what takes it up again.
+async fn parked(bench: &Bench, more: &Value) -> Value {
+    let asked = call(bench, more).await.result();
+    assert_eq!(asked["resultType"], "input_required", "{asked}");
+    let mut again = more.clone();
+    again["requestState"] = asked["requestState"].clone();
+    again["inputResponses"] = json!({"1": {"action": "accept"}});
+    again
+}
+
+/// A bench whose server asks on the way, and what its client says beside the arguments.
+async fn asking(change: impl FnOnce(Setup) -> Setup) -> (Bench, Value) {
+    let upstream = FakeUpstream::legacy().await;
+    let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
+    upstream.set_tools(json!([{"name": "destroy", "inputSchema": schema, "annotations": {"destructiveHint": true}}]));
+    let asks = r#"{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{"message":"sure?"}}"#;
+    upstream.on_call(move |_| Say::EventsThenHang(vec![asks.into()]));
+    let setup = change(Setup::with(&upstream));
+    let able = json!({"io.modelcontextprotocol/clientCapabilities": {"elicitation": {"form": {}}}});
+    (Bench::over(upstream, setup).await, json!({"_meta": able}))
+}
+
+async fn changed(bench: &Bench, file: &str, policy: &str) {
+    let before = bench.gateway.gateway.state().policies.bundle().version().clone();
+    bench.gateway.write(file, policy);
+    eventually("the policy is active", async || {
+        (*bench.gateway.gateway.state().policies.bundle().version() != before).then_some(())
+    })
+    .await;
+}
+
+async fn taken_up(bench: &Bench) -> Value {
+    let records = bench.gateway.records().await;
+    let record = records.into_iter().find(|record| record["notes"].to_string().contains("taken up again"));
+    record.expect("a record of its going on")
+}
+
+/// What a client answers to a question on the way belongs to the call, which goes on under the approval that let it go.
+#[tokio::test]
+async fn an_approved_call_goes_on_once_its_client_has_answered() {
+    let (bench, first) = asking(|setup| setup).await;
+    let id = asked(&bench, &first).await;
+    bench.approve(&id).await;
+    let again = parked(&bench, &first).await;
+    let mut params = json!({"name": "destroy", "arguments": {"n": 1}});
+    params.as_object_mut().unwrap().extend(again.as_object().unwrap().clone());
+    let going_on = bench.client.modern().at(ROUTE).request("tools/call", &params.to_string());
+    let going_on = TaskTracker::new().spawn(async move { going_on.try_send().await.is_some() });
+    eventually("the answer goes to the backend", async || {
+        bench.upstream.seen().into_iter().find(|seen| seen.json["id"] == "q" && seen.text.contains("accept"))
+    })
+    .await;
+    let record = taken_up(&bench).await;
+    assert_eq!(record["decision"], "allow", "{record}");
+    assert!(record["policies"].to_string().contains(&format!("approval:{id}")), "{record}");
+    going_on.abort();
+    bench.finish().await;
+}
+
+/// What goes on is judged as it would be now, its arguments too, and has no approval but the one that let it go.
+#[tokio::test]
+async fn a_call_that_waited_for_its_client_is_judged_whole_before_it_goes_on() {
+    let forbids = r#"@id("late") forbid (principal, action == Toolgate::Action::"up:destroy", resource)
+        when { context.input.n == 1 };"#;
+    let (bench, first) = asking(|setup| setup).await;
+    let id = asked(&bench, &first).await;
+    bench.approve(&id).await;
+    let again = parked(&bench, &first).await;
+    changed(&bench, "policies/late.cedar", forbids).await;
+    let refused = call(&bench, &again).await;
+    assert!(refused.denied() == "policy_denied" && refused.text.contains("late"), "{}", refused.text);
+    assert_eq!(bench.gateway.gateway.parked_calls(), 0);
+    bench.finish().await;
+
+    let (bench, first) = asking(|setup| setup.policy("all", "permit (principal, action, resource);")).await;
+    let again = parked(&bench, &first).await;
+    let wants = r#"@id("since") @requires("approval") permit (principal, action, resource);"#;
+    changed(&bench, "policies/all.cedar", wants).await;
+    let refused = call(&bench, &again).await;
+    assert_eq!(refused.denied(), "policy_denied", "{}", refused.text);
+    assert_eq!(taken_up(&bench).await["decision"], "deny");
+    assert!(!bench.upstream.seen().iter().any(|seen| seen.text.contains("accept")));
     bench.finish().await;
 }

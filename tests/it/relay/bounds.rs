@@ -120,3 +120,34 @@ async fn large_answers_have_the_room_that_is_configured_and_another_after_a_chan
     .await;
     gateway.finish().await;
 }
+
+/// An answer that waits on a stream for its client takes room until that has taken it.
+#[tokio::test]
+async fn a_large_answer_that_waits_on_a_stream_counts_until_it_is_read() {
+    const LARGE: usize = 5 << 20;
+    const ROUTE: &str = "/v1/mcp/servers/up";
+    let upstream = FakeUpstream::legacy().await;
+    upstream.on_call(|seen| match seen.tool() {
+        "read" => Say::Held(Box::new(Say::text(&"x".repeat(LARGE)))),
+        _ => Say::text(&"x".repeat(LARGE)),
+    });
+    let config = format!("[gateway]\nmax_answers = {}\n{}", 16 << 20, upstream.section("up", ""));
+    let gateway = Setup::new().config(&config).start().await;
+    let client = gateway.agent().await.at(ROUTE).legacy().await;
+    let mut stream = client.request("tools/call", r#"{"name":"read"}"#).open().await;
+    soon("the first event", stream.next()).await.unwrap();
+    let id = stream.last_id.clone().unwrap();
+    drop(stream);
+    upstream.release(1);
+    let ended = || gateway.gateway.open_entries() == 0;
+    eventually("the call ends", async || ended().then_some(())).await;
+    let again = async || client.call("again", &json!({})).await;
+    let refused = again().await;
+    assert!(refused.text.contains("finds no room"), "{}", &refused.text[..refused.text.len().min(300)]);
+    let mut rest = client.get(ROUTE).header("accept", "text/event-stream").header("last-event-id", &id).open().await;
+    let answer = soon("the answer", rest.data()).await.unwrap();
+    assert_eq!(answer["result"]["content"][0]["text"].as_str().unwrap().len(), LARGE);
+    assert!(soon("the end", rest.data()).await.is_none());
+    eventually("there is room again", async || (again().await.text.len() > LARGE).then_some(())).await;
+    gateway.finish().await;
+}

@@ -80,6 +80,35 @@ async fn one_broken_backend_never_shrinks_the_rest() {
     gateway.finish().await;
 }
 
+/// Whoever is meant by a name answers in time, whatever another server does.
+#[tokio::test]
+async fn a_server_that_hangs_at_its_lists_holds_nobody_up_twice() {
+    let (one, stuck) = (library("one").await, FakeUpstream::legacy().await);
+    stuck.script(|seen| match seen.method() {
+        "initialize" => Some(Say::Result(
+            json!({
+                "protocolVersion": "2025-11-25", "capabilities": {"tools": {}, "prompts": {}, "resources": {}},
+                "serverInfo": {"name": "stuck", "version": "1"},
+            })
+            .to_string(),
+        )),
+        "prompts/list" | "resources/list" => Some(Say::Hang),
+        _ => None,
+    });
+    let gateway = Setup::new().config(&one.section("one", "")).config(&stuck.section("stuck", "")).start().await;
+    let client = gateway.agent().await.at("/v1/mcp?surface=direct");
+    let quick = async |method: &str, params: Value| {
+        let answer = tokio::time::timeout(std::time::Duration::from_secs(2), client.rpc(method, &params)).await;
+        assert_eq!(answer.expect("an answer in time").result()["server"], "one", "{method}");
+    };
+    quick("prompts/get", json!({"name": "one__re_view"})).await;
+    let first = soon("the first", client.rpc("resources/read", &json!({"uri": "one://own"}))).await;
+    assert_eq!(first.result()["server"], "one");
+    quick("resources/read", json!({"uri": "one://own"})).await;
+    quick("resources/read", json!({"uri": "one://own"})).await;
+    gateway.finish().await;
+}
+
 const UPDATED: &str = "notifications/resources/updated";
 
 fn updated(uri: &str, meta: &Value) -> String {
