@@ -42,7 +42,7 @@ pub struct Visitor {
     /// What the backend says outside of requests; the session's stream takes it.
     ambient: tokio::sync::Mutex<mpsc::Receiver<Aside>>,
     sink: Asides,
-    followed: Mutex<Followed>,
+    followed: tokio::sync::Mutex<Followed>,
     tapes: Tapes,
     used: AtomicU64,
     /// Falls when the client ends the session.
@@ -51,9 +51,34 @@ pub struct Visitor {
 
 /// The resources that a client follows at a backend where somebody has to listen for it.
 #[derive(Debug, Default)]
-struct Followed {
+pub struct Followed {
     uris: BTreeSet<String>,
     listener: Option<CancellationToken>,
+}
+
+impl Followed {
+    /// What is followed with this one, or without it; `None` where nothing changes by it.
+    ///
+    /// # Errors
+    /// Where it would be too many.
+    pub fn with(&self, uri: &str, on: bool) -> Result<Option<Vec<String>>, &'static str> {
+        if self.uris.contains(uri) == on {
+            return Ok(None);
+        }
+        if on && self.uris.len() >= MAX_SUBSCRIPTIONS {
+            return Err("this session follows as many resources as it may");
+        }
+        let others = self.uris.iter().filter(|other| **other != uri).cloned();
+        Ok(Some(others.chain(on.then(|| uri.to_owned())).collect()))
+    }
+
+    /// Another listener is there for these; the one before ends.
+    pub fn replace(&mut self, uris: Vec<String>, listener: Option<CancellationToken>) {
+        self.uris = uris.into_iter().collect();
+        if let Some(before) = std::mem::replace(&mut self.listener, listener) {
+            before.cancel();
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -72,7 +97,7 @@ impl Visitor {
             next: AtomicU64::new(1),
             ambient: tokio::sync::Mutex::new(ambient),
             sink,
-            followed: Mutex::default(),
+            followed: tokio::sync::Mutex::default(),
             tapes: Tapes::default(),
             used: AtomicU64::new(0),
             ended: CancellationToken::new(),
@@ -140,40 +165,27 @@ impl Visitor {
         self.tapes.get(number)
     }
 
-    /// Adds a resource to those that it follows, or takes it out. Gives what it follows now, and what ends the listener
-    /// for it, where that has changed.
-    #[must_use]
-    pub fn follow(&self, uri: &str, on: bool) -> Option<(Vec<String>, CancellationToken)> {
-        let mut followed = lock(&self.followed);
-        let changed = if on {
-            followed.uris.len() < MAX_SUBSCRIPTIONS && followed.uris.insert(uri.to_owned())
-        } else {
-            followed.uris.remove(uri)
-        };
-        if !changed {
-            return None;
-        }
-        let listener = CancellationToken::new();
-        if let Some(before) = followed.listener.replace(listener.clone()) {
-            before.cancel();
-        }
-        Some((followed.uris.iter().cloned().collect(), listener))
+    /// What it follows where somebody has to listen for it; one at a time changes it.
+    pub async fn followed(&self) -> tokio::sync::MutexGuard<'_, Followed> {
+        self.followed.lock().await
+    }
+
+    /// Whether it follows nothing, as far as can be told now.
+    fn follows_nothing(&self) -> bool {
+        self.followed.try_lock().is_ok_and(|followed| followed.uris.is_empty())
     }
 }
 
 impl Drop for Visitor {
     fn drop(&mut self) {
-        if let Some(listener) = lock(&self.followed).listener.take() {
-            listener.cancel();
-        }
+        self.followed.get_mut().replace(Vec::new(), None);
     }
 }
 
 /// The session of a key that was not used for longest, of those with nothing that would be missed.
 fn dispensable(all: &HashMap<Arc<str>, Arc<Visitor>>, key: &KeyId) -> Option<Arc<str>> {
-    let free = |visitor: &Arc<Visitor>| {
-        visitor.key == *key && Arc::strong_count(visitor) == 1 && lock(&visitor.followed).uris.is_empty()
-    };
+    let free =
+        |visitor: &Arc<Visitor>| visitor.key == *key && Arc::strong_count(visitor) == 1 && visitor.follows_nothing();
     let free = all.iter().filter(|(_, visitor)| free(visitor));
     let (session, _) = free.min_by_key(|(_, visitor)| visitor.used.load(Ordering::Relaxed))?;
     Some(Arc::clone(session))
@@ -268,8 +280,7 @@ mod tests {
         let get = |n: usize, now: u64| visitors.get(&n.to_string(), &KeyId::from("k"), Some(&up), &none, now);
         let mut held: Vec<_> = (0..MAX_OF_KEY).map(|n| get(n, n as u64).unwrap()).collect();
         assert!(get(MAX_OF_KEY, 1000).is_none(), "all are in use");
-        let (first, _) = held[0].follow("x://y", true).unwrap();
-        assert_eq!(first, ["x://y"]);
+        held[0].followed.try_lock().unwrap().replace(vec!["x://y".into()], None);
         held.truncate(3);
         let (zero, three) = (Arc::clone(&held[0].session), get(3, 3).unwrap().session.clone());
         drop(held);
@@ -280,6 +291,20 @@ mod tests {
         let later = u64::try_from(IDLE.as_micros()).unwrap() + 2000;
         assert!(get(MAX_OF_KEY + 1, later).is_some());
         assert_eq!(lock(&visitors.0).len(), 1);
+    }
+
+    #[test]
+    fn so_many_resources_are_followed_and_the_listener_before_ends() {
+        let mut followed = Followed::default();
+        assert_eq!(followed.with("a", false), Ok(None), "nobody follows it");
+        let listener = CancellationToken::new();
+        followed.replace(followed.with("a", true).unwrap().unwrap(), Some(listener.clone()));
+        assert_eq!(followed.with("a", true), Ok(None), "it is followed already");
+        assert_eq!(followed.with("b", true), Ok(Some(vec!["a".into(), "b".into()])));
+        assert!(!listener.is_cancelled());
+        followed.replace((0..MAX_SUBSCRIPTIONS).map(|n| n.to_string()).collect(), None);
+        assert!(listener.is_cancelled() && followed.with("a", true).is_err());
+        assert_eq!(followed.with("0", false).unwrap().unwrap().len(), MAX_SUBSCRIPTIONS - 1);
     }
 
     #[test]

@@ -106,7 +106,7 @@ pub(super) async fn carry(
     line.provenance = asked.provenance(&gateway, &id);
     let leaving = leaving(asked.era);
     let session = session_name(&asked).filter(|_| asked.era == Era::Legacy);
-    let registered = session.map(|session| gateway.inflight().register(&session, id.text(), line.cancel.clone()));
+    let registered = session.map(|session| gateway.inflight().register(&session, &id.spelling(), line.cancel.clone()));
     let approval = asked.approval.take().map(Arc::from);
     let answering = Answering::new(&gateway, &asked, id, request.event.clone(), line.cancel.clone(), via);
     let beginning = line

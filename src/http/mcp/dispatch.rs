@@ -14,9 +14,9 @@ use crate::domain::json::Json;
 use crate::domain::outcome::Refusal;
 use crate::domain::tool::Kind;
 use crate::gateway::{Gateway, ListKind};
-use crate::wire::envelope::{Id, Message, call_params};
+use crate::wire::envelope::{Id, Message, call_params, spelling};
 use crate::wire::era::{Era, SUPPORTED, negotiate};
-use crate::wire::hop::{TASKS, client_capabilities};
+use crate::wire::hop::{self, TASKS, client_capabilities};
 use crate::wire::mcp::{SERVER_INFO, own_result};
 use crate::wire::rpc::{self, RpcError};
 
@@ -42,14 +42,9 @@ pub(super) async fn answer(gateway: Arc<Gateway>, asked: Asked, message: Message
 
 /// Only a legacy client cancels by message; a modern one closes its stream.
 pub(super) fn cancel(gateway: &Gateway, asked: &Asked, params: Option<&Json>) {
-    #[derive(serde::Deserialize)]
-    struct Cancelled {
-        #[serde(rename = "requestId")]
-        request_id: Value,
-    }
-    let cancelled = params.and_then(|params| params.decode::<Cancelled>().ok());
-    if let (Era::Legacy, Some(session), Some(cancelled)) = (asked.era, call::session_name(asked), cancelled) {
-        gateway.inflight().cancel(&session, &cancelled.request_id.to_string());
+    let cancelled = hop::member(params, "requestId");
+    if let (Era::Legacy, Some(session), Some(id)) = (asked.era, call::session_name(asked), cancelled) {
+        gateway.inflight().cancel(&session, &spelling(&id));
     }
 }
 

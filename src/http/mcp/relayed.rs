@@ -295,6 +295,25 @@ impl Via {
     }
 }
 
+/// A client's roots are others now: where its session with the server exists, the server is told.
+pub(super) async fn roots_changed(
+    gateway: &Arc<Gateway>,
+    asked: &Asked,
+    server: ServerName,
+    visitor: Option<Arc<Visitor>>,
+    params: Option<&Json>,
+) {
+    let method = "notifications/roots/list_changed";
+    let said = (params, asked.jwt.as_ref());
+    let admitted = gateway.admit_aside(&asked.principal, &server, said).await;
+    let (Ok(_seat), Ok(onward), Ok(greeting)) = (admitted, hop::onward(params, &[]), gateway.greeting(&server).await)
+    else {
+        return;
+    };
+    let via = Via::new(Arc::clone(gateway), asked, server.clone(), greeting, visitor, method);
+    gateway.notify_server(&server, method, &via.peer(asked.era, onward, Asides::deaf()));
+}
+
 /// Without what the gateway has to say: this route adds nothing to a body.
 pub(super) fn plain(reply: Reply) -> Reply {
     let strip = |result: Json| match hop::member(Some(&result), "_meta") {

@@ -3,6 +3,7 @@
 //! Both say when the caller's list has changed. They end when the gateway stops or the key no longer opens it.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,10 +92,11 @@ pub(super) fn ambient(
     let clock = Arc::clone(gateway);
     gateway.tasks().spawn(async move {
         let _held = held;
+        let mut left = pin!(tape.left());
         loop {
             tokio::select! {
                 biased;
-                () = tape.left() => break,
+                () = &mut left => break,
                 event = events.next() => match event {
                     None => break,
                     // Whoever reads is kept awake by comments of its own.
@@ -204,6 +206,9 @@ pub(super) async fn of_subscription(gateway: Arc<Gateway>, asked: Asked, id: &Id
         }
         params
     };
+    let direct = gateway.shows_servers(&asked.principal, asked.listing());
+    wanted.prompts_list_changed &= direct;
+    wanted.resources_list_changed &= direct;
     let changed = wanted.events(&tagged(json!({})));
     let Some(seat) = gateway.stream_seat(&asked.principal.key) else { return failure(Some(id), &too_many()) };
     let watching = Watching::new(Arc::clone(&gateway), asked.principal.clone(), asked.listing(), changed);

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, HashSet};
 use std::future::ready;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::stream::{SelectAll, once, unfold};
 use futures_util::{Stream, StreamExt};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Asked;
@@ -19,13 +20,14 @@ use super::relayed::Via;
 use super::wanted::Wanted;
 use crate::domain::id::{RequestId, ServerName};
 use crate::domain::json::Json;
-use crate::domain::outcome::Outcome;
+use crate::domain::outcome::{Outcome, UpstreamError, UpstreamFault};
 use crate::gateway::{Aside, Asides, Gateway, LISTENS, Passed, Peer, Visitor, asides};
 use crate::wire::envelope::Id;
 use crate::wire::era::Era;
-use crate::wire::hop::Onward;
+use crate::wire::hop::{self, Onward};
 use crate::wire::rpc::RpcError;
 
+const NOT_TAKEN: &str = "the server did not take the subscription";
 /// How long a server may take to take a subscription.
 const TAKE: Duration = Duration::from_secs(10);
 /// After this a subscription that broke off is tried again, and at last after this.
@@ -53,19 +55,8 @@ pub(super) async fn subscribe(
             if uris.is_empty() {
                 return Ok(uris);
             }
-            let (acknowledged, taken) = tokio::sync::oneshot::channel();
-            gateway.tasks().spawn(listen_upstream(
-                Arc::clone(gateway),
-                via.server.clone(),
-                via.peer(Era::Modern, filter(&uris), sink.clone()),
-                sink,
-                Some(acknowledged),
-                stop.clone(),
-            ));
-            return match taken.await {
-                Ok(()) => Ok(uris),
-                Err(_) => Err(RpcError::new(200, -32603, "the server did not take the subscription")),
-            };
+            let taken = listening(gateway, via, uris, sink, stop.clone()).await;
+            return taken.ok_or_else(|| RpcError::new(200, -32603, NOT_TAKEN));
         }
         subscribe_legacy(gateway, asked, via, uris, sink, stop.clone()).await
     };
@@ -114,13 +105,20 @@ async fn permitted(
     mut uris: Vec<String>,
     of: impl Fn(Peer) -> Peer,
 ) -> Result<Vec<String>, RpcError> {
-    let mut refused = HashSet::new();
-    for uri in &uris {
+    let each = async |uri: &String| {
         let wanted = Wanted::follow(&via.server, uri, true, via.greeting.era == Era::Legacy);
         let peer = via.peer(Era::Modern, Onward::default(), Asides::deaf());
-        match via.errand(asked.0, asked.1, wanted, of(peer)).await.outcome {
+        via.errand(asked.0, asked.1, wanted, of(peer)).await.outcome
+    };
+    // One by one: a session is opened by the first.
+    let mut refused = HashSet::new();
+    for uri in &uris {
+        match each(uri).await {
             Outcome::Answered(_) => {}
-            Outcome::Refused(_) => drop(refused.insert(uri.clone())),
+            // What a server says of one resource, it says of no other.
+            Outcome::Refused(_) | Outcome::Failed(UpstreamError { fault: UpstreamFault::Rpc(_), .. }) => {
+                refused.insert(uri.clone());
+            }
             Outcome::Failed(error) => return Err(RpcError::new(200, -32603, error.message)),
             Outcome::Cancelled => return Err(RpcError::new(200, -32603, "the call was cancelled")),
         }
@@ -198,17 +196,40 @@ fn filter(uris: &[String]) -> Onward {
     Onward { rest, meta: String::new() }
 }
 
-/// Keeps a modern server's stream of changes open until it is not wanted any more.
+/// Has a modern server tell of these resources until `stop`; gives those that it has taken.
+async fn listening(
+    gateway: &Arc<Gateway>,
+    via: &Via,
+    uris: Vec<String>,
+    sink: Asides,
+    stop: CancellationToken,
+) -> Option<Vec<String>> {
+    let (acknowledged, taken) = oneshot::channel();
+    let peer = via.peer(Era::Modern, filter(&uris), sink.clone());
+    let of = (via.server.clone(), uris);
+    gateway.tasks().spawn(listen_upstream(Arc::clone(gateway), of, peer, sink, acknowledged, stop));
+    taken.await.ok()
+}
+
+/// Of what was asked for, what an acknowledgement says.
+fn accepted(uris: &[String], params: Option<&Json>) -> Vec<String> {
+    let said = hop::member(hop::member(params, "notifications").as_ref(), "resourceSubscriptions");
+    let said: HashSet<String> = said.and_then(|said| said.decode().ok()).unwrap_or_default();
+    uris.iter().filter(|uri| said.contains(*uri)).cloned().collect()
+}
+
+/// Keeps a modern server's stream of changes open until it is not wanted any more, or the server takes none.
 async fn listen_upstream(
     gateway: Arc<Gateway>,
-    server: ServerName,
+    (server, uris): (ServerName, Vec<String>),
     peer: Peer,
     sink: Asides,
-    mut acknowledged: Option<tokio::sync::oneshot::Sender<()>>,
+    acknowledged: oneshot::Sender<Vec<String>>,
     stop: CancellationToken,
 ) {
     let (raw, mut heard) = asides(NOTICES);
     let peer = Peer { asides: raw, ..peer };
+    let (begun, mut acknowledged) = (AtomicBool::new(false), Some(acknowledged));
     let listening = async {
         let mut again = AGAIN;
         loop {
@@ -216,6 +237,9 @@ async fn listen_upstream(
             let passed = Passed { method: "subscriptions/listen", peer: &peer, endless: true };
             if let Err(error) = gateway.pass(&server, passed).await {
                 tracing::debug!(server = %server, "a subscription broke off: {}", error.message);
+                if !begun.load(Ordering::Relaxed) && matches!(error.fault, UpstreamFault::Rpc(_)) {
+                    return;
+                }
             }
             again = if began.elapsed() > LONGEST_AGAIN { AGAIN } else { (again * 2).min(LONGEST_AGAIN) };
             tokio::time::sleep(again).await;
@@ -224,8 +248,14 @@ async fn listen_upstream(
     let passing = async {
         while let Some(aside) = heard.recv().await {
             match aside {
-                Aside::Notification { method, .. } if method == ACKNOWLEDGED => {
-                    acknowledged.take().map(|acknowledged| acknowledged.send(()));
+                Aside::Notification { method, params, .. } if method == ACKNOWLEDGED => {
+                    begun.store(true, Ordering::Relaxed);
+                    let taken = accepted(&uris, params.as_ref());
+                    match acknowledged.take() {
+                        Some(acknowledged) => drop(acknowledged.send(taken)),
+                        // Whatever changed while nobody listened: read once too often does no harm.
+                        None => taken.iter().for_each(|uri| sink.tell(UPDATED, Some(Json::of(&json!({"uri": uri}))))),
+                    }
                 }
                 aside => drop(sink.pass(aside)),
             }
@@ -241,13 +271,29 @@ async fn listen_upstream(
     }
 }
 
-/// `resources/subscribe` of a legacy client at a modern server: somebody has to listen for it.
-pub(super) fn follow_resource(gateway: &Arc<Gateway>, via: &Via, visitor: &Arc<Visitor>, uri: &str, on: bool) {
-    let Some((uris, stop)) = visitor.follow(uri, on) else { return };
+/// `resources/subscribe` of a legacy client at a modern server, and its opposite: somebody has to listen for it. The listener
+/// before ends when the new one has begun, so that nothing is missed in between.
+///
+/// # Errors
+/// A sentence for the client, where the server does not take it; what was followed before still is.
+pub(super) async fn follow_resource(
+    gateway: &Arc<Gateway>,
+    via: &Via,
+    visitor: &Arc<Visitor>,
+    uri: &str,
+    on: bool,
+) -> Result<(), &'static str> {
+    let mut followed = visitor.followed().await;
+    let Some(uris) = followed.with(uri, on)? else { return Ok(()) };
     if uris.is_empty() {
-        return;
+        followed.replace(uris, None);
+        return Ok(());
     }
-    let peer = via.peer(Era::Modern, filter(&uris), visitor.sink());
-    let upstream = listen_upstream(Arc::clone(gateway), via.server.clone(), peer, visitor.sink(), None, stop);
-    gateway.tasks().spawn(upstream);
+    let stop = CancellationToken::new();
+    let guard = stop.clone().drop_guard();
+    let taken = tokio::time::timeout(TAKE, listening(gateway, via, uris, visitor.sink(), stop.clone())).await;
+    let taken = taken.ok().flatten().filter(|taken| !on || taken.iter().any(|taken| taken == uri)).ok_or(NOT_TAKEN)?;
+    guard.disarm();
+    followed.replace(taken, Some(stop));
+    Ok(())
 }

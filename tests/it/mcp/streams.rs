@@ -89,6 +89,16 @@ async fn a_subscription_says_what_it_wants() {
     assert_eq!(client.rpc("subscriptions/listen", &json!({})).await.refused(), (200, -32602));
     let mut nothing = client.request("subscriptions/listen", r#"{"notifications":{}}"#).open().await;
     assert_eq!(nothing.data().await.unwrap()["params"]["notifications"], json!({}));
+    // Where no server shows through, no prompt and no resource changes.
+    let all = r#"{"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}}"#;
+    for (surface, offered) in [
+        ("search", json!({"toolsListChanged": true})),
+        ("both", json!({"toolsListChanged": true, "promptsListChanged": true, "resourcesListChanged": true})),
+    ] {
+        let client = client.at(&format!("/v1/mcp?surface={surface}"));
+        let mut stream = client.request("subscriptions/listen", all).open().await;
+        assert_eq!(stream.data().await.unwrap()["params"]["notifications"], offered, "{surface}");
+    }
     gateway.finish().await;
 }
 

@@ -4,6 +4,7 @@ mod answers;
 mod asking;
 mod bounds;
 mod fidelity;
+mod following;
 mod hostile;
 mod judged;
 mod resuming;
