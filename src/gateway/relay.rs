@@ -13,7 +13,7 @@ use crate::backend::{Asides, Attending, Greeting, ListKind, ListVersions, Passed
 use crate::domain::call::ToolRef;
 use crate::domain::crowd::Seat;
 use crate::domain::id::{KeyId, ServerName};
-use crate::domain::json::Json;
+use crate::domain::json::{Json, sha256_hex};
 use crate::domain::outcome::{Refusal, UpstreamError};
 use crate::domain::principal::{Principal, Scope};
 use crate::domain::secret::Secret;
@@ -92,6 +92,20 @@ impl Gateway {
         let place: HashMap<&str, usize> = order.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
         shown.sort_by_key(|tool| place.get(&*tool.id.tool).copied().unwrap_or(usize::MAX));
         Shown { items: shown.into_iter().map(|tool| tool.definition.clone()).collect(), ttl_ms: None }
+    }
+
+    /// Changes when, and only when, that list does.
+    #[must_use]
+    pub fn server_fingerprint(&self, principal: &Principal, server: &ServerName) -> String {
+        let shown = self.server_tools(principal, server);
+        sha256_hex(shown.items.iter().map(Json::as_str).collect::<Vec<_>>().join(",").as_bytes())
+    }
+
+    /// Whether a server has lists of this name, as far as is known.
+    #[must_use]
+    pub fn offers(&self, server: &ServerName, list: &str) -> bool {
+        let known = self.pipeline.backends.known_greeting(server);
+        known.is_none_or(|greeting| greeting.capabilities.value().get(list).is_some())
     }
 
     /// A server's prompts, resources or templates, as they are shown to a principal.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::tape::{Tape, Tapes};
 use crate::authn::session::fingerprint;
@@ -23,7 +23,7 @@ const WAITING: usize = 256;
 /// Questions that one client may have before it at a time.
 const MAX_QUESTIONS: usize = 64;
 /// Resources that one client may follow.
-const MAX_SUBSCRIPTIONS: usize = 256;
+pub const MAX_FOLLOWED: usize = 256;
 /// A session that nobody has used for so long is forgotten; it begins anew when its id comes again.
 const IDLE: Duration = Duration::from_secs(1800);
 
@@ -42,43 +42,20 @@ pub struct Visitor {
     /// What the backend says outside of requests; the session's stream takes it.
     ambient: tokio::sync::Mutex<mpsc::Receiver<Aside>>,
     sink: Asides,
-    followed: tokio::sync::Mutex<Followed>,
+    followed: Mutex<Followed>,
+    /// Held while that is being changed.
+    following: tokio::sync::Mutex<()>,
     tapes: Tapes,
     used: AtomicU64,
     /// Falls when the client ends the session.
     pub ended: CancellationToken,
 }
 
-/// The resources that a client follows at a backend where somebody has to listen for it.
+/// The resources that a client follows, and whoever listens for it at a backend that needs that.
 #[derive(Debug, Default)]
-pub struct Followed {
+struct Followed {
     uris: BTreeSet<String>,
-    listener: Option<CancellationToken>,
-}
-
-impl Followed {
-    /// What is followed with this one, or without it; `None` where nothing changes by it.
-    ///
-    /// # Errors
-    /// Where it would be too many.
-    pub fn with(&self, uri: &str, on: bool) -> Result<Option<Vec<String>>, &'static str> {
-        if self.uris.contains(uri) == on {
-            return Ok(None);
-        }
-        if on && self.uris.len() >= MAX_SUBSCRIPTIONS {
-            return Err("this session follows as many resources as it may");
-        }
-        let others = self.uris.iter().filter(|other| **other != uri).cloned();
-        Ok(Some(others.chain(on.then(|| uri.to_owned())).collect()))
-    }
-
-    /// Another listener is there for these; the one before ends.
-    pub fn replace(&mut self, uris: Vec<String>, listener: Option<CancellationToken>) {
-        self.uris = uris.into_iter().collect();
-        if let Some(before) = std::mem::replace(&mut self.listener, listener) {
-            before.cancel();
-        }
-    }
+    _listener: Option<DropGuard>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -97,7 +74,8 @@ impl Visitor {
             next: AtomicU64::new(1),
             ambient: tokio::sync::Mutex::new(ambient),
             sink,
-            followed: tokio::sync::Mutex::default(),
+            followed: Mutex::default(),
+            following: tokio::sync::Mutex::default(),
             tapes: Tapes::default(),
             used: AtomicU64::new(0),
             ended: CancellationToken::new(),
@@ -165,27 +143,43 @@ impl Visitor {
         self.tapes.get(number)
     }
 
-    /// What it follows where somebody has to listen for it; one at a time changes it.
-    pub async fn followed(&self) -> tokio::sync::MutexGuard<'_, Followed> {
-        self.followed.lock().await
+    /// Wakes once a change of a resource that it follows may have been lost.
+    pub async fn missed(&self) {
+        self.sink.missed().notified().await;
     }
 
-    /// Whether it follows nothing, as far as can be told now.
-    fn follows_nothing(&self) -> bool {
-        self.followed.try_lock().is_ok_and(|followed| followed.uris.is_empty())
+    /// Waits until nobody else changes what it follows, and keeps others from it.
+    pub async fn following(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.following.lock().await
     }
-}
 
-impl Drop for Visitor {
-    fn drop(&mut self) {
-        self.followed.get_mut().replace(Vec::new(), None);
+    /// The resources that it follows.
+    #[must_use]
+    pub fn followed(&self) -> BTreeSet<String> {
+        lock(&self.followed).uris.clone()
+    }
+
+    /// From now on it follows these, and `listener` listens for it. Whoever did before ends.
+    pub fn follows(&self, uris: BTreeSet<String>, listener: Option<DropGuard>) {
+        *lock(&self.followed) = Followed { uris, _listener: listener };
+    }
+
+    /// It follows one more, or one less, at a backend that tells its session.
+    pub fn notes(&self, uri: &str, on: bool) {
+        let uris = &mut lock(&self.followed).uris;
+        if !on {
+            uris.remove(uri);
+        } else if uris.len() < MAX_FOLLOWED {
+            uris.insert(uri.to_owned());
+        }
     }
 }
 
 /// The session of a key that was not used for longest, of those with nothing that would be missed.
 fn dispensable(all: &HashMap<Arc<str>, Arc<Visitor>>, key: &KeyId) -> Option<Arc<str>> {
-    let free =
-        |visitor: &Arc<Visitor>| visitor.key == *key && Arc::strong_count(visitor) == 1 && visitor.follows_nothing();
+    let free = |visitor: &Arc<Visitor>| {
+        visitor.key == *key && Arc::strong_count(visitor) == 1 && lock(&visitor.followed).uris.is_empty()
+    };
     let free = all.iter().filter(|(_, visitor)| free(visitor));
     let (session, _) = free.min_by_key(|(_, visitor)| visitor.used.load(Ordering::Relaxed))?;
     Some(Arc::clone(session))
@@ -280,7 +274,7 @@ mod tests {
         let get = |n: usize, now: u64| visitors.get(&n.to_string(), &KeyId::from("k"), Some(&up), &none, now);
         let mut held: Vec<_> = (0..MAX_OF_KEY).map(|n| get(n, n as u64).unwrap()).collect();
         assert!(get(MAX_OF_KEY, 1000).is_none(), "all are in use");
-        held[0].followed.try_lock().unwrap().replace(vec!["x://y".into()], None);
+        held[0].notes("x://y", true);
         held.truncate(3);
         let (zero, three) = (Arc::clone(&held[0].session), get(3, 3).unwrap().session.clone());
         drop(held);
@@ -294,17 +288,19 @@ mod tests {
     }
 
     #[test]
-    fn so_many_resources_are_followed_and_the_listener_before_ends() {
-        let mut followed = Followed::default();
-        assert_eq!(followed.with("a", false), Ok(None), "nobody follows it");
+    fn a_client_follows_so_many_resources_and_whoever_listened_before_ends() {
+        let visitor = Visitor::new("s".into(), KeyId::from("k"), Json::from_parts("{}".into()));
         let listener = CancellationToken::new();
-        followed.replace(followed.with("a", true).unwrap().unwrap(), Some(listener.clone()));
-        assert_eq!(followed.with("a", true), Ok(None), "it is followed already");
-        assert_eq!(followed.with("b", true), Ok(Some(vec!["a".into(), "b".into()])));
+        visitor.follows(["x://0".to_owned()].into(), Some(listener.clone().drop_guard()));
+        for number in 0..2 * MAX_FOLLOWED {
+            visitor.notes(&format!("x://{number}"), true);
+        }
+        assert_eq!(visitor.followed().len(), MAX_FOLLOWED);
+        visitor.notes("x://0", false);
+        assert_eq!(visitor.followed().len(), MAX_FOLLOWED - 1);
         assert!(!listener.is_cancelled());
-        followed.replace((0..MAX_SUBSCRIPTIONS).map(|n| n.to_string()).collect(), None);
-        assert!(listener.is_cancelled() && followed.with("a", true).is_err());
-        assert_eq!(followed.with("0", false).unwrap().unwrap().len(), MAX_SUBSCRIPTIONS - 1);
+        visitor.follows(BTreeSet::new(), None);
+        assert!(listener.is_cancelled() && visitor.followed().is_empty());
     }
 
     #[test]

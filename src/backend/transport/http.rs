@@ -292,7 +292,7 @@ impl HttpLink {
             _ => {}
         }
         match answer::follow(exchange, id, |heard| self.aside(&talk, None, heard)).await {
-            Err(Fault { kind: FaultKind::Rpc(_), .. }) => Ok(false),
+            Err(Fault { kind: FaultKind::Rpc(_), .. }) if talk.era == Era::Legacy => Ok(false),
             other => other.map(|()| true),
         }
     }

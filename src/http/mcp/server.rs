@@ -358,11 +358,10 @@ impl Conversation {
         };
         let peer = via.peer(self.asked.era, onward, Asides::deaf());
         let carried = via.errand(&self.asked, &self.id, wanted, peer).await;
-        if !sends
-            && matches!(carried.outcome, Outcome::Answered(_))
-            && let Err(why) = follow_resource(&self.gateway, &via, &visitor, &uri, on).await
+        if matches!(carried.outcome, Outcome::Answered(_))
+            && let Err(error) = follow_resource(&self.gateway, &via, &visitor, &uri, on).await
         {
-            let mut response = failure(Some(&self.id), &RpcError::new(200, -32603, why));
+            let mut response = failure(Some(&self.id), &error);
             told::name(&mut response, &carried.governance.audit_event_id);
             return response;
         }

@@ -103,6 +103,17 @@ async fn a_subscription_says_what_it_wants() {
 }
 
 #[tokio::test]
+async fn a_stream_ends_with_its_session() {
+    let gateway = Setup::new().start().await;
+    let client = gateway.agent().await.legacy().await;
+    let mut stream = open_session_stream(&client).await;
+    assert_eq!(stream.next().await, Some(Event::Comment));
+    assert_eq!(client.delete("/v1/mcp").send().await.status, 204);
+    assert!(stream.ends_within(Duration::from_secs(5)).await);
+    gateway.finish().await;
+}
+
+#[tokio::test]
 async fn one_key_holds_only_so_many_streams() {
     let gateway = Setup::new().start().await;
     let client = gateway.agent().await.legacy().await;

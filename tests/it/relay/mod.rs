@@ -3,6 +3,7 @@
 mod answers;
 mod asking;
 mod bounds;
+mod changes;
 mod fidelity;
 mod following;
 mod hostile;
