@@ -6,12 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::iter;
 
 use super::ask::{Ask, Params};
+use super::breaker::{backoff, jitter};
 use super::fault::FaultKind;
 use super::link::Link;
 use super::peer::{Asides, Peer};
+use super::registry::Hub;
+use super::server::Server;
 use super::sessions::LISTENS;
 
 /// Resources that one client may follow.
@@ -98,4 +102,24 @@ impl Followed {
             tracing::debug!(session, "a session that was begun anew does not take what its client follows");
         }
     }
+}
+
+/// Opens a session anew whose client follows something and hears what is said there: it has no reason to ask first.
+pub(super) fn revive(server: Arc<Server>, hub: Arc<Hub>, session: Arc<str>) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let mut attempt = 0;
+        while server.sessions.attended().contains_key(&session)
+            && let Some(peer) = server.sessions.followed.follower(&session)
+        {
+            let rest = tokio::time::sleep(backoff(attempt, jitter()));
+            if server.stop.run_until_cancelled(rest).await.is_none() {
+                return;
+            }
+            let ask = Ask { peer: Some(&peer), ..Ask::plain("ping", Params::None) };
+            if server.reach(&ask, &hub).await.is_ok() {
+                return;
+            }
+            attempt = attempt.saturating_add(1);
+        }
+    })
 }

@@ -165,25 +165,46 @@ impl Link {
         }
     }
 
+    /// How long the backend asks to wait before its stream is opened again.
+    fn retry(&self) -> Option<Duration> {
+        match self {
+            Self::Http(link) => link.retry(),
+            Self::Duplex(_) => None,
+        }
+    }
+
+    /// Follows the backend's notifications until that ends. `Ok(false)`: it offers none.
+    async fn listen(&self) -> Result<bool, Fault> {
+        match self {
+            Self::Http(link) => link.listen().await,
+            Self::Duplex(link) => link.listen().await,
+        }
+    }
+
     /// Keeps the stream of notifications open, where the backend offers one. Completes where the session has ended, unless it
     /// `renews`.
     pub(crate) async fn follow(&self, changes: &Changes, renews: bool) {
-        let Self::Http(link) = self else { return std::future::pending().await };
-        if !link.follows() {
+        let follows = match self {
+            Self::Http(link) => link.follows(),
+            Self::Duplex(link) => link.follows(),
+        };
+        if !follows {
             return std::future::pending().await;
         }
         let mut attempt = 0;
         loop {
             let began = tokio::time::Instant::now();
-            match link.listen().await {
+            match self.listen().await {
                 Ok(false) => return std::future::pending().await,
                 Ok(true) if began.elapsed() >= LONG_STREAM => attempt = 0,
                 Ok(true) => {}
                 Err(fault) if fault.kind == FaultKind::SessionLost && !renews => return,
+                // It knows of no such stream; whatever else it says may be of this moment.
+                Err(fault) if matches!(fault.code(), Some(-32601 | -32602)) => return std::future::pending().await,
                 Err(fault) => tracing::debug!(detail = fault.detail, "the stream of notifications broke off"),
             }
             let rest = backoff(attempt, jitter());
-            tokio::time::sleep(link.retry().map_or(rest, |retry| rest.max(retry.min(LONG_STREAM)))).await;
+            tokio::time::sleep(self.retry().map_or(rest, |retry| rest.max(retry.min(LONG_STREAM)))).await;
             attempt = attempt.saturating_add(1);
             // Something may have changed while nobody listened.
             changes.all();

@@ -44,7 +44,7 @@ pub use facts::{Greeting, ListVersions};
 pub use lists::{Items, ListKind};
 pub use names::{flat_name, may_be_of};
 pub use oauth::{AccountError, AccountView, Claimed, Returned, Standing as AccountStanding, account_id};
-pub use peer::{Aside, Asides, Ear, PATIENCE, Peer, Question, Scrutiny, asides};
+pub use peer::{Aside, Asides, Ear, PATIENCE, Peer, Question, Scrutiny, UPDATED, asides};
 pub use registry::{Backends, Stopping};
 pub use relay::Passed;
 pub use resolve::Resolved;

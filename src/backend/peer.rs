@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::deadline::Deadline;
@@ -29,6 +30,9 @@ const ROOM: usize = 6 << 10;
 const ROOM_OF_KEY: usize = 32 << 20;
 const ROOM_OF_ALL: usize = 256 << 20;
 static ALL: LazyLock<Shares<Option<KeyId>>> = LazyLock::new(|| Shares::new(ROOM_OF_KEY, ROOM_OF_ALL));
+
+/// What a backend says when a resource that is followed has changed.
+pub const UPDATED: &str = "notifications/resources/updated";
 
 /// What a backend says before it answers.
 #[derive(Debug)]
@@ -98,6 +102,8 @@ pub struct Asides {
     scrutiny: Option<Arc<Scrutiny>>,
     /// Whose client it is.
     key: Option<KeyId>,
+    /// Wakes whoever hears it once a change of a resource was lost.
+    missed: Arc<Notify>,
 }
 
 /// Where a client hears what backends say. Most have nothing to hear, and need no channel.
@@ -130,7 +136,8 @@ impl Ear {
 #[must_use]
 pub fn asides(messages: usize) -> (Asides, mpsc::Receiver<Aside>) {
     let (sender, receiver) = mpsc::channel(messages);
-    (Asides { sender, room: Arc::new(Semaphore::new(ROOM)), scrutiny: None, key: None }, receiver)
+    let room = Arc::new(Semaphore::new(ROOM));
+    (Asides { sender, room, scrutiny: None, key: None, missed: Arc::default() }, receiver)
 }
 
 impl Asides {
@@ -160,10 +167,30 @@ impl Asides {
         Some(Room { _own: own, _of_all: ALL.take(&self.key, size << 10)? })
     }
 
+    /// Another way, for so many messages, that leads here: what is lost on it counts as lost here.
+    #[must_use]
+    pub fn before(&self, messages: usize) -> (Self, mpsc::Receiver<Aside>) {
+        let (way, receiver) = asides(messages);
+        (Self { missed: self.missed(), ..way }, receiver)
+    }
+
+    /// Wakes once a change of a resource may have been missed here: progress may be lost, a change may not, so whoever hears
+    /// it then tells of all that are followed.
+    #[must_use]
+    pub fn missed(&self) -> Arc<Notify> {
+        Arc::clone(&self.missed)
+    }
+
     /// Passes on what has waited elsewhere. False where there is no place for it.
     #[must_use]
     pub fn pass(&self, aside: Aside) -> bool {
-        self.sender.try_send(aside).is_ok()
+        let Err(TrySendError::Full(lost) | TrySendError::Closed(lost)) = self.sender.try_send(aside) else {
+            return true;
+        };
+        if matches!(&lost, Aside::Notification { method, .. } if method == UPDATED) {
+            self.missed.notify_one();
+        }
+        false
     }
 
     /// Completes when nobody hears it any more.
@@ -183,6 +210,9 @@ impl Asides {
             let params = params.map(Json::apart);
             self.pass(Aside::Notification { method: method.to_owned(), params, room })
         });
+        if !told && method == UPDATED {
+            self.missed.notify_one();
+        }
         if !told {
             tracing::debug!(method, fits, "a notification is lost: it is too large, or nobody takes it");
         }
@@ -424,6 +454,8 @@ impl Audience {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
@@ -450,6 +482,24 @@ mod tests {
         sink.tell("notifications/message", params());
         let _reply = sink.put("roots/list", params()).unwrap();
         assert!(whole.is_unique());
+    }
+
+    #[test]
+    fn a_change_of_a_resource_that_is_lost_is_noted_and_nothing_else_is() {
+        let large = || Some(Json::from_parts(format!("\"{}\"", "x".repeat(MAX_NOTICE))));
+        let missed = |asides: &Asides| asides.missed().notified().now_or_never().is_some();
+        let (asides, _heard) = asides(1);
+        let (way, mut before) = asides.before(1);
+        asides.tell(UPDATED, None);
+        assert!(!missed(&asides), "there was room for it");
+        asides.tell("notifications/progress", None);
+        assert!(!missed(&asides));
+        asides.tell(UPDATED, None);
+        assert!(missed(&asides) && !missed(&asides));
+        way.tell(UPDATED, large());
+        assert!(missed(&asides), "on the way here");
+        way.tell(UPDATED, None);
+        assert!(!asides.pass(before.try_recv().unwrap()) && missed(&asides));
     }
 
     #[test]

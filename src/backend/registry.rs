@@ -202,6 +202,12 @@ impl Backends {
         }
         let hub = &self.hub;
         let mut server = Server::new(Arc::clone(settings), hub.stop.child_token(), &hub.clock);
+        if let Some(old) = old {
+            // Another one in its place may list anything.
+            let ListVersions { tools, prompts, resources } = *old.versions.borrow();
+            let versions = ListVersions { tools: tools + 1, prompts: prompts + 1, resources: resources + 1 };
+            server.versions = watch::Sender::new(versions);
+        }
         server.authorization = hub.authorization(settings);
         server.writes = AtomicU64::new(hub.writes.fetch_add(GENERATION, Ordering::Relaxed));
         let server = Arc::new(server);

@@ -8,10 +8,9 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
-use super::ask::{Ask, Params};
 use super::breaker::{backoff, jitter};
 use super::fault::{Fault, FaultKind};
-use super::followed::Followed;
+use super::followed::{Followed, revive};
 use super::link::{Destination, Link};
 use super::oauth::Authorization;
 use super::peer::{Asides, Audience, Peer};
@@ -131,7 +130,7 @@ impl Sessions {
         }
     }
 
-    fn attended(&self) -> MutexGuard<'_, HashMap<Arc<str>, usize>> {
+    pub(super) fn attended(&self) -> MutexGuard<'_, HashMap<Arc<str>, usize>> {
         self.attended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -170,19 +169,44 @@ impl Sessions {
         peer: &Peer,
         account: Option<&Arc<Authorization>>,
     ) -> Result<Lease, Fault> {
-        let now = hub.clock.ticks();
-        self.rested(peer, now)?;
-        let (slot, evicted) = self.place(server, peer, account.is_some(), now)?;
-        let mut taken = Taken(Some(Arc::clone(&slot)));
-        if let Some(evicted) = evicted {
-            evicted.stop.cancel();
+        loop {
+            let now = hub.clock.ticks();
+            self.rested(peer, now)?;
+            let (slot, evicted) = self.place(server, peer, account.is_some(), now)?;
+            if let Some(evicted) = evicted {
+                evicted.stop.cancel();
+            }
+            slot.used.store(now, Ordering::Relaxed);
+            if let Some(leased) = self.leased(slot, (server, hub), peer, account).await? {
+                return Ok(leased);
+            }
         }
-        slot.used.store(now, Ordering::Relaxed);
-        let link = slot.link.get_or_try_init(|| self.open(server, hub, peer, account, &slot)).await;
-        let link = match link {
-            Ok(link) => Arc::clone(link),
-            Err(fault) => {
+    }
+
+    /// The link of a slot; `None` where somebody who was before at it has failed, and it is of no use any more.
+    async fn leased(
+        &self,
+        slot: Arc<Slot>,
+        (server, hub): (&Arc<Server>, &Arc<Hub>),
+        peer: &Peer,
+        account: Option<&Arc<Authorization>>,
+    ) -> Result<Option<Lease>, Fault> {
+        let mut taken = Taken(Some(Arc::clone(&slot)));
+        let opening = async {
+            if slot.gone.load(Ordering::Acquire) {
+                return Err(None);
+            }
+            let opened = self.open(server, hub, peer, account, &slot).await;
+            // Before the next one who waits has its turn: what that one opened would be nobody's to close.
+            opened.map_err(|fault| {
                 slot.gone.store(true, Ordering::Release);
+                Some(fault)
+            })
+        };
+        let link = match slot.link.get_or_try_init(|| opening).await {
+            Ok(link) => Arc::clone(link),
+            Err(None) => return Ok(None),
+            Err(Some(fault)) => {
                 // An account that is not taken is no process that fails to start.
                 let of_account = account.is_some() && fault.kind == FaultKind::Rejected;
                 if !of_account && !matches!(fault.kind, FaultKind::Resting(_)) {
@@ -192,7 +216,7 @@ impl Sessions {
             }
         };
         taken.0 = None;
-        Ok(Lease { slot, link })
+        Ok(Some(Lease { slot, link }))
     }
 
     fn failed(&self) -> MutexGuard<'_, HashMap<Box<str>, (u32, u64)>> {
@@ -373,24 +397,4 @@ async fn tend(link: Arc<Link>, slot: Arc<Slot>, (server, hub, session): (Arc<Ser
     if lost {
         revive(server, hub, session).await;
     }
-}
-
-/// Opens a session anew whose client follows something and hears what is said there: it has no reason to ask first.
-fn revive(server: Arc<Server>, hub: Arc<Hub>, session: Arc<str>) -> futures_util::future::BoxFuture<'static, ()> {
-    Box::pin(async move {
-        let mut attempt = 0;
-        while server.sessions.attended().contains_key(&session)
-            && let Some(peer) = server.sessions.followed.follower(&session)
-        {
-            let rest = tokio::time::sleep(backoff(attempt, jitter()));
-            if server.stop.run_until_cancelled(rest).await.is_none() {
-                return;
-            }
-            let ask = Ask { peer: Some(&peer), ..Ask::plain("ping", Params::None) };
-            if server.reach(&ask, &hub).await.is_ok() {
-                return;
-            }
-            attempt = attempt.saturating_add(1);
-        }
-    })
 }

@@ -103,6 +103,12 @@ impl Ca {
         (self.file.display().to_string(), self.pem.to_string())
     }
 
+    /// The file alone.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.file
+    }
+
     /// What connections are made with.
     #[must_use]
     pub fn client(&self) -> ClientConfig {

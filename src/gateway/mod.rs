@@ -17,6 +17,7 @@ mod parking;
 mod persistent;
 mod policies;
 mod providers;
+mod readables;
 mod records;
 mod relay;
 mod servers;
@@ -54,6 +55,7 @@ pub use self::opening::{OpenError, Opening};
 pub use self::parking::{Resumed, Underway, Waiting};
 pub use self::policies::{PoliciesCommand, PolicyChange, PolicyRefused};
 pub use self::providers::{Landing, ProviderRefused, ProvidersCommand};
+pub use self::readables::Readables;
 pub use self::records::Export;
 pub use self::sessions::Visit;
 pub use self::shown::ToolFilter;
@@ -61,13 +63,13 @@ pub use self::tape::{Tape, position};
 pub use self::token::Resource;
 pub use self::undertaking::{Carrying, LIFETIME_MS as TASK_LIFETIME_MS};
 pub use self::unread::Uncalled;
-pub use self::visitors::Visitor;
+pub use self::visitors::{MAX_FOLLOWED, Visitor};
 pub use crate::authn::jwt::TokenFault;
 pub use crate::authn::session::Session;
 pub use crate::authn::{Credential, Keyring, NewKey, NotAdmitted, NotIssued};
 pub use crate::backend::{
     Aside, Asides, Attending, Ear, Greeting, LISTENS, ListKind, ListVersions, MAX_QUESTIONS, Passed, Peer, Question,
-    Returned, asides,
+    Returned, UPDATED, asides,
 };
 pub use crate::ledger::Standing;
 pub use crate::own::EXECUTIONS_LISTED;

@@ -13,7 +13,7 @@ use crate::backend::{Asides, Attending, Greeting, Items, ListKind, ListVersions,
 use crate::domain::call::ToolRef;
 use crate::domain::crowd::Seat;
 use crate::domain::id::{KeyId, ServerName};
-use crate::domain::json::Json;
+use crate::domain::json::{Json, sha256_hex};
 use crate::domain::outcome::{Refusal, UpstreamError};
 use crate::domain::principal::{Principal, Scope};
 use crate::domain::secret::Secret;
@@ -96,6 +96,20 @@ impl Gateway {
             items: shown.into_iter().map(|tool| tool.definition.clone()).collect(),
             ttl_ms: self.pipeline.backends.tools_ttl(server),
         }
+    }
+
+    /// Changes when, and only when, that list does.
+    #[must_use]
+    pub fn server_fingerprint(&self, principal: &Principal, server: &ServerName) -> String {
+        let shown = self.server_tools(principal, server);
+        sha256_hex(shown.items.iter().map(Json::as_str).collect::<Vec<_>>().join(",").as_bytes())
+    }
+
+    /// Whether a server has lists of this name, as far as is known.
+    #[must_use]
+    pub fn offers(&self, server: &ServerName, list: &str) -> bool {
+        let known = self.pipeline.backends.known_greeting(server);
+        known.is_none_or(|greeting| greeting.capabilities.value().get(list).is_some())
     }
 
     /// A server's prompts, resources or templates, as they are shown to a principal who brings the token that it asks for.

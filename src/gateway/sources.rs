@@ -96,7 +96,8 @@ impl Inputs {
 
     /// Files besides the sources that were read with them.
     pub fn read_along(&self) -> impl Iterator<Item = &Path> {
-        self.settings.gateway.tls.iter().flat_map(|tls| &tls.files).map(PathBuf::as_path)
+        let authorities = self.settings.servers.values().filter_map(|server| Some(server.ca.as_ref()?.path()));
+        self.settings.gateway.tls.iter().flat_map(|tls| &tls.files).map(PathBuf::as_path).chain(authorities)
     }
 
     /// The same with these policies of the API.

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::Value;
-use tokio::sync::watch;
 
 use super::Gateway;
 use super::list::{Listing, is_direct};
 use super::relay::{Shown, item_name, sieved};
-use crate::backend::{Items, ListKind, ListVersions, flat_name, may_be_of};
+use crate::backend::{Items, ListKind, flat_name, may_be_of};
 use crate::domain::call::ToolRef;
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
@@ -115,12 +114,6 @@ impl Gateway {
             covering.rev().max_by_key(|template| fixed(&template.name).len()).map(|template| template.server.clone())
         };
         uris.iter().filter_map(|uri| Some((*uri, listed.get(*uri).cloned().or_else(|| covered(uri))?))).collect()
-    }
-
-    /// Counts changes of prompts and of resources behind the gateway.
-    #[must_use]
-    pub fn readable_changes(&self) -> watch::Receiver<ListVersions> {
-        self.pipeline.backends.readable_changes()
     }
 
     /// Whether such a list shows what stands behind the gateway.

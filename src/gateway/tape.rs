@@ -208,6 +208,13 @@ impl Tape {
         }
     }
 
+    /// Whether there is more of it after a position; that of a request has an end, which is told again.
+    #[must_use]
+    pub fn goes_on(&self, after: u64) -> bool {
+        let inner = self.inner();
+        self.left.is_none() || !inner.ended || inner.events.back().is_some_and(|(at, _)| *at > after)
+    }
+
     /// Gives up a stream that belongs to no request, where nobody reads it.
     fn give_up(&self) -> bool {
         let left = self.left.as_ref().filter(|_| self.readers.load(Ordering::Acquire) == 0);
@@ -336,6 +343,9 @@ mod tests {
         let began = tokio::time::Instant::now();
         tape.left().await;
         assert!(began.elapsed() >= KEPT && began.elapsed() < KEPT + LOOK * 2);
+        assert!(tape.goes_on(0));
+        tape.end(None, 0);
+        assert!(!tape.goes_on(0) && Tape::new(2, false).goes_on(0));
         // A new one takes the place of one that nobody reads, and of no other.
         let (one, two) = (tapes.begin(0, true).unwrap(), tapes.begin(0, false).unwrap());
         let _reader = one.reader();

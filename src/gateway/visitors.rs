@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::tape::{Tape, Tapes};
 use crate::authn::session::fingerprint;
@@ -23,7 +23,7 @@ const WAITING: usize = 256;
 /// Questions that one client may have before it at a time.
 const MAX_QUESTIONS: usize = 64;
 /// Resources that one client may follow.
-const MAX_SUBSCRIPTIONS: usize = 256;
+pub const MAX_FOLLOWED: usize = 256;
 /// A session that nobody has used for so long is forgotten; it begins anew when its id comes again.
 const IDLE: Duration = Duration::from_secs(1800);
 
@@ -43,17 +43,19 @@ pub struct Visitor {
     ambient: tokio::sync::Mutex<mpsc::Receiver<Aside>>,
     sink: Asides,
     followed: Mutex<Followed>,
+    /// Held while that is being changed.
+    following: tokio::sync::Mutex<()>,
     tapes: Tapes,
     used: AtomicU64,
     /// Falls when the client ends the session.
     pub ended: CancellationToken,
 }
 
-/// The resources that a client follows at a backend where somebody has to listen for it.
+/// The resources that a client follows, and whoever listens for it at a backend that needs that.
 #[derive(Debug, Default)]
 struct Followed {
     uris: BTreeSet<String>,
-    listener: Option<CancellationToken>,
+    _listener: Option<DropGuard>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -74,6 +76,7 @@ impl Visitor {
             ambient: tokio::sync::Mutex::new(ambient),
             sink,
             followed: Mutex::default(),
+            following: tokio::sync::Mutex::default(),
             tapes: Tapes::default(),
             used: AtomicU64::new(0),
             ended: CancellationToken::new(),
@@ -142,31 +145,34 @@ impl Visitor {
         self.tapes.get(number)
     }
 
-    /// Adds a resource to those that it follows, or takes it out. Gives what it follows now, and what ends the listener
-    /// for it, where that has changed.
-    #[must_use]
-    pub fn follow(&self, uri: &str, on: bool) -> Option<(Vec<String>, CancellationToken)> {
-        let mut followed = lock(&self.followed);
-        let changed = if on {
-            followed.uris.len() < MAX_SUBSCRIPTIONS && followed.uris.insert(uri.to_owned())
-        } else {
-            followed.uris.remove(uri)
-        };
-        if !changed {
-            return None;
-        }
-        let listener = CancellationToken::new();
-        if let Some(before) = followed.listener.replace(listener.clone()) {
-            before.cancel();
-        }
-        Some((followed.uris.iter().cloned().collect(), listener))
+    /// Wakes once a change of a resource that it follows may have been lost.
+    pub async fn missed(&self) {
+        self.sink.missed().notified().await;
     }
-}
 
-impl Drop for Visitor {
-    fn drop(&mut self) {
-        if let Some(listener) = lock(&self.followed).listener.take() {
-            listener.cancel();
+    /// Waits until nobody else changes what it follows, and keeps others from it.
+    pub async fn following(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.following.lock().await
+    }
+
+    /// The resources that it follows.
+    #[must_use]
+    pub fn followed(&self) -> BTreeSet<String> {
+        lock(&self.followed).uris.clone()
+    }
+
+    /// From now on it follows these, and `listener` listens for it. Whoever did before ends.
+    pub fn follows(&self, uris: BTreeSet<String>, listener: Option<DropGuard>) {
+        *lock(&self.followed) = Followed { uris, _listener: listener };
+    }
+
+    /// It follows one more, or one less, at a backend that tells its session.
+    pub fn notes(&self, uri: &str, on: bool) {
+        let uris = &mut lock(&self.followed).uris;
+        if !on {
+            uris.remove(uri);
+        } else if uris.len() < MAX_FOLLOWED {
+            uris.insert(uri.to_owned());
         }
     }
 }
@@ -270,8 +276,7 @@ mod tests {
         let get = |n: usize, now: u64| visitors.get(&n.to_string(), &KeyId::from("k"), Some(&up), &none, now);
         let mut held: Vec<_> = (0..MAX_OF_KEY).map(|n| get(n, n as u64).unwrap()).collect();
         assert!(get(MAX_OF_KEY, 1000).is_none(), "all are in use");
-        let (first, _) = held[0].follow("x://y", true).unwrap();
-        assert_eq!(first, ["x://y"]);
+        held[0].notes("x://y", true);
         held.truncate(3);
         let (zero, three) = (Arc::clone(&held[0].session), get(3, 3).unwrap().session.clone());
         drop(held);
@@ -282,6 +287,22 @@ mod tests {
         let later = u64::try_from(IDLE.as_micros()).unwrap() + 2000;
         assert!(get(MAX_OF_KEY + 1, later).is_some());
         assert_eq!(lock(&visitors.0).len(), 1);
+    }
+
+    #[test]
+    fn a_client_follows_so_many_resources_and_whoever_listened_before_ends() {
+        let visitor = Visitor::new("s".into(), KeyId::from("k"), Json::from_parts("{}".into()));
+        let listener = CancellationToken::new();
+        visitor.follows(["x://0".to_owned()].into(), Some(listener.clone().drop_guard()));
+        for number in 0..2 * MAX_FOLLOWED {
+            visitor.notes(&format!("x://{number}"), true);
+        }
+        assert_eq!(visitor.followed().len(), MAX_FOLLOWED);
+        visitor.notes("x://0", false);
+        assert_eq!(visitor.followed().len(), MAX_FOLLOWED - 1);
+        assert!(!listener.is_cancelled());
+        visitor.follows(BTreeSet::new(), None);
+        assert!(listener.is_cancelled() && visitor.followed().is_empty());
     }
 
     #[test]

@@ -55,9 +55,3 @@ pub fn result(id: &Id, result: &Json) -> String {
 pub fn error(id: Option<&Id>, error: &Json) -> String {
     format!("{{\"jsonrpc\":\"2.0\",\"id\":{},\"error\":{}}}", id.map_or("null", Id::text), error.as_str())
 }
-
-/// `{"jsonrpc":"2.0","method":…,"params":…}`.
-#[must_use]
-pub fn notification(method: &str, params: &Value) -> String {
-    json!({"jsonrpc": "2.0", "method": method, "params": params}).to_string()
-}

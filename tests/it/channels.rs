@@ -238,3 +238,29 @@ async fn a_handshake_that_fails_says_why() {
     assert_eq!(status(&gateway).await["state"], "down", "no TLS there");
     gateway.finish().await;
 }
+
+/// A modern server may end the subscription to its changes: it is begun again, and what may have changed is listed anew.
+#[tokio::test]
+async fn a_subscription_that_a_server_ends_is_begun_again() {
+    let backend = FakeChannel::ws(true).await;
+    let listens = std::sync::atomic::AtomicUsize::new(0);
+    let log =
+        json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "hello"}});
+    backend.script(move |heard| match heard["method"].as_str() {
+        Some("subscriptions/listen") if listens.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0 => {
+            Some(Act::Say(vec![result(heard, r#"{"resultType":"complete"}"#)]))
+        }
+        Some("tools/call") => Some(Act::Say(vec![log.to_string(), result(heard, r#"{"content":[]}"#)])),
+        _ => None,
+    });
+    let (gateway, client) = start(&backend).await;
+    backend.set_tools(json!([tool("newer", &json!({"readOnlyHint": true}))]));
+    eventually("it is begun again", async || (backend.heard("subscriptions/listen").len() == 2).then_some(())).await;
+    let client = client.at("/v1/mcp/servers/up");
+    eventually("the tools are listed anew", async || (client.tools().await == ["newer"]).then_some(())).await;
+    // The subscription is nobody's call: what is said beside one is still heard by who waits for it.
+    let params = json!({"name": "newer", "_meta": {"io.modelcontextprotocol/logLevel": "debug"}});
+    let answer = client.modern().rpc("tools/call", &params).await;
+    assert!(answer.text.contains("notifications/message"), "{}", answer.text);
+    gateway.finish().await;
+}

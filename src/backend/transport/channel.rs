@@ -50,6 +50,8 @@ pub(super) struct Waiter {
     pub(super) progress: Option<Progress>,
     pub(super) peer: Option<Peer>,
     pub(super) deadline: Option<Deadline>,
+    /// The gateway's own subscription to changes: nobody else waits for it.
+    pub(super) listens: bool,
 }
 
 impl Shared {
@@ -206,12 +208,12 @@ impl Shared {
     /// The client that waits here, where all that wait are one: nothing says whose request a message belongs to.
     fn hearer(&self, takes: impl Fn(&Peer) -> bool) -> Option<(Peer, Option<Deadline>)> {
         let lock = self.lock();
-        let waiting = lock.0.as_ref()?;
-        let (_, latest) = waiting.iter().max_by_key(|(id, _)| **id)?;
+        let waiting = || lock.0.iter().flatten().filter(|(_, waiter)| !waiter.listens);
+        let (_, latest) = waiting().max_by_key(|(id, _)| **id)?;
         let session = &latest.peer.as_ref()?.session;
         // Whoever waits without a client, or cannot be asked, may be the one that is meant.
-        let one = waiting.values().all(|other| other.peer.as_ref().is_some_and(|it| it.session == *session));
-        let able = waiting.iter().filter(|(_, waiter)| one && waiter.peer.as_ref().is_some_and(&takes));
+        let one = waiting().all(|(_, other)| other.peer.as_ref().is_some_and(|it| it.session == *session));
+        let able = waiting().filter(|(_, waiter)| one && waiter.peer.as_ref().is_some_and(&takes));
         let (_, latest) = able.max_by_key(|(id, _)| **id)?;
         Some((latest.peer.clone()?, latest.deadline.clone()))
     }

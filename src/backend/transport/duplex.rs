@@ -1,7 +1,7 @@
 //! One channel both ways, with many requests in flight on it: what stdio, SSE and WebSocket have in common.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -45,12 +45,17 @@ pub(super) struct Outgoing {
     pub(super) text: String,
 }
 
+/// A request that was sent, and where its answer comes.
+type Sent = (u64, oneshot::Receiver<Result<Json, Fault>>);
+
 /// A backend at the other end that has been greeted and is ready.
 #[derive(Debug)]
 pub(crate) struct DuplexLink {
     shared: Arc<Shared>,
     hello: Hello,
     stop: CancellationToken,
+    /// The subscription to changes that began with the greeting, until somebody minds it.
+    listening: Mutex<Option<Sent>>,
 }
 
 impl DuplexLink {
@@ -86,7 +91,9 @@ impl DuplexLink {
         match greeted {
             Ok(hello) => {
                 link.hello = hello;
-                link.follow_changes();
+                // At once: what changes while the lists are read is heard of too.
+                let begun = link.ask_for_changes().await?;
+                *link.listening.lock().unwrap_or_else(PoisonError::into_inner) = begun;
                 Ok(link)
             }
             Err(fault) => {
@@ -111,7 +118,7 @@ impl DuplexLink {
             listen: None,
             tools: false,
         };
-        Ok(Self { shared, hello, stop })
+        Ok(Self { shared, hello, stop, listening: Mutex::default() })
     }
 
     pub(crate) const fn hello(&self) -> &Hello {
@@ -130,21 +137,9 @@ impl DuplexLink {
     }
 
     async fn ask_as(&self, era: Era, ask: &Ask<'_>) -> Result<Json, Fault> {
-        let id = self.shared.ids.fetch_add(1, Ordering::Relaxed);
-        let (sender, answer) = oneshot::channel();
-        let waiter = Waiter {
-            answer: sender,
-            progress: ask.progress.cloned(),
-            peer: ask.peer.cloned(),
-            deadline: ask.deadline.cloned(),
-        };
-        if !self.shared.register(id, waiter) {
-            return Err(self.shared.over());
-        }
+        let (id, answer) = self.register(ask, false)?;
         let mut guard = PendingGuard { shared: &self.shared, id, sent: false };
-        if self.shared.writer.send(Outgoing { id: Some(id), text: ask.body(id, era) }).await.is_err() {
-            return Err(self.shared.over());
-        }
+        self.send(ask, id, era).await?;
         guard.sent = true;
         let answer = answer.await;
         // Whoever answers takes the waiter out: there is nothing left to cancel.
@@ -153,6 +148,19 @@ impl DuplexLink {
         let mut held = Held::new(ask.allowance.cloned());
         held.reaches(answer.bytes().len())?;
         Ok(answer.with_bytes(|bytes| held.keep(bytes)))
+    }
+
+    fn register(&self, ask: &Ask<'_>, listens: bool) -> Result<Sent, Fault> {
+        let id = self.shared.ids.fetch_add(1, Ordering::Relaxed);
+        let (sender, answer) = oneshot::channel();
+        let (progress, peer, deadline) = (ask.progress.cloned(), ask.peer.cloned(), ask.deadline.cloned());
+        let waiter = Waiter { answer: sender, progress, peer, deadline, listens };
+        if self.shared.register(id, waiter) { Ok((id, answer)) } else { Err(self.shared.over()) }
+    }
+
+    async fn send(&self, ask: &Ask<'_>, id: u64, era: Era) -> Result<(), Fault> {
+        let message = Outgoing { id: Some(id), text: ask.body(id, era) };
+        self.shared.writer.send(message).await.map_err(|_| self.shared.over())
     }
 
     /// Sends a notification.
@@ -179,12 +187,29 @@ impl DuplexLink {
         Ok(hello)
     }
 
-    /// A modern server tells of changes only who listens; a legacy one tells everybody.
-    fn follow_changes(&self) {
-        if let (Era::Modern, Some(filter)) = (self.hello.era, &self.hello.listen) {
-            let id = self.shared.ids.fetch_add(1, Ordering::Relaxed);
-            self.shared.tell(Ask::plain("subscriptions/listen", Params::Members(filter)).body(id, Era::Modern));
-        }
+    /// Whether the server tells of changes only who listens. A legacy one tells everybody.
+    pub(crate) fn follows(&self) -> bool {
+        self.hello.era == Era::Modern && self.hello.listen.is_some()
+    }
+
+    async fn ask_for_changes(&self) -> Result<Option<Sent>, Fault> {
+        let Some(filter) = self.hello.listen.as_deref().filter(|_| self.follows()) else { return Ok(None) };
+        let ask = Ask::plain("subscriptions/listen", Params::Members(filter));
+        let sent = self.register(&ask, true)?;
+        self.send(&ask, sent.0, Era::Modern).await?;
+        Ok(Some(sent))
+    }
+
+    /// Hears of changes until the server ends the subscription. `Ok(false)`: it offers none.
+    pub(crate) async fn listen(&self) -> Result<bool, Fault> {
+        let begun = self.listening.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let sent = match begun {
+            Some(sent) => Some(sent),
+            None => self.ask_for_changes().await?,
+        };
+        let Some((id, answer)) = sent else { return Ok(false) };
+        let _guard = PendingGuard { shared: &self.shared, id, sent: true };
+        answer.await.unwrap_or_else(|_| Err(self.shared.over())).map(|_| true)
     }
 
     /// Ends the link, and waits until it is over.

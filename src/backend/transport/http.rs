@@ -314,7 +314,7 @@ impl HttpLink {
             self.came_to(&talk, trail);
         }
         match followed {
-            Err(Fault { kind: FaultKind::Rpc(_), .. }) => Ok(false),
+            Err(Fault { kind: FaultKind::Rpc(_), .. }) if talk.era == Era::Legacy => Ok(false),
             other => other.map(|()| true),
         }
     }

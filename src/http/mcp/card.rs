@@ -110,7 +110,7 @@ fn resumed(
 ) -> Option<Response> {
     let Header::One(last) = one(headers, "last-event-id") else { return None };
     let (number, at) = position(last)?;
-    let (visitor, tape) = (visitor?, visitor?.taped(number)?);
+    let (visitor, tape) = (visitor?, visitor?.taped(number).filter(|tape| tape.goes_on(at))?);
     Some(stream::taken_up(Arc::clone(gateway), principal.clone(), visitor, &tape, at))
 }
 

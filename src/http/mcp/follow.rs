@@ -1,71 +1,31 @@
 //! Streams of the transparent route: what a server says outside of requests. A legacy session hears everything on its
 //! `GET`; a modern client hears what it asked for, under the id of its subscription.
 
-use std::collections::HashSet;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::Interval;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
-use super::call::NOTICES;
+use super::filter::{Filter, Lists, over, tagged, updated, uri_of};
 use super::relayed::{Via, notification, request, withdrawn};
-use super::stream::{LOOK, LOOKS_PER_COMMENT, SUBSCRIPTION, ambient, body_of, response, too_many};
-use super::subscribe::{ACKNOWLEDGED, MAX_RESOURCES, UPDATED, subscribe};
+use super::stream::{LOOK, LOOKS_PER_COMMENT, ambient, body_of, response, too_many};
+use super::subscribe::{Subscribed, UPDATED, subscribe};
 use super::told::event;
 use super::{Asked, failure};
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
 use crate::domain::principal::Principal;
-use crate::gateway::{Aside, Attending, Gateway, ListVersions, Visitor, asides};
+use crate::gateway::{Aside, Attending, Gateway, ListVersions, Readables, Visitor};
 use crate::wire::envelope::Id;
 use crate::wire::era::Era;
 use crate::wire::hop;
 use crate::wire::rpc::{self, RpcError};
-
-/// What a subscription asks for; what the server does not offer stays out of the acknowledgement.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Wanted {
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    tools_list_changed: bool,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    prompts_list_changed: bool,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    resources_list_changed: bool,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    resource_subscriptions: Vec<String>,
-}
-
-impl Wanted {
-    const EVERYTHING: Self = Self {
-        tools_list_changed: true,
-        prompts_list_changed: true,
-        resources_list_changed: true,
-        resource_subscriptions: Vec::new(),
-    };
-
-    /// Of what is wanted, what the server offers.
-    fn offered(self, capabilities: &Value) -> Self {
-        let tells =
-            |list: &str, what: &str| capabilities.get(list).and_then(|list| list.get(what)) == Some(&Value::Bool(true));
-        let mut followed = self.resource_subscriptions;
-        followed.truncate(if tells("resources", "subscribe") { MAX_RESOURCES } else { 0 });
-        let mut seen = HashSet::new();
-        followed.retain(|uri| seen.insert(uri.clone()));
-        Self {
-            tools_list_changed: self.tools_list_changed && tells("tools", "listChanged"),
-            prompts_list_changed: self.prompts_list_changed && tells("prompts", "listChanged"),
-            resources_list_changed: self.resources_list_changed && tells("resources", "listChanged"),
-            resource_subscriptions: followed,
-        }
-    }
-}
 
 /// `subscriptions/listen`: the acknowledgement first, then what was asked for, the result at the end.
 pub(super) async fn listen(
@@ -75,8 +35,7 @@ pub(super) async fn listen(
     id: &Id,
     params: Option<&Json>,
 ) -> Response {
-    let wanted = hop::member(params, "notifications").and_then(|wanted| wanted.decode::<Wanted>().ok());
-    let Some(wanted) = wanted else {
+    let Some(wanted) = Filter::read(params) else {
         return failure(Some(id), &RpcError::new(200, -32602, "`params.notifications` says what to listen to"));
     };
     let greeting = match gateway.greeting(&server).await {
@@ -89,26 +48,25 @@ pub(super) async fn listen(
         return failure(Some(id), &RpcError::new(200, -32603, "the server is not configured any more"));
     };
     let tag: Value = serde_json::from_str(id.text()).unwrap_or_default();
-    let mut heard = None;
-    let mut guard = None;
+    let mut hearing = Hearing::Nothing;
     if !wanted.resource_subscriptions.is_empty() {
         let of = server.clone();
         let via = Via::new(Arc::clone(&gateway), &asked, of, greeting.clone(), None, "subscriptions/listen");
-        let (sink, receiver) = asides(NOTICES);
         let uris = std::mem::take(&mut wanted.resource_subscriptions);
-        match subscribe(&gateway, (&asked, id), &via, uris, sink).await {
-            Ok((uris, subscribed)) => (wanted.resource_subscriptions, guard) = (uris, Some(subscribed)),
+        match subscribe(&gateway, (&asked, id), &via, uris).await {
+            Ok(None) => {}
+            Ok(Some(subscribed)) => {
+                wanted.resource_subscriptions.clone_from(&subscribed.uris);
+                hearing = Hearing::Subscription(subscribed);
+            }
             Err(error) => return failure(Some(id), &error),
         }
-        heard = Some(receiver);
     }
-    let tagged = json!({"notifications": wanted, "_meta": {SUBSCRIPTION: tag}});
-    let first = event(&notification(ACKNOWLEDGED, Some(&Json::of(&tagged))));
-    let result = hop::result_for(&Json::of(&json!({"_meta": {SUBSCRIPTION: tag}})), Era::Modern, &greeting.info, None);
+    let first = wanted.acknowledged(&tag);
+    let result = hop::result_for(&over(&tag), Era::Modern, &greeting.info, None);
     let last = Some(event(&rpc::result(id, &result)));
-    let hearing = heard.map_or(Hearing::Nothing, Hearing::Subscription);
-    let following = Following::new(gateway, (asked.principal, server), versions, wanted, hearing);
-    let following = Following { tag: Some(tag), last, _subscribed: guard, ..following };
+    let following = Following::new(gateway, (asked.principal.clone(), server), versions, wanted, hearing);
+    let following = Following { tag: Some(tag), last, ..following };
     let first = futures_util::stream::iter([first]);
     response(body_of(first.chain(following.events()), seat))
 }
@@ -127,7 +85,7 @@ pub(super) fn of_visitor(
     };
     let attending = gateway.attend(server, &visitor.session);
     let (of, hearing) = ((principal, server.clone()), Hearing::Visitor(Arc::clone(visitor)));
-    let following = Following::new(Arc::clone(gateway), of, versions, Wanted::EVERYTHING, hearing);
+    let following = Following::new(Arc::clone(gateway), of, versions, Filter::EVERYTHING, hearing);
     let following = Following { attending, ..following };
     let events = Box::pin(following.events());
     response(ambient(gateway, (Some(visitor), resumes), seat, events))
@@ -136,8 +94,17 @@ pub(super) fn of_visitor(
 /// Where a stream hears what the server says.
 enum Hearing {
     Nothing,
-    Subscription(mpsc::Receiver<Aside>),
+    Subscription(Subscribed),
     Visitor(Arc<Visitor>),
+}
+
+/// What is heard there.
+enum Said {
+    Aside(Aside),
+    /// A resource has changed; the notification's params.
+    Updated(Json),
+    /// Resources that the client follows may have changed.
+    Missed,
 }
 
 impl Hearing {
@@ -150,14 +117,15 @@ impl Hearing {
     }
 
     /// `None` where the server says nothing more.
-    async fn next(&mut self) -> Option<Aside> {
+    async fn next(&mut self) -> Option<Said> {
         match self {
-            Self::Subscription(heard) => return heard.recv().await,
+            Self::Subscription(subscribed) => return subscribed.next().await.map(Said::Updated),
             Self::Visitor(visitor) => {
-                if let Some(mut heard) = visitor.ambient()
-                    && let Some(aside) = heard.recv().await
-                {
-                    return Some(aside);
+                if let Some(mut heard) = visitor.ambient() {
+                    tokio::select! {
+                        () = visitor.missed() => return Some(Said::Missed),
+                        Some(aside) = heard.recv() => return Some(Said::Aside(aside)),
+                    }
                 }
             }
             Self::Nothing => {}
@@ -172,19 +140,21 @@ struct Following {
     principal: Principal,
     server: ServerName,
     versions: watch::Receiver<ListVersions>,
-    seen: ListVersions,
-    wanted: Wanted,
+    changes: watch::Receiver<u64>,
+    /// What the client was told of last.
+    tools: String,
+    readables: Readables,
+    wanted: Filter,
     hearing: Hearing,
     /// The id of the subscription.
     tag: Option<Value>,
     looks: Interval,
     quiet: u32,
     /// Events that are due.
-    due: Vec<Bytes>,
-    /// Sent when the gateway stops.
+    due: VecDeque<Bytes>,
+    /// Sent when the stream ends by itself.
     last: Option<Bytes>,
     done: bool,
-    _subscribed: Option<DropGuard>,
     attending: Option<Attending>,
 }
 
@@ -193,25 +163,29 @@ impl Following {
         gateway: Arc<Gateway>,
         (principal, server): (Principal, ServerName),
         mut versions: watch::Receiver<ListVersions>,
-        wanted: Wanted,
+        wanted: Filter,
         hearing: Hearing,
     ) -> Self {
-        let seen = *versions.borrow_and_update();
+        let changes = gateway.changes();
+        versions.mark_unchanged();
+        let tools = gateway.server_fingerprint(&principal, &server);
+        let readables = gateway.server_readables(&principal, &server);
         Self {
             gateway,
             principal,
             server,
             versions,
-            seen,
+            changes,
+            tools,
+            readables,
             wanted,
             hearing,
             tag: None,
             looks: tokio::time::interval(LOOK),
             quiet: 0,
-            due: Vec::new(),
+            due: VecDeque::new(),
             last: None,
             done: false,
-            _subscribed: None,
             attending: None,
         }
     }
@@ -226,22 +200,18 @@ impl Following {
         let stopping = self.gateway.stopping();
         let ended = self.hearing.ended();
         while !self.done {
-            if let Some(event) = self.due.pop() {
+            if let Some(event) = self.due.pop_front() {
                 return Some(event);
             }
             tokio::select! {
                 biased;
-                () = stopping.cancelled() => {
-                    self.done = true;
-                    return self.last.take();
-                }
+                () = stopping.cancelled() => return self.end(),
                 () = ended.cancelled() => return None,
                 changed = self.versions.changed() => {
                     if changed.is_err() {
                         // Its settings were changed, or it is gone.
                         if self.gateway.list_versions(&self.server).is_none() {
-                            self.done = true;
-                            return self.last.take();
+                            return self.end();
                         }
                         self.reattend();
                         continue;
@@ -250,14 +220,19 @@ impl Following {
                     self.gateway.caught_up().await;
                     self.changed();
                 }
-                aside = self.hearing.next() => {
-                    if let Some(event) = self.told(aside?) {
-                        return Some(event);
+                changed = self.changes.changed() => {
+                    if changed.is_err() || !self.is_open() {
+                        return self.end();
                     }
+                    self.changed();
                 }
+                said = self.hearing.next() => match said {
+                    Some(said) => self.hear(said),
+                    None => return self.end(),
+                },
                 _ = self.looks.tick() => {
                     if !self.is_open() {
-                        return None;
+                        return self.end();
                     }
                     self.quiet += 1;
                     if self.quiet >= LOOKS_PER_COMMENT {
@@ -270,62 +245,74 @@ impl Following {
         None
     }
 
-    /// Whether the stream would be opened now: the key, its profile, the policies, the session may be others.
+    /// Ends the stream; gives the last event.
+    fn end(&mut self) -> Option<Bytes> {
+        self.done = true;
+        self.last.take()
+    }
+
+    /// Whether the stream would be opened now: the key, its profile, the session may be others.
     fn is_open(&mut self) -> bool {
         let Some(principal) = self.gateway.still_admitted(&self.principal) else { return false };
         self.principal = principal;
         self.reattend();
-        let (gateway, principal) = (&self.gateway, &self.principal);
-        gateway.server(principal, self.server.as_str()).is_some()
-            && self.wanted.resource_subscriptions.iter().all(|uri| gateway.may_follow(principal, &self.server, uri))
+        self.gateway.server(&self.principal, self.server.as_str()).is_some()
     }
 
     /// A server whose settings were changed is another one: it is heard from here on, and may list anything.
     fn reattend(&mut self) {
-        let Some(now) = self.gateway.list_versions(&self.server) else { return };
+        let Some(mut now) = self.gateway.list_versions(&self.server) else { return };
         if now.same_channel(&self.versions) {
             return;
         }
+        now.mark_unchanged();
         self.versions = now;
         if let Hearing::Visitor(visitor) = &self.hearing {
             self.gateway.hear_session(&self.server, &visitor.session, visitor.sink());
             self.attending = self.gateway.attend(&self.server, &visitor.session);
         }
-        self.seen = *self.versions.borrow_and_update();
-        let tools = self.seen.tools.wrapping_add(1);
-        let (prompts, resources) = (self.seen.prompts.wrapping_add(1), self.seen.resources.wrapping_add(1));
-        self.tell_changes(ListVersions { tools, prompts, resources });
+        self.tools = self.gateway.server_fingerprint(&self.principal, &self.server);
+        self.readables = self.gateway.server_readables(&self.principal, &self.server);
+        self.tell(Lists::ALL);
     }
 
-    /// Events for the lists that have changed.
+    /// Tells of the lists that are others now for this principal: by what the server says, or by the policies.
     fn changed(&mut self) {
-        let now = *self.versions.borrow_and_update();
-        let before = std::mem::replace(&mut self.seen, now);
-        self.tell_changes(before);
+        let tools = self.gateway.server_fingerprint(&self.principal, &self.server);
+        let readables = self.gateway.server_readables(&self.principal, &self.server);
+        let (prompts, resources) = readables.changed_since(&self.readables);
+        let lists = Lists { tools: tools != self.tools, prompts, resources };
+        (self.tools, self.readables) = (tools, readables);
+        self.tell(lists);
     }
 
-    fn tell_changes(&mut self, before: ListVersions) {
-        let now = self.seen;
-        for (wanted, changed, method) in [
-            (self.wanted.tools_list_changed, now.tools != before.tools, "notifications/tools/list_changed"),
-            (self.wanted.prompts_list_changed, now.prompts != before.prompts, "notifications/prompts/list_changed"),
-            (
-                self.wanted.resources_list_changed,
-                now.resources != before.resources,
-                "notifications/resources/list_changed",
-            ),
-        ] {
-            if wanted && changed {
-                let params = self.tag.as_ref().map(|tag| Json::of(&json!({"_meta": {SUBSCRIPTION: tag}})));
-                self.due.push(event(&notification(method, params.as_ref())));
-            }
-        }
+    fn tell(&mut self, lists: Lists) {
+        let offers = |list: &str| self.gateway.offers(&self.server, list);
+        let prompts = lists.prompts && offers("prompts");
+        let resources = lists.resources && offers("resources");
+        self.due.extend(self.wanted.changed(Lists { prompts, resources, ..lists }, self.tag.as_ref()));
     }
 
     /// Whether the principal may hear of the resource that a notification names, now.
     fn may_hear(&self, params: Option<&Json>) -> bool {
-        let uri = hop::member(params, "uri").and_then(|uri| uri.decode::<String>().ok());
+        let uri = params.and_then(uri_of);
         uri.is_some_and(|uri| self.gateway.may_follow(&self.principal, &self.server, &uri))
+    }
+
+    fn hear(&mut self, said: Said) {
+        let updates = match said {
+            Said::Aside(aside) => return self.due.extend(self.told(aside)),
+            Said::Updated(params) => vec![params],
+            Said::Missed => match &self.hearing {
+                Hearing::Visitor(visitor) => {
+                    visitor.followed().into_iter().map(|uri| Json::of(&json!({"uri": uri}))).collect()
+                }
+                Hearing::Nothing | Hearing::Subscription(_) => Vec::new(),
+            },
+        };
+        for params in updates.into_iter().filter(|params| self.may_hear(Some(params))).collect::<Vec<_>>() {
+            self.due.push_back(updated(self.tag.as_ref(), params));
+        }
     }
 
     fn told(&self, aside: Aside) -> Option<Bytes> {
@@ -346,25 +333,5 @@ impl Following {
             }
             (Aside::Question(_) | Aside::Withdrawn { .. }, _) => None,
         }
-    }
-}
-
-/// A subscription's messages carry its own id; a legacy session's none.
-pub(super) fn tagged(tag: Option<&Value>, params: Option<Json>) -> Option<Json> {
-    let meta = hop::member(params.as_ref(), "_meta");
-    match (tag, params, meta) {
-        (Some(tag), params, meta) => {
-            let meta = meta.unwrap_or_else(|| Json::from_parts(String::from("{}")));
-            let meta = hop::with_member(&meta, SUBSCRIPTION, &tag.to_string());
-            let params = params.unwrap_or_else(|| Json::from_parts(String::from("{}")));
-            Some(hop::with_member(&params, "_meta", meta.as_str()))
-        }
-        (None, Some(params), Some(meta)) if meta.as_str().contains(SUBSCRIPTION) => {
-            match hop::without_member(&meta, SUBSCRIPTION) {
-                empty if empty.as_str() == "{}" => Some(hop::without_member(&params, "_meta")),
-                rest => Some(hop::with_member(&params, "_meta", rest.as_str())),
-            }
-        }
-        (None, params, _) => params,
     }
 }

@@ -4,6 +4,7 @@ mod approval;
 mod call;
 mod card;
 mod dispatch;
+mod filter;
 mod follow;
 mod pages;
 mod relayed;

@@ -308,6 +308,23 @@ async fn together(first: Question, underway: &mut Underway) -> (BTreeMap<String,
     (questions, leaving)
 }
 
+/// A client's roots are others now: where its session with the server exists, the server is told.
+pub(super) async fn roots_changed(
+    gateway: &Arc<Gateway>,
+    asked: &Asked,
+    server: ServerName,
+    visitor: Option<Arc<Visitor>>,
+    params: Option<&Json>,
+) {
+    let method = "notifications/roots/list_changed";
+    let said = (params, asked.jwt.as_ref());
+    let admitted = gateway.admit_aside(&asked.principal, &server, said).await;
+    let (Ok(_seat), Ok(greeting)) = (admitted, gateway.greeting(&server).await) else { return };
+    let via = Via::new(Arc::clone(gateway), asked, server.clone(), greeting, visitor, method);
+    // Nobody judges or records it, so nothing of the client's own travels with it.
+    gateway.notify_server(&server, method, &via.peer(asked.era, Onward::default(), Asides::deaf()));
+}
+
 /// Without what the gateway has to say: this route adds nothing to a body.
 pub(super) fn plain(reply: Reply) -> Reply {
     let strip = |result: Json| match hop::member(Some(&result), "_meta") {
@@ -407,7 +424,7 @@ mod tests {
         for (first, stays) in questions.into_iter().zip([false, true]) {
             let ((_done, done), cancel) = (oneshot::channel(), CancellationToken::new());
             let (_asides, heard) = asides(4);
-            let mut underway = Underway { done, heard, cancel: cancel.clone(), event: EventId::fresh() };
+            let mut underway = Underway { done, heard: heard.into(), cancel: cancel.clone(), event: EventId::fresh() };
             let mut gathering = Box::pin(together(first, &mut underway));
             assert!(gathering.as_mut().now_or_never().is_none(), "it waits a little for more");
             match stays {

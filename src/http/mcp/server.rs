@@ -11,7 +11,7 @@ use super::call::{NOTICES, carry, go_on};
 use super::dispatch::{cancel, hello, unknown};
 use super::follow::listen;
 use super::pages::page;
-use super::relayed::{Via, check_params};
+use super::relayed::{Via, check_params, roots_changed};
 use super::subscribe::follow_resource;
 use super::told::{self, answered, event, over_limit, text};
 use super::wanted::Wanted;
@@ -72,23 +72,6 @@ pub(super) async fn answer(
             StatusCode::ACCEPTED.into_response()
         }
     }
-}
-
-/// A client's roots are others now: where its session with the server exists, the server is told.
-async fn roots_changed(
-    gateway: &Arc<Gateway>,
-    asked: &Asked,
-    server: ServerName,
-    visitor: Option<Arc<Visitor>>,
-    params: Option<&Json>,
-) {
-    let method = "notifications/roots/list_changed";
-    let said = (params, asked.jwt.as_ref());
-    let admitted = gateway.admit_aside(&asked.principal, &server, said).await;
-    let (Ok(_seat), Ok(greeting)) = (admitted, gateway.greeting(&server).await) else { return };
-    let via = Via::new(Arc::clone(gateway), asked, server.clone(), greeting, visitor, method);
-    // Nobody judges, scans or records it, so nothing of the client's own travels with it.
-    gateway.notify_server(&server, method, &via.peer(asked.era, Onward::default(), Asides::deaf()));
 }
 
 /// One request on the transparent route.
@@ -383,8 +366,12 @@ impl Conversation {
         };
         let peer = via.peer(self.asked.era, onward, Asides::deaf());
         let carried = via.errand(&self.asked, &self.id, wanted, peer).await;
-        if !sends && matches!(carried.outcome, Outcome::Answered(_)) {
-            follow_resource(&self.gateway, &via, &visitor, &uri, on);
+        if matches!(carried.outcome, Outcome::Answered(_))
+            && let Err(error) = follow_resource(&self.gateway, &via, &visitor, &uri, on).await
+        {
+            let mut response = failure(Some(&self.id), &error);
+            told::name(&mut response, &carried.governance.audit_event_id);
+            return response;
         }
         let mut response = self.told(&via.tell(&carried, self.asked.era, self.asked.host));
         told::name(&mut response, &carried.governance.audit_event_id);

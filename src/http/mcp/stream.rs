@@ -2,7 +2,9 @@
 //!
 //! Both say when the caller's list has changed. They end when the gateway stops or the key no longer opens it.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,21 +13,19 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use http::{HeaderName, HeaderValue, header};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Interval;
 
-use super::follow::tagged as with_tag;
-use super::relayed::notification;
-use super::subscribe::{Followed, UPDATED};
+use super::filter::{Filter, Lists, over, updated, uri_of};
+use super::subscribe::Followed;
 use super::told::event;
 use super::{Asked, failure};
 use crate::domain::crowd::Seat;
-use crate::domain::id::KeyId;
+use crate::domain::id::{KeyId, ServerName};
 use crate::domain::json::Json;
 use crate::domain::principal::Principal;
-use crate::gateway::{Gateway, ListVersions, Listing, Tape, Visitor};
+use crate::gateway::{Gateway, ListVersions, Listing, Readables, Tape, Visitor};
 use crate::wire::envelope::Id;
 use crate::wire::era::Era;
 use crate::wire::mcp::own_result;
@@ -37,7 +37,6 @@ pub(super) const LOOK: Duration = Duration::from_secs(3);
 pub(super) const LOOKS_PER_COMMENT: u32 = 5;
 /// A silent stream is kept alive by comments.
 const COMMENT: Duration = Duration::from_secs(15);
-pub(super) const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
 /// An event stream: never compressed, never buffered by a proxy.
 pub(super) fn response(body: Body) -> Response {
@@ -91,10 +90,11 @@ pub(super) fn ambient(
     let clock = Arc::clone(gateway);
     gateway.tasks().spawn(async move {
         let _held = held;
+        let mut left = pin!(tape.left());
         loop {
             tokio::select! {
                 biased;
-                () = tape.left() => break,
+                () = &mut left => break,
                 event = events.next() => match event {
                     None => break,
                     // Whoever reads is kept awake by comments of its own.
@@ -139,53 +139,11 @@ pub(super) fn of_session(
     listing: Listing,
     (visitor, resumes): (Option<Arc<Visitor>>, bool),
 ) -> Response {
-    let resource_subscriptions = Vec::new();
-    let all = Wanted {
-        tools_list_changed: true,
-        prompts_list_changed: true,
-        resources_list_changed: true,
-        resource_subscriptions,
-    };
     let Some(seat) = gateway.stream_seat(&principal.key) else { return failure(None, &too_many()) };
-    let watching = Watching::new(Arc::clone(gateway), principal, listing, all.events(&json!({})));
+    let watching = Watching::new(Arc::clone(gateway), principal, listing, Filter::EVERYTHING);
     let ended = visitor.as_ref().map(|visitor| visitor.ended.clone()).unwrap_or_default();
     let events = Box::pin(watching.events().take_until(ended.cancelled_owned()));
     response(ambient(gateway, (visitor.as_ref(), resumes), seat, events))
-}
-
-/// What a subscription asks for; what is not offered stays out of the acknowledgement.
-#[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Wanted {
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    tools_list_changed: bool,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    prompts_list_changed: bool,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    resources_list_changed: bool,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    resource_subscriptions: Vec<String>,
-}
-
-/// The events that say that a list has changed, for the lists that somebody wants to hear of.
-#[derive(Debug)]
-struct Events {
-    tools: Option<Bytes>,
-    prompts: Option<Bytes>,
-    resources: Option<Bytes>,
-}
-
-impl Wanted {
-    fn events(&self, params: &Value) -> Events {
-        let told = |wanted: bool, list: &str| {
-            wanted.then(|| event(&rpc_text(&format!("notifications/{list}/list_changed"), params)))
-        };
-        Events {
-            tools: told(self.tools_list_changed, "tools"),
-            prompts: told(self.prompts_list_changed, "prompts"),
-            resources: told(self.resources_list_changed, "resources"),
-        }
-    }
 }
 
 /// `subscriptions/listen` (MCP 2026-07-28): the acknowledgement first, then what was asked for, the result at the end.
@@ -195,30 +153,22 @@ pub(super) async fn of_subscription(
     id: &Id,
     params: Option<&Json>,
 ) -> Response {
-    #[derive(Deserialize)]
-    struct Params {
-        notifications: Wanted,
-    }
-    let Some(Ok(Params { notifications: mut wanted })) = params.map(Json::decode::<Params>) else {
+    let Some(wanted) = Filter::read(params) else {
         return failure(Some(id), &RpcError::new(200, -32602, "`params.notifications` says what to listen to"));
     };
-    let tag = serde_json::from_str::<Value>(id.text()).unwrap_or_default();
-    let tagged = |mut params: Value| {
-        if let Some(members) = params.as_object_mut() {
-            members.insert("_meta".into(), json!({SUBSCRIPTION: tag}));
-        }
-        params
-    };
-    let changed = wanted.events(&tagged(json!({})));
     let Some(seat) = gateway.stream_seat(&asked.principal.key) else { return failure(Some(id), &too_many()) };
-    let watching = Watching::new(Arc::clone(&gateway), asked.principal.clone(), asked.listing(), changed);
-    let followed = Followed::begin(&gateway, (&asked, id), std::mem::take(&mut wanted.resource_subscriptions)).await;
-    wanted.resource_subscriptions = followed.resources.iter().map(|(_, uri)| uri.clone()).collect();
-    let acknowledged = rpc_text("notifications/subscriptions/acknowledged", &tagged(json!({"notifications": wanted})));
-    let result = own_result(&Json::of(&tagged(json!({}))), Era::Modern, &[]);
-    let last = event(&rpc::result(id, &result));
-    let watching = Watching { last: Some(last), followed: Some(followed), tag: Some(tag), ..watching };
-    let first = futures_util::stream::iter([event(&acknowledged)]);
+    let (principal, listing) = (asked.principal.clone(), asked.listing());
+    // Lists that are always empty never change.
+    let shows = gateway.shows_servers(&principal, listing);
+    let mut wanted = wanted.of(Lists { tools: true, prompts: shows, resources: shows });
+    let uris = std::mem::take(&mut wanted.resource_subscriptions);
+    let watching = Watching::new(Arc::clone(&gateway), principal, listing, wanted);
+    let followed = Followed::begin(gateway, asked, id.clone(), uris).await;
+    let tag = serde_json::from_str::<Value>(id.text()).unwrap_or_default();
+    let wanted = Filter { resource_subscriptions: followed.uris.clone(), ..watching.wanted.clone() };
+    let first = futures_util::stream::iter([wanted.acknowledged(&tag)]);
+    let last = Some(event(&rpc::result(id, &own_result(&over(&tag), Era::Modern, &[]))));
+    let watching = Watching { last, followed: Some(followed), tag: Some(tag), ..watching };
     response(body_of(first.chain(watching.events()), seat))
 }
 
@@ -226,11 +176,8 @@ pub(super) fn too_many() -> RpcError {
     RpcError::new(429, 429, "this key holds as many open streams as it may: close one first")
 }
 
-fn rpc_text(method: &str, params: &Value) -> String {
-    rpc::notification(method, params)
-}
-
-async fn updated(followed: &mut Option<Followed>) -> Option<Option<Json>> {
+/// What the servers tell of resources that are followed.
+async fn told(followed: &mut Option<Followed>) -> (ServerName, Json) {
     match followed {
         Some(followed) => followed.next().await,
         None => std::future::pending().await,
@@ -243,42 +190,41 @@ struct Watching {
     principal: Principal,
     listing: Listing,
     changes: watch::Receiver<u64>,
-    readables: watch::Receiver<ListVersions>,
-    known: ListVersions,
-    seen: String,
+    read_anew: watch::Receiver<ListVersions>,
+    /// What the client was told of last.
+    tools: String,
+    readables: Readables,
     looks: Interval,
     quiet: u32,
-    /// Sent when a list has changed.
-    changed: Events,
+    wanted: Filter,
     followed: Option<Followed>,
     /// The id of the subscription.
     tag: Option<Value>,
     /// Events that are due.
-    due: Vec<Bytes>,
-    /// Sent when the gateway stops.
+    due: VecDeque<Bytes>,
+    /// Sent when the stream ends by itself.
     last: Option<Bytes>,
     done: bool,
 }
 
 impl Watching {
-    fn new(gateway: Arc<Gateway>, principal: Principal, listing: Listing, changed: Events) -> Self {
-        let changes = gateway.changes();
-        let mut readables = gateway.readable_changes();
-        let known = *readables.borrow_and_update();
-        let seen = gateway.list_fingerprint(&principal, listing);
+    fn new(gateway: Arc<Gateway>, principal: Principal, listing: Listing, wanted: Filter) -> Self {
+        let (changes, read_anew) = (gateway.changes(), gateway.readable_changes());
+        let tools = gateway.list_fingerprint(&principal, listing);
+        let readables = gateway.readables(&principal, listing);
         Self {
             changes,
-            readables,
-            known,
-            due: Vec::new(),
+            read_anew,
             principal,
             listing,
-            seen,
+            tools,
+            readables,
             looks: tokio::time::interval(LOOK),
             quiet: 0,
-            changed,
+            wanted,
             followed: None,
             tag: None,
+            due: VecDeque::new(),
             last: None,
             done: false,
             gateway,
@@ -294,35 +240,34 @@ impl Watching {
     async fn next(&mut self) -> Option<Bytes> {
         let stopping = self.gateway.stopping();
         while !self.done {
-            if let Some(event) = self.due.pop() {
+            if let Some(event) = self.due.pop_front() {
                 return Some(event);
             }
             tokio::select! {
                 biased;
-                () = stopping.cancelled() => {
-                    self.done = true;
-                    return self.last.take();
-                }
-                changed = self.readables.changed() => {
-                    changed.ok()?;
-                    self.read_anew();
+                () = stopping.cancelled() => return self.end(),
+                changed = self.read_anew.changed() => {
+                    if changed.is_err() {
+                        return self.end();
+                    }
+                    self.news(false);
                 }
                 changed = self.changes.changed() => {
-                    if changed.is_err() {
-                        return None;
+                    if changed.is_err() || !self.is_open() {
+                        return self.end();
                     }
-                    if let Some(event) = self.news() {
-                        return Some(event);
-                    }
+                    self.news(true);
                 }
-                params = updated(&mut self.followed) => {
-                    let params = params?;
-                    return Some(event(&notification(UPDATED, with_tag(self.tag.as_ref(), params).as_ref())));
+                (server, params) = told(&mut self.followed) => {
+                    let uri = uri_of(&params);
+                    // What was withdrawn is told of no more; the rest goes on.
+                    if uri.is_some_and(|uri| self.gateway.may_follow(&self.principal, &server, &uri)) {
+                        return Some(updated(self.tag.as_ref(), params));
+                    }
                 }
                 _ = self.looks.tick() => {
-                    self.principal = self.gateway.still_admitted(&self.principal)?;
-                    if !self.may_follow() {
-                        return None;
+                    if !self.is_open() {
+                        return self.end();
                     }
                     self.quiet += 1;
                     if self.quiet >= LOOKS_PER_COMMENT {
@@ -335,34 +280,29 @@ impl Watching {
         None
     }
 
-    /// Whether everything that is followed could be begun now: who comes again is told what is left of it.
-    fn may_follow(&self) -> bool {
-        let mut all = self.followed.iter().flat_map(|followed| &followed.resources);
-        all.all(|(server, uri)| self.gateway.may_follow(&self.principal, server, uri))
+    /// Ends the stream; gives the last event.
+    fn end(&mut self) -> Option<Bytes> {
+        self.done = true;
+        self.last.take()
     }
 
-    /// The event, where this caller's list really is another now.
-    fn news(&mut self) -> Option<Bytes> {
-        let Some(principal) = self.gateway.still_admitted(&self.principal) else {
-            self.done = true;
-            return None;
-        };
-        self.principal = principal;
-        let now = self.gateway.list_fingerprint(&self.principal, self.listing);
-        if now == self.seen {
-            return None;
-        }
-        self.seen = now;
-        self.changed.tools.clone()
+    /// Whether the key still opens the gateway, with what profile it may be.
+    fn is_open(&mut self) -> bool {
+        let now = self.gateway.still_admitted(&self.principal);
+        now.map(|principal| self.principal = principal).is_some()
     }
 
-    /// Prompts or resources have changed somewhere: whoever is shown them lists again.
-    fn read_anew(&mut self) {
-        let now = *self.readables.borrow_and_update();
-        let before = std::mem::replace(&mut self.known, now);
-        if self.gateway.shows_servers(&self.principal, self.listing) {
-            self.due.extend(self.changed.prompts.clone().filter(|_| now.prompts != before.prompts));
-            self.due.extend(self.changed.resources.clone().filter(|_| now.resources != before.resources));
+    /// Tells of the lists that are others now for this caller.
+    fn news(&mut self, of_tools: bool) {
+        let mut lists = Lists::default();
+        if of_tools {
+            let tools = self.gateway.list_fingerprint(&self.principal, self.listing);
+            lists.tools = tools != self.tools;
+            self.tools = tools;
         }
+        let readables = self.gateway.readables(&self.principal, self.listing);
+        (lists.prompts, lists.resources) = readables.changed_since(&self.readables);
+        self.readables = readables;
+        self.due.extend(self.wanted.changed(lists, self.tag.as_ref()));
     }
 }

@@ -175,3 +175,28 @@ async fn leaving_a_stream_cancels_too() {
     assert_eq!(only_record(&gateway).await["outcome"], "cancelled");
     gateway.finish().await;
 }
+
+/// An id may be written with escapes in one message and without in the other; a number may be longer than any machine's.
+#[tokio::test]
+async fn an_id_is_the_same_in_every_spelling() {
+    let upstream = FakeUpstream::legacy().await;
+    let (gateway, client) = start(&upstream).await;
+    upstream.on_call(|_| Say::Hang);
+    let client = client.legacy().await;
+    let spellings =
+        [(r#""\u00e9""#, "\"é\""), ("\"a/b\"", r#""a\/b""#), ("12345678901234567890123", "12345678901234567890123")];
+    for (n, (asked, cancelled)) in spellings.into_iter().enumerate() {
+        let params = crate::support::invoke_params("up", "write", "{}");
+        let call = format!(r#"{{"jsonrpc":"2.0","id":{asked},"method":"tools/call","params":{params}}}"#);
+        let cancel =
+            format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{cancelled}}}}}"#);
+        let cancelling = async {
+            eventually("the call arrives", async || (upstream.calls().len() == n + 1).then_some(())).await;
+            assert_eq!(client.post("/v1/mcp").text(&cancel).send().await.status, 202);
+        };
+        let (_answer, ()) = tokio::join!(client.post("/v1/mcp").text(&call).send(), cancelling);
+        let records = gateway.records().await;
+        assert_eq!(records.iter().filter(|record| record["outcome"] == "cancelled").count(), n + 1, "{asked}");
+    }
+    gateway.finish().await;
+}

@@ -89,6 +89,27 @@ async fn a_subscription_says_what_it_wants() {
     assert_eq!(client.rpc("subscriptions/listen", &json!({})).await.refused(), (200, -32602));
     let mut nothing = client.request("subscriptions/listen", r#"{"notifications":{}}"#).open().await;
     assert_eq!(nothing.data().await.unwrap()["params"]["notifications"], json!({}));
+    // Where no server shows through, no prompt and no resource changes.
+    let all = r#"{"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}}"#;
+    for (surface, offered) in [
+        ("search", json!({"toolsListChanged": true})),
+        ("both", json!({"toolsListChanged": true, "promptsListChanged": true, "resourcesListChanged": true})),
+    ] {
+        let client = client.at(&format!("/v1/mcp?surface={surface}"));
+        let mut stream = client.request("subscriptions/listen", all).open().await;
+        assert_eq!(stream.data().await.unwrap()["params"]["notifications"], offered, "{surface}");
+    }
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_session() {
+    let gateway = Setup::new().start().await;
+    let client = gateway.agent().await.legacy().await;
+    let mut stream = open_session_stream(&client).await;
+    assert_eq!(stream.next().await, Some(Event::Comment));
+    assert_eq!(client.delete("/v1/mcp").send().await.status, 204);
+    assert!(stream.ends_within(Duration::from_secs(5)).await);
     gateway.finish().await;
 }
 

@@ -30,6 +30,13 @@ async fn upstream(modern: bool) -> FakeUpstream {
             "prompts/get" => json!({"messages": []}).to_string(),
             "resources/read" => json!({"contents": []}).to_string(),
             "resources/subscribe" | "resources/unsubscribe" | "logging/setLevel" => "{}".into(),
+            "subscriptions/listen" if seen.text.contains("resourceSubscriptions") => {
+                let tag = json!({"io.modelcontextprotocol/subscriptionId": seen.json["id"]});
+                let method = "notifications/subscriptions/acknowledged";
+                let params = json!({"notifications": seen.json["params"]["notifications"], "_meta": tag});
+                let first = json!({"jsonrpc": "2.0", "method": method, "params": params}).to_string();
+                return Some(Say::EventsThenHang(vec![first]));
+            }
             "tools/call" if seen.tool() == "write" => {
                 json!({"resultType": "task", "taskId": "raw-task", "status": "working"}).to_string()
             }

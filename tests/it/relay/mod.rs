@@ -3,7 +3,9 @@
 mod answers;
 mod asking;
 mod bounds;
+mod changes;
 mod fidelity;
+mod following;
 mod hostile;
 mod judged;
 mod resuming;

@@ -60,6 +60,8 @@ pub(crate) enum Say {
     Error(String),
     /// Whole messages on an event stream before the result.
     Events(Vec<String>, String),
+    /// Whole messages on an event stream, then whatever [`FakeUpstream::tell`] says.
+    EventsThenTold(Vec<String>),
     /// Whole messages on an event stream that stays open.
     EventsThenHang(Vec<String>),
     /// This text as an event stream, which ends with it.
@@ -102,6 +104,7 @@ struct Inner {
     /// Requests that were left before they were answered.
     left: AtomicUsize,
     changes: broadcast::Sender<()>,
+    told: broadcast::Sender<Option<String>>,
     listeners: AtomicUsize,
 }
 
@@ -139,6 +142,7 @@ impl FakeUpstream {
             held: Semaphore::new(0),
             left: AtomicUsize::new(0),
             changes: broadcast::channel(16).0,
+            told: broadcast::channel(16).0,
             listeners: AtomicUsize::new(0),
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -178,6 +182,11 @@ impl FakeUpstream {
     /// Tells everybody who listens that the tools have changed.
     pub(crate) fn tell_changed(&self) {
         self.inner.changes.send(()).ok();
+    }
+
+    /// Says a message on every stream that waits for one; without one, ends them.
+    pub(crate) fn tell(&self, message: Option<&str>) {
+        self.inner.told.send(message.map(str::to_owned)).ok();
     }
 
     /// Whether somebody listens for changes.
@@ -264,6 +273,14 @@ impl Inner {
                 });
                 events_body(events)
             }
+            Say::EventsThenTold(before) => {
+                let receiver = self.told.subscribe();
+                let told = futures_util::stream::unfold(receiver, |mut receiver| async move {
+                    let text = receiver.recv().await.ok().flatten()?;
+                    Some((event(&text), receiver))
+                });
+                events_body(futures_util::stream::iter(before).map(|text| event(&text)).chain(told))
+            }
             Say::EventsThenHang(before) => {
                 let events = futures_util::stream::iter(before).map(|text| event(&text));
                 events_body(events.chain(futures_util::stream::pending()))
@@ -301,10 +318,8 @@ impl Inner {
                     params["_meta"] = tag.clone();
                     event(&json!({"jsonrpc": "2.0", "method": method, "params": params}).to_string())
                 };
-                let first = told(
-                    "notifications/subscriptions/acknowledged",
-                    json!({"notifications": {"toolsListChanged": true}}),
-                );
+                let wanted = &seen.json["params"]["notifications"];
+                let first = told("notifications/subscriptions/acknowledged", json!({"notifications": wanted}));
                 let changed = told("notifications/tools/list_changed", json!({}));
                 events_body(futures_util::stream::iter([first]).chain(self.changes(changed)))
             }
