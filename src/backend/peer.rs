@@ -375,6 +375,14 @@ impl Peer {
         Some(Json::from_parts(format!("{{{}}}", members.strip_prefix(',')?)))
     }
 
+    /// What it answers to questions of the backend's, an object.
+    #[must_use]
+    pub fn answers(&self) -> Option<Json> {
+        const ANSWERS: &str = "inputResponses";
+        let says = self.rest.contains(ANSWERS);
+        hop::member(self.beside().filter(|_| says).as_ref(), ANSWERS)
+    }
+
     /// Whether the client may be asked so.
     pub(crate) fn takes(&self, method: &str, params: Option<&Json>) -> bool {
         hop::may_ask(&self.capabilities.value(), method, params)

@@ -153,6 +153,9 @@ impl Pipeline {
         }
         // A misfit counts as a request, as whatever else is asked does.
         unwrapped?;
+        if let Some(answers) = line.peer.as_ref().and_then(|peer| peer.answers()) {
+            record.answers(&answers);
+        }
         let resolved = self.resolve(state, principal, request, line.errand.as_ref(), record).await?;
         let resolved = self.vouch(state, resolved, record).await?;
         let resolved = self.scan_arguments(state, resolved, line, record).await?;

@@ -114,6 +114,12 @@ impl Record {
         }
     }
 
+    /// Notes what a client answers to questions of the backend's, of which the arguments say nothing: as the log names those,
+    /// by the digest.
+    pub(super) fn answers(&mut self, answers: &Json) {
+        self.entry.note(&format!("answers sha256:{}", sha256_hex(canonical(&answers.value()).as_bytes())));
+    }
+
     /// Notes whose token was brought for the server.
     pub(super) fn vouched(&mut self, subject: &str) {
         self.entry.note(&format!("with a JWT of `{subject}`"));

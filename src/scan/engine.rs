@@ -58,6 +58,7 @@ impl<'s> Scan<'s> {
             b'@' => self.candidate(view, at, Probe::Address, depth, &mut decoded),
             _ => self.hides(text, at, Probe::Percent, depth, &mut hidden),
         }) && self.numbers(view, depth, &mut decoded, &mut hidden)
+            && self.parted(text, depth, &mut hidden)
             && self.open(view, hidden, depth);
         self.incomplete |= !whole;
     }

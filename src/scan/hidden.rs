@@ -5,11 +5,13 @@
 
 use std::ops::Range;
 
+use memchr::memchr3_iter;
+
 use super::blocks::LONGEST_KEY;
 use super::engine::{MAX_DEPTH, Scan};
-use super::keywords::Probe;
+use super::keywords::{Probe, find_coded};
 use super::text::{at, before, part, run, run_back};
-use super::view::{View, base64_decoded, is_base64};
+use super::view::{View, base64_decoded, goes_on, is_base64, went_on};
 
 /// What belongs to a place of an escape: what stands before it, and behind it as much as a secret may take.
 const LEAD: usize = 160;
@@ -23,6 +25,8 @@ const SHARED: usize = 48 << 10;
 /// Base64 that is decoded before and behind a place.
 const CODED_LEAD: usize = 32 << 10;
 const CODED_TAIL: usize = 64 << 10;
+/// At least the characters of the longest keyword in base64: lines that are shorter are none of base64.
+const CODED_WORD: usize = 16;
 /// The characters of base64 that a secret may take.
 const CODED_SECRET: usize = 24 << 10;
 
@@ -66,6 +70,33 @@ impl Hidden {
 }
 
 impl Scan<'_> {
+    /// Notes the keywords in base64 that a line break parts; false where the scan has cost enough.
+    pub(super) fn parted(&mut self, text: &[u8], depth: u8, hidden: &mut Hidden) -> bool {
+        let mut done = 0;
+        for place in memchr3_iter(b'\n', b'\r', b'\\', text) {
+            let Some(next) = goes_on(text, place).filter(|_| place >= done && depth < MAX_DEPTH) else { continue };
+            let start = run_back(text, place, CODED_WORD, is_base64);
+            if place - start < CODED_WORD {
+                continue;
+            }
+            done = run(text, next, LONGEST_PIECE, is_base64);
+            while let Some(next) = goes_on(text, done).filter(|_| done - start < LONGEST_PIECE) {
+                done = run(text, next, LONGEST_PIECE, is_base64);
+            }
+            if !self.affords((done - start) / 4) {
+                return false;
+            }
+            let lines = View::of(part(text, start, done)).without_breaks();
+            find_coded(&lines.text, |word, skipped| {
+                let origin = |place: usize| lines.origin(&(place..place)).start;
+                if origin(word.end - 1) - origin(word.start) >= word.len() {
+                    hidden.coded.push((start + origin(word.start), skipped));
+                }
+            });
+        }
+        true
+    }
+
     /// Scans what is hidden in a view; false where the scan has cost enough.
     pub(super) fn open(&mut self, view: &View<'_>, mut hidden: Hidden, depth: u8) -> bool {
         let text = &*view.text;
@@ -111,17 +142,19 @@ impl Scan<'_> {
             let run =
                 run_back(text, *place, place - done.min(*place), is_base64)..run(text, *place, usize::MAX, is_base64);
             let (here, behind) = places.split_at(places.partition_point(|(place, _)| *place < run.end));
-            // In JSON a `/` may be written as an escape.
+            // In JSON a `/` may be written as an escape; anywhere base64 may stand in lines.
             let escapes = |place: usize| matches!(at(text, place), b'/' | b'u' | b'\\');
             let broken = (before(text, run.start) == b'\\' && escapes(run.start))
-                || (at(text, run.end) == b'\\' && escapes(run.end + 1));
+                || (at(text, run.end) == b'\\' && escapes(run.end + 1))
+                || went_on(text, run.start)
+                || goes_on(text, run.end).is_some();
             if broken && depth + 1 < MAX_DEPTH {
                 let (start, _) = even(text, place.saturating_sub(CODED_LEAD));
                 let piece = start..place.saturating_add(2 * CODED_TAIL).min(text.len());
                 if !self.affords(piece.len() + run.len() / 16) {
                     return false;
                 }
-                let plain = view.window(piece).unescaped();
+                let plain = view.window(piece).unescaped().without_breaks();
                 let (near, behind) = places.split_at(places.partition_point(|(other, _)| *other < place + CODED_TAIL));
                 let inside = near.iter().map(|(place, skipped)| (view.index_in(&plain, *place), *skipped));
                 if !self.open_coded(&plain, &inside.collect::<Vec<_>>(), depth + 1) {

@@ -3,6 +3,7 @@
 //! A packed searcher is fast while it has few patterns, so the patterns are sorted into groups and each group takes a
 //! pass of its own: together they are several times faster than one automaton over all.
 
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use aho_corasick::packed::{self, Searcher};
@@ -108,15 +109,21 @@ enum Group {
     Automaton(AhoCorasick, Vec<Probe>),
 }
 
-static GROUPS: LazyLock<Vec<Group>> = LazyLock::new(|| {
-    let mut keywords = keywords();
+static GROUPS: LazyLock<Vec<Group>> = LazyLock::new(|| groups(keywords()));
+/// Of those in base64 alone.
+static CODED: LazyLock<Vec<Group>> = LazyLock::new(|| {
+    let coded = |(_, probe): &(String, Probe)| matches!(probe, Probe::Encoded(_));
+    groups(keywords().into_iter().filter(coded).collect())
+});
+
+fn groups(mut keywords: Vec<(String, Probe)>) -> Vec<Group> {
     // One short pattern makes its whole group slow, so they keep to themselves.
     keywords.sort_by(|one, other| (one.0.len() < 4, &one.0).cmp(&(other.0.len() < 4, &other.0)));
     keywords.dedup_by(|one, other| one.0 == other.0);
     let long = keywords.partition_point(|(word, _)| word.len() >= 4);
     let (long, short) = keywords.split_at_mut(long);
     [long, short].into_iter().flat_map(|part| part.chunks_mut(GROUP)).filter_map(group).collect()
-});
+}
 
 fn group(keywords: &mut [(String, Probe)]) -> Option<Group> {
     // Where one begins as another does, the longer is meant.
@@ -178,7 +185,21 @@ fn in_base64(word: &str) -> impl Iterator<Item = (u8, String)> + '_ {
 /// Gives every keyword of a text, a group at a time, until `each` has enough. One that begins within another is given
 /// too: else whoever writes the first would hide the second.
 pub(super) fn find(text: &[u8], mut each: impl FnMut(usize, Probe) -> bool) -> bool {
-    GROUPS.iter().all(|group| {
+    find_of(&GROUPS, text, |found, probe| each(found.start, probe))
+}
+
+/// Gives every keyword that stands in base64, and how many characters of its group of four stand before it.
+pub(super) fn find_coded(text: &[u8], mut each: impl FnMut(Range<usize>, u8)) {
+    find_of(&CODED, text, |found, probe| {
+        if let Probe::Encoded(skipped) = probe {
+            each(found, skipped);
+        }
+        true
+    });
+}
+
+fn find_of(groups: &[Group], text: &[u8], mut each: impl FnMut(Range<usize>, Probe) -> bool) -> bool {
+    groups.iter().all(|group| {
         let mut from = 0;
         loop {
             let rest = Span::from(from..text.len());
@@ -187,7 +208,7 @@ pub(super) fn find(text: &[u8], mut each: impl FnMut(usize, Probe) -> bool) -> b
                 Group::Automaton(automaton, probes) => (automaton.find(Input::new(text).span(rest)), probes),
             };
             let Some(found) = found else { return true };
-            if probes.get(found.pattern().as_usize()).is_some_and(|probe| !each(found.start(), *probe)) {
+            if probes.get(found.pattern().as_usize()).is_some_and(|probe| !each(found.range(), *probe)) {
                 return false;
             }
             from = found.start() + 1;

@@ -196,6 +196,42 @@ fn a_key_is_found_anywhere_in_base64() {
     }
 }
 
+/// Base64 stands in lines where MIME, `base64` and file APIs write it: a line ends anywhere in a secret, or in its keyword.
+#[test]
+fn lines_of_base64_are_one() {
+    let body: Vec<String> = (0..16).map(|seed| format!("{}{}", &token(seed)[4..], &token(seed + 99)[10..34])).collect();
+    let kind = "EC PRIVATE KEY";
+    let pem = format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----", body.join("\n"));
+    for (secret, rule) in
+        [(token(8), "github-token"), (format!("AKI{}", "AQYLPMN5HHHFPZAM2"), "aws-access-key"), (pem, "private-key")]
+    {
+        for front in 0..60 {
+            let coded = STANDARD.encode(format!("{}\n{secret}\nand no more\n", "z".repeat(front)));
+            for (columns, end) in [(60, "\n"), (64, "\n"), (64, "\r\n"), (76, "\r\n")] {
+                let lines: Vec<&str> =
+                    coded.as_bytes().chunks(columns).map(|line| std::str::from_utf8(line).unwrap()).collect();
+                let text = format!("{}{end}", lines.join(end));
+                let json = json!({"content": text}).to_string();
+                for (number, text) in [json!({"text": json}).to_string(), json, text].iter().enumerate() {
+                    let report = Scanner::default().scan(text.as_bytes());
+                    let rules: Vec<_> = report.findings.iter().map(|finding| finding.rule).collect();
+                    assert_eq!(rules, [rule], "{front} {columns} {end:?} {number}");
+                    let left = match number {
+                        2 => redact_plain(text, &report.findings),
+                        _ => redact(text, &report.findings).unwrap(),
+                    };
+                    assert!(left.len() < 80, "{front} {columns} {end:?}: {left}");
+                }
+            }
+        }
+    }
+    // Lines that are none of base64, and a key whose name alone stands there.
+    for text in ["one\ntwo\nthree", "C:\\new\\name\\readme", &STANDARD.encode("ghp_ ".repeat(90)).replace("Z2", "\nZ2")]
+    {
+        assert!(found(&json!({"a": text}).to_string()).is_empty(), "{text}");
+    }
+}
+
 /// What is encoded in part or as a whole is taken out as a whole, however long it is.
 #[test]
 fn nothing_of_a_long_secret_stays() {
@@ -343,6 +379,8 @@ fn a_scan_has_an_end() {
         "4111 1111 1111 1112 ".repeat(15_000),
         "\\".repeat(250_000) + "secret",
         "Z2hwX".repeat(50_000),
+        format!("{}\n", "Z2hwX".repeat(12)).repeat(4_000),
+        format!("{}\\n", "Z2hwX".repeat(12)).repeat(4_000),
         "(".repeat(1 << 18),
     ];
     for text in dense {

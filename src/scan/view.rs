@@ -7,11 +7,15 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use memchr::memchr3_iter;
 
-use super::text::{at, part};
+use super::text::{at, before, part, run, run_back};
 
 /// Stands for a quotation mark that ends a string of the text around, in a text whose escapes are resolved.
 pub(super) const QUOTE: u8 = 0x01;
+
+/// The backslashes of a line break in JSON in JSON: of more nobody reads a line break.
+const MOST_SLASHES: usize = 8;
 
 /// A piece of a text, or of what it encodes.
 #[derive(Debug)]
@@ -127,6 +131,21 @@ impl<'a> View<'a> {
         self.decoded(out, text.len())
     }
 
+    /// Leaves the line breaks within base64 out.
+    pub(super) fn without_breaks(&self) -> View<'static> {
+        let text = &*self.text;
+        let mut out = Decoded::with_capacity(text.len());
+        let mut done = 0;
+        for place in memchr3_iter(b'\n', b'\r', b'\\', text) {
+            if let Some(next) = goes_on(text, place).filter(|_| place >= done) {
+                out.extend(text, done..place);
+                done = next;
+            }
+        }
+        out.extend(text, done..text.len());
+        self.decoded(out, text.len())
+    }
+
     /// A text that a part of this view encodes as a whole.
     pub(super) fn within<'t>(&self, text: &'t [u8], part: &Range<usize>) -> View<'t> {
         View { text: Cow::Borrowed(text), map: Map::Whole(self.origin(part)) }
@@ -160,6 +179,42 @@ pub(super) const fn is_base64(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_')
 }
 
+/// Where base64 goes on that ends at a line break: `\n`, `\r\n`, or what JSON makes of them, once or more than once.
+pub(super) fn goes_on(text: &[u8], place: usize) -> Option<usize> {
+    let past = |place: usize, plain: u8, letter: u8| {
+        if at(text, place) == plain {
+            return Some(place + 1);
+        }
+        let end = run(text, place, MOST_SLASHES, |byte| byte == b'\\');
+        (end > place && at(text, end) == letter).then_some(end + 1)
+    };
+    let end = past(past(place, b'\r', b'r').unwrap_or(place), b'\n', b'n')?;
+    (ends_coded(text, place) && is_base64(at(text, end))).then_some(end)
+}
+
+/// Whether base64 that begins here goes on from the line before. The letter of an escape looks as if it belonged to it.
+pub(super) fn went_on(text: &[u8], start: usize) -> bool {
+    let slashes = |end: usize| run_back(text, end, MOST_SLASHES, |byte| byte == b'\\');
+    let end = match (before(text, start), at(text, start)) {
+        (b'\n', _) => run_back(text, start - 1, 1, |byte| byte == b'\r'),
+        (b'\\', b'n') => match slashes(start) {
+            end if is_letter_of_escape(text, end, b'r') => slashes(end - 1),
+            end => end,
+        },
+        _ => return false,
+    };
+    ends_coded(text, end)
+}
+
+/// Whether base64 ends here: the letter of a line break is none of it.
+fn ends_coded(text: &[u8], place: usize) -> bool {
+    is_base64(before(text, place)) && !b"nr".iter().any(|letter| is_letter_of_escape(text, place, *letter))
+}
+
+fn is_letter_of_escape(text: &[u8], end: usize, letter: u8) -> bool {
+    before(text, end) == letter && before(text, end.saturating_sub(1)) == b'\\'
+}
+
 /// What base64 encodes, whichever alphabet each character is of: who reads it may take both.
 pub(super) fn base64_decoded(coded: &[u8]) -> Vec<u8> {
     // A last digit alone encodes nothing.
@@ -189,6 +244,12 @@ impl Decoded {
     fn push(&mut self, byte: u8, place: usize) {
         self.text.push(byte);
         self.places.push(u32::try_from(place).unwrap_or(u32::MAX));
+    }
+
+    /// A part of the text as it is.
+    fn extend(&mut self, text: &[u8], range: Range<usize>) {
+        self.text.extend_from_slice(part(text, range.start, range.end));
+        self.places.extend(range.map(|place| u32::try_from(place).unwrap_or(u32::MAX)));
     }
 
     /// A backslash that escapes nothing; gives the next place.
@@ -229,6 +290,22 @@ mod tests {
         assert_eq!(view.index_in(&plain, 10), letter);
         let window = plain.window(letter..plain.text.len());
         assert_eq!(&text[window.origin(&(0..1))], br"\u0041");
+    }
+
+    #[test]
+    fn lines_of_base64_are_joined() {
+        for mark in ["\n", "\r\n", "\\n", "\\r\\n", "\\\\r\\\\n"] {
+            let text = format!("\"{mark}QUJD{mark}REVG{mark}R0hJ=={mark}QUJD{mark}\"");
+            let view = View::of(text.as_bytes());
+            let joined = view.without_breaks();
+            assert_eq!(joined.text, format!("\"{mark}QUJDREVGR0hJ=={mark}QUJD{mark}\"").as_bytes(), "{mark:?}");
+            let place = text.find("REVG").unwrap();
+            let inner = view.index_in(&joined, place);
+            assert_eq!((joined.text[inner], joined.origin(&(inner..inner + 1))), (b'R', place..place + 1));
+            assert!(went_on(text.as_bytes(), run_back(text.as_bytes(), place, 9, is_base64)), "{mark:?}");
+            let first = text.find("QUJD").unwrap();
+            assert!(!went_on(text.as_bytes(), run_back(text.as_bytes(), first, 9, is_base64)), "{mark:?}");
+        }
     }
 
     #[test]

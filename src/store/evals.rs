@@ -5,10 +5,12 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::{Store, StoreError};
 use crate::domain::clock::Moment;
 
-/// Suites made over the API at most.
-pub const MOST_SUITES: usize = 1000;
-/// Bytes of them together.
-const MOST_SUITE_BYTES: i64 = 64 << 20;
+/// Suites made over the API at most, and those of one key.
+pub const MOST_SUITES: i64 = 1000;
+pub const MOST_SUITES_OF_KEY: i64 = 100;
+/// Mebibytes of them together, and of those of one key.
+pub const MOST_SUITE_MIB: i64 = 64;
+pub const MOST_SUITE_MIB_OF_KEY: i64 = 8;
 /// Runs that are kept of one suite; the oldest go first, but for what others are compared with.
 const MOST_RUNS: i64 = 1000;
 /// Published ones among what is kept of a suite beyond those.
@@ -29,6 +31,15 @@ const SUITE_HEAD: &str = "json_object(
     'name', ?4 -> '$.name', 'description', ?4 -> '$.description', 'tolerance', ?4 -> '$.tolerance',
     'environments', json((SELECT json_group_array(key) FROM json_each(?4, '$.environments'))),
     'testCases', json_array_length(?4, '$.cases'))";
+
+/// What stands in the way of a suite with the id ?1 and the body ?2 by the author ?3; sums are those with it.
+const STANDING: &str = "SELECT
+    EXISTS (SELECT 1 FROM eval_suites WHERE id = ?1 OR head ->> '$.name' = ?2 ->> '$.name')
+    OR EXISTS (SELECT 1 FROM eval_runs WHERE evaluation = ?1),
+    EXISTS (SELECT 1 FROM eval_removed WHERE id = ?1),
+    count(*) FILTER (WHERE author = ?3) + 1,
+    coalesce(sum(octet_length(body)) FILTER (WHERE author = ?3), 0) + octet_length(?2),
+    count(*) + 1, coalesce(sum(octet_length(body)), 0) + octet_length(?2) FROM eval_suites";
 
 /// How much of a run is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +75,20 @@ pub struct SuiteRecord {
     pub body: String,
 }
 
+/// What became of a suite that was to be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SuitePut {
+    Kept,
+    /// There is one of this id or name, or there are runs of this id, which are others' then.
+    Taken,
+    /// The id was that of a suite that is gone.
+    Removed,
+    /// Its author has made as many, or as much, as one key may.
+    FullOfKey,
+    /// So have all keys together.
+    Full,
+}
+
 /// What lists show of such a suite.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SuiteHead {
@@ -86,31 +111,38 @@ pub enum RunPick {
 }
 
 impl Store {
-    /// Keeps a run; forgets the oldest of its suite where there are too many, and of any where they are too large.
+    /// Keeps a run; forgets the oldest of its suite where there are too many, and of any where they are too large. `made`
+    /// says whether its suite was made over the API: then false where that is gone, and nobody could remove the run.
     ///
     /// # Errors
     /// Where it was not committed.
-    pub async fn put_run(&self, run: RunRecord) -> Result<(), StoreError> {
+    pub async fn put_run(&self, run: RunRecord, made: bool) -> Result<bool, StoreError> {
         self.write(move |connection| {
             let evaluation = number(run.evaluation);
             let sql = format!(
                 "INSERT INTO eval_runs (id, evaluation, environment, created, published, body, head)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, {RUN_HEAD})"
+                 SELECT ?1, ?2, ?3, ?4, ?5, ?6, {RUN_HEAD}
+                 WHERE NOT ?7 OR EXISTS (SELECT 1 FROM eval_suites WHERE id = ?2)"
             );
-            connection.prepare_cached(&sql)?.execute(params![
+            let kept = connection.prepare_cached(&sql)?.execute(params![
                 run.id,
                 evaluation,
                 run.environment,
                 run.created.0,
                 run.published.map(|moment| moment.0),
-                run.body
+                run.body,
+                made
             ])?;
+            if kept == 0 {
+                return Ok(false);
+            }
             let forget = format!(
                 "DELETE FROM eval_runs WHERE evaluation = ?1 AND seq NOT IN ({STAYING}) AND seq <= (
                      SELECT seq FROM eval_runs WHERE evaluation = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?3)"
             );
             connection.prepare_cached(&forget)?.execute(params![evaluation, MOST_PUBLISHED, MOST_RUNS])?;
-            forget_beyond(connection, MOST_RUN_BYTES)
+            forget_beyond(connection, MOST_RUN_BYTES)?;
+            Ok(true)
         })
         .await
     }
@@ -179,24 +211,23 @@ impl Store {
         self.write(move |connection| Ok(connection.prepare_cached(sql)?.execute(params![id, now.0])? > 0)).await
     }
 
-    /// Keeps a suite. False where there is one of this id or name, where runs of this id are kept, which are others' then,
-    /// or where there are too many.
+    /// Keeps a suite, where its id and its name are free and there is room.
     ///
     /// # Errors
     /// Where it was not committed.
-    pub async fn put_suite(&self, suite: SuiteRecord) -> Result<bool, StoreError> {
+    pub async fn put_suite(&self, suite: SuiteRecord) -> Result<SuitePut, StoreError> {
         self.write(move |connection| {
-            let sql = format!(
-                "INSERT INTO eval_suites (id, created, author, body, head)
-                 SELECT ?1, ?2, ?3, ?4, {SUITE_HEAD} WHERE (SELECT count(*) FROM eval_suites) < ?5
-                 AND NOT EXISTS (SELECT 1 FROM eval_suites WHERE head ->> '$.name' = ?4 ->> '$.name')
-                 AND NOT EXISTS (SELECT 1 FROM eval_runs WHERE evaluation = ?1)
-                 AND (SELECT coalesce(sum(octet_length(body)), 0) FROM eval_suites) + octet_length(?4) <= ?6
-                 ON CONFLICT (id) DO NOTHING"
-            );
-            let most = i64::try_from(MOST_SUITES).unwrap_or(i64::MAX);
-            let row = params![number(suite.id), suite.created.0, suite.author, suite.body, most, MOST_SUITE_BYTES];
-            Ok(connection.prepare_cached(&sql)?.execute(row)? > 0)
+            let id = number(suite.id);
+            let found =
+                connection.prepare_cached(STANDING)?.query_row(params![id, suite.body, suite.author], standing)?;
+            if found == SuitePut::Kept {
+                let sql = format!(
+                    "INSERT INTO eval_suites (id, created, author, body, head) VALUES (?1, ?2, ?3, ?4, {SUITE_HEAD})"
+                );
+                let row = params![id, suite.created.0, suite.author, suite.body];
+                connection.prepare_cached(&sql)?.execute(row)?;
+            }
+            Ok(found)
         })
         .await
     }
@@ -225,13 +256,15 @@ impl Store {
         self.readers().read(read).await
     }
 
-    /// Forgets the suite of this id that was made over the API, and its runs. False where there is neither.
+    /// Forgets the suite of this id that was made over the API, and its runs. False where there is neither. No other is made
+    /// with the id of such a suite.
     ///
     /// # Errors
     /// Where it was not committed.
     pub async fn remove_suite(&self, id: u64) -> Result<bool, StoreError> {
         self.write(move |connection| {
             let of = |sql| connection.prepare_cached(sql)?.execute([number(id)]);
+            of("INSERT OR IGNORE INTO eval_removed SELECT id FROM eval_suites WHERE id = ?1")?;
             let suites = of("DELETE FROM eval_suites WHERE id = ?1")?;
             Ok(suites + of("DELETE FROM eval_runs WHERE evaluation = ?1")? > 0)
         })
@@ -289,6 +322,20 @@ fn forget_beyond(connection: &Connection, most: i64) -> rusqlite::Result<()> {
     }
 }
 
+/// What would become of the suite that [`STANDING`] is about.
+fn standing(row: &Row<'_>) -> rusqlite::Result<SuitePut> {
+    let beyond = |at: usize, most: i64, mebibytes: i64| -> rusqlite::Result<bool> {
+        Ok(row.get::<_, i64>(at)? > most || row.get::<_, i64>(at + 1)? > mebibytes << 20)
+    };
+    Ok(match (row.get(0)?, row.get(1)?) {
+        (true, _) => SuitePut::Taken,
+        (_, true) => SuitePut::Removed,
+        _ if beyond(2, MOST_SUITES_OF_KEY, MOST_SUITE_MIB_OF_KEY)? => SuitePut::FullOfKey,
+        _ if beyond(4, MOST_SUITES, MOST_SUITE_MIB)? => SuitePut::Full,
+        _ => SuitePut::Kept,
+    })
+}
+
 /// Ids are below 2^53.
 fn number(id: u64) -> i64 {
     i64::try_from(id).unwrap_or(i64::MAX)
@@ -340,7 +387,7 @@ mod tests {
         for (at, (id, environment)) in
             [("a", Some("prod")), ("b", None), ("c", Some("prod")), ("d", Some("dev"))].into_iter().enumerate()
         {
-            store.put_run(record(id, environment, i64::try_from(at).unwrap())).await.unwrap();
+            store.put_run(record(id, environment, i64::try_from(at).unwrap()), false).await.unwrap();
         }
         let pick = async |pick| store.pick_run(7, pick, Part::Head).await.unwrap().map(|run| (run.id, run.seq));
         let (_, latest) = pick(RunPick::Latest).await.unwrap();
@@ -362,19 +409,19 @@ mod tests {
             (ids(None, 2).await, ids(Some(third), 9).await),
             (vec!["d".into(), "c".into()], vec!["b".into(), "a".into()])
         );
-        assert!(matches!(store.put_run(record("a", None, 9)).await, Err(StoreError::Conflict(_))));
+        assert!(matches!(store.put_run(record("a", None, 9), false).await, Err(StoreError::Conflict(_))));
     }
 
     #[tokio::test]
     async fn old_runs_go_but_for_what_others_are_compared_with() {
         let folder = TempDir::new().unwrap();
         let store = Store::open(folder.path(), Durability::Process).unwrap();
-        store.put_run(record("published", None, 1)).await.unwrap();
+        store.put_run(record("published", None, 1), false).await.unwrap();
         store.publish_run("published", Moment(1)).await.unwrap();
-        store.put_run(record("prod", Some("prod"), 2)).await.unwrap();
-        store.put_run(record("old", None, 3)).await.unwrap();
+        store.put_run(record("prod", Some("prod"), 2), false).await.unwrap();
+        store.put_run(record("old", None, 3), false).await.unwrap();
         for n in 0..MOST_RUNS {
-            store.put_run(record(&format!("run {n}"), None, n)).await.unwrap();
+            store.put_run(record(&format!("run {n}"), None, n), false).await.unwrap();
         }
         let kept = async |id: &str| store.run(id).await.unwrap().is_some();
         assert!(kept("published").await && kept("prod").await && !kept("old").await && kept("run 0").await);
@@ -387,7 +434,7 @@ mod tests {
         let store = Store::open(folder.path(), Durability::Process).unwrap();
         for n in 0..MOST_RUNS + 100 {
             let published = Some(Moment(n));
-            store.put_run(RunRecord { published, ..record(&format!("run {n}"), None, n) }).await.unwrap();
+            store.put_run(RunRecord { published, ..record(&format!("run {n}"), None, n) }, false).await.unwrap();
         }
         let left = store.runs(7, None, 5000, Part::Head).await.unwrap();
         assert_eq!((left.len(), &*left[left.len() - 1].id), (1000, "run 100"));
@@ -402,7 +449,10 @@ mod tests {
         let put = async |id: &str, evaluation: u64, environment: Option<&str>, published: Option<i64>| {
             let body = format!(r#"{{"cases":"{}"}}"#, "x".repeat(1000));
             let published = published.map(Moment);
-            store.put_run(RunRecord { evaluation, published, body, ..record(id, environment, 1) }).await.unwrap();
+            store
+                .put_run(RunRecord { evaluation, published, body, ..record(id, environment, 1) }, false)
+                .await
+                .unwrap();
         };
         put("small", 8, None, None).await;
         put("prod", 7, Some("prod"), None).await;
@@ -431,19 +481,56 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let store = Store::open(folder.path(), Durability::Process).unwrap();
         let suite = |id: u64, body: &str| SuiteRecord { id, created: Moment(1), author: "a".into(), body: body.into() };
-        assert!(store.put_suite(suite(7, "{}")).await.unwrap());
-        assert!(!store.put_suite(suite(7, "[]")).await.unwrap());
+        assert_eq!(store.put_suite(suite(7, "{}")).await.unwrap(), SuitePut::Kept);
+        assert_eq!(store.put_suite(suite(7, "[]")).await.unwrap(), SuitePut::Taken);
         assert_eq!(store.suite(7).await.unwrap(), Some(suite(7, "{}")));
         assert_eq!((store.suite(8).await.unwrap(), store.suite_heads(0, 9).await.unwrap().len()), (None, 1));
         let named = |id: u64, name: &str| suite(id, &format!(r#"{{"name":"{name}"}}"#));
-        assert!(store.put_suite(named(9, "a")).await.unwrap());
-        assert!(!store.put_suite(named(10, "a")).await.unwrap(), "a name is one suite's");
+        assert_eq!(store.put_suite(named(9, "a")).await.unwrap(), SuitePut::Kept);
+        assert_eq!(store.put_suite(named(10, "a")).await.unwrap(), SuitePut::Taken, "a name is one suite's");
         assert_eq!((store.suite_named("a").await.unwrap(), store.suite_named("b").await.unwrap()), (Some(9), None));
-        store.put_run(RunRecord { evaluation: 11, ..record("of a file", None, 1) }).await.unwrap();
-        assert!(!store.put_suite(named(11, "b")).await.unwrap(), "the runs of another are no baseline of this one");
+        store.put_run(RunRecord { evaluation: 11, ..record("of a file", None, 1) }, false).await.unwrap();
+        let taken = store.put_suite(named(11, "b")).await.unwrap();
+        assert_eq!(taken, SuitePut::Taken, "the runs of another are no baseline of this one");
         assert!(store.remove_suite(9).await.unwrap() && store.remove_suite(11).await.unwrap());
         assert!(!store.remove_suite(9).await.unwrap());
-        assert!(store.put_suite(named(11, "a")).await.unwrap());
+        assert_eq!(store.put_suite(named(11, "a")).await.unwrap(), SuitePut::Kept);
+        // What was looked at by its id stays what it was.
+        assert_eq!(store.put_suite(named(9, "c")).await.unwrap(), SuitePut::Removed);
+    }
+
+    #[tokio::test]
+    async fn a_run_whose_suite_is_gone_is_not_kept() {
+        let folder = TempDir::new().unwrap();
+        let store = Store::open(folder.path(), Durability::Process).unwrap();
+        let suite = SuiteRecord { id: 7, created: Moment(1), author: "a".into(), body: "{}".into() };
+        assert_eq!(store.put_suite(suite).await.unwrap(), SuitePut::Kept);
+        assert!(store.put_run(record("there", None, 1), true).await.unwrap());
+        assert!(store.remove_suite(7).await.unwrap());
+        assert!(!store.put_run(record("gone", None, 2), true).await.unwrap());
+        assert!(!store.remove_suite(7).await.unwrap(), "nothing is left");
+        assert!(store.put_run(record("of a file", None, 3), false).await.unwrap());
+    }
+
+    /// Nobody takes the room of all.
+    #[tokio::test]
+    async fn a_key_has_its_share_of_suites() {
+        let folder = TempDir::new().unwrap();
+        let store = Store::open(folder.path(), Durability::Process).unwrap();
+        let put = async |id: i64, author: &str, bytes: usize| {
+            let body = format!(r#"{{"name":"{id}","cases":["{}"]}}"#, "x".repeat(bytes));
+            let (id, created, author) = (u64::try_from(id).unwrap(), Moment(1), author.to_owned());
+            store.put_suite(SuiteRecord { id, created, author, body }).await.unwrap()
+        };
+        for id in 0..MOST_SUITES_OF_KEY {
+            assert_eq!(put(id, "many", 0).await, SuitePut::Kept, "{id}");
+        }
+        assert_eq!(put(200, "many", 0).await, SuitePut::FullOfKey);
+        for id in 201..208 {
+            assert_eq!(put(id, "large", 1 << 20).await, SuitePut::Kept, "{id}");
+        }
+        assert_eq!(put(208, "large", 1 << 20).await, SuitePut::FullOfKey);
+        assert_eq!(put(208, "other", 1 << 20).await, SuitePut::Kept);
     }
 
     #[tokio::test]
@@ -455,7 +542,8 @@ mod tests {
             (7, r#"{"id":7,"name":"a\u0009","description":"d","cases":[1]}"#),
         ] {
             let (created, author) = (Moment(1), "key_1".to_owned());
-            assert!(store.put_suite(SuiteRecord { id, created, author, body: body.into() }).await.unwrap());
+            let put = store.put_suite(SuiteRecord { id, created, author, body: body.into() }).await.unwrap();
+            assert_eq!(put, SuitePut::Kept);
         }
         let heads = store.suite_heads(0, 9).await.unwrap();
         let [one, other] = [&heads[0], &heads[1]].map(|head| head.head.as_str());
@@ -470,7 +558,7 @@ mod tests {
             (vec![heads[0].clone()], Some(heads[0].clone()))
         );
         let body = format!(r#"{{"score":66.7,"cases":["{}"],"passed":2}}"#, "x".repeat(1 << 20));
-        store.put_run(RunRecord { body: body.clone(), ..record("a", None, 1) }).await.unwrap();
+        store.put_run(RunRecord { body: body.clone(), ..record("a", None, 1) }, false).await.unwrap();
         assert_eq!(store.runs(7, None, 9, Part::Head).await.unwrap()[0].body, r#"{"score":66.7,"passed":2}"#);
         assert_eq!(store.runs(7, None, 9, Part::Whole).await.unwrap()[0].body, body);
     }

@@ -49,7 +49,10 @@ pub use approvals::{
 };
 pub use audit::{AuditRecord, Filter, Found, IntentLink, Link, Links, Row};
 pub use error::StoreError;
-pub use evals::{MOST_SUITES, Part, RunPick, RunRecord, SuiteHead, SuiteRecord};
+pub use evals::{
+    MOST_SUITE_MIB, MOST_SUITE_MIB_OF_KEY, MOST_SUITES, MOST_SUITES_OF_KEY, Part, RunPick, RunRecord, SuiteHead,
+    SuitePut, SuiteRecord,
+};
 pub use files::Key32;
 pub use grants::GrantRecord;
 pub use insight::{BreakerChange, Counts, Group, Narrow, Resolution, Rolled, Summary};

@@ -16,6 +16,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0005_evals_and_traces.sql"),
     include_str!("../../migrations/0006_evaluation_heads.sql"),
     include_str!("../../migrations/0007_approvals_by_user.sql"),
+    include_str!("../../migrations/0008_removed_evaluations.sql"),
 ];
 
 /// `TGAT`: says in the file's header whose it is (SQLite file format, section 1.3.17).

@@ -18,7 +18,9 @@ use crate::journal::{Closing, OpenEntry};
 use crate::own::eval::{Headline, Kept, RUN};
 use crate::policy::Facts;
 use crate::policy::effects::of_call;
-use crate::store::{MOST_SUITES, Part, SuiteRecord};
+use crate::store::{
+    MOST_SUITE_MIB, MOST_SUITE_MIB_OF_KEY, MOST_SUITES, MOST_SUITES_OF_KEY, Part, SuitePut, SuiteRecord,
+};
 use crate::wire::mcp::advice;
 
 /// Whoever changes evaluations over REST.
@@ -40,6 +42,9 @@ pub enum SuiteRefused {
     /// Policy does not let them run it, so they do not change what others run.
     #[error("{0}")]
     Denied(String),
+    /// What runs suites is not there for their profile, so that nothing is said of any.
+    #[error("{0}")]
+    Hidden(String),
     #[error("there is no evaluation `{0}`")]
     Missing(u64),
     #[error(transparent)]
@@ -179,26 +184,37 @@ impl Gateway {
         let mut entry = self.open_act(&Actor::holder(by.principal, by.request), act).await?;
         entry.note(&format!("evaluation {id}"));
         note.into_iter().for_each(|note| entry.note(note));
-        let judgement = self.of_running(by, id);
-        if judgement.as_ref().is_some_and(|judgement| judgement.verdict != Verdict::Deny) {
-            entry.permitted();
-            entry.intend().await.map_err(|error| Failed::of(&error))?;
-            return Ok(entry);
-        }
-        let refusal = judgement.map_or(Refusal::Internal, |judgement| Refusal::Denied(Box::new(judgement)));
-        let message = advice(&refusal);
+        let refusal = match self.of_running(by, id) {
+            Ok(judgement) if judgement.verdict != Verdict::Deny => {
+                entry.permitted();
+                entry.intend().await.map_err(|error| Failed::of(&error))?;
+                return Ok(entry);
+            }
+            Ok(judgement) => Refusal::Denied(Box::new(judgement)),
+            Err(refusal) => refusal,
+        };
+        let refused = match &refusal {
+            Refusal::UnknownTool { .. } => {
+                entry.note(&format!("the tool lies outside the profile `{}`", by.principal.profile.name));
+                SuiteRefused::Hidden(refusal.to_string())
+            }
+            _ => SuiteRefused::Denied(advice(&refusal)),
+        };
         entry.close(Closing::of(&Outcome::Refused(refusal))).await.map_err(|error| Failed::of(&error))?;
-        Err(SuiteRefused::Denied(message))
+        Err(refused)
     }
 
-    /// What the policies say of somebody's running a suite.
-    fn of_running(&self, by: Editor<'_>, id: u64) -> Option<Judgement> {
-        let own = self.own_tools().iter().find(|own| &*own.tool.id.tool == RUN)?;
+    /// What the policies say of somebody's running a suite, where their profile has what runs them.
+    fn of_running(&self, by: Editor<'_>, id: u64) -> Result<Judgement, Refusal> {
+        let own = self.own_tools().iter().find(|own| &*own.tool.id.tool == RUN).ok_or(Refusal::Internal)?;
+        if !own.exists_for(&by.principal.profile) {
+            return Err(Refusal::UnknownTool { asked: own.tool.label.to_string(), nearest: Vec::new() });
+        }
         let arguments = json!({"evaluationId": id});
         let effects = of_call(&own.tool, &arguments);
         let (surface, source) = (by.principal.profile.surface, by.source);
         let facts = Facts { effects: &effects.effects, surface, now: self.now(), source };
-        Some(self.state().policies.judge(by.principal, &own.tool, Some(&arguments), &facts))
+        Ok(self.state().policies.judge(by.principal, &own.tool, Some(&arguments), &facts))
     }
 
     async fn keep(&self, author: String, suite: &Suite, text: &Json) -> Result<(), SuiteRefused> {
@@ -217,13 +233,21 @@ impl Gateway {
         }
         let body = text.as_str().to_owned();
         let record = SuiteRecord { id, created: self.now(), author, body };
-        if self.evals.put_suite(record).await.map_err(|refusal| failed(&refusal))? {
-            return Ok(());
-        }
-        let message = format!(
-            "the evaluation {id}, or its name, came meanwhile, or {MOST_SUITES} or 64 MiB were made over the API already"
-        );
-        Err(SuiteRefused::Conflict(message))
+        Err(SuiteRefused::Conflict(match self.evals.put_suite(record).await.map_err(|refusal| failed(&refusal))? {
+            SuitePut::Kept => return Ok(()),
+            SuitePut::Taken => format!("the evaluation {id}, or its name, came meanwhile"),
+            SuitePut::Removed => format!(
+                "there was an evaluation {id}, which was removed, and whoever knows it by its id means that one: give this \
+                 one another id"
+            ),
+            SuitePut::FullOfKey => format!(
+                "your key has made {MOST_SUITES_OF_KEY} evaluations over the API, or {MOST_SUITE_MIB_OF_KEY} MiB of them: \
+                 remove some"
+            ),
+            SuitePut::Full => {
+                format!("{MOST_SUITES} evaluations, or {MOST_SUITE_MIB} MiB of them, were made over the API already")
+            }
+        }))
     }
 
     /// Runs of a suite before one, newest first; without what came of each case.

@@ -145,14 +145,18 @@ impl Wanted {
         state: Option<Json>,
     ) -> Result<Onward, String> {
         let mut judged = self.judged.to_vec();
-        // What the gateway takes up itself; a task is told its answers by the client. Else only from one modern end to the
-        // other: a legacy client's answers are put in by whoever asks it.
-        let of_task = matches!(self.errand, Some(Errand::Task { .. }));
-        if (from, to) != (Era::Modern, Era::Modern) && !of_task {
+        // What the gateway takes up itself; only from one modern end to the other: a legacy client's answers are put in by
+        // whoever asks it.
+        if (from, to) != (Era::Modern, Era::Modern) {
             judged.push("inputResponses");
         }
         judged.push("requestState");
         let mut onward = hop::onward(params, &judged)?;
+        if let Some(Errand::Task { method, .. }) = &self.errand {
+            // Beside its id a task takes its answers: what else stood there nobody has judged, or approved.
+            let answers = hop::member(params, "inputResponses").filter(|_| *method == "tasks/update");
+            onward.rest = answers.map(|text| format!(",\"inputResponses\":{}", text.as_str())).unwrap_or_default();
+        }
         onward.rest.push_str(&self.anew);
         if let Some(state) = state {
             onward.rest.push_str(",\"requestState\":");
@@ -208,13 +212,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_task_is_told_its_answers_whatever_the_era_of_its_server() {
+    fn a_task_is_told_its_answers_and_nothing_else_whatever_the_era_of_its_server() {
         let server: ServerName = "up".parse().unwrap();
-        let params = Json::of(&json!({"taskId": "sealed", "inputResponses": {"1": {"action": "accept"}}}));
-        let wanted = Wanted::task(&server, "slow".into(), "tasks/update", "raw".into());
-        for era in [Era::Legacy, Era::Modern] {
-            let rest = wanted.onward(Some(&params), (Era::Modern, era), None).unwrap().rest;
-            assert_eq!(rest, r#","inputResponses":{"1":{"action":"accept"}}"#);
+        let params = Json::of(&json!({
+            "taskId": "sealed", "inputResponses": {"1": {"action": "accept"}}, "amount": 7, "_meta": {"vendor/x": 1},
+        }));
+        let answers = r#","inputResponses":{"1":{"action":"accept"}}"#;
+        for (method, rest) in [("tasks/update", answers), ("tasks/get", ""), ("tasks/cancel", "")] {
+            let wanted = Wanted::task(&server, "slow".into(), method, "raw".into());
+            for era in [Era::Legacy, Era::Modern] {
+                let onward = wanted.onward(Some(&params), (Era::Modern, era), None).unwrap();
+                assert_eq!((&*onward.rest, &*onward.meta), (rest, r#","vendor/x":1"#), "{method}");
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use crate::domain::outcome::Refusal;
 use crate::domain::principal::{Principal, Scope};
 use crate::evals::{Baseline, Comparison, Environment, Flaw, Run, Suite, compare, read, read_again, score_value};
 use crate::pipeline::State;
-use crate::store::{Part, RunPick, RunRecord, Store, StoreError, SuiteHead, SuiteRecord};
+use crate::store::{Part, RunPick, RunRecord, Store, StoreError, SuiteHead, SuitePut, SuiteRecord};
 
 /// Ids that are named where another one is not known.
 const NAMED: usize = 10;
@@ -245,19 +245,25 @@ impl Library {
         self.store.remove_suite(id).await.map_err(|error| internal(&error))
     }
 
-    /// Keeps a suite that came over the API. False where its id or its name is taken, or there are too many.
+    /// Keeps a suite that came over the API, where its id and its name are free and there is room.
     ///
     /// # Errors
     /// Where it was not committed.
-    pub async fn put_suite(&self, suite: SuiteRecord) -> Result<bool, Refusal> {
+    pub async fn put_suite(&self, suite: SuiteRecord) -> Result<SuitePut, Refusal> {
         self.store.put_suite(suite).await.map_err(|error| internal(&error))
     }
 
-    /// Keeps a finished run.
+    /// Keeps a finished run; `made` says whether its suite came over the API. False where that has gone meanwhile.
     ///
     /// # Errors
     /// Where it was not committed.
-    pub async fn put_run(&self, run: &Run, now: Moment, published: Option<Moment>) -> Result<(), Refusal> {
+    pub async fn put_run(
+        &self,
+        run: &Run,
+        now: Moment,
+        published: Option<Moment>,
+        made: bool,
+    ) -> Result<bool, Refusal> {
         let record = RunRecord {
             seq: 0,
             id: run.id.clone(),
@@ -267,7 +273,7 @@ impl Library {
             published,
             body: Json::of(run).as_str().to_owned(),
         };
-        self.store.put_run(record).await.map_err(|error| internal(&error))
+        self.store.put_run(record, made).await.map_err(|error| internal(&error))
     }
 
     /// The run with this id.

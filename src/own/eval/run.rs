@@ -15,6 +15,7 @@ use super::observe::observe;
 use super::{CASES, Evals, RUN, answer, evaluation};
 use crate::backend::fits;
 use crate::domain::call::{CallRequest, ToolRef};
+use crate::domain::clock::Moment;
 use crate::domain::id::{EventId, KeyId, RunId};
 use crate::domain::json::Json;
 use crate::domain::outcome::{Answer, Carried, Refusal};
@@ -129,8 +130,18 @@ impl Evals {
             failed: total - passed,
             cases,
         };
-        self.library.put_run(&run, pipeline.clock.now(), None).await?;
+        self.keep(&run, pipeline.clock.now(), author.is_some()).await?;
         Ok(created(&run))
+    }
+
+    /// Keeps a run that has ended, unless its suite was made over the API and has gone meanwhile.
+    async fn keep(&self, run: &Run, now: Moment, made: bool) -> Result<(), Refusal> {
+        if self.library.put_run(run, now, None, made).await? {
+            return Ok(());
+        }
+        let id = run.evaluation_id;
+        let message = format!("the evaluation {id} was removed while it ran: its calls were made, the run is not kept");
+        Err(Refusal::NotFound { message })
     }
 
     /// Runs one case.

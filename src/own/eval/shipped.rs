@@ -25,7 +25,7 @@ impl Library {
             if suite.is_none() || at == 0 && self.latest(run.evaluation_id, Part::Head).await?.is_some() {
                 return Ok(());
             }
-            self.put_run(run, now, (at == 0).then_some(now)).await?;
+            self.put_run(run, now, (at == 0).then_some(now), false).await?;
         }
         Ok(())
     }

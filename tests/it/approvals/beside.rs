@@ -7,6 +7,7 @@ use super::{Bench, holder};
 use crate::support::{FakeUpstream, Response, Say, Setup, eventually};
 
 const ROUTE: &str = "/v1/mcp/servers/up";
+const TASKS: &str = "io.modelcontextprotocol/tasks";
 
 async fn bench() -> Bench {
     let upstream = FakeUpstream::modern().await;
@@ -98,7 +99,59 @@ async fn the_answers_of_a_second_round_are_approved_too() {
     let mut other = second.clone();
     other["inputResponses"]["sure"]["content"]["amount"] = json!(1_000_000);
     assert_ne!(asked(&bench, &other).await, id);
-    assert_eq!(call(&bench, &second).await.told(), "paid");
+    let paid = call(&bench, &second).await;
+    assert_eq!(paid.told(), "paid");
+    assert!(noted(&bench, &paid).await.contains("\"answers sha256:"));
+    bench.finish().await;
+}
+
+async fn noted(bench: &Bench, answer: &Response) -> String {
+    bench.gateway.record(answer.header("toolgate-audit-id").unwrap()).await["notes"].to_string()
+}
+
+/// What a task is told belongs to the call that began it: its answers alone travel, and the log knows them again.
+#[tokio::test]
+async fn a_task_of_an_approved_call_is_told_its_answers_and_nothing_else() {
+    let upstream = FakeUpstream::modern().await;
+    upstream.script(|seen| {
+        let result = match seen.method() {
+            "server/discover" => {
+                let capabilities = json!({"tools": {}, "extensions": {TASKS: {}}});
+                json!({"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": capabilities})
+            }
+            "tools/call" => json!({"resultType": "task", "taskId": "raw", "status": "input_required"}),
+            "tasks/get" | "tasks/update" => json!({"resultType": "complete", "taskId": "raw", "status": "working"}),
+            _ => return None,
+        };
+        Some(Say::Result(result.to_string()))
+    });
+    let setup = Setup::with(&upstream);
+    let bench = Bench::over(upstream, setup).await;
+    let able = json!({"_meta": {"io.modelcontextprotocol/clientCapabilities": {"extensions": {TASKS: {}}}}});
+    let id = asked(&bench, &able).await;
+    bench.approve(&id).await;
+    let task = call(&bench, &able).await.result()["taskId"].as_str().unwrap().to_owned();
+    let tell = async |method: &str, amount: u32| {
+        let mut params = able.clone();
+        params["taskId"] = json!(task);
+        params["amount"] = json!(1_000_000);
+        params["inputResponses"] = json!({"sure": {"action": "accept", "content": {"amount": amount}}});
+        let client = bench.client.modern().at(ROUTE);
+        let answer = client.request(method, &params.to_string()).header("mcp-name", &task).send().await;
+        assert!(answer.json()["result"].is_object(), "{}", answer.text);
+        let sent = bench.upstream.seen().into_iter().rfind(|seen| seen.method() == method).unwrap();
+        let mut names: Vec<String> = sent.json["params"].as_object().unwrap().keys().cloned().collect();
+        names.retain(|name| name != "_meta");
+        names.sort();
+        (names, noted(&bench, &answer).await)
+    };
+    let (sent, first) = tell("tasks/update", 5).await;
+    assert_eq!(sent, ["inputResponses", "taskId"]);
+    assert!(first.contains("\"answers sha256:"), "{first}");
+    let ((_, again), (_, other)) = (tell("tasks/update", 5).await, tell("tasks/update", 6).await);
+    assert!(first == again && first != other, "{first} {again} {other}");
+    let (sent, got) = tell("tasks/get", 5).await;
+    assert_eq!((sent, got.contains("answers")), (vec!["taskId".to_owned()], false));
     bench.finish().await;
 }
 

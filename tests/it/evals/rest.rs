@@ -1,10 +1,12 @@
 //! `/v1/evals`: suites over the API, their runs and their quality.
 
 use serde_json::{Value, json};
-use toolgate::gateway::NewKey;
+use toolgate::domain::approval::Decision;
+use toolgate::gateway::control::Command;
+use toolgate::gateway::{ApprovalsCommand, NewKey};
 
 use super::with_suite;
-use crate::support::{Client, FakeUpstream, Response, Say, Setup};
+use crate::support::{Client, FakeUpstream, Response, Say, Setup, eventually};
 
 const EVALS: &str = "/v1/evals";
 
@@ -188,6 +190,89 @@ async fn what_a_run_quotes_is_for_whoever_ran_it() {
             assert_eq!(answer.text.contains("salary"), quoted, "{}", answer.text);
         }
     }
+    gateway.finish().await;
+}
+
+/// Whoever may only look, or is not shown what runs suites, changes none that others run.
+#[tokio::test]
+async fn what_runs_suites_is_what_changes_them() {
+    let upstream = FakeUpstream::legacy().await;
+    let profile = "scopes = [\"evals:read\", \"evals:write\", \"keys:admin\"]\nread_only = true";
+    let gateway = Setup::with(&upstream).profile("looks", profile).start().await;
+    let operator = gateway.client(&gateway.writer("operator").await);
+    assert_eq!(create(&operator, &suite(7)).await.status, 201);
+    let run = data(&operator.post("/v1/evals/7/runs").json(&json!({})).send().await)["runId"].clone();
+    let looks = gateway.client(&gateway.writer("looks").await);
+    let publish = format!("/v1/evals/7/runs/{}/publish", run.as_str().unwrap());
+    for answer in [
+        looks.post("/v1/evals/7/runs").json(&json!({})).send().await,
+        create(&looks, &suite(8)).await,
+        looks.post(&publish).send().await,
+        looks.delete("/v1/evals/7").send().await,
+    ] {
+        assert_eq!(code(&answer), (404, "not_found".into()));
+        assert_eq!(answer.error()["message"], "unknown tool `toolgate:eval.run.create`");
+    }
+    let list = data(&looks.get(EVALS).send().await);
+    assert_eq!((list.as_array().unwrap().len(), &list[0]["id"]), (1, &json!(7)));
+    let records = gateway.records().await;
+    let refused = records.iter().filter(|record| record["notes"].to_string().contains("outside the profile `looks`"));
+    assert_eq!(refused.count(), 4);
+    gateway.finish().await;
+}
+
+/// What a person has looked at, and approved by its id, is never another suite.
+#[tokio::test]
+async fn an_id_is_one_suite_for_ever() {
+    let upstream = FakeUpstream::legacy().await;
+    let policy = r#"
+        @id("all") permit(principal, action, resource) 
+        unless { action == Toolgate::Action::"toolgate:eval.run.create" };
+        @id("ask") @reason("look at it first") @requires("approval")
+        permit(principal, action == Toolgate::Action::"toolgate:eval.run.create", resource);
+    "#;
+    let gateway = Setup::with(&upstream).policy("ask", policy).start().await;
+    let operator = gateway.client(&gateway.writer("operator").await);
+    assert_eq!(create(&operator, &suite(88)).await.status, 201);
+    let run = async || operator.post("/v1/evals/88/runs").json(&json!({})).send().await;
+    let waits = run().await;
+    assert_eq!(code(&waits), (202, "approval_required".into()), "{}", waits.text);
+    let id = waits.error()["details"]["approval"]["id"].as_str().unwrap().to_owned();
+    let decide = ApprovalsCommand::Decide { id, decision: Decision::Approve, comment: None };
+    assert_eq!(gateway.control(Command::Approvals(decide)).await["state"], "approved");
+    assert_eq!(operator.delete("/v1/evals/88").send().await.status, 200);
+    let mut other = suite(88);
+    other["cases"][0]["arguments"] = json!({"EVIL": 666});
+    let refused = create(&operator, &other).await;
+    assert_eq!(code(&refused), (409, "conflict".into()));
+    let message = refused.error()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("there was an evaluation 88, which was removed"), "{message}");
+    assert_eq!(code(&run().await), (404, "not_found".into()));
+    assert!(upstream.calls().is_empty(), "{:?}", upstream.calls());
+    other["id"] = json!(89);
+    assert_eq!(create(&operator, &other).await.status, 201, "the name is free again");
+    gateway.finish().await;
+}
+
+/// A run that ends when its suite is gone would be nobody's to remove.
+#[tokio::test]
+async fn a_run_ends_with_its_suite() {
+    let upstream = FakeUpstream::legacy().await;
+    upstream.on_call(|_| Say::Held(Box::new(Say::text("late"))));
+    let gateway = Setup::with(&upstream).start().await;
+    let operator = gateway.client(&gateway.writer("operator").await);
+    assert_eq!(create(&operator, &suite(7)).await.status, 201);
+    let running = operator.post("/v1/evals/7/runs").json(&json!({})).send();
+    let removing = async {
+        eventually("the run has begun", async || (!upstream.calls().is_empty()).then_some(())).await;
+        assert_eq!(operator.delete("/v1/evals/7").send().await.status, 200);
+        upstream.release(1);
+    };
+    let (ran, ()) = tokio::join!(running, removing);
+    assert_eq!(code(&ran), (404, "not_found".into()));
+    assert!(ran.error()["message"].as_str().unwrap().contains("was removed while it ran"), "{}", ran.text);
+    let admin = gateway.client(&gateway.writer("admin").await);
+    assert_eq!(admin.get("/v1/evals/7/runs").send().await.status, 404);
     gateway.finish().await;
 }
 

@@ -214,6 +214,9 @@ async fn a_parked_call_is_its_client_s_alone_and_taken_up_once() {
     assert_eq!(answered.await.json["result"], json!({"action": "decline"}));
     let twice = ann.rpc("tools/call", &call(&again)).await;
     assert_eq!(twice.json()["error"]["code"], -32602, "{}", twice.text);
+    let records = gateway.records().await;
+    let taken_up = records.iter().find(|record| record["notes"].to_string().contains("taken up again")).unwrap();
+    assert!(taken_up["notes"].to_string().contains("answers sha256:"), "{taken_up}");
     taking.abort();
     gateway.finish().await;
 }

@@ -69,7 +69,8 @@ pub(super) async fn one(
     request_body = schema::EvaluationRequest,
     responses(
         (status = 201, description = "The suite", body = schema::EvaluationAnswer),
-        (status = 409, description = "The id or the name is taken", body = ErrorEnvelope),
+        (status = 409, description = "The id or the name is taken, the id was that of a suite that is gone, or your key has made as \
+                                      many as one may", body = ErrorEnvelope),
     )
 )]
 /// `POST /v1/evals`: 201 with the new suite.
@@ -249,7 +250,7 @@ fn no(refused: SuiteRefused) -> No {
         }
         SuiteRefused::Conflict(_) => plain(StatusCode::CONFLICT, "conflict", &message).into(),
         SuiteRefused::Denied(_) => plain(StatusCode::FORBIDDEN, "policy_denied", &message).into(),
-        SuiteRefused::Missing(_) => missing(&message),
+        SuiteRefused::Missing(_) | SuiteRefused::Hidden(_) => missing(&message),
         SuiteRefused::Failed(failed) => failed.into(),
     }
 }
