@@ -36,7 +36,7 @@ const ALL_PAGES_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) enum Link {
     Http(Box<HttpLink>),
     /// One channel both ways: stdio, SSE, WebSocket.
-    Duplex(DuplexLink),
+    Duplex(Box<DuplexLink>),
 }
 
 /// A list of definitions, and what was wrong with it.
@@ -60,6 +60,10 @@ pub(crate) struct Destination<'a> {
 }
 
 impl Link {
+    fn duplex(link: DuplexLink) -> Self {
+        Self::Duplex(Box::new(link))
+    }
+
     /// Connects and greets. `before` is the era that the backend spoke when last seen.
     pub(crate) async fn open(
         to: Destination<'_>,
@@ -78,7 +82,7 @@ impl Link {
                     // Servers from before Streamable HTTP take no posts here (2025-11-25, "Backwards Compatibility").
                     Err(fault) if fault.takes_no_posts() => {
                         let link = transport::sse(place, tracker, &audience).await;
-                        link.map(Self::Duplex).map_err(|older| {
+                        link.map(Self::duplex).map_err(|older| {
                             tracing::debug!(detail = older.detail, "no event stream of the older kind either");
                             fault
                         })
@@ -88,15 +92,15 @@ impl Link {
             }
             Transport::Sse { url, headers } => {
                 let place = Place { url, headers, authorization, ca, limit };
-                Ok(Self::Duplex(transport::sse(place, tracker, &audience).await?))
+                transport::sse(place, tracker, &audience).await.map(Self::duplex)
             }
             Transport::Ws { url, headers } => {
                 let place = Place { url, headers, authorization, ca, limit };
-                Ok(Self::Duplex(transport::ws(place, before, tracker, &audience).await?))
+                transport::ws(place, before, tracker, &audience).await.map(Self::duplex)
             }
             Transport::Stdio { command, args, env, cwd } => {
                 let program = Program { command, args, env, cwd: cwd.as_deref(), inherited, limit };
-                Ok(Self::Duplex(transport::stdio(program, before, tracker, tail, &audience).await?))
+                transport::stdio(program, before, tracker, tail, &audience).await.map(Self::duplex)
             }
         }
     }

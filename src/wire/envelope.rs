@@ -41,19 +41,6 @@ impl Id {
     pub fn text(&self) -> &str {
         self.0.as_str()
     }
-
-    /// The id in one spelling; see [`spelling`].
-    #[must_use]
-    pub fn spelling(&self) -> String {
-        spelling(&self.0)
-    }
-}
-
-/// One spelling for all in which an id may be written: a string has escapes, or none; a number stands as it came, however
-/// long it is.
-#[must_use]
-pub fn spelling(id: &Json) -> String {
-    if id.as_str().starts_with('"') { id.value().to_string() } else { id.as_str().to_owned() }
 }
 
 /// One message from a client.

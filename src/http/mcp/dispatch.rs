@@ -14,7 +14,7 @@ use crate::domain::json::Json;
 use crate::domain::outcome::Refusal;
 use crate::domain::tool::Kind;
 use crate::gateway::{Gateway, ListKind};
-use crate::wire::envelope::{Id, Message, call_params, spelling};
+use crate::wire::envelope::{Id, Message, call_params};
 use crate::wire::era::{Era, SUPPORTED, negotiate};
 use crate::wire::hop::{self, TASKS, client_capabilities};
 use crate::wire::mcp::{SERVER_INFO, own_result};

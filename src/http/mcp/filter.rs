@@ -50,6 +50,11 @@ impl Filter {
         resource_subscriptions: Vec::new(),
     };
 
+    /// The same, for these resources.
+    pub(super) fn following(self, resource_subscriptions: Vec<String>) -> Self {
+        Self { resource_subscriptions, ..self }
+    }
+
     /// What the params of `subscriptions/listen` ask for.
     pub(super) fn read(params: Option<&Json>) -> Option<Self> {
         hop::member(params, "notifications")?.decode().ok()

@@ -165,7 +165,7 @@ pub(super) async fn of_subscription(
     let watching = Watching::new(Arc::clone(&gateway), principal, listing, wanted);
     let followed = Followed::begin(gateway, asked, id.clone(), uris).await;
     let tag = serde_json::from_str::<Value>(id.text()).unwrap_or_default();
-    let wanted = Filter { resource_subscriptions: followed.uris.clone(), ..watching.wanted.clone() };
+    let wanted = watching.wanted.clone().following(followed.uris.clone());
     let first = futures_util::stream::iter([wanted.acknowledged(&tag)]);
     let last = Some(event(&rpc::result(id, &own_result(&over(&tag), Era::Modern, &[]))));
     let watching = Watching { last, followed: Some(followed), tag: Some(tag), ..watching };

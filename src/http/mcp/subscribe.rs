@@ -226,10 +226,13 @@ impl Told {
     }
 }
 
+/// What servers say of resources.
+type Changes = dyn Stream<Item = (ServerName, Json)> + Send;
+
 /// Resources of several servers that one subscription follows, until this is dropped.
 pub(super) struct Followed {
     pub(super) uris: Vec<String>,
-    told: SelectAll<Pin<Box<dyn Stream<Item = (ServerName, Json)> + Send>>>,
+    told: SelectAll<Pin<Box<Changes>>>,
 }
 
 impl Followed {
