@@ -245,7 +245,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_waits_so_long_for_its_client_and_no_longer_however_often_it_asks() {
         let deadline = Deadline::start(Duration::from_secs(10), Duration::from_secs(20));
-        let (asides, _heard) = asides(8);
+        let (asides, _heard) = asides(16);
         let began = Instant::now();
         for _ in 0..5 {
             let mut reply = asides.put("roots/list", None).unwrap();

@@ -263,10 +263,10 @@ list_as = "ada"
         toolgate.toml:14:15: `providers.d.client_auth` must be `post` or `basic`, not `jwt`
         toolgate.toml:15:1: unknown key `providers.d.colour`
           hint: known here: `issuer`, `authorize_url`, `token_url`, `revoke_url`, `client_id`, `authorize_parameters`, `title`, `client_secret`, `client_auth`, `scopes`
-        toolgate.toml:18:12: `provider` goes with an https `url`
+        toolgate.toml:18:12: `provider` goes with an https or wss `url`
         toolgate.toml:21:12: there is no provider `e`
           hint: known are d; or add `[providers.e]`
-        toolgate.toml:21:12: `provider` needs an https URL
+        toolgate.toml:21:12: `provider` needs an https or wss URL
           hint: http is for this machine alone
         toolgate.toml:21:12: `provider` and `sessions = "shared"`: every user has a session of their own
         toolgate.toml:25:11: `list_as` goes with `provider`

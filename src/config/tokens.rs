@@ -497,11 +497,11 @@ oauth = { grant = "password" }
         )
         .unwrap_err();
         insta::assert_snapshot!(faults, @r#"
-        toolgate.toml:4:9: `oauth` goes with an https `url`
+        toolgate.toml:4:9: `oauth` goes with an https or wss `url`
         toolgate.toml:4:27: `client_secret` goes with `client_id`
         toolgate.toml:4:27: `client_secret` goes with `issuer`: without, it would be sent to whatever the backend names
           hint: `issuer` is the https URL of the authorization server
-        toolgate.toml:8:9: `oauth` needs an https URL
+        toolgate.toml:8:9: `oauth` needs an https or wss URL
           hint: http is for this machine alone
         toolgate.toml:8:9: `oauth` and the header `Authorization`: give one of the two
         toolgate.toml:8:19: `client_credentials` needs `client_id` and `client_secret`
