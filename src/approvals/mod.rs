@@ -19,7 +19,8 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
-use self::bounds::{LIMITS, full};
+pub use self::bounds::checked;
+use self::bounds::{LIMITS, MAX_COMMENT, full};
 pub use self::hooks::Hooks;
 pub use self::view::Viewer;
 use crate::config::Settings;
@@ -34,8 +35,6 @@ use crate::store::{ApprovalBound, ApprovalFacts, ApprovalRecord, Asked, Decided,
 
 /// Calls of one key that may wait for a decision with their connection held.
 const MAX_WAITING: usize = 16;
-/// Longest comment, in characters.
-const MAX_COMMENT: usize = 1000;
 
 /// A handle on the approvals; cheap to clone.
 #[derive(Debug, Clone)]
@@ -389,14 +388,4 @@ fn refused(record: &ApprovalRecord) -> String {
     let (user, comment) = (by.map_or("somebody", |by| &*by.user), by.and_then(|by| by.comment.as_deref()));
     let said = comment.map(|comment| format!(": {comment}")).unwrap_or_default();
     format!("`{user}` has refused this call{said}; the same call is refused until {}", record.expires.rfc3339())
-}
-
-/// A comment as it is kept.
-///
-/// # Errors
-/// Where it is too long, or would be more than text.
-pub fn checked(comment: Option<String>) -> Result<Option<String>, Undecided> {
-    let comment = comment.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-    let odd = |text: &String| text.chars().count() > MAX_COMMENT || text.chars().any(|c| c.is_control() && c != '\n');
-    if comment.as_ref().is_some_and(odd) { Err(Undecided::Comment) } else { Ok(comment) }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::peer::Asides;
+use super::asides::Asides;
 use super::places::{Places, Taken};
 use crate::domain::json::Json;
 
@@ -183,7 +183,7 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::peer::{Aside, asides};
+    use crate::backend::asides::{Aside, asides};
 
     #[tokio::test]
     async fn progress_extends_the_time_up_to_the_hard_end() {
@@ -249,7 +249,7 @@ mod tests {
         let began = Instant::now();
         for _ in 0..5 {
             let mut reply = asides.put("roots/list", None).unwrap();
-            assert!(crate::backend::peer::answer(&mut reply, Some(&deadline)).await.is_err());
+            assert!(crate::backend::asides::answer(&mut reply, Some(&deadline)).await.is_err());
         }
         assert!(began.elapsed() <= crate::backend::PATIENCE + Duration::from_secs(1), "{:?}", began.elapsed());
     }

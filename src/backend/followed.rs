@@ -9,11 +9,12 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::iter;
 
+use super::asides::Asides;
 use super::ask::{Ask, Params};
 use super::breaker::{backoff, jitter};
 use super::fault::FaultKind;
 use super::link::Link;
-use super::peer::{Asides, Peer};
+use super::peer::Peer;
 use super::registry::Hub;
 use super::server::Server;
 use super::sessions::LISTENS;

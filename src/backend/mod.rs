@@ -1,5 +1,6 @@
 //! Floor 4: everything behind the gateway.
 
+mod asides;
 mod ask;
 mod breaker;
 mod cache;
@@ -38,13 +39,14 @@ mod transport;
 mod validator;
 mod work;
 
+pub use asides::{Aside, Asides, Ear, PATIENCE, Question, Scrutiny, UPDATED, asides};
 pub use breaker::{BreakerState, BreakerView};
 pub use catalog::{Catalog, Entry, ServerCard};
 pub use facts::{Greeting, ListVersions};
 pub use lists::{Items, ListKind};
 pub use names::{flat_name, may_be_of};
 pub use oauth::{AccountError, AccountView, Claimed, Returned, Standing as AccountStanding, account_id};
-pub use peer::{Aside, Asides, Ear, PATIENCE, Peer, Question, Scrutiny, UPDATED, asides};
+pub use peer::Peer;
 pub use registry::{Backends, Stopping};
 pub use relay::Passed;
 pub use resolve::Resolved;

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::asides::Asides;
 use super::ask::{Ask, Params};
 use super::deadline::Deadline;
 use super::facts::{Greeting, ListVersions};
-use super::peer::{Asides, Peer};
+use super::peer::Peer;
 use super::registry::Backends;
 use super::send::{gone, told};
 use super::server::Server;

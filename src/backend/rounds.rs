@@ -8,9 +8,10 @@ use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::asides;
 use super::deadline::Deadline;
 use super::fault::{Fault, FaultKind};
-use super::peer::{self, Peer};
+use super::peer::Peer;
 use crate::domain::json::Json;
 use crate::domain::strict;
 use crate::wire::era::Era;
@@ -77,7 +78,7 @@ pub(crate) async fn next(result: &Json, peer: &Peer, deadline: &Deadline) -> Res
     let asked = required.requests.iter().map(|(key, request)| async move {
         let params = request.params(result);
         let answer = match peer.asides.put(&request.method, params) {
-            Ok(mut reply) => peer::answer(&mut reply, Some(deadline)).await,
+            Ok(mut reply) => asides::answer(&mut reply, Some(deadline)).await,
             Err(error) => Err(error),
         };
         Ok::<_, Fault>(format!("{}:{}", serde_json::Value::from(&**key), answered(&request.method, answer)?.as_str()))
@@ -108,10 +109,10 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::backend::peer::Aside;
+    use crate::backend::asides::Aside;
 
     fn peer(era: Era) -> (Peer, mpsc::Receiver<Aside>) {
-        let (asides, heard) = peer::asides(8);
+        let (asides, heard) = asides::asides(8);
         let peer = Peer {
             era,
             session: Arc::from("s"),

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::asides::Asides;
 use super::ask::{Ask, Params};
 use super::cache::CacheKey;
 use super::deadline::{Deadline, Progress};
 use super::fault::{Fault, FaultKind};
 use super::meters::Ending;
-use super::peer::{Asides, Peer};
+use super::peer::Peer;
 use super::registry::{Backends, Hub};
 use super::rounds::{self, MAX_ROUNDS, Next};
 use super::server::Server;

@@ -8,12 +8,13 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
+use super::asides::Asides;
 use super::breaker::{backoff, jitter};
 use super::fault::{Fault, FaultKind};
 use super::followed::{Followed, revive};
 use super::link::{Destination, Link};
 use super::oauth::Authorization;
-use super::peer::{Asides, Audience, Peer};
+use super::peer::{Audience, Peer};
 use super::registry::Hub;
 use super::server::Server;
 use crate::config::Transport;

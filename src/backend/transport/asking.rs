@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
+use crate::backend::asides::{self, Reply};
 use crate::backend::deadline::Deadline;
-use crate::backend::peer::{self, Reply};
 use crate::domain::json::Json;
 use crate::wire::hop;
 
@@ -71,7 +71,7 @@ impl Open {
         let answered = tokio::select! {
             biased;
             Ok(reason) = &mut self.back => Err(reason),
-            answer = peer::answer(&mut self.reply, deadline) => Ok(answer),
+            answer = asides::answer(&mut self.reply, deadline) => Ok(answer),
         };
         answered.map_err(|reason| self.reply.withdraw(reason)).ok()
     }
@@ -89,7 +89,7 @@ impl Drop for Open {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::peer::{Aside, asides};
+    use crate::backend::asides::{Aside, asides};
 
     #[tokio::test]
     async fn a_question_that_is_taken_back_is_answered_no_more_and_its_client_hears_of_it() {

@@ -100,8 +100,7 @@ pub(super) fn request(asked: &Asked, tool: ToolRef, arguments: Option<Json>) -> 
     }
 }
 
-/// Carries a call and answers with its end, or with a stream that leads there. The future holds nothing of what is asked:
-/// that went into the call's own.
+/// Answers with a call's end, or a stream that leads there: a future with nothing of what is asked, which is the call's.
 pub(super) fn carry(
     gateway: Arc<Gateway>,
     mut asked: Box<Asked>,

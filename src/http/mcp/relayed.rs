@@ -317,8 +317,7 @@ pub(super) async fn roots_changed(
     params: Option<&Json>,
 ) {
     let method = "notifications/roots/list_changed";
-    let said = (params, asked.jwt.as_ref());
-    let admitted = gateway.admit_aside(&asked.principal, &server, said).await;
+    let admitted = gateway.admit_aside(&asked.principal, &server, (params, asked.jwt.as_ref())).await;
     let (Ok(_seat), Ok(greeting)) = (admitted, gateway.greeting(&server).await) else { return };
     let via = Via::new(Arc::clone(gateway), asked, server.clone(), greeting, visitor, method);
     // Nobody judges or records it, so nothing of the client's own travels with it.
@@ -414,14 +413,14 @@ mod tests {
     async fn who_leaves_before_the_call_is_parked_has_left_it() {
         let (sender, mut heard) = asides(4);
         let mut ask = || {
-            let _reply = sender.put("elicitation/create", None);
+            let reply = sender.put("elicitation/create", None);
             match heard.try_recv() {
-                Ok(Aside::Question(question)) => question,
+                Ok(Aside::Question(question)) => (question, reply),
                 other => panic!("a question: {other:?}"),
             }
         };
         let questions = [ask(), ask()];
-        for (first, stays) in questions.into_iter().zip([false, true]) {
+        for ((first, _reply), stays) in questions.into_iter().zip([false, true]) {
             let ((_done, done), cancel) = (oneshot::channel(), CancellationToken::new());
             let (_asides, heard) = asides(4);
             let mut underway = Underway { done, heard: heard.into(), cancel: cancel.clone(), event: EventId::fresh() };

@@ -391,8 +391,7 @@ pub(super) async fn follow_resource(
     }
     let stop = CancellationToken::new();
     let guard = stop.clone().drop_guard();
-    let all: Vec<String> = uris.iter().cloned().collect();
-    let told = in_time(listen_for(gateway, via, &all, visitor.sink(), stop)).await?;
+    let told = in_time(listen_for(gateway, via, &Vec::from_iter(uris.iter().cloned()), visitor.sink(), stop)).await?;
     if on && !told.contains(uri) {
         return Err(not_taken());
     }
