@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::call::NOTICES;
 use super::relayed::{Via, notification, request, withdrawn};
-use super::stream::{LOOK, LOOKS_PER_COMMENT, SUBSCRIPTION, ambient, body_of, response, too_many};
+use super::stream::{Before, LOOK, LOOKS_PER_COMMENT, SUBSCRIPTION, ambient, body_of, response, too_many};
 use super::subscribe::{ACKNOWLEDGED, MAX_RESOURCES, UPDATED, subscribe};
 use super::told::event;
 use super::{Asked, failure};
@@ -118,19 +118,22 @@ pub(super) fn of_visitor(
     gateway: &Arc<Gateway>,
     principal: Principal,
     server: &ServerName,
-    visitor: Arc<Visitor>,
-    resumes: bool,
+    visitor: &Arc<Visitor>,
+    before: Before,
 ) -> Response {
     let Some(seat) = gateway.stream_seat(&principal.key) else { return failure(None, &too_many()) };
     let Some(versions) = gateway.list_versions(server) else {
         return failure(None, &RpcError::new(404, -32600, "the server is not configured any more"));
     };
     let attending = gateway.attend(server, &visitor.session);
-    let (of, hearing) = ((principal, server.clone()), Hearing::Visitor(Arc::clone(&visitor)));
+    let (of, hearing) = ((principal, server.clone()), Hearing::Visitor(Arc::clone(visitor)));
     let following = Following::new(Arc::clone(gateway), of, versions, Wanted::EVERYTHING, hearing);
-    let following = Following { attending, ..following };
+    let mut following = Following { attending, ..following };
+    if before.missed {
+        following.missed();
+    }
     let events = Box::pin(following.events());
-    response(ambient(gateway, (Some(&visitor), resumes), seat, events))
+    response(ambient(gateway, (Some(visitor), before.resumes), seat, events))
 }
 
 /// Where a stream hears what the server says.
@@ -292,6 +295,11 @@ impl Following {
             self.attending = self.gateway.attend(&self.server, &visitor.session);
         }
         self.seen = *self.versions.borrow_and_update();
+        self.missed();
+    }
+
+    /// Whatever may have changed is due.
+    fn missed(&mut self) {
         let tools = self.seen.tools.wrapping_add(1);
         let (prompts, resources) = (self.seen.prompts.wrapping_add(1), self.seen.resources.wrapping_add(1));
         self.tell_changes(ListVersions { tools, prompts, resources });

@@ -76,6 +76,15 @@ pub(super) fn body_of(events: impl Stream<Item = Bytes> + Send + 'static, held: 
     }))
 }
 
+/// What the client of a session knows of the stream before.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Before {
+    /// It can take a stream up again.
+    pub(super) resumes: bool,
+    /// It wanted to, and there is nothing to take up: anything may have changed meanwhile.
+    pub(super) missed: bool,
+}
+
 /// The body of a stream that belongs to no request: taken up again by clients that know how, where `visitor` has room.
 pub(super) fn ambient(
     gateway: &Arc<Gateway>,
@@ -139,7 +148,7 @@ pub(super) fn of_session(
     gateway: &Arc<Gateway>,
     principal: Principal,
     listing: Listing,
-    (visitor, resumes): (Option<Arc<Visitor>>, bool),
+    (visitor, before): (Option<Arc<Visitor>>, Before),
 ) -> Response {
     let resource_subscriptions = Vec::new();
     let all = Wanted {
@@ -149,10 +158,13 @@ pub(super) fn of_session(
         resource_subscriptions,
     };
     let Some(seat) = gateway.stream_seat(&principal.key) else { return failure(None, &too_many()) };
-    let watching = Watching::new(Arc::clone(gateway), principal, listing, all.events(&json!({})));
+    let mut watching = Watching::new(Arc::clone(gateway), principal, listing, all.events(&json!({})));
+    if before.missed {
+        watching.missed();
+    }
     let ended = visitor.as_ref().map(|visitor| visitor.ended.clone()).unwrap_or_default();
     let events = Box::pin(watching.events().take_until(ended.cancelled_owned()));
-    response(ambient(gateway, (visitor.as_ref(), resumes), seat, events))
+    response(ambient(gateway, (visitor.as_ref(), before.resumes), seat, events))
 }
 
 /// What a subscription asks for; what is not offered stays out of the acknowledgement.
@@ -354,6 +366,14 @@ impl Watching {
         }
         self.seen = now;
         self.changed.tools.clone()
+    }
+
+    /// Whatever may have changed is due.
+    fn missed(&mut self) {
+        if self.gateway.shows_servers(&self.principal, self.listing) {
+            self.due.extend([self.changed.prompts.clone(), self.changed.resources.clone()].into_iter().flatten());
+        }
+        self.due.extend(self.changed.tools.clone());
     }
 
     /// Prompts or resources have changed somewhere: whoever is shown them lists again.
