@@ -49,7 +49,8 @@ impl Tapes {
     /// are given up for it.
     pub(super) fn begin(&self, now: u64, ambient: bool) -> Option<Arc<Tape>> {
         let mut tapes = self.lock();
-        tapes.retain(|_, tape| !(tape.is_over(now) || ambient && tape.give_up()));
+        let goes = |tape: &Tape| tape.is_over(now) || (ambient && tape.give_up());
+        tapes.retain(|_, tape| !goes(tape));
         if tapes.len() >= MAX_TAPES {
             return None;
         }

@@ -60,7 +60,8 @@ impl Relay {
                 Err(Trouble::Status(StatusCode::NOT_FOUND)) if self.renew(session).await.is_ok() => return,
                 Err(trouble) => {
                     tracing::debug!(?trouble, "no stream");
-                    missed = true;
+                    // Whoever is told where the stream stopped tells of the rest, or of all that may have changed.
+                    missed = last.is_none();
                 }
             }
             tokio::time::sleep(pause(failures, wish)).await;

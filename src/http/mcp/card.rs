@@ -17,7 +17,7 @@ use super::relayed::resumes;
 use super::{Header, SESSION, Wishes, ended, failure, follow, one, stream, two_sessions, unknown_server};
 use crate::config::tokens::OAUTH_PATH;
 use crate::domain::principal::Principal;
-use crate::gateway::{Gateway, Listing, Visit, Visitor, position};
+use crate::gateway::{Gateway, Listing, Session, Visit, Visitor, position};
 use crate::wire::era::SUPPORTED;
 use crate::wire::rpc::RpcError;
 
@@ -66,7 +66,7 @@ pub(in crate::http) async fn card_or_stream(
     if let Some(response) = resumed(&gateway, &principal, visitor.as_ref(), &headers) {
         return response;
     }
-    let of = (visitor, resumes(session.as_ref()));
+    let of = (visitor, before(session.as_ref(), &headers));
     stream::of_session(&gateway, principal, Listing { surface, names, host: true }, of)
 }
 
@@ -96,9 +96,15 @@ pub(in crate::http) async fn server_stream(
         return response;
     }
     match visitor {
-        Some(visitor) => follow::of_visitor(&gateway, principal, &server, &visitor, resumes(session.as_ref())),
+        Some(visitor) => follow::of_visitor(&gateway, principal, &server, &visitor, before(session.as_ref(), &headers)),
         None => failure(None, &stream::too_many()),
     }
+}
+
+/// What is known of the stream before a new one.
+fn before(session: Option<&Session>, headers: &HeaderMap) -> stream::Before {
+    let missed = !matches!(one(headers, "last-event-id"), Header::Absent);
+    stream::Before { resumes: resumes(session), missed }
 }
 
 /// The rest of the stream that `Last-Event-ID` names, where it is one of this session's.

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::filter::{Filter, Lists, over, tagged, updated, uri_of};
 use super::relayed::{Via, notification, request, withdrawn};
-use super::stream::{LOOK, LOOKS_PER_COMMENT, ambient, body_of, response, too_many};
+use super::stream::{Before, LOOK, LOOKS_PER_COMMENT, ambient, body_of, response, too_many};
 use super::subscribe::{Subscribed, UPDATED, subscribe};
 use super::told::event;
 use super::{Asked, failure};
@@ -77,7 +77,7 @@ pub(super) fn of_visitor(
     principal: Principal,
     server: &ServerName,
     visitor: &Arc<Visitor>,
-    resumes: bool,
+    before: Before,
 ) -> Response {
     let Some(seat) = gateway.stream_seat(&principal.key) else { return failure(None, &too_many()) };
     let Some(versions) = gateway.list_versions(server) else {
@@ -86,9 +86,13 @@ pub(super) fn of_visitor(
     let attending = gateway.attend(server, &visitor.session);
     let (of, hearing) = ((principal, server.clone()), Hearing::Visitor(Arc::clone(visitor)));
     let following = Following::new(Arc::clone(gateway), of, versions, Filter::EVERYTHING, hearing);
-    let following = Following { attending, ..following };
+    let mut following = Following { attending, ..following };
+    if before.missed {
+        following.tell(Lists::ALL);
+        following.hear(Said::Missed);
+    }
     let events = Box::pin(following.events());
-    response(ambient(gateway, (Some(visitor), resumes), seat, events))
+    response(ambient(gateway, (Some(visitor), before.resumes), seat, events))
 }
 
 /// Where a stream hears what the server says.

@@ -58,7 +58,7 @@ pub(super) async fn answer(
                 ("notifications/cancelled", _) => cancel(&gateway, &asked, params.as_ref()),
                 ("notifications/roots/list_changed", Some(visitor)) => {
                     let visitor = Some(Arc::clone(visitor));
-                    roots_changed(&gateway, &asked, server, visitor, params.as_ref()).await;
+                    Box::pin(roots_changed(&gateway, &asked, server, visitor, params.as_ref())).await;
                 }
                 _ => {}
             }
@@ -66,7 +66,7 @@ pub(super) async fn answer(
         }
         Message::Response { id, outcome } => {
             match visitor.and_then(|visitor| visitor.take(id.text())) {
-                Some(question) => gateway.take_answer(&asked.principal, &server, question, outcome).await,
+                Some(question) => Box::pin(gateway.take_answer(&asked.principal, &server, question, outcome)).await,
                 None => tracing::debug!("a client answered what nobody asked, or asked too long ago"),
             }
             StatusCode::ACCEPTED.into_response()
@@ -115,9 +115,9 @@ impl Conversation {
             (_, "prompts/list") => self.items(ListKind::Prompts).await,
             (_, "resources/list") => self.items(ListKind::Resources).await,
             (_, "resources/templates/list") => self.items(ListKind::Templates).await,
-            (Era::Legacy, "logging/setLevel") => self.set_level().await,
-            (Era::Legacy, "resources/subscribe") => self.follow(true).await,
-            (Era::Legacy, "resources/unsubscribe") => self.follow(false).await,
+            (Era::Legacy, "logging/setLevel") => Box::pin(self.set_level()).await,
+            (Era::Legacy, "resources/subscribe") => Box::pin(self.follow(true)).await,
+            (Era::Legacy, "resources/unsubscribe") => Box::pin(self.follow(false)).await,
             (Era::Modern, "subscriptions/listen") => {
                 let Self { gateway, asked, server, id, params, .. } = self;
                 listen(gateway, asked, server, &id, params.as_ref()).await

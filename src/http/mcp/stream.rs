@@ -74,6 +74,15 @@ pub(super) fn body_of(events: impl Stream<Item = Bytes> + Send + 'static, held: 
     }))
 }
 
+/// What the client of a session knows of the stream before.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Before {
+    /// It can take a stream up again.
+    pub(super) resumes: bool,
+    /// It wanted to, and there is nothing to take up: anything may have changed meanwhile.
+    pub(super) missed: bool,
+}
+
 /// The body of a stream that belongs to no request: taken up again by clients that know how, where `visitor` has room.
 pub(super) fn ambient(
     gateway: &Arc<Gateway>,
@@ -137,13 +146,16 @@ pub(super) fn of_session(
     gateway: &Arc<Gateway>,
     principal: Principal,
     listing: Listing,
-    (visitor, resumes): (Option<Arc<Visitor>>, bool),
+    (visitor, before): (Option<Arc<Visitor>>, Before),
 ) -> Response {
     let Some(seat) = gateway.stream_seat(&principal.key) else { return failure(None, &too_many()) };
-    let watching = Watching::new(Arc::clone(gateway), principal, listing, Filter::EVERYTHING);
+    let mut watching = Watching::new(Arc::clone(gateway), principal, listing, Filter::EVERYTHING);
+    if before.missed {
+        watching.missed();
+    }
     let ended = visitor.as_ref().map(|visitor| visitor.ended.clone()).unwrap_or_default();
     let events = Box::pin(watching.events().take_until(ended.cancelled_owned()));
-    response(ambient(gateway, (visitor.as_ref(), resumes), seat, events))
+    response(ambient(gateway, (visitor.as_ref(), before.resumes), seat, events))
 }
 
 /// `subscriptions/listen` (MCP 2026-07-28): the acknowledgement first, then what was asked for, the result at the end.
@@ -290,6 +302,13 @@ impl Watching {
     fn is_open(&mut self) -> bool {
         let now = self.gateway.still_admitted(&self.principal);
         now.map(|principal| self.principal = principal).is_some()
+    }
+
+    /// Whatever may have changed is due.
+    fn missed(&mut self) {
+        let shows = self.gateway.shows_servers(&self.principal, self.listing);
+        let lists = Lists { tools: true, prompts: shows, resources: shows };
+        self.due.extend(self.wanted.changed(lists, self.tag.as_ref()));
     }
 
     /// Tells of the lists that are others now for this caller.
