@@ -169,7 +169,7 @@ impl Asides {
     #[must_use]
     pub fn before(&self, messages: usize) -> (Self, mpsc::Receiver<Aside>) {
         let (way, receiver) = asides(messages);
-        (Self { missed: self.missed(), ..way }, receiver)
+        (Self { missed: self.missed(), key: self.key.clone(), ..way }, receiver)
     }
 
     /// Wakes once a change of a resource may have been missed here: progress may be lost, a change may not, so whoever hears

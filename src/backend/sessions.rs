@@ -29,7 +29,6 @@ const OF_OTHERS: usize = 4;
 const MAX_LANES: usize = 16;
 /// A link that nobody has used for so long is closed.
 const IDLE: Duration = Duration::from_secs(600);
-
 /// Failed openings are forgotten after so long.
 const FORGIVEN: Duration = Duration::from_secs(60);
 

@@ -121,14 +121,14 @@ async fn calls_in_flight_of_one_key_are_bounded() {
     let upstream = FakeUpstream::legacy().await;
     upstream.on_call(|_| Say::Held(Box::new(Say::text("at last"))));
     // Most of them wait for a place, and none for a socket.
-    let gateway = Setup::new().config(&upstream.section("up", "concurrency = 32")).start().await;
+    let gateway = Setup::new().config(&upstream.section("up", "concurrency = 44")).start().await;
     let (key, other) = (gateway.writer("agent").await, gateway.agent().await);
     let client = gateway.client(&key);
     let calls = (0..MOST).map(|_| gateway.carry(&key, ToolRef::Text("up:read".into()), None));
     let asking = async {
         eventually("all of them are in flight", async || {
             // A quarter of the places is for others.
-            (upstream.calls().len() == 24 && gateway.gateway.open_entries() == MOST).then_some(())
+            (upstream.calls().len() == 33 && gateway.gateway.open_entries() == MOST).then_some(())
         })
         .await;
         let refused = client.invoke("up", "read", "{}").await;

@@ -2,6 +2,7 @@
 
 mod answers;
 mod asking;
+mod beside;
 mod bounds;
 mod changes;
 mod fidelity;
