@@ -83,7 +83,7 @@ pub(super) async fn subscribe(
     // From here on: whoever asks may leave meanwhile.
     let guard = stop.clone().drop_guard();
     let (sink, heard) = asides(NOTICES);
-    let missed = sink.missed();
+    let (missed, sink) = (sink.missed(), sink.of(&asked.0.principal.key));
     let taken = async {
         match via.greeting.era {
             Era::Legacy => subscribe_legacy(gateway, asked, via, uris, sink, stop).await,
