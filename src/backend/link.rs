@@ -46,8 +46,6 @@ pub(crate) struct Listed {
     pub warning: Option<String>,
     /// How long the backend lets it be kept, in milliseconds, where it says so.
     pub ttl_ms: Option<u64>,
-    /// Whether the backend says that it is the same for everybody.
-    pub public: bool,
     /// Of all pages together.
     bytes: usize,
 }
@@ -296,7 +294,6 @@ fn read_page(result: &Json, member: &str, listed: &mut Listed) -> Result<Option<
     }
     let ttl = page.get("ttlMs").and_then(|ttl| ttl.get().parse().ok());
     listed.ttl_ms = listed.ttl_ms.into_iter().chain(ttl).min();
-    listed.public = page.get("cacheScope").is_some_and(|scope| scope.get() == "\"public\"");
     match page.get("nextCursor") {
         Some(next) => serde_json::from_str(next.get()).map_err(garbled),
         None => Ok(None),

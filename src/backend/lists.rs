@@ -9,9 +9,11 @@ use super::fault::{Fault, FaultKind};
 use super::link::Link;
 use super::peer::Peer;
 use super::registry::{Backends, Hub};
+use super::send::{gone, worded};
 use super::server::Server;
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
+use crate::domain::outcome::UpstreamError;
 use crate::domain::principal::Principal;
 
 /// How long a list is kept where the backend does not say.
@@ -67,10 +69,6 @@ pub struct Items {
     pub items: Vec<Json>,
     /// How long it may be kept, in milliseconds, where the backend says so.
     pub ttl_ms: Option<u64>,
-    /// Whether it is the same for everybody.
-    pub public: bool,
-    /// The backend could not be asked: this is what it gave last.
-    pub stale: bool,
 }
 
 #[derive(Debug, Default)]
@@ -192,8 +190,7 @@ impl Shelf {
 impl Kept {
     /// The last known list, in place of one that could not be had.
     fn last(&self, fault: &Fault) -> Result<Arc<Items>, Fault> {
-        let last = self.items.as_ref().map(|items| Arc::new(Items { stale: true, ..(**items).clone() }));
-        last.ok_or_else(|| fault.clone())
+        self.items.clone().ok_or_else(|| fault.clone())
     }
 }
 
@@ -213,7 +210,7 @@ async fn ask(kind: ListKind, server: &Server, link: &Link) -> Result<(Items, Dur
     }
     let longest = if told { KEPT } else { KEPT_UNTOLD };
     let keep = listed.ttl_ms.map_or(longest, |ttl| Duration::from_millis(ttl).min(longest));
-    Ok((Items { items: listed.definitions, ttl_ms: listed.ttl_ms, public: listed.public, stale: false }, keep))
+    Ok((Items { items: listed.definitions, ttl_ms: listed.ttl_ms }, keep))
 }
 
 impl Backends {
@@ -233,21 +230,25 @@ impl Backends {
         asked.is_some_and(|asked| self.hub.clock.ticks().saturating_sub(asked) >= ticks(than))
     }
 
-    /// A list of a server's, as this principal may know it; the last known one where the server cannot be asked, and `None`
-    /// where nothing is known.
-    pub async fn items(&self, server: &ServerName, kind: ListKind, who: &Principal) -> Option<Arc<Items>> {
-        let server = self.hub.servers.load().get(server).cloned()?;
+    /// A list of a server's, as this principal may know it; the last known one where the server cannot be asked.
+    ///
+    /// # Errors
+    /// Why there is none, where nothing is known.
+    pub async fn items(
+        &self,
+        server: &ServerName,
+        kind: ListKind,
+        who: &Principal,
+    ) -> Result<Arc<Items>, UpstreamError> {
+        let Some(server) = self.hub.servers.load().get(server).cloned() else { return Err(gone(server)) };
         let listed = match server.settings().provider {
             Some(_) => self.items_of_user(&server, kind, who).await,
             None => Lists::get(kind, &server, &self.hub).await,
         };
-        match listed {
-            Ok(items) => Some(items),
-            Err(fault) => {
-                tracing::debug!(server = %server.name, detail = fault.detail, "{} cannot be listed", kind.method().1);
-                None
-            }
-        }
+        listed.map_err(|fault| {
+            tracing::debug!(server = %server.name, detail = fault.detail, "{} cannot be listed", kind.method().1);
+            worded(&server, kind.method().0, true, fault)
+        })
     }
 
     /// What a server has for the account of a user: shown to nobody else, so it is not kept.

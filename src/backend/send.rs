@@ -329,11 +329,16 @@ fn rejection(server: &Server) -> String {
     }
 }
 
-/// A fault in words for the caller: which server and what to do, nothing of its inside.
+/// A fault of a call, in the log and in words for the caller.
 pub(super) fn told(server: &Server, asked: &str, repeatable: bool, fault: Fault) -> UpstreamError {
     if !matches!(fault.kind, FaultKind::Rpc(_)) {
         tracing::warn!(server = %server.name, asked, fault = fault.word(), detail = fault.detail, "call failed");
     }
+    worded(server, asked, repeatable, fault)
+}
+
+/// A fault in words for the caller: which server and what to do, nothing of its inside.
+pub(super) fn worded(server: &Server, asked: &str, repeatable: bool, fault: Fault) -> UpstreamError {
     let name = &server.name;
     let (code, without_effect) = (fault.code(), fault.without_effect());
     let retryable = !matches!(fault.kind, FaultKind::Rejected | FaultKind::Unsupported | FaultKind::Rpc(_))

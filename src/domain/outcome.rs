@@ -285,6 +285,14 @@ impl UpstreamFault {
     }
 }
 
+/// Why a list of a server's is not shown.
+#[derive(Debug)]
+pub enum Unlisted {
+    Refused(Refusal),
+    /// The server gives none, and never did.
+    Failed(UpstreamError),
+}
+
 /// A call that was permitted and did not come back with a result.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]

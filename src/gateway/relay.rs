@@ -14,7 +14,7 @@ use crate::domain::call::ToolRef;
 use crate::domain::crowd::Seat;
 use crate::domain::id::{KeyId, ServerName};
 use crate::domain::json::{Json, sha256_hex};
-use crate::domain::outcome::{Refusal, UpstreamError};
+use crate::domain::outcome::{Refusal, Unlisted, UpstreamError};
 use crate::domain::principal::{Principal, Scope};
 use crate::domain::secret::Secret;
 use crate::domain::tool::Tool;
@@ -115,16 +115,17 @@ impl Gateway {
     /// A server's prompts, resources or templates, as they are shown to a principal who brings the token that it asks for.
     ///
     /// # Errors
-    /// Where that token is missing, or is not believed.
+    /// Where that token is missing, or is not believed; and the server's own, where it gives no list and never did.
     pub async fn server_items(
         &self,
         principal: &Principal,
         server: &ServerName,
         kind: ListKind,
         jwt: Option<&Secret>,
-    ) -> Result<Shown, Refusal> {
-        self.pipeline.admit_token(&self.state(), server, jwt).await?;
-        let Some(items) = self.items_of(server, kind, principal).await else { return Ok(Shown::default()) };
+    ) -> Result<Shown, Unlisted> {
+        self.pipeline.admit_token(&self.state(), server, jwt).await.map_err(Unlisted::Refused)?;
+        let items = self.items_of(server, kind, principal).await.map_err(Unlisted::Failed)?;
+        let Some(items) = items else { return Ok(Shown::default()) };
         let state = self.state();
         let shown = sieved(&state, principal, (server, kind), &items).await;
         let shown = shown.iter().filter_map(|place| items.items.get(*place)).cloned();

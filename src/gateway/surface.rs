@@ -14,6 +14,7 @@ use crate::backend::{Items, ListKind, flat_name, may_be_of};
 use crate::domain::call::ToolRef;
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
+use crate::domain::outcome::UpstreamError;
 use crate::domain::principal::Principal;
 use crate::domain::secret::Secret;
 use crate::wire::hop;
@@ -173,7 +174,12 @@ impl Gateway {
     }
 
     /// The list of one server, or what it gave last where it takes long.
-    pub(super) async fn items_of(&self, server: &ServerName, kind: ListKind, who: &Principal) -> Option<Arc<Items>> {
+    pub(super) async fn items_of(
+        &self,
+        server: &ServerName,
+        kind: ListKind,
+        who: &Principal,
+    ) -> Result<Option<Arc<Items>>, UpstreamError> {
         let known = self.pipeline.backends.last_items(server, kind).is_some();
         self.items_within(if known { PATIENCE } else { FIRST_PATIENCE }, server, kind, who).await
     }
@@ -184,7 +190,7 @@ impl Gateway {
         if backends.takes_longer(server, kind, PATIENCE) {
             return backends.last_items(server, kind);
         }
-        self.items_within(PATIENCE, server, kind, who).await
+        self.items_within(PATIENCE, server, kind, who).await.ok().flatten()
     }
 
     async fn items_within(
@@ -193,11 +199,11 @@ impl Gateway {
         server: &ServerName,
         kind: ListKind,
         who: &Principal,
-    ) -> Option<Arc<Items>> {
+    ) -> Result<Option<Arc<Items>>, UpstreamError> {
         let backends = &self.pipeline.backends;
         match tokio::time::timeout(patience, backends.items(server, kind, who)).await {
-            Ok(items) => items,
-            Err(_) => backends.last_items(server, kind),
+            Ok(items) => items.map(Some),
+            Err(_) => Ok(backends.last_items(server, kind)),
         }
     }
 }

@@ -13,11 +13,8 @@ const MAX_TRACE: usize = 8192;
 /// What `params._meta` says. Members that are absent or of the wrong type are `None`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Meta {
-    /// True where there is a `_meta` with any member of the modern protocol.
-    pub present: bool,
     pub protocol_version: Option<String>,
     pub client_capabilities: Option<Value>,
-    pub client_name: Option<String>,
     pub log_level: Option<String>,
     pub progress_token: Option<Json>,
     /// W3C trace context to pass on (SEP-414).
@@ -42,14 +39,8 @@ impl Meta {
         let text = |name: &str| meta.get(name).and_then(Value::as_str).map(str::to_owned);
         let modern = |name: &str| format!("io.modelcontextprotocol/{name}");
         Self {
-            present: meta.keys().any(|name| name.starts_with("io.modelcontextprotocol/")),
             protocol_version: text(&modern("protocolVersion")),
             client_capabilities: meta.get(&modern("clientCapabilities")).cloned(),
-            client_name: meta
-                .get(&modern("clientInfo"))
-                .and_then(|info| info.get("name"))
-                .and_then(Value::as_str)
-                .map(str::to_owned),
             log_level: text(&modern("logLevel")),
             progress_token: meta
                 .get("progressToken")
@@ -80,7 +71,7 @@ mod tests {
         )));
         assert_eq!(meta.progress_token.map(|token| token.as_str().to_owned()), Some("7".into()));
         assert_eq!(meta.trace, [("traceparent", "00-a-b-01".to_owned())]);
-        assert_eq!((meta.present, meta.protocol_version), (true, None));
+        assert_eq!(meta.protocol_version, None);
         let escaped = Meta::of(Some(&params(r#"{"\u005fmeta":{"progressToken":7}}"#)));
         assert_eq!(escaped.progress_token.map(|token| token.as_str().to_owned()), Some("7".into()));
     }

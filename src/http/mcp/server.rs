@@ -19,7 +19,7 @@ use super::{Asked, SESSION, approval, failure, stream, tasks};
 use crate::domain::call::ToolRef;
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
-use crate::domain::outcome::{Outcome, Refusal, UpstreamError, UpstreamFault};
+use crate::domain::outcome::{Outcome, Refusal, Unlisted, UpstreamError, UpstreamFault};
 use crate::gateway::{Asides, Gateway, Line, ListKind, Passed, Resumed, Visitor, Waiting, asides};
 use crate::wire::envelope::{Id, Message};
 use crate::wire::era::{Era, LEVELS, SUPPORTED, negotiate};
@@ -295,7 +295,8 @@ impl Conversation {
     async fn items(self, kind: ListKind) -> Response {
         match self.gateway.server_items(&self.asked.principal, &self.server, kind, self.asked.jwt.as_ref()).await {
             Ok(shown) => self.list(kind.method().1, &shown.items, shown.ttl_ms),
-            Err(refused) => self.told(&refusal(&refused, self.asked.era, self.asked.host)),
+            Err(Unlisted::Refused(refused)) => self.told(&refusal(&refused, self.asked.era, self.asked.host)),
+            Err(Unlisted::Failed(error)) => self.fail(&error),
         }
     }
 

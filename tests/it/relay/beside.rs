@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::judged::upstream;
-use crate::support::{Setup, eventually};
+use crate::support::{FakeUpstream, Say, Setup, eventually};
 
 const ROUTE: &str = "/v1/mcp/servers/up";
 
@@ -53,5 +53,29 @@ async fn completions_look_through_nothing_that_may_not_be_read() {
     let seen = upstream.seen().into_iter().filter(|seen| seen.method() == "completion/complete");
     let sent: Vec<Value> = seen.map(|seen| seen.json["params"]["ref"]["uri"].clone()).collect();
     assert_eq!(sent, ["file:///public/{path}", "x://a/{path}"], "the template travels as it came");
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn a_list_that_its_server_cannot_give_is_no_empty_one() {
+    let upstream = FakeUpstream::legacy().await;
+    upstream.script(|seen| {
+        let capabilities = json!({"tools": {}, "prompts": {}});
+        let hello = json!({
+            "protocolVersion": "2025-11-25", "capabilities": capabilities, "serverInfo": {"name": "x", "version": "1"},
+        });
+        match seen.method() {
+            "initialize" => Some(Say::Result(hello.to_string())),
+            "prompts/list" => Some(Say::Error(json!({"code": -32000, "message": "the shelf is gone"}).to_string())),
+            _ => None,
+        }
+    });
+    let gateway = Setup::with(&upstream).start().await;
+    for client in [gateway.agent().await.at(ROUTE).legacy().await, gateway.agent().await.at(ROUTE).modern()] {
+        let answer = client.rpc("prompts/list", &json!({})).await;
+        assert_eq!(answer.error()["message"], "the shelf is gone", "{}", answer.text);
+        let answer = client.rpc("resources/list", &json!({})).await;
+        assert_eq!(answer.result()["resources"], json!([]), "it offers none: {}", answer.text);
+    }
     gateway.finish().await;
 }
