@@ -278,8 +278,11 @@ impl Approvals {
     ///
     /// # Errors
     /// Where the store cannot be read.
-    pub async fn used_by(&self, event: &EventId) -> Result<Option<ApprovalId>, StoreError> {
-        self.0.store.approval_used_by(event).await
+    pub async fn used_by(&self, event: &EventId) -> Result<Option<ApprovalRecord>, StoreError> {
+        match self.0.store.approval_used_by(event).await? {
+            Some(id) => self.find(&id).await,
+            None => Ok(None),
+        }
     }
 
     /// Decides: of two that decide at once one does.

@@ -102,6 +102,7 @@ impl Followed {
         if tokio::time::timeout(ALL_TIMEOUT, restoring).await.is_err() {
             tracing::debug!(session, "a session that was begun anew does not take what its client follows");
         }
+        link.missed();
     }
 }
 

@@ -167,6 +167,17 @@ impl Link {
         }
     }
 
+    /// Changes of resources may have been lost: whoever hears of them there is told.
+    pub(crate) fn missed(&self) {
+        let audience = match self {
+            Self::Http(link) => link.audience(),
+            Self::Duplex(link) => link.audience(),
+        };
+        if let Some(ambient) = &audience.ambient {
+            ambient.missed().notify_one();
+        }
+    }
+
     /// How long the backend asks to wait before its stream is opened again.
     fn retry(&self) -> Option<Duration> {
         match self {
@@ -210,6 +221,7 @@ impl Link {
             attempt = attempt.saturating_add(1);
             // Something may have changed while nobody listened.
             changes.all();
+            self.missed();
         }
     }
 

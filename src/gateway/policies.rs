@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Gateway;
 use super::control::{Actor, Failed, close_act};
 use super::desk::Refused;
-use super::sources::{API, Inputs, of_api, source};
+use super::sources::{API, Inputs, compile, source};
 use crate::domain::clock::Moment;
 use crate::domain::id::KeyId;
 use crate::domain::json::sha256_hex;
@@ -225,6 +225,10 @@ fn check_name(name: &str) -> Result<(), PolicyRefused> {
 
 /// Whether nothing has this name yet.
 fn free(active: &Inputs, name: &str) -> Result<(), PolicyRefused> {
+    // It may be one that does not count, and then stands in no bundle.
+    if active.api.iter().any(|record| record.name == name) {
+        return Err(PolicyRefused::Conflict(format!("the name `{name}` is taken by a policy of the API")));
+    }
     let place = active.bundle.policy(name).map(|policy| format!("{}:{}", policy.file(), policy.line()));
     match place.or_else(|| active.policy_file(name).map(str::to_owned)) {
         Some(place) => Err(PolicyRefused::Conflict(format!("the name `{name}` is taken by the policy at {place}"))),
@@ -322,7 +326,13 @@ impl Gateway {
         close_act(entry, changed.is_ok()).await?;
         let Changed { name, version, bundle, warnings } = changed?;
         // A file may have one of the same name.
-        let view = if removes { None } else { self.policy(&name).await? };
+        let view = match removes {
+            true => None,
+            false => match self.policy(&format!("{API}{name}")).await? {
+                Some(renamed) => Some(renamed),
+                None => self.policy(&name).await?,
+            },
+        };
         let mut view = view.unwrap_or_else(|| json!({"id": name, "deleted": true, "version": version}));
         if let Some(members) = view.as_object_mut() {
             members.insert("policy_version".into(), json!(bundle));
@@ -334,8 +344,7 @@ impl Gateway {
     /// Checks these policies (file and text), and those of the API with them, against the live tools.
     pub(super) async fn check_policies(&self, policies: &[(String, String)]) -> Result<Value, Failed> {
         let api = self.desk.api_policies().await.map_err(|error| Failed::of(&error))?;
-        let files: Vec<_> = policies.iter().map(|(file, text)| source(file, text)).collect();
-        let bundle = match Bundle::compile_with(&files, &api.iter().map(of_api).collect::<Vec<_>>()) {
+        let bundle = match compile(policies, &api, self.state().settings.api_policies) {
             Ok(bundle) => Arc::new(bundle),
             Err(faults) => {
                 let report = Report { faults, ..Report::default() };

@@ -277,7 +277,11 @@ pub(super) const API: &str = "api:";
 
 /// Every policy: those of the files, and those of the API of which the configuration takes such. What was made while it took
 /// more counts no longer.
-fn compile(files: &[(String, String)], api: &[PolicyRecord], taken: ApiPolicies) -> Result<Bundle, Vec<PolicyFault>> {
+pub(super) fn compile(
+    files: &[(String, String)],
+    api: &[PolicyRecord],
+    taken: ApiPolicies,
+) -> Result<Bundle, Vec<PolicyFault>> {
     let files: Vec<PolicySource> = files.iter().map(|(file, text)| source(file, text)).collect();
     let with = |left_out: &[Arc<str>]| {
         let api = api.iter().map(of_api).filter(|source| !left_out.contains(&source.file));
@@ -299,7 +303,7 @@ fn compile(files: &[(String, String)], api: &[PolicyRecord], taken: ApiPolicies)
 }
 
 /// A policy of the API as the bundle takes it.
-pub(super) fn of_api(record: &PolicyRecord) -> PolicySource {
+fn of_api(record: &PolicyRecord) -> PolicySource {
     source(&format!("{API}{}", record.name), &record.text)
 }
 

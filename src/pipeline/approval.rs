@@ -11,6 +11,7 @@ use crate::domain::approval::Awaited;
 use crate::domain::id::EventId;
 use crate::domain::outcome::{Outcome, Refusal, UpstreamFault};
 use crate::policy::{PendingCall, PermittedCall, refused_by};
+use crate::store::ApprovalFacts;
 
 impl Pipeline {
     /// Policy has just said that the call wants an approval; where it has one, that is taken here, before anything is
@@ -70,20 +71,27 @@ impl Pipeline {
         }
     }
 
-    /// A call that an approval has let go goes on under it; of a call that had none, policy wants one only since.
+    /// A call that an approval has let go goes on under it, where the same subject asks and the same policy wants the word
+    /// of the same people; of a call that had none, policy wants one only since.
     pub(super) async fn approved_before(
         &self,
+        state: &State,
         pending: Box<PendingCall>,
         event: &EventId,
         record: &mut Record,
     ) -> Result<Box<PermittedCall>, Refusal> {
+        let holds = |facts: &ApprovalFacts| {
+            facts.subject.as_ref() == pending.call().subject()
+                && facts.approvers == state.policies.approvers(pending.judgement())
+                && facts.policy == pending.judgement().policy()
+        };
         match self.approvals.used_by(event).await {
-            Ok(Some(id)) => {
-                let call = pending.approved(id.as_str());
+            Ok(Some(used)) if holds(&used.facts) => {
+                let call = pending.approved(used.id.as_str());
                 record.judged(call.judgement());
                 Ok(Box::new(call))
             }
-            Ok(None) => Err(unapproved(pending, record)),
+            Ok(_) => Err(unapproved(pending, record)),
             Err(error) => {
                 record.judged(pending.judgement());
                 Err(Refusal::Unrecorded(error.to_string()))

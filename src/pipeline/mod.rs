@@ -165,7 +165,7 @@ impl Pipeline {
             Decided::Pending(pending) => match &line.errand {
                 None => self.approved(state, pending, line, record).await?,
                 Some(Errand::GoOn { event, .. }) => {
-                    (self.approved_before(pending, event, record).await?, Cow::Borrowed(line))
+                    (self.approved_before(state, pending, event, record).await?, Cow::Borrowed(line))
                 }
                 Some(_) => return Err(unapproved(pending, record)),
             },

@@ -121,6 +121,11 @@ impl DuplexLink {
         Ok(Self { shared, hello, stop, listening: Mutex::default() })
     }
 
+    /// Who hears what belongs to no request.
+    pub(crate) fn audience(&self) -> &Audience {
+        &self.shared.audience
+    }
+
     pub(crate) const fn hello(&self) -> &Hello {
         &self.hello
     }

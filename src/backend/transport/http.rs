@@ -97,6 +97,11 @@ impl HttpLink {
         })
     }
 
+    /// Who hears what belongs to no request.
+    pub(crate) fn audience(&self) -> &Audience {
+        &self.audience
+    }
+
     pub(crate) const fn hello(&self) -> &Hello {
         &self.hello
     }

@@ -31,9 +31,8 @@ use crate::wire::rpc::{self, RpcError};
 
 /// A call that runs longer is answered on a stream, kept alive by comments: clients give up on silent bodies.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// A legacy client that can take a stream up again gets one sooner: whatever breaks, it does not lose the answer. What comes
-/// within this time is JSON, of any size: some clients give up on a large event.
-const SOON: Duration = Duration::from_secs(2);
+/// A legacy client that can take a stream up again gets one sooner: whatever breaks, it does not lose the answer.
+const SOON: Duration = Duration::from_millis(50);
 /// Progress that a slow client has not read yet.
 pub(super) const NOTICES: usize = 256;
 

@@ -20,7 +20,7 @@ use crate::domain::call::ToolRef;
 use crate::domain::id::ServerName;
 use crate::domain::json::Json;
 use crate::domain::outcome::{Outcome, Refusal, Unlisted, UpstreamError, UpstreamFault};
-use crate::gateway::{Asides, Gateway, Line, ListKind, Passed, Resumed, Visitor, Waiting, asides};
+use crate::gateway::{Asides, Gateway, Line, ListKind, MAX_FOLLOWED, Passed, Resumed, Visitor, Waiting, asides};
 use crate::wire::envelope::{Id, Message};
 use crate::wire::era::{Era, LEVELS, SUPPORTED, negotiate};
 use crate::wire::hop::{self, Onward};
@@ -334,7 +334,7 @@ impl Conversation {
         if let Err(why) = hop::onward(self.params.as_ref(), &["level"]) {
             return failure(Some(&self.id), &RpcError::new(200, -32602, why));
         }
-        // Nobody judges, scans or records it, so nothing but the level travels.
+        // Nobody judges or records it, so nothing but the level travels.
         let onward = Onward { rest: format!(",\"level\":{}", Value::from(level)), ..Onward::default() };
         let peer = via.peer(self.asked.era, onward, Asides::deaf());
         match self.gateway.pass(&self.server, Passed { method: &self.method, peer: &peer, endless: false }).await {
@@ -352,6 +352,11 @@ impl Conversation {
         let Some(visitor) = self.visitor.clone() else {
             return failure(Some(&self.id), &RpcError::new(200, -32600, "following a resource needs a session"));
         };
+        let others = visitor.followed();
+        if on && others.len() >= MAX_FOLLOWED && !others.contains(&uri) {
+            let why = "this session follows as many resources as it may: unsubscribe from one first";
+            return self.invalid(None, why).await;
+        }
         let mut via = match self.via().await {
             Ok(via) => via,
             Err(error) => {

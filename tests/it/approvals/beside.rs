@@ -256,6 +256,19 @@ async fn a_call_that_waited_for_its_client_is_judged_whole_before_it_goes_on() {
     assert_eq!(bench.gateway.gateway.parked_calls(), 0);
     bench.finish().await;
 
+    // The word of others is another word.
+    let asks = |of: &str| {
+        format!(r#"@id("asks") @requires("approval") @approvers("{of}") permit (principal, action, resource);"#)
+    };
+    let (bench, first) = asking(|setup| setup.policy("all", &asks("office"))).await;
+    let id = asked(&bench, &first).await;
+    bench.approve(&id).await;
+    let again = parked(&bench, &first).await;
+    changed(&bench, "policies/all.cedar", &asks("board")).await;
+    let refused = call(&bench, &again).await;
+    assert_eq!(refused.denied(), "policy_denied", "{}", refused.text);
+    bench.finish().await;
+
     let (bench, first) = asking(|setup| setup.policy("all", "permit (principal, action, resource);")).await;
     let again = parked(&bench, &first).await;
     let wants = r#"@id("since") @requires("approval") permit (principal, action, resource);"#;

@@ -69,26 +69,6 @@ async fn a_stream_that_broke_off_is_taken_up_where_it_stopped() {
     gateway.finish().await;
 }
 
-/// Some clients give up on an event that is large: what comes soon is JSON.
-#[tokio::test]
-async fn a_large_answer_that_takes_a_moment_is_no_event() {
-    let upstream = FakeUpstream::legacy().await;
-    let large = json!({"content": [{"type": "text", "text": "x".repeat(2 << 20)}]}).to_string();
-    upstream.on_call(move |_| Say::Held(Box::new(Say::Result(large.clone()))));
-    let gateway = Setup::with(&upstream).start().await;
-    let client = gateway.agent().await.at(ROUTE).legacy().await;
-    let releasing = async {
-        eventually("the call arrives", async || (upstream.calls().len() == 1).then_some(())).await;
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-        upstream.release(1);
-    };
-    let arguments = json!({});
-    let (answer, ()) = tokio::join!(client.call("read", &arguments), releasing);
-    assert_eq!(answer.header("content-type"), Some("application/json"));
-    assert_eq!(answer.result()["content"][0]["text"].as_str().unwrap().len(), 2 << 20);
-    gateway.finish().await;
-}
-
 #[tokio::test]
 async fn both_eras_hear_of_changed_tools_from_either() {
     for upstream in [FakeUpstream::legacy().await, FakeUpstream::modern().await] {
