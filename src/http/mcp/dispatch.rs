@@ -156,7 +156,7 @@ fn initialize(gateway: &Gateway, asked: &Asked, id: &Id, params: Option<&Json>) 
         Err(error) => return failure(Some(id), &error),
     };
     let version = negotiate(hello.protocol_version.as_deref());
-    let declared = client_capabilities(Some(&Value::Object(hello.capabilities)), Era::Legacy, Era::Legacy);
+    let declared = client_capabilities(Some(&Value::Object(hello.capabilities)), Era::Legacy);
     let session = gateway.begin_session(&asked.principal, version, declared);
     let server: Value = serde_json::from_str(SERVER_INFO).unwrap_or_default();
     let result = json!({"protocolVersion": version, "capabilities": capabilities(gateway, asked), "serverInfo": server, "instructions": INSTRUCTIONS});

@@ -68,9 +68,7 @@ impl Via {
     ) -> Self {
         let capabilities = match (&visitor, asked.era) {
             (Some(visitor), _) => visitor.capabilities.clone(),
-            (None, Era::Modern) => {
-                hop::client_capabilities(asked.meta.client_capabilities.as_ref(), Era::Modern, greeting.era)
-            }
+            (None, Era::Modern) => hop::client_capabilities(asked.meta.client_capabilities.as_ref(), Era::Modern),
             (None, Era::Legacy) => Json::from_parts(String::from("{}")),
         };
         let log_level = match (&visitor, greeting.era) {

@@ -260,7 +260,7 @@ impl Conversation {
             Err(error) => return self.fail(&error),
         };
         let version = negotiate(hello.protocol_version.as_deref());
-        let declared = hop::client_capabilities(Some(&Value::Object(hello.capabilities)), Era::Legacy, greeting.era);
+        let declared = hop::client_capabilities(Some(&Value::Object(hello.capabilities)), Era::Legacy);
         let session = self.gateway.begin_session(&self.asked.principal, version, declared);
         let mut result = json!({
             "protocolVersion": version,
