@@ -216,7 +216,7 @@ async fn a_slow_client_hears_of_every_resource_that_changed() {
     let upstream = telling(|_, first| {
         let large = notice(UPDATED, &json!({"uri": "x://a", "_meta": {"pad": "x".repeat(240 << 10)}}));
         let mut said = vec![first];
-        said.extend(std::iter::repeat_n(large, 80));
+        said.extend(std::iter::repeat_n(large, 40));
         said.extend(std::iter::repeat_n(updated("x://b"), 300));
         said.push(updated("x://c"));
         Say::EventsThenHang(said)
